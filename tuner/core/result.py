@@ -1,0 +1,183 @@
+"""What comes out: of a trial (TrialResult), of a rule (Finding), of a stage (StageResult)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from tuner.core.trial import WorkItem
+
+Status = Literal["completed", "stopped", "diverged", "failed"]
+FailureKind = Literal["oom", "timeout", "crash", "user-code", "data"]
+Severity = Literal["note", "warn", "error"]
+Verdict = Literal["pass", "warn", "fail"]
+
+SCHEMA = 1
+SEVERITIES: tuple[Severity, ...] = ("note", "warn", "error")
+
+
+def finite(value: Any) -> Any:
+    """Return `value` with every NaN and infinity, at any depth, replaced by None (JSON null)."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return value
+
+
+@dataclass(frozen=True)
+class TrialError:
+    """Why a trial failed: one of the typed kinds, the message, and the frames worth showing."""
+
+    kind: FailureKind
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What a trial gave.
+
+    `curve`: rows {step, epoch, split, loss, accuracy, ...}; split is `train` (running objective), `train_eval`
+    (train subset, eval mode, no augmentation) or `val`; step counts updates, epoch counts from 1.
+    `score`: the monitored value at the best evaluated epoch (`best_epoch`, from 1), larger is better.
+    `evidence`: {name of the measure: its dictionary}.
+    """
+
+    id: str
+    until_epoch: int | None
+    status: Status
+    curve: Sequence[Mapping[str, Any]] = ()
+    evidence: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    score: float | None = None
+    best_epoch: int | None = None
+    wall_seconds: float = 0.0
+    peak_memory_bytes: int = 0
+    error: TrialError | None = None
+    worker: int | None = None
+    started_at: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return finite(asdict(self))
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> TrialResult:
+        error = value.get("error")
+        return cls(**{**value, "error": TrialError(**error) if error else None})
+
+
+@dataclass(frozen=True)
+class Record:
+    """A finished work item: what was asked and what came out. `trials.jsonl` has one per line."""
+
+    item: WorkItem
+    result: TrialResult
+
+    @property
+    def number(self) -> int:
+        return self.item.number
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """The trial's overrides: dotted key -> value."""
+        return self.item.spec.overrides
+
+    def rows(self, split: str) -> list[Mapping[str, Any]]:
+        """Return the rows of one split of the curve, in order."""
+        return [row for row in self.result.curve if row["split"] == split]
+
+    def best_row(self, split: str = "val") -> Mapping[str, Any] | None:
+        """Return the split's row at the best epoch, or None when the trial has none."""
+        for row in self.rows(split):
+            if row["epoch"] == self.result.best_epoch:
+                return row
+        return None
+
+    def to_json(self) -> dict[str, Any]:
+        return {"item": self.item.to_json(), "result": self.result.to_json()}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Record:
+        return cls(WorkItem.from_json(value["item"]), TrialResult.from_json(value["result"]))
+
+
+@dataclass(frozen=True)
+class Change:
+    """A proposed change of the recipe: dotted key, old and new value, and why."""
+
+    key: str
+    old: Any
+    new: Any
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"key": self.key, "from": self.old, "to": self.new, "reason": self.reason}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a rule saw: the code of the rule, the cause (a slug of the causes list), its weight and its remedy."""
+
+    code: str
+    cause: str
+    severity: Severity
+    title: str
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    remedy: str = ""
+    confidence: float = 1.0
+    changes: Sequence[Change] = ()
+    accepted: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        value = finite(asdict(self))
+        value["changes"] = [change.to_json() for change in self.changes]
+        return value
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A check that could not be made, and why."""
+
+    check: str
+    why: str
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage concludes; `to_json()` is the content of its `result.json`."""
+
+    stage: str
+    headline: str
+    findings: Sequence[Finding] = ()
+    ran: Sequence[str] = ()
+    skipped: Sequence[Skipped] = ()
+    choice: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def verdict(self) -> Verdict:
+        weights = {finding.severity for finding in self.findings if not finding.accepted}
+        return "fail" if "error" in weights else "warn" if "warn" in weights else "pass"
+
+    def to_json(self) -> dict[str, Any]:
+        return finite(
+            {
+                "schema": SCHEMA,
+                "stage": self.stage,
+                "verdict": self.verdict,
+                "headline": self.headline,
+                "findings": [finding.to_json() for finding in self.findings],
+                "checks": {"ran": list(self.ran), "skipped": [asdict(skipped) for skipped in self.skipped]},
+                "choice": dict(self.choice),
+                "metrics": dict(self.metrics),
+            }
+        )
+
+
+def ranked(findings: Sequence[Finding]) -> list[Finding]:
+    """Sort findings: the heaviest first, then the surest."""
+    return sorted(findings, key=lambda f: (-SEVERITIES.index(f.severity), -f.confidence, f.code))

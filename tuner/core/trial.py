@@ -1,0 +1,118 @@
+"""What a trial is: a frozen value from which one function makes a result."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+TABLES = ("data", "model", "loss", "optimizer", "schedule", "train")
+
+
+def canonical_json(value: Any) -> str:
+    """Return the one JSON text of a value: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """Return the sha256 (hex) of a JSON value."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def apply_overrides(tables: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of nested `tables` with dotted keys replaced: {"optimizer.lr": 0.1}."""
+    result = copy.deepcopy(dict(tables))
+    for dotted, value in overrides.items():
+        *path, last = dotted.split(".")
+        table = result
+        for part in path:
+            table = table.setdefault(part, {})
+        table[last] = copy.deepcopy(value)
+    return result
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """Everything that a trial's outcome depends on, and nothing else.
+
+    `tables` are the recipe's data, model, loss, optimizer, schedule and train tables with `overrides` already
+    applied, so that a base value which a trial replaces does not enter its id. Exactly one of `horizon_epochs`
+    and `horizon_steps` is set for a trial that trains; both are None for one that only measures.
+    `measure` maps the name of a function in `tuner.train.probes` to its arguments; measures run after training.
+    """
+
+    tables: Mapping[str, Any]
+    overrides: Mapping[str, Any]
+    seed: int
+    horizon_epochs: int | None = None
+    horizon_steps: int | None = None
+    measure: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    user_files: Mapping[str, str] = field(default_factory=dict)
+    data_hash: str = ""
+    device: str = "cpu"
+    precision: str = "fp32"
+
+    @property
+    def id(self) -> str:
+        """Return the first 12 hex digits of the hash of this value."""
+        return digest(asdict(self))[:12]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> TrialSpec:
+        return cls(**value)
+
+
+@dataclass(frozen=True)
+class WorkItem:
+    """One piece of work: train `spec` up to `until_epoch` (None: to its horizon).
+
+    `number` orders the trials of a stage; it is not part of the trial's id, nor is the stop point.
+    """
+
+    spec: TrialSpec
+    number: int
+    until_epoch: int | None = None
+
+    @property
+    def key(self) -> tuple[str, int | None]:
+        return self.spec.id, self.until_epoch
+
+    def renumbered(self, number: int) -> WorkItem:
+        return replace(self, number=number)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"number": self.number, "until_epoch": self.until_epoch, "spec": self.spec.to_json()}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> WorkItem:
+        return cls(TrialSpec.from_json(value["spec"]), value["number"], value["until_epoch"])
+
+
+@dataclass(frozen=True)
+class TrialEnv:
+    """Where a trial runs. Nothing here may change its outcome, so nothing here is in its id.
+
+    `recipe_dir`: folder that `file.py:name` and relative paths start from. `stage_dir`: where checkpoints go
+    (None: keep none). `device`: a torch device string. `cache_dir`: decoded data (None: the user's cache folder).
+    """
+
+    recipe_dir: Path
+    stage_dir: Path | None = None
+    device: str = "cpu"
+    cache_dir: Path | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A trial's news while it runs: the share that is done (0..1) and a few words."""
+
+    number: int
+    fraction: float
+    note: str = ""

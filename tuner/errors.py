@@ -1,0 +1,105 @@
+"""The errors that a user can meet. Each says what is wrong and how to mend it.
+
+TunerError(message, hint)
+|- UsageError 2          recipe, unknown name, settings, search space
+|- InputError 3          missing, stale, locked, corrupt artifact or data file
+|- UserCodeError 4       the user's file raised: their path:line and frames only
+`- EnvironmentProblem 5  device, disk, missing extra
+
+The number is the exit code of the command line. Anything else that reaches the top is a bug of ours (70).
+"""
+
+from __future__ import annotations
+
+import difflib
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class TunerError(Exception):
+    """Carry one message and one hint to the user; `exit_code` is the command's."""
+
+    exit_code = 70
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __reduce__(self):
+        return type(self), (self.message, self.hint)
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+class UsageError(TunerError):
+    """Say that the recipe, a name, a setting or the search space is wrong."""
+
+    exit_code = 2
+
+
+class InputError(TunerError):
+    """Say that an artifact or a data file is missing, stale, locked or corrupt."""
+
+    exit_code = 3
+
+
+class UserCodeError(TunerError):
+    """Say that the user's own function raised; the message holds their frames only."""
+
+    exit_code = 4
+
+
+class EnvironmentProblem(TunerError):
+    """Say that the machine lacks something: a device, disk space, an extra package."""
+
+    exit_code = 5
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return ` - did you mean 'x'?`, or an empty string when nothing known is close."""
+    close = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.6)
+    return f" - did you mean {close[0]!r}?" if close else ""
+
+
+def user_frames(error: BaseException, folder: Path) -> str:
+    """Format the frames of `error` that lie in the user's `folder`, and the exception itself."""
+    folder = folder.resolve()
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename).resolve().is_relative_to(folder) and "site-packages" not in frame.filename
+    ]
+    lines = traceback.format_list(frames) + traceback.format_exception_only(error)
+    return "".join(lines).rstrip()
+
+
+def where_in_user_code(error: BaseException, folder: Path) -> str | None:
+    """Return `path:line` of the innermost of the user's frames, or None when none is theirs."""
+    folder = folder.resolve()
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename).resolve()
+        if path.is_relative_to(folder) and "site-packages" not in frame.filename:
+            return f"{path}:{frame.lineno}"
+    return None
+
+
+@contextmanager
+def user_code(what: str, folder: Path) -> Iterator[None]:
+    """Turn whatever the user's function raises into a UserCodeError that shows only their frames.
+
+    An exception with no frame in `folder` passes unchanged: it is not their code that raised it.
+    """
+    try:
+        yield
+    except TunerError:
+        raise
+    except Exception as error:
+        where = where_in_user_code(error, folder)
+        if where is None:
+            raise
+        message = f"{where}: {what} raised {type(error).__name__}: {error}\n{user_frames(error, folder)}"
+        raise UserCodeError(message, "Mend the line above, then give the same command again.") from error

@@ -1,0 +1,99 @@
+"""The stages of the checklist. A stage turns artifacts into trials and trial results into a verdict.
+
+It never trains and never prints. A stage is a module of this package with
+
+- a docstring whose first line says which question it answers;
+- `STEP`: its place in the checklist; `TITLE`: its name in a report; `NEEDS`: the stages whose results it reads;
+- `DEPENDS`: the recipe tables (or dotted keys) that its result depends on;
+- `Settings`: a frozen pydantic model; its fields become the command's options, their descriptions the help;
+- `plan(recipe, inputs, settings, history) -> list[WorkItem]`: pure; the next generation of work items, asked
+  again when those have finished (`history`: their records, by number) until it gives none;
+- `judge(recipe, inputs, settings, results) -> StageResult`: pure as well.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from tuner.core.recipe import Recipe
+from tuner.core.result import Record, StageResult
+from tuner.core.trial import TABLES, TrialSpec, WorkItem, apply_overrides
+
+NAMES = ("check-init", "overfit", "lr-sweep", "coarse", "fine", "diagnose", "test")
+
+
+class StageSettings(BaseModel):
+    """Base of every stage's Settings: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the plan must know of the outside: hashes of the user's files and data, and the kind of device."""
+
+    user_files: Mapping[str, str] = field(default_factory=dict)
+    data_hash: str = ""
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a stage reads: earlier results by stage name (the content of their `result.json`), earlier trials by
+    stage name, and the facts. `extra` holds the content of other artifacts (test: `winner.json`).
+    """
+
+    results: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    trials: Mapping[str, Sequence[Record]] = field(default_factory=dict)
+    facts: Facts = Facts()
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def choice(self, stage: str) -> Mapping[str, Any]:
+        """Return the `choice` of an earlier stage; empty when that stage was skipped by force."""
+        return self.results.get(stage, {}).get("choice", {})
+
+    def metrics(self, stage: str) -> Mapping[str, Any]:
+        """Return the `metrics` of an earlier stage; empty when that stage was skipped by force."""
+        return self.results.get(stage, {}).get("metrics", {})
+
+    def spec(self, recipe: Recipe, overrides: Mapping[str, Any] | None = None, **fields: Any) -> TrialSpec:
+        """Make a TrialSpec of the recipe's tables with overrides applied. `fields`: seed, horizon_epochs, ..."""
+        overrides = dict(overrides or {})
+        base = recipe.tables()
+        return TrialSpec(
+            tables={name: apply_overrides(base, overrides)[name] for name in TABLES},
+            overrides=overrides,
+            seed=fields.pop("seed", recipe.seed),
+            user_files=dict(self.facts.user_files),
+            data_hash=self.facts.data_hash,
+            device=self.facts.device,
+            **fields,
+        )
+
+
+class Stage(Protocol):
+    """What a module of this package offers; see the package's docstring."""
+
+    STEP: str
+    TITLE: str
+    NEEDS: tuple[str, ...]
+    DEPENDS: tuple[str, ...]
+    Settings: type[StageSettings]
+
+    def plan(
+        self, recipe: Recipe, inputs: Inputs, settings: Any, history: Sequence[Record]
+    ) -> list[WorkItem]: ...
+
+    def judge(
+        self, recipe: Recipe, inputs: Inputs, settings: Any, results: Sequence[Record]
+    ) -> StageResult: ...
+
+
+def load(name: str) -> Stage:
+    """Import the stage of that name, e.g. `lr-sweep` from `tuner.stages.lr_sweep`."""
+    return importlib.import_module(f"tuner.stages.{name.replace('-', '_')}")  # type: ignore[return-value]
