@@ -1,0 +1,173 @@
+"""Models: functions `build(input_shape, num_classes, **args)` that give a Module with outputs (N, num_classes).
+
+Adding a model is adding a function. input_shape is one example's: (F,) for a table, (C, H, W) for an image.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tuner.errors import UsageError, did_you_mean
+
+
+def mlp(
+    input_shape: Sequence[int],
+    num_classes: int,
+    width: int = 128,
+    depth: int = 2,
+    activation: str = "relu",
+    dropout: float = 0.0,
+) -> nn.Module:
+    """Stack `depth` hidden layers of `width` units on the flattened input; depth 0 is a linear classifier."""
+    _at_least("depth", depth, 0)
+    _at_least("width", width, 1)
+    layers: list[nn.Module] = [nn.Flatten()]
+    features = math.prod(input_shape)
+    for _ in range(depth):
+        layers += [nn.Linear(features, width), _activation(activation), *_dropout(dropout)]
+        features = width
+    return nn.Sequential(*layers, nn.Linear(features, num_classes))
+
+
+def convnet(
+    input_shape: Sequence[int],
+    num_classes: int,
+    width: int = 32,
+    depth: int = 3,
+    widths: Sequence[int] | None = None,
+    batch_norm: bool = True,
+    pool: str = "max",
+    activation: str = "relu",
+    dropout: float = 0.0,
+) -> nn.Module:
+    """Stack blocks of convolution 3x3, batch norm, activation and 2x2 pooling; then global average pooling and a head.
+
+    The channels are `width`, twice that, ... over `depth` blocks, or `widths`. A block does not pool where that would
+    leave fewer than 2 pixels a side: 8x8 images pool twice. `pool`: max, avg or none.
+    """
+    channels, height, side = _image(input_shape, "convnet")
+    _at_least("width", width, 1)
+    _at_least("depth", depth, 1)
+    if pool not in POOLS:
+        raise UsageError(f"model.pool: unknown pooling {pool!r}{did_you_mean(pool, POOLS)} (known: {', '.join(POOLS)})")
+    side = min(height, side)
+    blocks: list[nn.Module] = []
+    for out in widths if widths is not None else [width * 2**index for index in range(depth)]:
+        block: list[nn.Module] = [nn.Conv2d(channels, out, 3, padding=1, bias=not batch_norm)]
+        block += [nn.BatchNorm2d(out)] if batch_norm else []
+        block += [_activation(activation)]
+        if pool != "none" and side >= 4:
+            block.append(POOLS[pool](2))
+            side //= 2
+        blocks.append(nn.Sequential(*block, *_dropout(dropout, nn.Dropout2d)))
+        channels = out
+    return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))
+
+
+POOLS = {"max": nn.MaxPool2d, "avg": nn.AvgPool2d, "none": nn.Identity}
+
+
+def resnet8(
+    input_shape: Sequence[int], num_classes: int, width: int = 16, activation: str = "relu", dropout: float = 0.0
+) -> nn.Module:
+    """Build the CIFAR residual net with one block per stage: 6 x 1 + 2 layers; see `resnet20`."""
+    return _ResNet(input_shape, num_classes, 1, width, activation, dropout)
+
+
+def resnet20(
+    input_shape: Sequence[int], num_classes: int, width: int = 16, activation: str = "relu", dropout: float = 0.0
+) -> nn.Module:
+    """Build the CIFAR residual net with three blocks per stage: 6 x 3 + 2 layers, 0.27 million weights at width 16.
+
+    Three stages of `width`, 2 and 4 times that, halving the image between them; shortcuts without parameters.
+    Source: He et al. 2016, Deep Residual Learning, section 4.2.
+    """
+    return _ResNet(input_shape, num_classes, 3, width, activation, dropout)
+
+
+class _ResNet(nn.Module):
+    def __init__(
+        self, input_shape: Sequence[int], num_classes: int, blocks: int, width: int, activation: str, dropout: float
+    ) -> None:
+        super().__init__()
+        channels, _, _ = _image(input_shape, "resnet")
+        _at_least("width", width, 1)
+        self.conv = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(width)
+        self.activation = _activation(activation)
+        layers = []
+        before = width
+        for stage in range(3):
+            out = width * 2**stage
+            for index in range(blocks):
+                layers.append(_Block(before, out, 2 if stage > 0 and index == 0 else 1, activation))
+                before = out
+        self.blocks = nn.Sequential(*layers)
+        self.dropout = nn.Sequential(*_dropout(dropout))
+        self.head = nn.Linear(before, num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.blocks(self.activation(self.norm(self.conv(x))))
+        return self.head(self.dropout(x.mean(dim=(2, 3))))
+
+
+class _Block(nn.Module):
+    """Two 3x3 convolutions beside a shortcut, which drops every other pixel and pads channels with zeros (option A)."""
+
+    def __init__(self, before: int, out: int, stride: int, activation: str) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(before, out, 3, stride=stride, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(out)
+        self.activation1 = _activation(activation)
+        self.conv2 = nn.Conv2d(out, out, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(out)
+        self.activation2 = _activation(activation)
+        self.stride = stride
+        self.padding = out - before
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm2(self.conv2(self.activation1(self.norm1(self.conv1(x)))))
+        shortcut = x[:, :, :: self.stride, :: self.stride] if self.stride > 1 else x
+        if self.padding > 0:
+            shortcut = F.pad(shortcut, (0, 0, 0, 0, 0, self.padding))
+        return self.activation2(y + shortcut)
+
+
+def _activation(name: str) -> nn.Module:
+    """Build one of torch's activation modules by its lower-case name: relu, leaky_relu, gelu, silu, tanh, ..."""
+    known = {
+        item.lower(): item for item in nn.modules.activation.__all__ if item not in ("MultiheadAttention", "Softmax2d")
+    }
+    found = known.get(str(name).lower().replace("_", ""))
+    if found is None:
+        shown = "relu, leaky_relu, gelu, silu, elu, selu, tanh, sigmoid, ..."
+        raise UsageError(f"model.activation: unknown activation {name!r}{did_you_mean(name, known)} (known: {shown})")
+    return getattr(nn, found)()
+
+
+def _dropout(p: float, kind: type[nn.Module] = nn.Dropout) -> list[nn.Module]:
+    if not isinstance(p, (int, float)) or not 0 <= p < 1:
+        raise UsageError(f"model.dropout: must be at least 0 and less than 1 (got {p!r})")
+    return [kind(p)] if p > 0 else []
+
+
+def _at_least(key: str, value: int, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise UsageError(f"model.{key}: must be an integer of at least {least} (got {value!r})")
+
+
+def _image(input_shape: Sequence[int], name: str) -> tuple[int, int, int]:
+    if len(input_shape) != 3:
+        raise UsageError(
+            f"model.name: {name} needs images (channels, height, width); one example has shape {tuple(input_shape)}",
+            'Use model.name = "mlp" for tables.',
+        )
+    channels, height, width = input_shape
+    return channels, height, width
