@@ -203,16 +203,15 @@ def load_recipe(path: Path, overrides: Sequence[str] = (), seed: int | None = No
 
 
 def check_recipe(raw: Mapping[str, Any], path: Path, from_flags: set[str] = frozenset()) -> Recipe:  # type: ignore[assignment]
-    """Validate a parsed recipe and expand its paths; see `load_recipe`."""
+    """Validate a parsed recipe; see `load_recipe`."""
     lines = key_lines(path)
     problems: list[str] = []
     recipe: Recipe | None = None
     try:
-        recipe = Recipe.model_validate(_expanded(raw, path.resolve().parent))
+        recipe = Recipe.model_validate(raw)
     except ValidationError as error:
         problems += [_problem(item, path, lines, from_flags) for item in error.errors()]
-    except UsageError as error:
-        problems.append(f"{path}: {error.message}")
+    problems += _unset_variables(raw.get("data"), path, lines)
     problems += _check_stages(raw.get("stages", {}), path, lines)
     problems += _check_search(raw.get("search", {}), path, lines)
     if recipe is not None and not problems:
@@ -266,27 +265,30 @@ def _fields_at(location: Sequence[str]) -> list[str]:
     return list(model.model_fields)
 
 
-def _expanded(raw: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Expand `~` and `$VAR` in the data table's strings; a relative path that exists beside the recipe is made absolute."""
-    result = {key: value for key, value in raw.items()}
-    data = result.get("data")
-    if isinstance(data, Mapping):
-        result["data"] = {key: _expand_path(key, value, folder) for key, value in data.items()}
-    return result
+def expand_path(value: str, folder: Path) -> str:
+    """Expand `~` and `$VAR` in a path; a relative one starts from the recipe's folder.
 
-
-PATH_KEYS = ("root", "path", "file", "train", "val", "test")
-
-
-def _expand_path(key: str, value: Any, folder: Path) -> Any:
-    if not isinstance(value, str) or key == "source":
-        return value
+    Raises:
+        UsageError: an environment variable is not set.
+    """
     expanded = os.path.expandvars(os.path.expanduser(value))
     if unset := re.search(r"\$\{?(\w+)", expanded):
-        raise UsageError(f"data.{key}: the environment variable {unset.group(1)} is not set (got {value!r})")
-    if key in PATH_KEYS and expanded and not os.path.isabs(expanded):
-        return str(folder / expanded)
-    return expanded
+        raise UsageError(
+            f"the environment variable {unset.group(1)} is not set (got {value!r})",
+            f"export {unset.group(1)}=..., or write the path itself.",
+        )
+    return os.path.normpath(folder / expanded)
+
+
+def _unset_variables(data: Any, path: Path, lines: Mapping[str, int]) -> list[str]:
+    problems = []
+    for key, value in data.items() if isinstance(data, Mapping) else ():
+        if isinstance(value, str) and "$" in value:
+            try:
+                expand_path(value, path.parent)
+            except UsageError as error:
+                problems.append(f"{place_of(f'data.{key}', path, lines)}: data.{key}: {error.message}")
+    return problems
 
 
 def _check_stages(stages: Any, path: Path, lines: Mapping[str, int]) -> list[str]:

@@ -1,0 +1,386 @@
+"""The command line: parse, call, map errors to exit codes. Nothing else imports typer."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import shlex
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import typer
+
+import tuner
+from tuner import stages
+from tuner.errors import TunerError, UsageError, did_you_mean
+
+HELP = "Carry out the deep-learning tuning checklist on your model and data, step by step."
+app = typer.Typer(help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+RecipePath = Annotated[str, typer.Argument(metavar="RECIPE", help="path of a recipe, or the name of a file in recipes/")]
+OptionalRecipe = Annotated[str | None, typer.Argument(metavar="[RECIPE]", help="path or name of a recipe; none: every run in runs/")]
+
+COMMON: dict[str, tuple[Any, Any, str]] = {
+    "run_dir": (Path | None, None, "where the run's artifacts lie (default: runs/<recipe name>)"),
+    "set": (list[str] | None, None, "override a recipe key, as key=value; may be repeated"),
+    "workers": (int | None, None, "trials at once (default: from cores and memory); 0: in this process, for debugging"),
+    "device": (str, "auto", "auto, cpu, cuda, cuda:1, mps"),
+    "seed": (int | None, None, "override the recipe's seed"),
+    "json": (bool, False, "print the result as JSON, and nothing else, on stdout"),
+    "quiet": (bool, False, "no progress on stderr"),
+    "force": (bool, False, "go on after a failed or missing step; with test: look at the test split again"),
+    "fresh": (bool, False, "start this stage over: forget its finished trials"),
+    "allow_stale": (bool, False, "accept results that were made from something else than the recipe now says"),
+    "dry_run": (bool, False, "say what would be run, and run nothing"),
+    "debug": (bool, False, "show tuner's own traceback on errors"),
+}
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived."""
+
+
+def _parameters(extra: Mapping[str, tuple[Any, Any, str]]) -> list[inspect.Parameter]:
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return [
+        inspect.Parameter(name, kind, default=default, annotation=Annotated[of, typer.Option(_flag(name, of), help=text)])
+        for name, (of, default, text) in {**extra, **COMMON}.items()
+    ]
+
+
+def _flag(name: str, of: Any) -> str:
+    flag = "--" + name.replace("_", "-")
+    return f"{flag}/--no-{flag[2:]}" if of == bool | None else flag
+
+
+def _setting_options(stage: str) -> dict[str, tuple[Any, Any, str]]:
+    """Return the options that a stage's Settings stand for; None means: not given, the recipe or the default decides."""
+    options = {}
+    for name, info in stages.load(stage).Settings.model_fields.items():
+        text = f"{info.description or name} (default: {info.get_default()})"
+        options[name] = (_option_type(info.annotation), None, text)
+    return options
+
+
+def _option_type(annotation: Any) -> Any:
+    members = [member for member in get_args(annotation) if member is not type(None)] or [annotation]
+    if get_origin(annotation) is Literal:
+        return str | None
+    return members[0] | None if members[0] in (int, float, str, bool) else str | None
+
+
+def _command(name: str, function: Callable[..., None], extra: Mapping[str, tuple[Any, Any, str]]) -> None:
+    """Register `function(recipe, **options)` as a command whose options are `extra` and the common ones."""
+
+    def call(**options: Any) -> None:
+        recipe = options.pop("recipe")
+        function(recipe, **options)
+
+    recipe = inspect.Parameter("recipe", inspect.Parameter.KEYWORD_ONLY, annotation=RecipePath)
+    call.__signature__ = inspect.Signature([recipe, *_parameters(extra)])  # type: ignore[attr-defined]
+    call.__doc__ = function.__doc__
+    app.command(name)(call)
+
+
+# -- the stages -----------------------------------------------------------------------------------------------------
+
+
+def _register_stage(name: str) -> None:
+    settings = _setting_options(name)
+
+    def stage(recipe: str, **options: Any) -> None:
+        flags = {key: options.pop(key) for key in settings}
+        with _session(recipe, {name: flags}, options) as (workflow, reporter):
+            if options["dry_run"]:
+                reporter.plan([workflow.plan_only(name)])
+                return
+            with workflow.locked():
+                outcome = workflow.run_stage(name)
+            reporter.show(outcome.result, outcome.folder.path, name)
+            _finish(reporter)
+
+    first = (inspect.getdoc(stages.load(name)) or name).splitlines()[0]
+    stage.__doc__ = f"Step {stages.load(name).STEP}: {first}"
+    _command(name, stage, settings)
+
+
+def _run(recipe: str, **options: Any) -> None:
+    """Carry out the whole checklist up to the diagnosis, from where it stopped; then rounds of step 7."""
+    through, rounds_wanted = options.pop("through"), options.pop("rounds")
+    names = [name for name in stages.NAMES if name != "test"]
+    if through not in names:
+        raise UsageError(f"--through {through}: no such stage{did_you_mean(through, names)}", f"One of: {', '.join(names)}.")
+    if rounds_wanted < 0:
+        raise UsageError(f"--rounds {rounds_wanted}: must be 0 or more", "0 runs the checklist once.")
+    names = names[: names.index(through) + 1]
+    with _session(recipe, {}, options) as (workflow, reporter):
+        if options["dry_run"]:
+            reporter.plan(workflow.plan_pending(names))
+            return
+
+        def show(name: str, number: int, outcome: Any) -> None:
+            reporter.show(outcome.result, outcome.folder.path, name, number, brief=not outcome.ran)
+
+        with workflow.locked():
+            passed = workflow.run_all(names, show)
+            if passed and through == "diagnose":
+                workflow.run_rounds(rounds_wanted, show, reporter.say)
+        _finish(reporter)
+
+
+def _finish(reporter: Any) -> None:
+    """End the command: print what is left to print; a failed verdict is exit code 1."""
+    reporter.finish()
+    if any(result["verdict"] == "fail" for result in reporter.results):
+        raise typer.Exit(1)
+
+
+# -- one command's session ------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _session(recipe: str, flags: Mapping[str, Mapping[str, Any]], options: Mapping[str, Any]) -> Iterator[Any]:
+    """Load the recipe and make the workflow; whatever goes wrong ends the command with its exit code."""
+    run_dir: list[Path] = []
+    with _errors(options["json"], options["debug"], run_dir):
+        from tuner.core.recipe import load_recipe
+        from tuner.view.progress import make_progress
+        from tuner.workflow import Options, Workflow
+
+        path = find_recipe(recipe)
+        given = {stage: {key: value for key, value in values.items() if value is not None} for stage, values in flags.items()}
+        loaded = load_recipe(path, options["set"] or [], options["seed"])
+        _check_flags(given)
+        chosen = Options(
+            run_dir=options["run_dir"],
+            workers=options["workers"],
+            device=options["device"],
+            force=options["force"],
+            fresh=options["fresh"],
+            allow_stale=options["allow_stale"],
+            command=shlex.join(["tuner", *sys.argv[1:]]),
+            flags=given,
+        )
+        workflow = Workflow(path, loaded, chosen, make_progress(quiet=options["quiet"] or options["json"]))
+        run_dir.append(workflow.run.path)
+        try:
+            yield workflow, _reporter(recipe, options, many=not flags)
+        finally:
+            workflow.close()
+
+
+def _reporter(recipe: str, options: Mapping[str, Any], many: bool) -> Any:
+    from tuner.view.reporter import Reporter
+
+    repeated = [part for text in options["set"] or [] for part in ("--set", text)]
+    repeated += ["--run-dir", str(options["run_dir"])] if options["run_dir"] else []
+    repeated += ["--seed", str(options["seed"])] if options["seed"] is not None else []
+    return Reporter(recipe, repeated, as_json=options["json"], many=many)
+
+
+def _check_flags(flags: Mapping[str, Mapping[str, Any]]) -> None:
+    from pydantic import ValidationError
+
+    for stage, values in flags.items():
+        try:
+            stages.load(stage).Settings(**values)
+        except ValidationError as error:
+            problems = [
+                f"--{str(item['loc'][0]).replace('_', '-')}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r})"
+                for item in error.errors()
+            ]
+            raise UsageError("\n".join(problems), f"tuner {stage} --help lists the options.") from None
+
+
+def find_recipe(text: str) -> Path:
+    """Return the recipe's path: as given, or the name of a file in recipes/.
+
+    Raises:
+        UsageError: there is neither; close names are proposed.
+    """
+    for path in (Path(text), Path("recipes") / text, Path("recipes") / f"{text}.toml"):
+        if path.is_file():
+            return path
+    folder = Path("recipes")
+    known = [str(path.relative_to(folder).with_suffix("")) for path in sorted(folder.glob("**/*.toml"))]
+    listed = f"In recipes/: {', '.join(known)}." if known else "`tuner new` writes one."
+    raise UsageError(f"{text}: no such recipe{did_you_mean(Path(text).stem, known)}", listed)
+
+
+@contextmanager
+def _errors(as_json: bool, debug: bool, run_dir: list[Path]) -> Iterator[None]:
+    """Show an error as the user should see it, and end the command with its exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    except typer.Exit:
+        raise
+    except KeyboardInterrupt:
+        raise typer.Exit(_stopped(130, "Interrupted", as_json)) from None
+    except Terminated:
+        raise typer.Exit(_stopped(143, "Terminated", as_json)) from None
+    except TunerError as error:
+        if debug:
+            traceback.print_exc()
+        _fail(error.exit_code, error.message, error.hint, as_json)
+        raise typer.Exit(error.exit_code) from None
+    except Exception as error:
+        saved = _save_traceback(run_dir)
+        if debug:
+            traceback.print_exc()
+        message = f"a bug of tuner: {type(error).__name__}: {error}"
+        _fail(70, message, f"The traceback is in {saved}; finished trials are kept. Please report it.", as_json)
+        raise typer.Exit(70) from None
+
+
+def _terminate(*_: Any) -> None:
+    raise Terminated
+
+
+def _stopped(code: int, word: str, as_json: bool) -> int:
+    command = shlex.join(["tuner", *sys.argv[1:]])
+    _fail(code, f"{word}. What was finished is kept.", f"The same command goes on from here: {command}", as_json)
+    return code
+
+
+def _fail(code: int, message: str, hint: str, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"error": {"code": code, "message": message, "hint": hint}}))
+        return
+    from tuner.view.errors import show_error
+
+    show_error(message, hint)
+
+
+def _save_traceback(run_dir: list[Path]) -> Path | str:
+    folder = run_dir[0] if run_dir else Path(".")
+    path = folder / f"traceback-{time.strftime('%Y%m%d-%H%M%S')}.txt"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(traceback.format_exc())
+    except OSError as error:
+        return f"no file ({error.strerror}); --debug prints it"
+    return path
+
+
+# -- looking --------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def status(
+    recipe: OptionalRecipe = None,
+    run_dir: Annotated[Path | None, typer.Option(help="the run's folder (default: runs/<recipe name>)")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="override a recipe key, as key=value")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Say which steps are fresh, stale (and why), missing or failed."""
+    with _errors(as_json, False, []):
+        from tuner import overview
+
+        runs = overview.collect(recipe and find_recipe(recipe), run_dir, set_ or [])
+        if as_json:
+            print(json.dumps([run.to_json() for run in runs], indent=2))
+            return
+        from tuner.view import status as view
+
+        view.show(runs)
+
+
+@app.command()
+def report(
+    recipe: OptionalRecipe = None,
+    run_dir: Annotated[Path | None, typer.Option(help="the run's folder (default: runs/<recipe name>)")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print a list of the stages' results as JSON")] = False,
+) -> None:
+    """Print the reports of all finished steps again."""
+    with _errors(as_json, False, []):
+        from tuner import overview
+        from tuner.view.reporter import Reporter
+
+        for run in overview.collect(recipe and find_recipe(recipe), run_dir, []):
+            repeated = ["--run-dir", str(run_dir)] if run_dir else []
+            reporter = Reporter(recipe or run.recipe, repeated, as_json=as_json, many=True)
+            for row in run.rows:
+                if row.result is not None:
+                    reporter.show(row.result, run.path / row.label, row.stage, row.round)
+            reporter.finish()
+
+
+@app.command()
+def explain(code: Annotated[str, typer.Argument(help="the code of a finding, e.g. LR301, or a cause")]) -> None:
+    """Explain a finding: what it means, how it is detected, what it is confused with, how to fix it."""
+    with _errors(False, False, []):
+        from tuner import rules
+        from tuner.view.explain import explain as show
+
+        known = rules.all_rules()
+        cards = [card for card in known.values() if code.upper() == card.code or code.lower() == card.cause]
+        if not cards:
+            names = [*known, *(card.cause for card in known.values())]
+            raise UsageError(f"{code}: no such code{did_you_mean(code.upper(), known) or did_you_mean(code.lower(), names)}", f"Known: {', '.join(known)}.")
+        for card in cards:
+            show(card)
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="name of the recipe; it becomes recipes/NAME.toml, or NAME.toml without a recipes/ folder")],
+    custom: Annotated[bool, typer.Option("--custom", help="write a Python file with your own data, model, loss and step too")] = False,
+    source: Annotated[str, typer.Option(help="where the data come from")] = "digits",
+    force: Annotated[bool, typer.Option("--force", help="overwrite what is there")] = False,
+) -> None:
+    """Write a commented recipe to start from."""
+    with _errors(False, False, []):
+        from tuner.newrecipe import write_recipe
+
+        for path in write_recipe(name, source, custom, force):
+            print(f"wrote {path}")
+        print(f"\nNext:  tuner run {path if not custom else path.with_suffix('.toml')}")
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"tuner {tuner.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="show the version")] = False) -> None:
+    pass
+
+
+for _name in stages.NAMES:
+    _register_stage(_name)
+_command(
+    "run",
+    _run,
+    {
+        "through": (str, "diagnose", "stop after this stage"),
+        "rounds": (int, 0, "how often to go back to step 5 with what the diagnosis proposes"),
+    },
+)
+
+
+def main() -> None:
+    """Run the command line; every way out has a documented exit code."""
+    try:
+        sys.exit(app(standalone_mode=False))
+    except typer.Abort:
+        sys.exit(130)
+    except Exception as error:  # typer's own usage errors; the class is not public in every version
+        if not hasattr(error, "format_message"):
+            raise
+        if "--json" in sys.argv:
+            _fail(2, error.format_message(), "tuner --help lists the commands.", True)
+        else:
+            error.show()  # type: ignore[attr-defined]
+        sys.exit(getattr(error, "exit_code", 2))
+
+
+__all__ = ["app", "find_recipe", "main"]

@@ -1,0 +1,254 @@
+"""The run folder: every file is written whole (temporary name, flush, rename) and read with suspicion."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import fcntl
+import hashlib
+import io
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tuner.core.result import Record, finite
+from tuner.errors import EnvironmentProblem, InputError
+
+CURVE_KEYS = ("step", "epoch", "split")
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an OSError met while writing `path` into an EnvironmentProblem that names it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            hint = "Free some space, then give the same command again: what was finished is kept."
+        elif error.errno in _REFUSED:
+            hint = "Make the folder writable, or choose another with --run-dir."
+        else:
+            hint = "Look at the disk, then give the same command again."
+        raise EnvironmentProblem(f"cannot write {path}: {error.strerror or error}", hint) from error
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole: temporary name, flush, rename. Nothing half-written is left behind.
+
+    Raises:
+        EnvironmentProblem: the disk is full, or the folder cannot be written.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            with open(temporary, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON; NaN and infinities become null."""
+    write_bytes(path, (json.dumps(finite(value), indent=2, allow_nan=False) + "\n").encode())
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows under the given columns; None is an empty cell, floats keep every digit."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([["" if row.get(key) is None else row[key] for key in columns] for row in rows])
+    write_bytes(path, text.getvalue().encode())
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON artifact; a missing or broken one is an InputError that names it."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: missing", "Run the stage that writes it again with --fresh.") from None
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path}: not readable as JSON ({error})", "Run the stage again with --fresh.") from None
+
+
+def sha256(path: Path) -> str:
+    """Return the sha256 (hex) of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class StageDir:
+    """The folder of one stage in a run."""
+
+    path: Path
+
+    @property
+    def label(self) -> str:
+        return self.path.name
+
+    @property
+    def result_path(self) -> Path:
+        return self.path / "result.json"
+
+    @property
+    def manifest_path(self) -> Path:
+        return self.path / "manifest.json"
+
+    @property
+    def trials_path(self) -> Path:
+        return self.path / "trials.jsonl"
+
+    def checkpoint(self, trial_id: str) -> Path:
+        return self.path / "checkpoints" / f"{trial_id}.pt"
+
+    def begin(self, recipe: Mapping[str, Any]) -> None:
+        """Mark the stage as unfinished (no manifest, no result) and note the recipe it is run with."""
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.manifest_path.unlink(missing_ok=True)
+            self.result_path.unlink(missing_ok=True)
+        write_json(self.path / "recipe.json", recipe)
+
+    def append(self, record: Record) -> None:
+        """Add a finished work item: its curve first, then its line, flushed to the disk."""
+        write_curve(self.path / "curves" / f"{record.result.id}.csv", record)
+        line = json.dumps(record.to_json(), allow_nan=False) + "\n"
+        with writing(self.trials_path):
+            drop_torn_line(self.trials_path)
+            with open(self.trials_path, "ab") as file:
+                start = file.tell()
+                try:
+                    file.write(line.encode())
+                    file.flush()
+                    os.fsync(file.fileno())
+                except OSError:
+                    os.truncate(self.trials_path, start)
+                    raise
+
+    def records(self) -> list[Record]:
+        """Return the finished work items; a torn last line (the writer was killed) is dropped.
+
+        Raises:
+            InputError: a line in the middle is not what tuner wrote.
+        """
+        if not self.trials_path.exists():
+            return []
+        lines = self.trials_path.read_bytes().split(b"\n")[:-1]
+        records = []
+        for number, line in enumerate(lines, 1):
+            try:
+                records.append(Record.from_json(json.loads(line)))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise InputError(
+                    f"{self.trials_path}:{number}: not a finished trial ({type(error).__name__}: {error})",
+                    f"The file was changed by hand or damaged; start the stage over with --fresh ({self.label}).",
+                ) from None
+        return records
+
+    def rewrite(self, records: Sequence[Record]) -> None:
+        """Write trials.jsonl, trials.csv and the curves of exactly these records, by number."""
+        ordered = sorted(records, key=lambda record: (record.number, record.item.until_epoch or 0))
+        lines = [json.dumps(record.to_json(), allow_nan=False) + "\n" for record in ordered]
+        write_bytes(self.trials_path, "".join(lines).encode())
+        last = {record.result.id: record for record in ordered}
+        for record in last.values():
+            write_curve(self.path / "curves" / f"{record.result.id}.csv", record)
+        for path in (self.path / "curves").glob("*.csv"):
+            if path.stem not in last:
+                path.unlink()
+        rows = [trial_row(record) for record in sorted(last.values(), key=lambda record: record.number)]
+        write_csv(self.path / "trials.csv", list(dict.fromkeys(key for row in rows for key in row)), rows)
+
+    def keep_checkpoints(self, trial_ids: set[str]) -> None:
+        """Delete the weights of every trial but these."""
+        for path in (self.path / "checkpoints").glob("*"):
+            if path.name.split(".")[0] not in trial_ids:
+                path.unlink()
+
+
+def drop_torn_line(path: Path) -> None:
+    """Cut off what follows the last newline: a line whose writer was killed."""
+    if not path.exists():
+        return
+    content = path.read_bytes()
+    end = content.rfind(b"\n") + 1
+    if end < len(content):
+        os.truncate(path, end)
+
+
+def write_curve(path: Path, record: Record) -> None:
+    """Write a trial's curve: step, epoch, split, then its metric columns."""
+    rows = record.result.curve
+    metrics = dict.fromkeys(key for row in rows for key in row if key not in CURVE_KEYS)
+    write_csv(path, [*CURVE_KEYS, *metrics], rows)
+
+
+def trial_row(record: Record) -> dict[str, Any]:
+    """Return a trial's row of trials.csv: parameters, status, score, last and best metrics, cost."""
+    result = record.result
+    row: dict[str, Any] = {"number": record.number, "trial": result.id, "seed": record.item.spec.seed}
+    row |= {key: value if not isinstance(value, (dict, list)) else json.dumps(value) for key, value in record.params.items()}
+    row |= {"status": result.status, "score": result.score, "best_epoch": result.best_epoch}
+    row["epochs"] = max((entry["epoch"] for entry in result.curve), default=0)
+    for split in ("train", "train_eval", "val"):
+        rows = record.rows(split)
+        ends = {"final": rows[-1] if rows else None, "best": record.best_row(split)}
+        for when, entry in ends.items():
+            for metric in ("loss", "accuracy"):
+                row[f"{when}_{split}_{metric}"] = entry.get(metric) if entry else None
+    row["error"] = f"{result.error.kind}: {result.error.message.splitlines()[0]}" if result.error else None
+    return row | {"wall_seconds": result.wall_seconds, "peak_memory_bytes": result.peak_memory_bytes}
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """The folder of one run."""
+
+    path: Path
+
+    def stage(self, label: str) -> StageDir:
+        return StageDir(self.path / label)
+
+    @property
+    def winner_path(self) -> Path:
+        return self.path / "winner.json"
+
+    @contextmanager
+    def locked(self, command: str) -> Iterator[None]:
+        """Hold the run: one writer at a time. The lock dies with its process.
+
+        Raises:
+            InputError: another process holds it; the message names that process.
+        """
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.read(handle, 4096).decode(errors="replace").strip() or "another process"
+                raise InputError(
+                    f"{self.path} is in use by {holder}",
+                    "Wait for it or stop it, or give this command its own folder with --run-dir.",
+                ) from None
+            os.ftruncate(handle, 0)
+            started = time.strftime("%Y-%m-%d %H:%M:%S")
+            os.write(handle, f"process {os.getpid()} on {socket.gethostname()} since {started}: {command}\n".encode())
+            yield
+        finally:
+            os.close(handle)

@@ -1,0 +1,146 @@
+"""Step 7: apply what the diagnosis proposes, search again, and keep the change only if it measurably helped.
+
+Round 1 is the user's recipe. Round k has its own `recipe-k.toml` (the recipe with the changes, as a readable diff),
+stage folders `fine-k`, `diagnose-k` (and `lr-sweep-k` where the change moves the good rates), and an entry in `rounds.json`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+
+from tuner.core.recipe import Recipe
+from tuner.core.result import Record
+from tuner.core.stats import mcnemar_p, unpack_bits
+from tuner.core.store import read_json, write_bytes, write_json
+from tuner.core.trial import apply_overrides
+from tuner.errors import InputError
+
+RESWEEP = ("model.", "optimizer.", "train.batch_size", "loss.")  # what moves the band of good rates
+SEARCHED_AGAIN = ("fine", "diagnose")
+
+
+def folder_name(stage: str, round_number: int) -> str:
+    """Return the folder of a stage in a round: `fine`, `fine-2`."""
+    return stage if round_number == 1 else f"{stage}-{round_number}"
+
+
+def effective_round(run: Path, stage: str, round_number: int) -> int:
+    """Return the round whose result of `stage` holds in a round: the latest one up to it that has its own folder."""
+    base = bases(run, round_number)
+    return next((number for number in base if number == 1 or (run / folder_name(stage, number)).exists()), 1)
+
+
+def bases(run: Path, round_number: int) -> list[int]:
+    """Return the round and those that it is built on, latest first, ending with 1."""
+    chain = [round_number]
+    while chain[-1] > 1:
+        chain.append(entry(run, chain[-1])["base"])
+    return chain
+
+
+def read_rounds(run: Path) -> list[dict[str, Any]]:
+    """Return the entries of `rounds.json`: {round, base, changes, kept, why}, by round."""
+    path = run / "rounds.json"
+    return read_json(path) if path.exists() else []
+
+
+def entry(run: Path, round_number: int) -> dict[str, Any]:
+    """Return the entry of one round.
+
+    Raises:
+        InputError: there is no such round.
+    """
+    for item in read_rounds(run):
+        if item["round"] == round_number:
+            return item
+    raise InputError(f"{run / 'rounds.json'} has no round {round_number}", "Start it with: tuner run RECIPE --rounds N")
+
+
+def store_entry(run: Path, new: Mapping[str, Any]) -> None:
+    """Add or replace the entry of one round."""
+    others = [item for item in read_rounds(run) if item["round"] != new["round"]]
+    write_json(run / "rounds.json", sorted([*others, dict(new)], key=lambda item: item["round"]))
+
+
+def recipe_of(recipe: Recipe, run: Path, round_number: int) -> Recipe:
+    """Return the recipe of a round: the user's, with the changes of the round and of those it is built on.
+
+    A changed key is fixed: it leaves the search, whose old range was drawn around the old value.
+    """
+    raw = recipe.model_dump(exclude_none=True)
+    for number in reversed(bases(run, round_number)[:-1]):
+        for change in entry(run, number)["changes"]:
+            raw = apply_overrides(raw, {change["key"]: change["to"]})
+            raw["search"].pop(change["key"], None)
+    return Recipe.model_validate(raw)
+
+
+def begin(recipe_path: Path, run: Path, number: int, base: int, changes: Sequence[Mapping[str, Any]]) -> None:
+    """Start a round: its entry, and its `recipe-k.toml`. One that was begun with the same changes is left as it is."""
+    known = next((item for item in read_rounds(run) if item["round"] == number), None)
+    if known is not None and known["base"] == base and known["changes"] == list(changes):
+        return
+    document = tomlkit.parse(recipe_path.read_text(encoding="utf-8"))
+    chain = [item for step in reversed(bases(run, base)[:-1]) for item in entry(run, step)["changes"]]
+    for change in [*chain, *changes]:
+        _set(document, change["key"].split("."), change["to"])
+    text = [f"# round {number}: {recipe_path} with these changes, proposed by {folder_name('diagnose', base)}:"]
+    text += [f"#   {item['key']}: {item['from']} -> {item['to']}  ({item['reason']})" for item in [*chain, *changes]]
+    write_bytes(run / f"recipe-{number}.toml", ("\n".join(text) + "\n\n" + tomlkit.dumps(document)).encode())
+    store_entry(run, {"round": number, "base": base, "changes": list(changes), "kept": None, "why": ""})
+
+
+def _set(table: Any, path: Sequence[str], value: Any) -> None:
+    *parents, last = path
+    for part in parents:
+        if part not in table:
+            table[part] = tomlkit.table()
+        table = table[part]
+    table[last] = value
+
+
+def stages_of(run: Path, round_number: int) -> list[str]:
+    """Return the stages that a round runs again: fine and diagnose, and lr-sweep first where the change asks for it."""
+    keys = [change["key"] for change in entry(run, round_number)["changes"]]
+    resweep = any(key.startswith(RESWEEP) and key != "optimizer.lr" for key in keys)
+    return [*(["lr-sweep"] if resweep else []), *SEARCHED_AGAIN]
+
+
+def winner(result: Mapping[str, Any], round_number: int) -> dict[str, Any]:
+    """Return the content of `winner.json` for a finished fine stage."""
+    choice = result["choice"]
+    return {"round": round_number, "trial": choice["trial"], "checkpoint": choice["checkpoint"], "params": choice["params"]}
+
+
+def compare(
+    old: Mapping[str, Any], new: Mapping[str, Any], old_records: Sequence[Record], new_records: Sequence[Record]
+) -> tuple[bool, str]:
+    """Say whether a round's winner is better than the one before it beyond noise, and why, in one sentence.
+
+    Better means: a higher mean over seeds by more than twice the standard error of the difference
+    (s1^2/n1 + s2^2/n2), and, where both winners' predictions on the same val examples are stored, a McNemar p below 0.05.
+    """
+    a, b = old["metrics"], new["metrics"]
+    gain = b["mean"] - a["mean"]
+    error = ((a.get("std") or 0.0) ** 2 / max(1, a["seeds"]) + (b.get("std") or 0.0) ** 2 / max(1, b["seeds"])) ** 0.5
+    words = f"{a['mean']:.4f} -> {b['mean']:.4f} over {a['seeds']} and {b['seeds']} seeds (standard error {error:.4f})"
+    if gain <= 2 * error:
+        return False, f"no gain beyond noise: {words}"
+    bits = [_bits(records, fine["choice"]["trial"]) for records, fine in ((old_records, old), (new_records, new))]
+    if bits[0] is None or bits[1] is None or len(bits[0]) != len(bits[1]):
+        return True, f"better: {words}"
+    p_value = mcnemar_p(bits[0], bits[1])
+    verdict = "better" if p_value < 0.05 else "not beyond noise on the same val examples"
+    return p_value < 0.05, f"{verdict}: {words}, McNemar p = {p_value:.3g}"
+
+
+def _bits(records: Sequence[Record], trial: str) -> Any:
+    for record in records:
+        evidence = record.result.evidence.get("val_predictions")
+        if record.result.id == trial and evidence:
+            return unpack_bits(evidence)
+    return None
