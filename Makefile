@@ -1,0 +1,38 @@
+# make run: the whole checklist on the default recipe; make test: the tests. Both set up what they need.
+VENV ?= .venv
+PYTHON ?= python3
+RECIPE ?= recipes/digits.toml
+BIN = $(VENV)/bin
+SETUP = $(VENV)/.tuner-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
+
+.PHONY: help setup run test test-slow check bench
+
+help:  ## show this page
+	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@echo "  VENV=path uses another virtual environment, RECIPE=path another recipe."
+
+setup: $(SETUP)  ## make the virtual environment with the pinned dependencies
+
+$(SETUP):
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@rm -f $(VENV)/.tuner-*
+	@touch $@
+
+run: setup  ## carry out the whole checklist on RECIPE, then the test
+	$(BIN)/tuner run $(RECIPE)
+	$(BIN)/tuner test $(RECIPE)
+
+test: setup  ## the tests (minutes)
+	$(BIN)/python -m pytest
+
+test-slow: setup  ## the long tests too
+	$(BIN)/python -m pytest -m 'slow or not slow' --timeout 3600
+
+check: setup  ## ruff, formatting, mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup  ## timings of the command line and of the training loop
+	$(BIN)/python -m benchmarks
