@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 RECIPE ?= recipes/digits.toml
 BIN = $(VENV)/bin
-SETUP = $(VENV)/.tuner-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
+SETUP = $(VENV)/.tuner-$(shell (pwd; cat pyproject.toml constraints.txt) | cksum | cut -d' ' -f1)
 
 .PHONY: help setup run test test-slow check bench
 

@@ -1,0 +1,167 @@
+"""The run folder: whole files, torn lines, locks, refusals."""
+
+import json
+import multiprocessing
+import os
+from pathlib import Path
+
+import pytest
+
+from tuner.core.result import Record, TrialError, TrialResult
+from tuner.core.store import RunDir, StageDir, drop_torn_line, read_json, write_bytes, write_json
+from tuner.core.trial import TrialSpec, WorkItem
+from tuner.errors import EnvironmentProblem, InputError
+
+
+def record(number, until=None, score=0.5, **spec):
+    spec = TrialSpec(tables={}, overrides={"optimizer.lr": 0.1 * (number + 1)}, seed=0, horizon_epochs=3, **spec)
+    curve = [
+        {"step": 5, "epoch": 1, "split": "train", "loss": 1.5, "accuracy": 0.25, "lr": 0.1},
+        {"step": 5, "epoch": 1, "split": "val", "loss": 1.25, "accuracy": 0.5},
+    ]
+    result = TrialResult(spec.id, until, "completed", curve, score=score, best_epoch=1, wall_seconds=2.0)
+    return Record(WorkItem(spec, number, until), result)
+
+
+def test_records_come_back_as_they_were(tmp_path):
+    stage = StageDir(tmp_path / "coarse")
+    stage.begin({"name": "r"})
+    for number in (1, 0):
+        stage.append(record(number))
+    assert stage.records() == [Record.from_json(json.loads(json.dumps(record(n).to_json()))) for n in (1, 0)]
+
+
+def test_torn_last_line_is_dropped_and_the_next_append_is_whole(tmp_path):
+    stage = StageDir(tmp_path)
+    stage.append(record(0))
+    with open(stage.trials_path, "a") as file:
+        file.write('{"item": {"num')
+    assert [r.number for r in stage.records()] == [0]
+    stage.append(record(1))
+    assert [r.number for r in stage.records()] == [0, 1]
+
+
+def test_damaged_line_in_the_middle_is_refused_with_its_number(tmp_path):
+    stage = StageDir(tmp_path)
+    stage.append(record(0))
+    stage.append(record(1))
+    lines = stage.trials_path.read_text().splitlines()
+    stage.trials_path.write_text("\n".join(["{broken", lines[1]]) + "\n")
+    with pytest.raises(InputError, match=r"trials.jsonl:1: not a finished trial"):
+        stage.records()
+
+
+def test_trials_csv_has_one_sorted_row_per_trial_with_the_last_rung(tmp_path):
+    import pandas
+
+    stage = StageDir(tmp_path)
+    stage.rewrite([record(1), record(0, until=1, score=0.25), record(0, until=3, score=0.75)])
+    table = pandas.read_csv(tmp_path / "trials.csv")
+    assert table["number"].tolist() == [0, 1]
+    assert table["score"].tolist() == [0.75, 0.5]
+    assert table["optimizer.lr"].tolist() == [0.1, 0.2]
+    assert table["best_val_loss"].tolist() == [1.25, 1.25]
+    curve = pandas.read_csv(tmp_path / "curves" / f"{record(0).result.id}.csv")
+    assert list(curve.columns) == ["step", "epoch", "split", "loss", "accuracy", "lr"]
+
+
+def test_rewrite_drops_curves_of_trials_that_are_gone(tmp_path):
+    stage = StageDir(tmp_path)
+    stage.append(record(0))
+    stage.append(record(1))
+    stage.rewrite([record(1)])
+    assert [path.stem for path in (tmp_path / "curves").glob("*")] == [record(1).result.id]
+
+
+def test_error_of_a_trial_is_in_its_row(tmp_path):
+    broken = record(0)
+    result = TrialResult(broken.result.id, None, "failed", error=TrialError("oom", "too big\nmore"))
+    StageDir(tmp_path).rewrite([Record(broken.item, result)])
+    assert "oom: too big" in (tmp_path / "trials.csv").read_text()
+
+
+def test_json_has_null_for_nan(tmp_path):
+    write_json(tmp_path / "a.json", {"x": float("nan"), "y": [float("inf"), 1.0]})
+    assert read_json(tmp_path / "a.json") == {"x": None, "y": [None, 1.0]}
+
+
+def test_broken_json_is_refused_by_name(tmp_path):
+    (tmp_path / "result.json").write_text("{")
+    with pytest.raises(InputError, match="result.json: not readable as JSON"):
+        read_json(tmp_path / "result.json")
+    with pytest.raises(InputError, match="absent.json: missing"):
+        read_json(tmp_path / "absent.json")
+
+
+def test_full_disk_is_named_and_leaves_the_old_file():
+    with pytest.raises(EnvironmentProblem, match="cannot write /dev/full/x"):
+        write_bytes(Path("/dev/full/x"), b"x")
+
+
+def test_no_space_keeps_what_was_there(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    write_json(path, 1)
+
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(EnvironmentProblem, match="No space left") as caught:
+        write_json(path, 2)
+    assert "Free some space" in caught.value.hint
+    assert read_json(path) == 1
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_append_on_a_full_disk_leaves_the_file_readable(tmp_path, monkeypatch):
+    stage = StageDir(tmp_path)
+    stage.append(record(0))
+    real = os.fsync
+    calls = []
+
+    def full(handle):
+        calls.append(handle)
+        if len(calls) > 1:  # the curve is written, the line is not
+            raise OSError(28, "No space left on device")
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(EnvironmentProblem, match="trials.jsonl"):
+        stage.append(record(1))
+    monkeypatch.undo()
+    assert [r.number for r in stage.records()] == [0]
+
+
+def hold(path, ready, done):
+    with RunDir(path).locked("tuner coarse x"):
+        ready.set()
+        done.wait(10)
+
+
+def test_lock_names_its_holder_and_dies_with_it(tmp_path):
+    context = multiprocessing.get_context("fork")
+    ready, done = context.Event(), context.Event()
+    process = context.Process(target=hold, args=(tmp_path, ready, done))
+    process.start()
+    assert ready.wait(10)
+    with pytest.raises(InputError, match=rf"in use by process {process.pid} on .*: tuner coarse x"), RunDir(tmp_path).locked("me"):
+        pass
+    process.kill()
+    process.join()
+    with RunDir(tmp_path).locked("me"):
+        assert f"process {os.getpid()}" in (tmp_path / "lock").read_text()
+
+
+def test_keep_checkpoints_deletes_the_others(tmp_path):
+    stage = StageDir(tmp_path)
+    for name in ("a.pt", "b.pt", "b.state.pt"):
+        write_bytes(tmp_path / "checkpoints" / name, b"x")
+    stage.keep_checkpoints({"a"})
+    assert os.listdir(tmp_path / "checkpoints") == ["a.pt"]
+
+
+def test_drop_torn_line_of_a_file_without_newline(tmp_path):
+    path = tmp_path / "x"
+    path.write_text("torn")
+    drop_torn_line(path)
+    assert path.read_text() == ""
