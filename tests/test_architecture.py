@@ -13,17 +13,17 @@ HEAVY = ("torch", "torchvision", "numpy", "pandas", "matplotlib", "optuna", "skl
 
 # package -> the packages of tuner that it may import (at any depth of its code)
 LAYERS = {
-    "core": {"errors", "core", "stages"},  # stages: recipe validation asks for their settings, inside functions
+    "core": {"errors", "core"},
     "rules": {"errors", "core", "rules"},
     "search": {"errors", "core", "search"},
     "stages": {"errors", "core", "search", "rules", "stages"},
     "parts": {"errors", "core", "parts", "registry"},
     "train": {"errors", "core", "parts", "train", "registry"},
     "execute": {"errors", "core", "execute", "train"},
-    "view": {"errors", "core", "view", "stages", "rules"},
+    "view": {"errors", "core", "view"},
     "registry": {"errors", "core", "parts", "train"},
 }
-TORCHLESS = ("core", "rules", "search", "stages", "view", "workflow", "cli", "rounds", "overview", "registry", "newrecipe")
+TORCHLESS = ("core", "rules", "search", "stages", "view", "workflow", "cli", "reporter", "rounds", "overview", "registry", "newrecipe")
 
 
 def package(path):

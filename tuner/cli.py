@@ -155,7 +155,7 @@ def _session(recipe: str, flags: Mapping[str, Mapping[str, Any]], options: Mappi
 
         path = find_recipe(recipe)
         given = {stage: {key: value for key, value in values.items() if value is not None} for stage, values in flags.items()}
-        loaded = load_recipe(path, options["set"] or [], options["seed"])
+        loaded = load_recipe(path, options["set"] or [], options["seed"], settings=stages.settings_models())
         _check_flags(given)
         chosen = Options(
             run_dir=options["run_dir"],
@@ -176,7 +176,7 @@ def _session(recipe: str, flags: Mapping[str, Mapping[str, Any]], options: Mappi
 
 
 def _reporter(recipe: str, options: Mapping[str, Any], many: bool) -> Any:
-    from tuner.view.reporter import Reporter
+    from tuner.reporter import Reporter
 
     repeated = [part for text in options["set"] or [] for part in ("--set", text)]
     repeated += ["--run-dir", str(options["run_dir"])] if options["run_dir"] else []
@@ -301,7 +301,7 @@ def report(
     """Print the reports of all finished steps again."""
     with _errors(as_json, False, []):
         from tuner import overview
-        from tuner.view.reporter import Reporter
+        from tuner.reporter import Reporter
 
         for run in overview.collect(recipe and find_recipe(recipe), run_dir, []):
             repeated = ["--run-dir", str(run_dir)] if run_dir else []

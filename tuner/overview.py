@@ -70,7 +70,7 @@ def _of_folder(folder: Path) -> Overview:
 
 
 def _overview(recipe: Path, run_dir: Path | None, overrides: Sequence[str]) -> Overview:
-    workflow = Workflow(recipe, load_recipe(recipe, overrides), Options(run_dir=run_dir), Silent())
+    workflow = Workflow(recipe, load_recipe(recipe, overrides, settings=stages.settings_models()), Options(run_dir=run_dir), Silent())
     numbers = [1, *(item["round"] for item in rounds.read_rounds(workflow.run.path))]
     rows = []
     for number in numbers:

@@ -11,8 +11,8 @@ from tuner.errors import InputError
 @pytest.fixture
 def recipe(tmp_path):
     path = tmp_path / "r.toml"
-    path.write_text('name = "r"\n[data]\nsource = "digits"\n[model]\nname = "mlp"\nwidth = 4\n[stages.fine]\nepochs = 3\n')
-    return lambda *overrides: load_recipe(path, overrides)
+    path.write_text('name = "r"\n[data]\nsource = "digits"\n[model]\nname = "mlp"\nwidth = 4\n')
+    return lambda *overrides: load_recipe(path, overrides, settings={})
 
 
 def provenance(recipe, depends=("data", "model"), **fields):
@@ -36,7 +36,7 @@ def test_changed_and_new_keys_are_listed_with_old_and_new(recipe):
 
 def test_tables_that_are_not_depended_on_do_not_count(recipe):
     old = manifest_of(provenance(recipe()))
-    assert provenance(recipe("optimizer.lr=0.5", "stages.fine.epochs=9")).differences(old, own_settings=True) == []
+    assert provenance(recipe("optimizer.lr=0.5", "train.batch_size=9")).differences(old, own_settings=True) == []
 
 
 def test_a_flag_stales_the_stage_itself_but_not_what_reads_it(recipe):

@@ -2,8 +2,15 @@
 
 import pytest
 
-from tuner.core.recipe import expand_path, key_lines, load_recipe, parse_assignment
+from tuner import stages
+from tuner.core import recipe as recipe_module
+from tuner.core.recipe import expand_path, key_lines, parse_assignment
 from tuner.errors import UsageError
+
+
+def load_recipe(path, overrides=()):
+    return recipe_module.load_recipe(path, overrides, settings=stages.settings_models())
+
 
 GOOD = """\
 name = "r"

@@ -182,8 +182,13 @@ def parse_assignment(text: str) -> tuple[str, Any]:
         ) from None
 
 
-def load_recipe(path: Path, overrides: Sequence[str] = (), seed: int | None = None) -> Recipe:
-    """Read, override (`key=value` texts) and check a recipe.
+SettingsModels = Mapping[str, type[BaseModel]]
+
+
+def load_recipe(
+    path: Path, overrides: Sequence[str] = (), seed: int | None = None, *, settings: SettingsModels
+) -> Recipe:
+    """Read, override (`key=value` texts) and check a recipe; `settings`: {stage: model of its `[stages.<stage>]` table}.
 
     Raises:
         UsageError: every problem at once, as `file:line: key: what is wrong (got ...)`.
@@ -199,11 +204,10 @@ def load_recipe(path: Path, overrides: Sequence[str] = (), seed: int | None = No
         raise UsageError(f"--set {', '.join(changes)}: a key leads through a value that is no table", "Check the dots.") from None
     for key, value in search.items():
         raw.setdefault("search", {})[key.removeprefix("search.").strip('"')] = value
-    return check_recipe(raw, path, set(changes))
+    return _check_recipe(raw, path, set(changes), settings)
 
 
-def check_recipe(raw: Mapping[str, Any], path: Path, from_flags: set[str] = frozenset()) -> Recipe:  # type: ignore[assignment]
-    """Validate a parsed recipe; see `load_recipe`."""
+def _check_recipe(raw: Mapping[str, Any], path: Path, from_flags: set[str], settings: SettingsModels) -> Recipe:
     lines = key_lines(path)
     problems: list[str] = []
     recipe: Recipe | None = None
@@ -212,7 +216,7 @@ def check_recipe(raw: Mapping[str, Any], path: Path, from_flags: set[str] = froz
     except ValidationError as error:
         problems += [_problem(item, path, lines, from_flags) for item in error.errors()]
     problems += _unset_variables(raw.get("data"), path, lines)
-    problems += _check_stages(raw.get("stages", {}), path, lines)
+    problems += _check_stages(raw.get("stages", {}), path, lines, settings)
     problems += _check_search(raw.get("search", {}), path, lines)
     if recipe is not None and not problems:
         return recipe
@@ -291,30 +295,29 @@ def _unset_variables(data: Any, path: Path, lines: Mapping[str, int]) -> list[st
     return problems
 
 
-def _check_stages(stages: Any, path: Path, lines: Mapping[str, int]) -> list[str]:
-    from tuner import stages as stage_package  # late: the stages import this module
-
-    problems = []
+def _check_stages(stages: Any, path: Path, lines: Mapping[str, int], settings: SettingsModels) -> list[str]:
     if not isinstance(stages, Mapping):
         return []
+    problems = []
     for name, values in stages.items():
-        if name not in stage_package.NAMES:
-            close = did_you_mean(name, stage_package.NAMES)
-            problems.append(f"{place_of(f'stages.{name}', path, lines)}: stages.{name}: unknown stage{close}")
+        place = place_of(f"stages.{name}", path, lines)
+        if name not in settings:
+            problems.append(f"{place}: stages.{name}: unknown stage{did_you_mean(name, settings)}")
             continue
-        fields = stage_package.load(name).Settings.model_fields
         try:
-            stage_package.load(name).Settings.model_validate(values)
+            settings[name].model_validate(values)
         except ValidationError as error:
-            for item in error.errors():
-                key = ".".join(["stages", name, *(str(part) for part in item["loc"])])
-                place = place_of(key, path, lines)
-                if item["type"] == "extra_forbidden":
-                    close = did_you_mean(str(item["loc"][-1]), fields)
-                    problems.append(f"{place}: {key}: unknown key{close} (known: {', '.join(fields)})")
-                else:
-                    problems.append(f"{place}: {key}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r})")
+            problems += [_stage_problem(name, item, settings[name], path, lines) for item in error.errors()]
     return problems
+
+
+def _stage_problem(name: str, item: Any, model: type[BaseModel], path: Path, lines: Mapping[str, int]) -> str:
+    key = ".".join(["stages", name, *(str(part) for part in item["loc"])])
+    place = place_of(key, path, lines)
+    if item["type"] == "extra_forbidden":
+        known = list(model.model_fields)
+        return f"{place}: {key}: unknown key{did_you_mean(str(item['loc'][-1]), known)} (known: {', '.join(known)})"
+    return f"{place}: {key}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r})"
 
 
 def _check_search(search: Any, path: Path, lines: Mapping[str, int]) -> list[str]:

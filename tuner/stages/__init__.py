@@ -97,3 +97,8 @@ class Stage(Protocol):
 def load(name: str) -> Stage:
     """Import the stage of that name, e.g. `lr-sweep` from `tuner.stages.lr_sweep`."""
     return importlib.import_module(f"tuner.stages.{name.replace('-', '_')}")  # type: ignore[return-value]
+
+
+def settings_models() -> dict[str, type[StageSettings]]:
+    """Return {stage: its Settings}, which recipe validation checks the `[stages]` tables against."""
+    return {name: load(name).Settings for name in NAMES}

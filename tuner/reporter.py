@@ -1,0 +1,72 @@
+"""What a command prints on stdout: the reports of its stages, or their result.json with `--json`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tuner import stages
+from tuner.view import console
+
+
+class Reporter:
+    """Prints stage reports as they come; with `as_json` collects them and prints one JSON document at the end."""
+
+    def __init__(self, recipe: str, repeated: Sequence[str], as_json: bool, many: bool = False) -> None:
+        self.recipe = recipe
+        self.repeated = repeated
+        self.as_json = as_json
+        self.many = many
+        self.results: list[Mapping[str, Any]] = []
+
+    def next_command(self, stage: str, result: Mapping[str, Any]) -> str:
+        """Return the command to type after a stage, with the user's own overrides."""
+        if result["verdict"] == "fail":
+            codes = [finding["code"] for finding in result["findings"] if finding["severity"] == "error" and not finding["accepted"]]
+            return f"tuner explain {codes[0]}" if codes else self.command(stage)
+        following = stages.NAMES[stages.NAMES.index(stage) + 1 :]
+        return self.command(following[0]) if following else self.command("report")
+
+    def command(self, name: str) -> str:
+        return shlex.join(["tuner", name, self.recipe, *self.repeated])
+
+    def show(
+        self, result: Mapping[str, Any], folder: Path, stage: str, round_number: int = 1, brief: bool = False
+    ) -> None:
+        """Print the report of a stage; `brief`: one line, for a result that stood there already and is no failure."""
+        self.results.append(result)
+        if self.as_json:
+            return
+        if brief and result["verdict"] != "fail":
+            console.brief(dict(result))
+        else:
+            console.report(dict(result), folder, self.next_command(stage, result))
+
+    def plan(self, plans: Sequence[Mapping[str, Any]]) -> None:
+        """Print what would be run."""
+        if self.as_json:
+            print(json.dumps(list(plans) if self.many else plans[0], indent=2))
+            return
+        for plan in plans:
+            trials = plan.get("trials", [])
+            waiting = [trial for trial in trials if not trial["finished"]]
+            words = f"{len(waiting)} trials to run first, {len(trials) - len(waiting)} finished" if trials else plan.get("state", "")
+            print(f" {plan['stage']}: {words}")
+            for trial in waiting:
+                length = f"{trial['epochs']} epochs" if trial["epochs"] else f"{trial['steps']} steps" if trial["steps"] else ", ".join(trial["measure"])
+                params = ", ".join(f"{key} = {value}" for key, value in trial["params"].items())
+                print(f"   {trial['number']:>3}  seed {trial['seed']}  {length}  {params}")
+
+    def say(self, text: str) -> None:
+        """Print a sentence between two reports."""
+        if not self.as_json:
+            print(f" {text}\n")
+
+    def finish(self) -> None:
+        """Print what was collected."""
+        if self.as_json:
+            print(json.dumps(self.results if self.many else self.results[-1], indent=2))
+
