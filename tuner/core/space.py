@@ -69,7 +69,7 @@ class Range:
         step = self.step or (1 if self.integer else None)
         if step is None:
             return None
-        count = int(math.floor((self.high - self.low) / step + 1e-9)) + 1
+        count = math.floor((self.high - self.low) / step + 1e-9) + 1
         return [tidy(self.low + i * step, self.integer) for i in range(count)]
 
 
@@ -312,7 +312,7 @@ def _parse_range(key: str, value: Mapping[str, Any]) -> tuple[Range | None, list
         texts.append(f"int = true needs whole numbers (got low = {low!r}, high = {high!r})")
     if texts:
         return None, texts
-    return Range(*((low, high) if whole else (float(low), float(high))), log, step, whole), []
+    return Range(low if whole else float(low), high if whole else float(high), log, step, whole), []
 
 
 def _is_number(value: Any) -> bool:
@@ -325,8 +325,8 @@ def _when_problems(dimension: Dimension, space: Space, search: Mapping[str, Any]
         wanted = wanted if isinstance(wanted, list) else [wanted]
         if key not in search and (wrong := _key_problem(key)) and key not in FIXED:
             texts.append(f"when: {key}: {wrong}")
-        elif key in space and isinstance(space[key].domain, Choices):
-            options = space[key].domain.values()
+        elif key in space and isinstance(domain := space[key].domain, Choices):
+            options = domain.values()
             texts += [f"when: {key} is never {item!r} (choices: {options!r})" for item in wanted if item not in options]
     if _depends_on_itself(dimension.key, search):
         texts.append("when: the condition leads back to the key itself")

@@ -1,0 +1,138 @@
+"""The statistics that a verdict rests on: intervals, paired tests, robust trends and noise."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Z95 = 1.959963984540054
+MAD_TO_STD = 1.4826  # the median absolute deviation of a normal variable is std / 1.4826
+
+
+def wilson(share: float, n: int, z: float = Z95) -> tuple[float, float]:
+    """Return the Wilson score interval (95 %) of a share seen in `n` examples.
+
+    Source: Wilson 1927; it stays inside [0, 1] and is honest near the ends, where the normal one is not.
+    """
+    if n <= 0:
+        return 0.0, 1.0
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def wilson_half(share: float, n: int) -> float:
+    """Return half the width of the Wilson interval."""
+    low, high = wilson(share, n)
+    return (high - low) / 2
+
+
+def difference_interval(share_a: float, n_a: int, share_b: float, n_b: int) -> tuple[float, float]:
+    """Return the 95 % interval of `share_a - share_b`, two shares of different examples.
+
+    Source: Newcombe 1998, method 10: the square-and-add of two Wilson intervals.
+    """
+    low_a, high_a = wilson(share_a, n_a)
+    low_b, high_b = wilson(share_b, n_b)
+    gap = share_a - share_b
+    return gap - math.hypot(share_a - low_a, high_b - share_b), gap + math.hypot(high_a - share_a, share_b - low_b)
+
+
+def mean_std(values: Sequence[float]) -> tuple[float, float | None]:
+    """Return the mean and the sample standard deviation (n - 1); None for fewer than two values."""
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+
+
+def t_half(values: Sequence[float]) -> float | None:
+    """Return half the width of the 95 % t interval of the mean; None for fewer than two values."""
+    from scipy.special import stdtrit
+
+    if len(values) < 2:
+        return None
+    return float(stdtrit(len(values) - 1, 0.975)) * statistics.stdev(values) / math.sqrt(len(values))
+
+
+def mean_interval(values: Sequence[float], n: int | None) -> tuple[float, float] | None:
+    """Return the 95 % interval of a mean accuracy over seeds, each measured on the same `n` examples.
+
+    Two independent sources add up in squares: the seeds (t) and the examples (Wilson). `n` None: the seeds alone.
+    """
+    mean = statistics.fmean(values)
+    seeds = t_half(values)
+    if n is None:
+        return None if seeds is None else (mean - seeds, mean + seeds)
+    low, high = wilson(min(1.0, max(0.0, mean)), n)
+    seeds = seeds or 0.0
+    return max(0.0, mean - math.hypot(seeds, mean - low)), min(1.0, mean + math.hypot(seeds, high - mean))
+
+
+def unpack_bits(evidence: Mapping[str, Any]) -> Any:
+    """Return the array of 0 and 1, one per val example, of the `val_predictions` probe."""
+    import numpy as np
+
+    packed = np.frombuffer(base64.b64decode(evidence["bits"]), dtype=np.uint8)
+    return np.unpackbits(packed)[: evidence["n"]]
+
+
+def mcnemar_exact(only_a: int, only_b: int) -> float:
+    """Return the two-sided exact p of McNemar's test from the two counts of discordant examples.
+
+    Source: McNemar 1947; under the null the smaller count is binomial with p = 1/2.
+    """
+    from scipy.special import bdtr
+
+    n = only_a + only_b
+    return 1.0 if n == 0 else min(1.0, 2 * float(bdtr(min(only_a, only_b), n, 0.5)))
+
+
+def mcnemar_p(right_a: Any, right_b: Any) -> float:
+    """Return McNemar's p for two classifiers, from their right (1) and wrong (0) answers on the same examples.
+
+    Two-dimensional arrays (seed, example) are summed over seeds first: each example then has one vote, for the
+    configuration that gets it right more often. Votes of several seeds on one example are not independent.
+    """
+    import numpy as np
+
+    difference = np.atleast_2d(right_a).astype(int).sum(0) - np.atleast_2d(right_b).astype(int).sum(0)
+    return mcnemar_exact(int((difference > 0).sum()), int((difference < 0).sum()))
+
+
+def theil_sen(values: Sequence[float]) -> float:
+    """Return the median slope per step over all pairs: a trend that one outlier does not move."""
+    pairs = [(b - a) / (j - i) for i, a in enumerate(values) for j, b in enumerate(values) if j > i]
+    return statistics.median(pairs) if pairs else 0.0
+
+
+def robust_sigma(values: Sequence[float]) -> float:
+    """Return the noise of a slowly moving series: MAD of its first differences, as a std, over sqrt 2."""
+    steps = [b - a for a, b in itertools.pairwise(values)]
+    if not steps:
+        return 0.0
+    middle = statistics.median(steps)
+    return MAD_TO_STD * statistics.median(abs(step - middle) for step in steps) / math.sqrt(2)
+
+
+def binomial_noise(share: float, n: int) -> float:
+    """Return the standard deviation of an accuracy measured on `n` examples."""
+    return math.sqrt(max(0.0, share * (1 - share)) / n)
+
+
+def expected_maximum(k: int) -> float:
+    """Return the expected largest of `k` standard normal draws (0 for one; 2.04 for thirty)."""
+    import numpy as np
+    from scipy.special import log_ndtr
+
+    if k < 2:
+        return 0.0
+    x = np.linspace(-9.0, 9.0, 3601)
+    density = k * np.exp(-0.5 * x**2 + (k - 1) * log_ndtr(x)) / math.sqrt(2 * math.pi)
+    return float((x * density).sum() * (x[1] - x[0]))
+
+
+def optimism(k: int, noise: float) -> float:
+    """Return by how much the best of `k` equally good configurations overstates itself, each measured with `noise`."""
+    return expected_maximum(k) * noise
