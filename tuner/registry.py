@@ -60,7 +60,8 @@ def resolve(kind: str, name: str, base_dir: Path) -> Callable[..., Any]:
 def built_ins(kind: str) -> dict[str, Callable[..., Any]]:
     """Return the built-in objects of a kind by name.
 
-    They are the public functions and classes that the kind's module defines itself (every module of a package), and what its function `_more()` adds, where it has one.
+    They are the public functions and classes that the kind's module defines itself (every module of a package), and
+    what its function `_more()` adds, where it has one.
     """
     module_name = KINDS[kind][1]
     if module_name is None:
@@ -318,14 +319,16 @@ def call(fn: Callable[..., Any], kwargs: Mapping[str, Any], where: str, base_dir
 
 @dataclass(frozen=True)
 class Hook:
-    """A function of the user's together with the offered arguments that its signature asks for."""
+    """A function of the user's; it is called with all of `offers`, and passes on those that its signature asks for."""
 
     fn: Callable[..., Any]
+    offers: tuple[str, ...]
     asks: tuple[str, ...]
     where: str
     base_dir: Path
 
-    def __call__(self, **offered: Any) -> Any:
+    def __call__(self, *positional: Any, **named: Any) -> Any:
+        offered = {**dict(zip(self.offers, positional, strict=False)), **named}
         with user_code(self.where, self.base_dir):
             return self.fn(**{name: offered[name] for name in self.asks})
 
@@ -334,7 +337,7 @@ def hook(kind: str, name: str, offered: Sequence[str], base_dir: Path) -> Hook:
     """Resolve a hook of the train table and check which of the offered arguments it asks for."""
     fn = resolve(kind, name, base_dir)
     where = KINDS[kind][0]
-    return Hook(fn, tuple(bind(fn, dict.fromkeys(offered), {}, where)), where, Path(base_dir))
+    return Hook(fn, tuple(offered), tuple(bind(fn, dict.fromkeys(offered), {}, where)), where, Path(base_dir))
 
 
 def _signature(fn: Callable[..., Any]) -> inspect.Signature | None:

@@ -1,7 +1,8 @@
 """Weight initialisations: functions `init(model)` that set the weights of convolutions and linear layers.
 
-Biases become zero. Normalisation layers and everything else keep what the model gave them. Adding one is adding a function. The last linear
-layer (the head) is followed by no activation: the kaiming rules take gain 1 for it, and the square root of 2 elsewhere.
+Biases become zero. Normalisation layers and everything else keep what the model gave them. Adding one is adding a
+function. The last linear layer (the head) is followed by no activation: the kaiming rules take gain 1 for it, and the
+square root of 2 elsewhere.
 Source: Glorot and Bengio 2010 (xavier); He et al. 2015 (kaiming); Saxe et al. 2014 (orthogonal).
 """
 

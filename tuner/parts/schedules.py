@@ -1,7 +1,7 @@
 """Learning-rate schedules: functions `build(optimizer, total_steps, steps_per_epoch, **args)`.
 
-They are stepped once after every update. Durations are in epochs, factors are of the recipe's rate. Adding a schedule is adding a function. A rate that does not
-depend on the horizon (constant, step, ...) does not ask for `total_steps`.
+They are stepped once after every update. Durations are in epochs, factors are of the recipe's rate. Adding a schedule
+is adding a function. One that does not depend on the horizon (constant, step, ...) does not ask for `total_steps`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,78 @@
+"""Checkpoints and saved states: tensors and plain values only, written whole or not at all, read as data."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tuner.errors import EnvironmentProblem, InputError
+
+FOLDER = "checkpoints"
+
+
+def checkpoint_path(stage_dir: Path, spec_id: str) -> Path:
+    """Return where a trial's best weights lie."""
+    return stage_dir / FOLDER / f"{spec_id}.pt"
+
+
+def state_path(stage_dir: Path, spec_id: str) -> Path:
+    """Return where an unfinished trial's state lies."""
+    return stage_dir / FOLDER / f"{spec_id}.state.pt"
+
+
+def save(path: Path, value: dict[str, Any]) -> None:
+    """Write `value` under a temporary name, flush it to the disk, then rename it.
+
+    Raises:
+        EnvironmentProblem: "cannot write" (disk full, folder read-only).
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb") as file:
+                torch.save(value, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"{path}: cannot write: {error}", "Free disk space, or give a writable --run-dir."
+        ) from error
+
+
+def load(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
+    """Read what `save` wrote; nothing in the file is ever run.
+
+    Raises:
+        InputError: "no such checkpoint", "not a checkpoint of tensors and plain values".
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint", "Run the stage that writes it again.")
+    try:
+        value = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:
+        first = str(error).strip().splitlines()[:1]
+        raise InputError(
+            f"{path}: not a checkpoint of tensors and plain values ({type(error).__name__}: {''.join(first)})",
+            "It is torn or was changed: delete it, and run the stage that writes it again with --fresh.",
+        ) from error
+    if not isinstance(value, dict):
+        raise InputError(
+            f"{path}: not a checkpoint (it holds a {type(value).__name__})", "Run the stage again with --fresh."
+        )
+    return value
+
+
+def is_plain(value: Any) -> bool:
+    """Tell whether `value` consists of tensors and plain values, so that `load` would give it back."""
+    if isinstance(value, dict):
+        return all(is_plain(key) and is_plain(item) for key, item in value.items())
+    if type(value) in (list, tuple):
+        return all(is_plain(item) for item in value)
+    return value is None or type(value) in (bool, int, float, str, torch.Tensor, torch.nn.Parameter)

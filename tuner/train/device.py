@@ -1,0 +1,64 @@
+"""The machine under a trial: its device, its random generators, its memory."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import resource
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tuner.errors import EnvironmentProblem, UsageError, did_you_mean
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the global generators of torch (every device), numpy and random."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+
+
+def pick_device(name: str) -> str:
+    """Return the torch device to use: `auto` is the GPU where there is one, else the CPU.
+
+    Raises:
+        UsageError: "unknown device".
+        EnvironmentProblem: "there is no such device here".
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, index = name.partition(":")
+    known = ("auto", "cpu", "cuda", "mps")
+    if kind not in known[1:] or (index and not index.isdigit()):
+        raise UsageError(
+            f"--device: unknown device {name!r}{did_you_mean(kind, known)}", f"One of: {', '.join(known)}, cuda:1."
+        )
+    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if int(index or 0) >= counts[kind]:
+        there = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
+        raise EnvironmentProblem(
+            f"--device: there is no {name!r} here (there is: {there})", "Use --device auto or cpu."
+        )
+    return name
+
+
+def reset_peak_memory(device: str) -> None:
+    """Start measuring the peak from here, where the system can."""
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(device)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory_bytes(device: str) -> int:
+    """Return the peak since the reset: of the GPU's allocator, or of the process on a CPU."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device)
+    with contextlib.suppress(OSError, StopIteration, ValueError):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,232 @@
+"""The training loop, to be read from top to bottom."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tuner.core.streams import derive_seed
+from tuner.errors import UsageError, did_you_mean
+from tuner.train import checkpoint
+from tuner.train.device import seed_everything
+from tuner.train.evaluate import Context, are_scores, as_float, better, evaluate, hook_values, metric_value, predict
+from tuner.train.setup import Setup, as_scalar
+from tuner.train.state import Best, Divergence, Tape, Training, grad_norm, restore, save_state, start
+
+SAVE_SECONDS = 30.0  # a trial that is killed loses about this much
+CHECK_EVERY = {"cpu": 1}  # steps between looks at the loss; each look makes a GPU wait, so there every 16
+EVAL_BATCH = 64  # at least: evaluation keeps no activations
+
+OnStep = Callable[[float, str], None]  # share done (0..1), a few words
+
+
+def fit(setup: Setup, until_epoch: int | None = None, on_step: OnStep | None = None) -> Training:
+    """Train to `until_epoch` (None: the horizon), from the saved state of the trial where there is one.
+
+    Each epoch adds the curve's rows `train`, `train_eval` and `val`. A horizon in steps adds one `train` row per step
+    and evaluates nothing.
+    """
+    spec = setup.spec
+    training = start(setup)
+    if spec.horizon_steps is not None:
+        train_steps(setup, training, spec.horizon_steps, on_step)
+        return training
+    assert spec.horizon_epochs is not None
+    last = min(until_epoch or spec.horizon_epochs, spec.horizon_epochs)
+    where = None if setup.env.stage_dir is None else checkpoint.state_path(setup.env.stage_dir, spec.id)
+    restore(setup, training, where, last)
+    saved_at = time.monotonic()
+
+    for epoch in range(training.epoch + 1, last + 1):
+        train_epoch(setup, training, epoch, last, on_step)
+        if training.diverged is None:
+            evaluate_epoch(setup, training, epoch)
+        if training.diverged is not None:
+            break
+        if setup.schedule_every == "epoch":
+            step_schedule(training)
+        training.epoch = epoch
+        stops_here = epoch == last < spec.horizon_epochs
+        if where is not None and (stops_here or (epoch < last and time.monotonic() - saved_at > SAVE_SECONDS)):
+            save_state(setup, training, where)
+            saved_at = time.monotonic()
+    return training
+
+
+def train_epoch(setup: Setup, training: Training, epoch: int, last: int, on_step: OnStep | None = None) -> None:
+    """Train one epoch; add its row, or the divergence that ended it."""
+    steps = setup.data.steps_per_epoch(setup.batch_size)
+    tape = Tape()
+    for index, batch in enumerate(batches_of(setup, training, epoch)):
+        take_step(setup, training, batch, tape)
+        if tape.unseen >= CHECK_EVERY.get(batch[0].device.type, 16) and tape.is_bad():
+            break
+        if on_step is not None:
+            on_step((epoch - 1 + (index + 1) / steps) / last, f"epoch {epoch}/{last}{latest(training, setup)}")
+    training.diverged = tape.divergence(epoch)
+    row: dict[str, Any] = {"step": training.updates, "epoch": epoch, "split": "train", **tape.summary()}
+    if (norm := tape.grad_norm if tape.grad_norm is not None else grad_norm(training.model)) is not None:
+        row["grad_norm"] = float(norm)
+    training.curve.append(row)
+
+
+def train_steps(setup: Setup, training: Training, steps: int, on_step: OnStep | None = None) -> None:
+    """Train that many steps, through as many epochs as they take; add one row for each."""
+    done = 0
+    while done < steps and training.diverged is None:
+        training.epoch += 1
+        tape = Tape()
+        for batch in batches_of(setup, training, training.epoch):
+            take_step(setup, training, batch, tape)
+            done += 1
+            if tape.unseen >= CHECK_EVERY.get(batch[0].device.type, 16) and tape.is_bad():
+                break
+            if on_step is not None:
+                on_step(done / steps, f"step {done}/{steps}")
+            if done == steps:
+                break
+        if not tape.losses:
+            return
+        training.diverged = tape.divergence(training.epoch)
+        training.curve += tape.rows(training.epoch)
+        if setup.schedule_every == "epoch":
+            step_schedule(training)
+
+
+def batches_of(setup: Setup, training: Training, epoch: int) -> Any:
+    """Seed the global generators for the epoch, switch to train mode and give its batches."""
+    seed_everything(derive_seed(setup.spec.seed, "dropout", epoch))
+    training.model.train()
+    return setup.data.epoch(setup.spec.seed, epoch, setup.batch_size)
+
+
+def take_step(setup: Setup, training: Training, batch: tuple[Tensor, Tensor], tape: Tape) -> None:
+    """Make one step, ours or the user's, and write on the tape what it gave."""
+    lr = training.optimizer.param_groups[0]["lr"]
+    before = training.updates
+    if setup.train_step is None:
+        loss = default_step(
+            training.model,
+            batch,
+            training.loss,
+            training.optimizer,
+            autocast=setup.autocast,
+            scaler=training.scaler,
+            clip_norm=setup.tables["train"].get("clip_norm"),
+            tape=tape,
+        )
+    else:
+        with setup.autocast():
+            value = setup.train_step(
+                model=training.model, batch=batch, loss=training.loss, optimizer=training.optimizer
+            )
+        loss = torch.tensor(value) if isinstance(value, float) else as_scalar(value, "train.step: the returned loss")
+    if setup.schedule_every == "step":
+        for _ in range(training.updates - before):
+            step_schedule(training)
+    tape.write(loss.detach(), len(batch[1]), training.updates, float(lr))
+
+
+def default_step(
+    model: nn.Module,
+    batch: tuple[Tensor, Tensor],
+    loss: Callable[[Any, Tensor], Tensor],
+    optimizer: torch.optim.Optimizer,
+    *,
+    autocast: Context = nullcontext,
+    scaler: torch.amp.GradScaler | None = None,
+    clip_norm: float | None = None,
+    tape: Tape | None = None,
+) -> Tensor:
+    """Make one update on a batch, and return the objective before it."""
+    inputs, targets = batch
+    optimizer.zero_grad()
+    with autocast():
+        outputs = as_float(model(inputs))
+    objective = loss(outputs, targets)
+    scaler = scaler or torch.amp.GradScaler(inputs.device.type, enabled=False)
+    scaler.scale(objective).backward()
+    if clip_norm is not None:
+        scaler.unscale_(optimizer)
+        norm = nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+        if tape is not None:
+            tape.grad_norm = norm.detach()
+    scaler.step(optimizer)
+    scaler.update()
+    if tape is not None and are_scores(outputs, targets):
+        tape.hits.append((outputs.detach().argmax(dim=1) == targets).sum())
+    return objective.detach()
+
+
+def step_schedule(training: Training) -> None:
+    """Step the schedule, never past its end; one that watches a plateau is told the last row's loss."""
+    if training.scheduled >= training.schedule_steps:
+        return
+    training.scheduled += 1
+    if isinstance(training.schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
+        training.schedule.step(training.curve[-1]["loss"])
+    else:
+        training.schedule.step()
+
+
+def evaluate_epoch(setup: Setup, training: Training, epoch: int) -> None:
+    """Add the rows of the train subset and of val, and keep the weights if this epoch is the best.
+
+    Raises:
+        UsageError: the monitored value is not measured.
+    """
+    for split in ("train_eval", "val"):
+        values = measure_split(setup, training.model, split, training.loss)
+        training.curve.append({"step": training.updates, "epoch": epoch, "split": split, **values})
+    if "accuracy" not in values:
+        training.skipped["accuracy"] = "the model's outputs are not (N, C), one row of class scores per example"
+    score = monitored(setup, values)
+    val_loss = values["loss"]
+    if not math.isfinite(val_loss) and not all(bool(item.isfinite().all()) for item in training.model.parameters()):
+        training.diverged = Divergence(training.updates, epoch, val_loss)
+        return
+    best = training.best
+    if better(score, val_loss, None if best is None else (best.score, best.val_loss)):
+        weights = {name: item.detach().clone() for name, item in training.model.state_dict().items()}
+        training.best = Best(epoch, score, val_loss, weights)
+
+
+def measure_split(
+    setup: Setup, model: nn.Module, split: str, loss: Callable[[Any, Tensor], Tensor], batches: Any = None
+) -> dict[str, float]:
+    """Evaluate a split with the user's hooks where there are some, else with ours."""
+    if batches is None:
+        batches = setup.data.batches(split, max(setup.batch_size, EVAL_BATCH))
+    if setup.evaluate_hook is None:
+        return evaluate(model, batches, loss, setup.metric_hook, setup.autocast)
+    values = hook_values(setup.evaluate_hook(model=model, batches=batches, loss=loss))
+    if setup.metric_hook is not None:
+        values["metric"] = metric_value(setup.metric_hook, *predict(model, batches, setup.autocast))
+    return values
+
+
+def monitored(setup: Setup, values: dict[str, float]) -> float:
+    """Return the monitored value of an evaluation, turned so that larger is better.
+
+    Raises:
+        UsageError: "is not measured".
+    """
+    monitor = setup.tables["train"].get("monitor", "val_accuracy")
+    known = {f"val_{key}": value for key, value in values.items()}
+    if monitor not in known:
+        text = f"train.monitor: {monitor!r} is not measured{did_you_mean(monitor, known)} (known: {', '.join(known)})"
+        raise UsageError(text, "Name one of these; train.evaluate can return more.")
+    return -known[monitor] if setup.tables["train"].get("monitor_mode", "max") == "min" else known[monitor]
+
+
+def latest(training: Training, setup: Setup) -> str:
+    """Return the newest monitored value in words, for the progress line."""
+    key = setup.tables["train"].get("monitor", "val_accuracy").removeprefix("val_")
+    row = training.curve[-1] if training.curve else {}
+    return f" val {row[key]:.4g}" if key in row and row["split"] == "val" else ""

@@ -1,0 +1,155 @@
+"""Trying a recipe out before anything runs: every component is resolved, checked, built once and fed two examples."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+
+from tuner import registry
+from tuner.core.trial import TABLES, TrialEnv, TrialSpec
+from tuner.errors import UsageError, UserCodeError, user_code
+from tuner.train.device import pick_device
+from tuner.train.evaluate import are_scores
+from tuner.train.loop import measure_split, monitored
+from tuner.train.setup import (
+    Setup,
+    loss_arguments,
+    make_setup,
+    model_arguments,
+    optimizer_arguments,
+    resolve_all,
+    schedule_arguments,
+)
+
+PROBLEM = re.compile(rf"((?:{'|'.join(TABLES)})(?:\.[\w.-]+)?): (.*)")
+
+
+def preflight(tables: Mapping[str, Any], env: TrialEnv) -> dict[str, Any]:
+    """Return the problems of the tables by dotted key, the kind of device, and a summary of the data and the model.
+
+    Raises:
+        UserCodeError, InputError, EnvironmentProblem: the user's code, the data or the machine is at fault.
+    """
+    registry.forget_user_modules()
+    device = pick_device(env.device)
+    env = replace(env, device=device)
+    torch.set_num_threads(tables["train"].get("threads_per_trial", 1))
+    spec = TrialSpec(tables=tables, overrides={}, seed=0, horizon_epochs=1)
+    answer: dict[str, Any] = {"problems": [], "device": torch.device(device).type, "summary": {}}
+    problems: list[list[str]] = answer["problems"]
+
+    problems += _signatures(tables, env)
+    setup: Setup | None = None
+    with_data = _Collect(problems, "data.source")
+    if not problems:
+        setup = with_data(lambda: make_setup(spec, env))
+    if setup is None:
+        return answer
+    answer["summary"] = _data_summary(setup)
+    size = setup.data.size("train")
+    if setup.batch_size > size:
+        text = f"is larger than the train split, which has {size} examples (got {setup.batch_size})"
+        problems.append(["train.batch_size", text])
+        return answer
+    answer["summary"]["parameters"] = _build_and_try(setup, problems)
+    return answer
+
+
+class _Collect:
+    """Calls a function, and turns its UsageError into problems; a line without a key belongs to `key`."""
+
+    def __init__(self, problems: list[list[str]], key: str) -> None:
+        self.problems, self.key = problems, key
+
+    def __call__(self, fn: Callable[[], Any]) -> Any:
+        try:
+            return fn()
+        except UsageError as error:
+            for line in error.message.splitlines():
+                found = PROBLEM.fullmatch(line)
+                self.problems.append([found[1], found[2]] if found else [self.key, line])
+            return None
+
+
+def _signatures(tables: Mapping[str, Any], env: TrialEnv) -> list[list[str]]:
+    """Resolve every component and check its arguments, without data: all problems at once."""
+    problems: list[list[str]] = []
+    _Collect(problems, "model.name")(lambda: resolve_all(tables, env.recipe_dir))
+    checks: dict[str, Callable[[Any], Any]] = {
+        "model": lambda fn: model_arguments(fn, tables["model"], (1,), 2),
+        "loss": lambda fn: loss_arguments(fn, tables["loss"]),
+        "optimizer": lambda fn: optimizer_arguments(fn, tables["optimizer"], None),
+        "schedule": lambda fn: schedule_arguments(fn, tables["schedule"], None, 1, 1),
+    }
+    for kind, check in checks.items():
+        try:
+            fn = registry.resolve(kind, tables[kind]["name"], env.recipe_dir)
+        except UsageError:
+            continue  # already among the problems
+        _Collect(problems, f"{kind}.name")(partial(check, fn))
+    return problems
+
+
+def _data_summary(setup: Setup) -> dict[str, Any]:
+    data = setup.data
+    return {
+        "num_classes": data.num_classes,
+        "class_names": list(data.class_names or []),
+        "input_shape": list(data.input_shape),
+        **{split: data.size(split) for split in ("train", "val", "test")},
+    }
+
+
+def _build_and_try(setup: Setup, problems: list[list[str]]) -> int | None:
+    """Build model, loss, optimizer and schedule once, and evaluate two examples; return the number of parameters."""
+    model = _Collect(problems, "model.name")(setup.model)
+    loss = _Collect(problems, "loss.name")(setup.loss)
+    if model is None or loss is None:
+        return None
+    parameters = sum(item.numel() for item in model.parameters())
+    optimizer = _Collect(problems, "optimizer.name")(lambda: setup.optimizer(model))
+    if optimizer is not None:
+        steps = setup.data.steps_per_epoch(setup.batch_size)
+        _Collect(problems, "schedule.name")(lambda: setup.schedule(optimizer, max(steps, 1) * 10, max(steps, 1)))
+    batches = list(setup.data.batches("train", 2, indices=torch.arange(min(2, setup.data.size("train")))))
+    if _Collect(problems, "model.name")(lambda: _try_outputs(setup, model, batches[0])) is not None:
+        values = _Collect(problems, "loss.name")(lambda: _try_evaluation(setup, model, loss, batches))
+        if values is not None:
+            _Collect(problems, "train.monitor")(lambda: monitored(setup, values))
+    return parameters
+
+
+def _try_outputs(setup: Setup, model: torch.nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> Any:
+    """Check that a forward pass works and has an output for every class."""
+    inputs, targets = batch
+    model.eval()
+    try:
+        with torch.no_grad(), user_code("model", setup.env.recipe_dir):
+            outputs = model(inputs)
+    except (RuntimeError, ValueError, TypeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        text = f"model.name: a batch of shape {tuple(inputs.shape)} does not pass through the model: {_first(error)}"
+        raise UsageError(text) from error
+    if are_scores(outputs, targets) and outputs.shape[1] < setup.data.num_classes:
+        text = f"has {outputs.shape[1]} outputs, the data has {setup.data.num_classes} classes"
+        raise UsageError(f"model.name: the model {text}")
+    return outputs
+
+
+def _try_evaluation(setup: Setup, model: torch.nn.Module, loss: Any, batches: Any) -> dict[str, float]:
+    try:
+        return measure_split(setup, model, "train", loss, batches)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        if isinstance(error, (torch.OutOfMemoryError, UserCodeError)):
+            raise
+        raise UsageError(f"loss.name: the loss does not take the model's outputs: {_first(error)}") from error
+
+
+def _first(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,272 @@
+"""A trial's parts, made of its recipe tables: data, model, loss, optimizer, schedule and hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import torch
+from torch import Tensor, nn
+
+from tuner.core.streams import derive_seed
+from tuner.core.trial import TrialEnv, TrialSpec
+from tuner.errors import EnvironmentProblem, UsageError, UserCodeError, user_code
+from tuner.parts.heads import check_input, fit_head
+from tuner.registry import Hook, arguments, bind, call, hook, resolve
+from tuner.train.device import pick_device, seed_everything
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+OWN_KEYS = {
+    "model": ("name", "init"),
+    "loss": ("name",),
+    "optimizer": ("name", "lr", "weight_decay"),
+    "schedule": ("name", "every"),
+}
+HOOKS = {
+    "step": ("model", "batch", "loss", "optimizer"),
+    "evaluate": ("model", "batches", "loss"),
+    "metric": ("outputs", "targets"),
+}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model with the weights of its best epoch (`best_epoch` is None where nothing was evaluated: the last ones)."""
+
+    model: nn.Module
+    best_epoch: int | None
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a trial trains with. Every call of a method builds afresh; two models share nothing."""
+
+    spec: TrialSpec
+    env: TrialEnv
+    data: Any
+    functions: Mapping[str, Callable[..., Any]]
+    train_step: Hook | None = None
+    evaluate_hook: Hook | None = None
+    metric_hook: Hook | None = None
+    trained: Trained | None = None
+
+    @property
+    def tables(self) -> Mapping[str, Any]:
+        return self.spec.tables
+
+    @property
+    def batch_size(self) -> int:
+        return self.tables["train"]["batch_size"]
+
+    @property
+    def precision(self) -> str:
+        """The trial's precision; a user's own step gets fp32 unless the recipe itself says otherwise."""
+        own = self.train_step is not None and self.tables["train"].get("precision", "auto") == "auto"
+        return "fp32" if own else self.spec.precision
+
+    @property
+    def schedule_every(self) -> str:
+        """Whether the schedule is stepped after every update ("step") or after every epoch ("epoch")."""
+        return self.tables["schedule"].get("every", "step")
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return the context of the trial's precision, for forward passes."""
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(torch.device(self.env.device).type, dtype=DTYPES[self.precision])
+
+    def model(self, seed: int | None = None) -> nn.Module:
+        """Build the model on the device, its weights drawn from the stream (seed, "init"), always on the CPU.
+
+        Raises:
+            UsageError: arguments do not fit, channels do not fit.
+            UserCodeError: the user's function raised, or gave no Module.
+        """
+        seed_everything(derive_seed(self.spec.seed if seed is None else seed, "init"))
+        fn, folder = self.functions["model"], self.env.recipe_dir
+        model = _build_model(fn, self.tables["model"], self.data.input_shape, self.data.num_classes, folder)
+        if any(nn.parameter.is_lazy(item) for item in model.parameters()):
+            with torch.no_grad(), user_code("model", folder):
+                model.eval()(torch.zeros(2, *self.data.input_shape))
+        if "init" in self.functions:
+            call(self.functions["init"], {}, "model.init", folder, model)
+        layout = torch.channels_last if len(self.data.input_shape) == 3 else torch.preserve_format
+        return model.to(self.env.device).to(memory_format=layout).train()
+
+    def loss(self) -> Callable[[Any, Tensor], Tensor]:
+        """Return the function of (outputs, targets) that gives the objective; it checks that this is a scalar."""
+        fn, folder = self.functions["loss"], self.env.recipe_dir
+        kwargs = loss_arguments(fn, self.tables["loss"])
+        if isinstance(fn, type):
+            if fn.__module__.startswith("torch.nn"):  # their per-class weights must be tensors
+                kwargs = {key: torch.tensor(item) if isinstance(item, list) else item for key, item in kwargs.items()}
+            built = call(fn, kwargs, "loss", folder)
+            raw = built.to(self.env.device) if isinstance(built, nn.Module) else built
+            kwargs = {}
+        else:
+            raw = fn
+
+        def loss(outputs: Any, targets: Tensor) -> Tensor:
+            with user_code("loss", folder):
+                value = raw(outputs, targets, **kwargs)
+            return as_scalar(value, "loss.name: the loss")
+
+        return loss
+
+    def optimizer(self, model: nn.Module, **table_overrides: Any) -> torch.optim.Optimizer:
+        """Build the recipe's optimizer over the model's parameters; `table_overrides` replace keys of its table.
+
+        Raises:
+            UsageError: arguments do not fit; the optimizer needs a closure.
+            UserCodeError: the user's function raised, or gave no Optimizer.
+        """
+        fn, folder = self.functions["optimizer"], self.env.recipe_dir
+        kwargs = optimizer_arguments(fn, {**self.tables["optimizer"], **table_overrides}, model)
+        optimizer = call(fn, kwargs, "optimizer", folder)
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise _not_a("optimizer.name", fn, optimizer, "torch.optim.Optimizer")
+        if isinstance(optimizer, torch.optim.LBFGS) and self.train_step is None:
+            raise UsageError(
+                f"optimizer.name: {type(optimizer).__name__} needs a closure, which the built-in step does not give",
+                "Write a train.step that calls optimizer.step(closure), or take another optimizer.",
+            )
+        return optimizer
+
+    def schedule(self, optimizer: torch.optim.Optimizer, total_steps: int, steps_per_epoch: int) -> Any:
+        """Build the learning-rate schedule over `total_steps` updates.
+
+        With `every = "epoch"` it is told epochs in place of steps, and is to be stepped after each epoch.
+        """
+        if self.schedule_every == "epoch":
+            total_steps, steps_per_epoch = max(1, round(total_steps / max(steps_per_epoch, 1))), 1
+        fn = self.functions["schedule"]
+        kwargs = schedule_arguments(fn, self.tables["schedule"], optimizer, total_steps, steps_per_epoch)
+        schedule = call(fn, kwargs, "schedule", self.env.recipe_dir)
+        if not isinstance(schedule, torch.optim.lr_scheduler.LRScheduler):
+            raise _not_a("schedule.name", fn, schedule, "torch.optim.lr_scheduler.LRScheduler")
+        if isinstance(schedule, torch.optim.lr_scheduler.ReduceLROnPlateau) and self.schedule_every != "epoch":
+            raise UsageError("schedule.every: ReduceLROnPlateau watches the val loss", 'Set schedule.every = "epoch".')
+        return schedule
+
+
+def make_setup(spec: TrialSpec, env: TrialEnv) -> Setup:
+    """Load the data and resolve every component of a trial.
+
+    Raises:
+        UsageError, UserCodeError, InputError, EnvironmentProblem: what is wrong with a component or the data.
+    """
+    from tuner.train.data import load_data
+
+    env = replace(env, device=pick_device(env.device))
+    functions, hooks = resolve_all(spec.tables, env.recipe_dir)
+    return Setup(spec, env, load_data(dict(spec.tables), env), functions, **hooks)
+
+
+def resolve_all(tables: Mapping[str, Any], recipe_dir: Path) -> tuple[dict[str, Callable[..., Any]], dict[str, Any]]:
+    """Resolve the named components and the hooks of the train table.
+
+    Raises:
+        UsageError: all unknown names and unfit signatures at once.
+    """
+    problems: list[UsageError] = []
+    functions: dict[str, Callable[..., Any]] = {}
+    hooks: dict[str, Any] = {}
+    names = {kind: tables[kind]["name"] for kind in ("model", "loss", "optimizer", "schedule")}
+    if tables["model"].get("init"):
+        names["init"] = tables["model"]["init"]
+    for kind, name in names.items():
+        try:
+            functions[kind] = resolve(kind, name, recipe_dir)
+        except UsageError as error:
+            problems.append(error)
+    for kind, offered in HOOKS.items():
+        try:
+            if name := tables["train"].get(kind):
+                hooks["train_step" if kind == "step" else f"{kind}_hook"] = hook(kind, name, offered, recipe_dir)
+        except UsageError as error:
+            problems.append(error)
+    if problems:
+        raise UsageError("\n".join(error.message for error in problems), problems[0].hint)
+    return functions, hooks
+
+
+def _build_model(
+    fn: Callable[..., Any], table: Mapping[str, Any], input_shape: Any, num_classes: int, folder: Path
+) -> nn.Module:
+    library = (getattr(fn, "__module__", None) or "").split(".")[0]
+    kwargs = model_arguments(fn, table, input_shape, num_classes)
+    try:
+        model = call(fn, kwargs, "model", folder)
+    except (URLError, ConnectionError) as error:
+        text = f"model.weights: the pretrained weights cannot be downloaded: {error}"
+        raise EnvironmentProblem(text, "Put them into torch's hub folder, or leave `weights` out.") from error
+    if not isinstance(model, nn.Module):
+        raise _not_a("model.name", fn, model, "torch.nn.Module")
+    if library in LIBRARIES:
+        check_input(model, input_shape, getattr(fn, "__name__", "the model"))
+        if "num_classes" not in kwargs:
+            fit_head(model, num_classes)
+    return model
+
+
+LIBRARIES = ("torchvision", "timm")
+
+
+def model_arguments(
+    fn: Callable[..., Any], table: Mapping[str, Any], input_shape: Any, num_classes: int
+) -> dict[str, Any]:
+    """Return the arguments of the model's builder; a torchvision model with weights keeps its own head at first."""
+    library = (getattr(fn, "__module__", None) or "").split(".")[0]
+    args = arguments(table, OWN_KEYS["model"])
+    offered = {"input_shape": tuple(input_shape), "num_classes": num_classes}
+    if library == "torchvision" and args.get("weights") is not None:
+        del offered["num_classes"]
+    return bind(fn, offered, args, "model", through_kwargs=("num_classes",) if library in LIBRARIES else ())
+
+
+def loss_arguments(fn: Callable[..., Any], table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a loss; a function takes outputs and targets before them."""
+    return bind(fn, {}, arguments(table, OWN_KEYS["loss"]), "loss", positional=0 if isinstance(fn, type) else 2)
+
+
+def optimizer_arguments(fn: Callable[..., Any], table: Mapping[str, Any], model: nn.Module | None) -> dict[str, Any]:
+    """Return the arguments of an optimizer. A weight decay of 0 is left out where the optimizer knows none."""
+    args = arguments(table, OWN_KEYS["optimizer"])
+    decay = table.get("weight_decay")
+    params = [] if model is None else list(model.parameters())
+    offered = {"params": params, "lr": table["lr"], "model": model}
+    if decay:
+        args["weight_decay"] = decay
+    elif decay is not None:
+        offered["weight_decay"] = decay
+    kwargs = bind(fn, offered, args, "optimizer")
+    return {key: tuple(item) if isinstance(item, list) and key == "betas" else item for key, item in kwargs.items()}
+
+
+def schedule_arguments(
+    fn: Callable[..., Any], table: Mapping[str, Any], optimizer: Any, total_steps: int, steps_per_epoch: int
+) -> dict[str, Any]:
+    """Return the arguments of a schedule."""
+    offered = {"optimizer": optimizer, "total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
+    return bind(fn, offered, arguments(table, OWN_KEYS["schedule"]), "schedule")
+
+
+def as_scalar(value: Any, what: str) -> Tensor:
+    """Return a scalar tensor as it is.
+
+    Raises:
+        UserCodeError: "must be a scalar tensor".
+    """
+    if isinstance(value, Tensor) and value.ndim == 0:
+        return value
+    shown = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+    raise UserCodeError(f"{what} must be a scalar tensor (got {shown})", "Reduce it to the mean over the batch.")
+
+
+def _not_a(key: str, fn: Callable[..., Any], value: Any, expected: str) -> UserCodeError:
+    name = getattr(fn, "__name__", type(fn).__name__)
+    return UserCodeError(f"{key}: {name}() must return a {expected}, returned a {type(value).__name__}", "Return it.")

@@ -1,0 +1,187 @@
+"""What changes while a model trains: built afresh, kept on the tape of an epoch, saved and restored exactly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tuner.errors import InputError
+from tuner.train import checkpoint
+from tuner.train.setup import Setup
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best evaluated epoch so far."""
+
+    epoch: int
+    score: float
+    val_loss: float
+    weights: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """The first step whose objective was not finite."""
+
+    step: int
+    epoch: int
+    loss: float
+
+
+@dataclass
+class Training:
+    """What changes while a model trains."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: Any
+    schedule_steps: int
+    scaler: torch.amp.GradScaler
+    loss: Callable[[Any, Tensor], Tensor]
+    updates: int = 0
+    scheduled: int = 0
+    epoch: int = 0
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    best: Best | None = None
+    skipped: dict[str, str] = field(default_factory=dict)
+    diverged: Divergence | None = None
+
+    def count_update(self, *_: Any) -> None:
+        self.updates += 1
+
+
+def start(setup: Setup) -> Training:
+    """Build everything afresh, and count the optimizer's updates from here."""
+    spec = setup.spec
+    steps_per_epoch = setup.data.steps_per_epoch(setup.batch_size)
+    total_steps = spec.horizon_steps or (spec.horizon_epochs or 0) * steps_per_epoch
+    model = setup.model()
+    optimizer = setup.optimizer(model)
+    training = Training(
+        model=model,
+        optimizer=optimizer,
+        schedule=setup.schedule(optimizer, total_steps, steps_per_epoch),
+        schedule_steps=total_steps,
+        scaler=torch.amp.GradScaler(torch.device(setup.env.device).type, enabled=setup.precision == "fp16"),
+        loss=setup.loss(),
+    )
+    optimizer.register_step_post_hook(training.count_update)
+    return training
+
+
+class Tape:
+    """What the steps of one epoch gave. Tensors stay on the device until they are looked at."""
+
+    def __init__(self) -> None:
+        self.losses: list[Tensor] = []
+        self.hits: list[Tensor] = []
+        self.sizes: list[int] = []
+        self.updates: list[int] = []
+        self.lrs: list[float] = []
+        self.grad_norm: Tensor | None = None
+        self.unseen = 0
+
+    def write(self, loss: Tensor, size: int, updates: int, lr: float) -> None:
+        """Add one step: the objective, the number of examples, the updates so far, the rate that it had."""
+        self.losses.append(loss)
+        self.sizes.append(size)
+        self.updates.append(updates)
+        self.lrs.append(lr)
+        self.unseen += 1
+
+    def is_bad(self) -> bool:
+        """Tell whether an objective that was not looked at before is not finite."""
+        new, self.unseen = self.losses[-self.unseen :], 0
+        return not bool(torch.stack(new).isfinite().all())
+
+    def divergence(self, epoch: int) -> Divergence | None:
+        """Return the first step whose objective was not finite."""
+        for step, loss in zip(self.updates, self._values(), strict=True):
+            if not math.isfinite(loss):
+                return Divergence(step, epoch, loss)
+        return None
+
+    def summary(self) -> dict[str, float]:
+        """Return the mean objective and the accuracy over the examples, and the last rate."""
+        if not self.losses:
+            return {"loss": math.nan}
+        examples = sum(self.sizes)
+        total = math.fsum(loss * size for loss, size in zip(self._values(), self.sizes, strict=True))
+        result = {"loss": total / examples, "lr": self.lrs[-1]}
+        if len(self.hits) == len(self.losses):
+            result["accuracy"] = float(torch.stack(self.hits).sum()) / examples
+        return result
+
+    def rows(self, epoch: int) -> list[dict[str, Any]]:
+        """Return one row of the curve for each step, up to the first whose objective is not finite."""
+        hits = torch.stack(self.hits).tolist() if len(self.hits) == len(self.losses) else None
+        rows = []
+        for index, loss in enumerate(self._values()):
+            row = {"step": self.updates[index], "epoch": epoch, "split": "train", "loss": loss, "lr": self.lrs[index]}
+            if hits is not None:
+                row["accuracy"] = hits[index] / self.sizes[index]
+            rows.append(row)
+            if not math.isfinite(loss):
+                break
+        return rows
+
+    def _values(self) -> list[float]:
+        return torch.stack(self.losses).tolist() if self.losses else []
+
+
+def grad_norm(model: nn.Module) -> Tensor | None:
+    """Return the norm of the gradients that are there now, or None when there are none."""
+    grads = [item.grad for item in model.parameters() if item.grad is not None]
+    return nn.utils.get_total_norm(grads) if grads else None
+
+
+def save_state(setup: Setup, training: Training, path: Path) -> None:
+    """Save all that continuing needs. A scheduler whose state is not plain can't be: start over then."""
+    best = training.best
+    state = {
+        "spec_id": setup.spec.id,
+        "epoch": training.epoch,
+        "updates": training.updates,
+        "scheduled": training.scheduled,
+        "model": training.model.state_dict(),
+        "optimizer": training.optimizer.state_dict(),
+        "schedule": training.schedule.state_dict(),
+        "scaler": training.scaler.state_dict(),
+        "curve": training.curve,
+        "skipped": training.skipped,
+        "best": None if best is None else vars(best),
+    }
+    if setup.train_step is not None:  # a step that accumulates may leave gradients for the next epoch
+        state["grads"] = {name: item.grad for name, item in training.model.named_parameters() if item.grad is not None}
+    state["model"] = dict(state["model"])
+    if checkpoint.is_plain(state):
+        checkpoint.save(path, state)
+
+
+def restore(setup: Setup, training: Training, path: Path | None, last: int) -> None:
+    """Bring `training` to where its saved state is, if there is one of this trial that is not past epoch `last`."""
+    if path is None or not path.is_file():
+        return
+    try:
+        state = checkpoint.load(path, setup.env.device)
+    except InputError:
+        return  # torn or foreign: it only saves time, so the trial starts over
+    if state.get("spec_id") != setup.spec.id or state["epoch"] > last:
+        return
+    training.model.load_state_dict(state["model"])
+    training.optimizer.load_state_dict(state["optimizer"])
+    training.schedule.load_state_dict(state["schedule"])
+    training.scaler.load_state_dict(state["scaler"])
+    for name, item in training.model.named_parameters():
+        item.grad = state.get("grads", {}).get(name)
+    training.epoch, training.updates = state["epoch"], state["updates"]
+    training.scheduled, training.curve = state["scheduled"], state["curve"]
+    training.skipped = state["skipped"]
+    training.best = None if state["best"] is None else Best(**state["best"])

@@ -1,0 +1,182 @@
+"""Running a trial: one function from a work item to a result. A failing trial is a result, never an exception."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tuner import registry
+from tuner.core.result import FailureKind, Status, TrialError, TrialResult
+from tuner.core.streams import derive_seed
+from tuner.core.trial import Progress, TrialEnv, WorkItem
+from tuner.errors import InputError, TunerError, UsageError, UserCodeError, user_frames, where_in_user_code
+from tuner.train import checkpoint
+from tuner.train.device import peak_memory_bytes, pick_device, reset_peak_memory, seed_everything
+from tuner.train.loop import fit
+from tuner.train.preflight import preflight
+from tuner.train.setup import Setup, Trained, make_setup
+from tuner.train.state import Training
+
+__all__ = ["preflight", "run_trial"]
+
+PROGRESS_SECONDS = 0.3
+
+OnProgress = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The part of a result that the training and the measures make."""
+
+    status: Status
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    evidence: dict[str, Any] = field(default_factory=dict)
+    score: float | None = None
+    best_epoch: int | None = None
+    error: TrialError | None = None
+
+
+def run_trial(item: WorkItem, env: TrialEnv, on_progress: OnProgress | None = None) -> TrialResult:
+    """Train and measure what `item` says. Nothing of an earlier trial in this process has an influence on it."""
+    started_at, clock = time.time(), time.perf_counter()
+    device = "cpu"
+    try:
+        device = pick_device(env.device)
+        env = replace(env, device=device)
+        reset_peak_memory(device)
+        outcome = _carry_out(item, env, on_progress)
+    except Exception as error:
+        outcome = Outcome("failed", error=failure(error, env.recipe_dir))
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()
+    return TrialResult(
+        id=item.spec.id,
+        until_epoch=item.until_epoch,
+        **vars(outcome),
+        wall_seconds=time.perf_counter() - clock,
+        peak_memory_bytes=peak_memory_bytes(device),
+        started_at=started_at,
+    )
+
+
+def _carry_out(item: WorkItem, env: TrialEnv, on_progress: OnProgress | None) -> Outcome:
+    spec = item.spec
+    registry.forget_user_modules()
+    torch.set_num_threads(spec.tables["train"].get("threads_per_trial", 1))
+    setup = make_setup(spec, env)
+    skipped = {entry.check: entry.why for entry in getattr(setup.data, "skipped", ())}
+    if spec.horizon_epochs is None and spec.horizon_steps is None:
+        return Outcome("completed", evidence=_with_skipped(_measure(setup, item, on_progress), skipped))
+
+    training = fit(setup, item.until_epoch, _throttled(item.number, on_progress))
+    skipped |= training.skipped
+    if training.diverged is not None:
+        _remove_state(setup)
+        return Outcome("diverged", training.curve, _with_skipped({"diverged": _plain(training.diverged)}, skipped))
+    best = training.best
+    score, best_epoch = (best.score, best.epoch) if best is not None else (None, None)
+    if best is not None:
+        _write_checkpoint(setup, training)
+    if spec.horizon_epochs is not None and training.epoch < spec.horizon_epochs:
+        return Outcome("stopped", training.curve, _with_skipped({}, skipped), score, best_epoch)
+    if best is not None:
+        training.model.load_state_dict(best.weights)
+    trained = replace(setup, trained=Trained(training.model, best_epoch))
+    evidence = _measure(trained, item, on_progress)
+    _remove_state(setup)
+    return Outcome("completed", training.curve, _with_skipped(evidence, skipped), score, best_epoch)
+
+
+def _measure(setup: Setup, item: WorkItem, on_progress: OnProgress | None) -> dict[str, Any]:
+    """Run the trial's measures, each under its own seed."""
+    evidence: dict[str, Any] = {}
+    for index, (name, args) in enumerate(setup.spec.measure.items()):
+        if on_progress is not None and setup.trained is None:
+            on_progress(Progress(item.number, index / len(setup.spec.measure), name))
+        measure = registry.resolve("probe", name, setup.env.recipe_dir)
+        kwargs = registry.bind(measure, {}, args, f"measure.{name}", positional=1)
+        seed_everything(derive_seed(setup.spec.seed, "measure", name))
+        evidence[name] = measure(setup, **kwargs)
+    return evidence
+
+
+def _with_skipped(evidence: dict[str, Any], skipped: Mapping[str, str]) -> dict[str, Any]:
+    return {**evidence, "skipped": dict(skipped)} if skipped else evidence
+
+
+def _plain(diverged: Any) -> dict[str, Any]:
+    """Return the divergence as a JSON value; its loss is a word: nan, inf or -inf."""
+    return {**vars(diverged), "loss": str(diverged.loss)}
+
+
+def _write_checkpoint(setup: Setup, training: Training) -> None:
+    best = training.best
+    if setup.env.stage_dir is None or best is None:
+        return
+    value = {"model": best.weights, "epoch": best.epoch, "spec_id": setup.spec.id}
+    checkpoint.save(checkpoint.checkpoint_path(setup.env.stage_dir, setup.spec.id), value)
+
+
+def _remove_state(setup: Setup) -> None:
+    if setup.env.stage_dir is not None:
+        checkpoint.state_path(setup.env.stage_dir, setup.spec.id).unlink(missing_ok=True)
+
+
+def _throttled(number: int, on_progress: OnProgress | None) -> Callable[[float, str], None] | None:
+    """Pass progress on a few times a second at most, and always the first and the last of it."""
+    if on_progress is None:
+        return None
+    due = 0.0
+
+    def on_step(fraction: float, note: str) -> None:
+        nonlocal due
+        now = time.monotonic()
+        if now >= due or fraction >= 1:
+            due = now + PROGRESS_SECONDS
+            on_progress(Progress(number, min(fraction, 1.0), note))
+
+    return on_step
+
+
+def failure(error: BaseException, recipe_dir: Path) -> TrialError:
+    """Say of what kind a failure is: memory first, then whose code raised it."""
+    hint = error.hint if isinstance(error, TunerError) else ""
+    if any(is_out_of_memory(cause) for cause in _causes(error)):
+        root = next(cause for cause in _causes(error) if is_out_of_memory(cause))
+        text = f"out of memory: {str(root).strip().splitlines()[0] if str(root).strip() else type(root).__name__}"
+        return TrialError("oom", text, "Lower train.batch_size or the model's width, or run fewer workers.")
+    if isinstance(error, (UserCodeError, UsageError)):
+        return TrialError("user-code", error.message, hint)
+    if isinstance(error, InputError):
+        return TrialError("data", error.message, hint)
+    if isinstance(error, TunerError):
+        return TrialError("crash", error.message, hint)
+    if where := where_in_user_code(error, recipe_dir):
+        text = f"{where}: {type(error).__name__}: {error}\n{user_frames(error, recipe_dir)}"
+        return TrialError("user-code", text, "Mend the line above, then give the same command again.")
+    kind: FailureKind = "crash"
+    return TrialError(kind, "".join(traceback.format_exception(error)).rstrip(), "")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an exception says that memory, of the GPU or of the machine, is exhausted."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    words = (
+        "DefaultCPUAllocator: can't allocate memory",
+        "DefaultCPUAllocator: not enough memory",
+        "CUDA out of memory",
+    )
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
