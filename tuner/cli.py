@@ -75,7 +75,9 @@ def _option_type(annotation: Any) -> Any:
     return members[0] | None if members[0] in (int, float, str, bool) else str | None
 
 
-def _command(name: str, function: Callable[..., None], extra: Mapping[str, tuple[Any, Any, str]]) -> None:
+def _command(
+    name: str, function: Callable[..., None], extra: Mapping[str, tuple[Any, Any, str]], short: str = ""
+) -> None:
     """Register `function(recipe, **options)` as a command whose options are `extra` and the common ones."""
 
     def call(**options: Any) -> None:
@@ -85,7 +87,7 @@ def _command(name: str, function: Callable[..., None], extra: Mapping[str, tuple
     recipe = inspect.Parameter("recipe", inspect.Parameter.KEYWORD_ONLY, annotation=RecipePath)
     call.__signature__ = inspect.Signature([recipe, *_parameters(extra)])  # type: ignore[attr-defined]
     call.__doc__ = function.__doc__
-    app.command(name)(call)
+    app.command(name, short_help=short or None)(call)
 
 
 # -- the stages -----------------------------------------------------------------------------------------------------
@@ -105,9 +107,10 @@ def _register_stage(name: str) -> None:
             reporter.show(outcome.result, outcome.folder.path, name)
             _finish(reporter)
 
-    first = (inspect.getdoc(stages.load(name)) or name).splitlines()[0]
-    stage.__doc__ = f"Step {stages.load(name).STEP}: {first}"
-    _command(name, stage, settings)
+    module = stages.load(name)
+    stage.__doc__ = inspect.getdoc(module)
+    step = f"step {module.STEP}" if module.STEP.isdigit() else "at the end"
+    _command(name, stage, settings, f"{step}: {module.TITLE}")
 
 
 def _run(recipe: str, **options: Any) -> None:
@@ -150,7 +153,7 @@ def _session(recipe: str, flags: Mapping[str, Mapping[str, Any]], options: Mappi
     run_dir: list[Path] = []
     with _errors(options["json"], options["debug"], run_dir):
         from tuner.core.recipe import load_recipe
-        from tuner.view.progress import make_progress
+        from tuner.view.progress import ProgressView
         from tuner.workflow import Options, Workflow
 
         path = find_recipe(recipe)
@@ -167,7 +170,7 @@ def _session(recipe: str, flags: Mapping[str, Mapping[str, Any]], options: Mappi
             command=shlex.join(["tuner", *sys.argv[1:]]),
             flags=given,
         )
-        workflow = Workflow(path, loaded, chosen, make_progress(quiet=options["quiet"] or options["json"]))
+        workflow = Workflow(path, loaded, chosen, ProgressView(quiet=options["quiet"] or options["json"]))
         run_dir.append(workflow.run.path)
         try:
             yield workflow, _reporter(recipe, options, many=not flags)
@@ -254,8 +257,9 @@ def _fail(code: int, message: str, hint: str, as_json: bool) -> None:
         print(json.dumps({"error": {"code": code, "message": message, "hint": hint}}))
         return
     from tuner.view.errors import show_error
+    from tuner.view.page import make_console
 
-    show_error(message, hint)
+    show_error(TunerError(message, hint), make_console(stderr=True))
 
 
 def _save_traceback(run_dir: list[Path]) -> Path | str:
@@ -267,6 +271,19 @@ def _save_traceback(run_dir: list[Path]) -> Path | str:
     except OSError as error:
         return f"no file ({error.strerror}); --debug prints it"
     return path
+
+
+_command(
+    "run",
+    _run,
+    {
+        "through": (str, "diagnose", "stop after this stage"),
+        "rounds": (int, 0, "how often to go back to step 5 with what the diagnosis proposes"),
+    },
+    "steps 1 to 6, from where they stopped",
+)
+for _name in stages.NAMES:
+    _register_stage(_name)
 
 
 # -- looking --------------------------------------------------------------------------------------------------------
@@ -287,9 +304,12 @@ def status(
         if as_json:
             print(json.dumps([run.to_json() for run in runs], indent=2))
             return
-        from tuner.view import status as view
+        from tuner.view.page import make_console
+        from tuner.view.status import status_table
 
-        view.show(runs)
+        for run in runs:
+            print(f"\n {run.path}   recipe {run.recipe or 'unknown'}" + (f"\n {run.problem}" if run.problem else ""))
+            status_table([{**vars(row), "stage": row.label} for row in run.rows], make_console())
 
 
 @app.command()
@@ -318,6 +338,7 @@ def explain(code: Annotated[str, typer.Argument(help="the code of a finding, e.g
     with _errors(False, False, []):
         from tuner import rules
         from tuner.view.explain import explain as show
+        from tuner.view.page import make_console
 
         known = rules.all_rules()
         cards = [card for card in known.values() if code.upper() == card.code or code.lower() == card.cause]
@@ -325,7 +346,7 @@ def explain(code: Annotated[str, typer.Argument(help="the code of a finding, e.g
             names = [*known, *(card.cause for card in known.values())]
             raise UsageError(f"{code}: no such code{did_you_mean(code.upper(), known) or did_you_mean(code.lower(), names)}", f"Known: {', '.join(known)}.")
         for card in cards:
-            show(card)
+            show(card, make_console())
 
 
 @app.command()
@@ -353,18 +374,6 @@ def _version(value: bool) -> None:
 @app.callback()
 def _root(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="show the version")] = False) -> None:
     pass
-
-
-for _name in stages.NAMES:
-    _register_stage(_name)
-_command(
-    "run",
-    _run,
-    {
-        "through": (str, "diagnose", "stop after this stage"),
-        "rounds": (int, 0, "how often to go back to step 5 with what the diagnosis proposes"),
-    },
-)
 
 
 def main() -> None:

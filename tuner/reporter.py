@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner import stages
-from tuner.view import console
+from tuner.view.console import make_console, report
 
 
 class Reporter:
@@ -41,9 +41,10 @@ class Reporter:
         if self.as_json:
             return
         if brief and result["verdict"] != "fail":
-            console.brief(dict(result))
+            print(f" {folder.name}: {result['verdict'].upper()}, done before. {result['headline']}\n")
         else:
-            console.report(dict(result), folder, self.next_command(stage, result))
+            report(dict(result), folder, self.next_command(stage, result), make_console())
+            print()
 
     def plan(self, plans: Sequence[Mapping[str, Any]]) -> None:
         """Print what would be run."""
