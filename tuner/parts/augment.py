@@ -1,0 +1,160 @@
+"""Augmentations: each example draws for itself, in a few tensor operations on the whole batch.
+
+A function takes a batch as it was loaded, before normalisation (images: (N, C, H, W), bytes 0..255 or floats; tables:
+(N, F)), its targets and a torch.Generator on the batch's device, and returns both. Adding one is adding a function.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional
+
+from tuner.errors import UsageError
+
+Batch = tuple[Tensor, Tensor]
+
+
+def hflip(inputs: Tensor, targets: Tensor, generator: Generator, p: float = 0.5) -> Batch:
+    """Mirror each image left to right with probability `p`.
+
+    Source: A. Krizhevsky, I. Sutskever, G. Hinton, ImageNet classification with deep CNNs, 2012.
+    """
+    return _flipped(inputs, "hflip", generator, p, axis=2), targets
+
+
+def vflip(inputs: Tensor, targets: Tensor, generator: Generator, p: float = 0.5) -> Batch:
+    """Turn each image upside down with probability `p`; for images without an up, such as those of a microscope.
+
+    Source: E. S. Olivas, C. Shorten, T. Khoshgoftaar, A survey on image data augmentation, 2019, section on flipping.
+    """
+    return _flipped(inputs, "vflip", generator, p, axis=1), targets
+
+
+def random_crop(inputs: Tensor, targets: Tensor, generator: Generator, padding: int = 4) -> Batch:
+    """Shift each image by up to `padding` pixels either way, with black where it came from outside.
+
+    That is: pad with zeros, then cut a window of the original size. A row of a window is a piece of memory, so the cut
+    is one index_select over all windows of one row's length.
+
+    Source: K. He, X. Zhang, S. Ren, J. Sun, Deep residual learning, 2015, section 4.2.
+    """
+    pixels = _pixels(inputs, "random_crop")
+    n, height, width, channels = pixels.shape
+    if not isinstance(padding, int) or padding < 1:
+        raise UsageError(f"data.augment random_crop: padding must be a whole number above 0 (got {padding!r})")
+    padded = pixels.new_zeros(n, height + 2 * padding, width + 2 * padding, channels)
+    padded[:, padding : padding + height, padding : padding + width] = pixels
+    device = inputs.device
+    offsets = torch.randint(0, 2 * padding + 1, (2, n), generator=generator, device=device)
+    rows, columns = height + 2 * padding, width + 2 * padding
+    windows = padded.view(-1).as_strided((n * rows * columns - width + 1, width * channels), (channels, 1))
+    top = torch.arange(n, device=device) * rows + offsets[0]
+    starts = (top[:, None] + torch.arange(height, device=device)) * columns + offsets[1][:, None]
+    cut = windows.index_select(0, starts.view(-1))
+    return cut.view(n, height, width, channels).permute(0, 3, 1, 2), targets
+
+
+def cutout(inputs: Tensor, targets: Tensor, generator: Generator, size: int = 8) -> Batch:
+    """Blank a square of `size` pixels around a random pixel of each image, with the batch's mean colour.
+
+    The paper blanks with zero after normalisation, which is the mean colour. The square may hang over the edge.
+
+    Source: T. DeVries, G. Taylor, Improved regularization of CNNs with cutout, arXiv:1708.04552, 2017.
+    """
+    pixels = _pixels(inputs, "cutout")
+    n, height, width, _ = pixels.shape
+    if not isinstance(size, int) or not 1 <= size <= max(height, width):
+        raise UsageError(
+            f"data.augment cutout: size must be a whole number from 1 to {max(height, width)} (got {size!r})"
+        )
+    device = inputs.device
+    centre_y = torch.randint(0, height, (n, 1), generator=generator, device=device)
+    centre_x = torch.randint(0, width, (n, 1), generator=generator, device=device)
+    from_y = torch.arange(height, device=device) - (centre_y - size // 2)
+    from_x = torch.arange(width, device=device) - (centre_x - size // 2)
+    inside = ((from_y >= 0) & (from_y < size))[:, :, None] & ((from_x >= 0) & (from_x < size))[:, None, :]
+    mean = pixels.float().mean((0, 1, 2))
+    fill = mean.round().to(pixels.dtype) if not pixels.is_floating_point() else mean.to(pixels.dtype)
+    return torch.where(inside[..., None], fill, pixels).permute(0, 3, 1, 2), targets
+
+
+def color_jitter(
+    inputs: Tensor, targets: Tensor, generator: Generator, brightness: float = 0.2, contrast: float = 0.2
+) -> Batch:
+    """Multiply each image by a factor from 1 - brightness to 1 + brightness, and its contrast about its mean likewise.
+
+    Bytes are rounded and kept in 0..255; floats are not cut, for their range is not known.
+
+    Source: A. Howard, Some improvements on deep CNN based image classification, arXiv:1312.5402, 2013.
+    """
+    pixels = _pixels(inputs, "color_jitter")
+    for name, value in (("brightness", brightness), ("contrast", contrast)):
+        if not isinstance(value, (int, float)) or not 0 <= value <= 1:
+            raise UsageError(f"data.augment color_jitter: {name} must be from 0 to 1 (got {value!r})")
+    draws = torch.rand(2, len(pixels), 1, 1, 1, generator=generator, device=inputs.device) * 2 - 1
+    values = pixels.float() * (1 + brightness * draws[0])
+    mean = values.mean((1, 2, 3), keepdim=True)
+    values = (values - mean) * (1 + contrast * draws[1]) + mean
+    return _as_loaded(values, pixels.dtype).permute(0, 3, 1, 2), targets
+
+
+def rotate(inputs: Tensor, targets: Tensor, generator: Generator, degrees: float = 10.0) -> Batch:
+    """Turn each image about its centre by an angle from -degrees to degrees, bilinear, black outside.
+
+    Source: P. Simard, D. Steinkraus, J. Platt, Best practices for CNNs applied to visual document analysis, 2003.
+    """
+    pixels = _pixels(inputs, "rotate")
+    if not isinstance(degrees, (int, float)) or not 0 < degrees <= 180:
+        raise UsageError(f"data.augment rotate: degrees must be above 0, up to 180 (got {degrees!r})")
+    n, height, width, _ = pixels.shape
+    angle = (torch.rand(n, generator=generator, device=inputs.device) * 2 - 1) * math.radians(degrees)
+    cos, sin = angle.cos(), angle.sin()
+    zero = torch.zeros_like(cos)
+    # affine_grid works in coordinates from -1 to 1 on both sides; a turn of pixels needs the sides' ratio
+    first = torch.stack([cos, -sin * height / width, zero], 1)
+    second = torch.stack([sin * width / height, cos, zero], 1)
+    grid = functional.affine_grid(torch.stack([first, second], 1), list(inputs.shape), align_corners=False)
+    values = functional.grid_sample(inputs.float(), grid, align_corners=False)
+    return _as_loaded(values, inputs.dtype).contiguous(memory_format=torch.channels_last), targets
+
+
+def gaussian_noise(inputs: Tensor, targets: Tensor, generator: Generator, std: float = 0.1) -> Batch:
+    """Add Gaussian noise of `std` times the standard deviation of each channel (or column) over the batch.
+
+    Source: C. Bishop, Training with noise is equivalent to Tikhonov regularization, 1995.
+    """
+    if not isinstance(std, (int, float)) or not std > 0:
+        raise UsageError(f"data.augment gaussian_noise: std must be above 0 (got {std!r})")
+    if inputs.dtype not in (torch.uint8, torch.bool) and not inputs.is_floating_point():
+        raise UsageError(f"data.augment gaussian_noise: needs real inputs or bytes, the inputs are {inputs.dtype}")
+    values = inputs.float()
+    axes = (0, 2, 3) if inputs.dim() == 4 else (0,)
+    spread = values.std(axes, correction=0, keepdim=True)
+    noise = torch.empty_like(values).normal_(generator=generator)
+    return _as_loaded(values + noise * (std * spread), inputs.dtype), targets
+
+
+def _pixels(inputs: Tensor, name: str) -> Tensor:
+    """Return a batch of images as contiguous (N, H, W, C)."""
+    if inputs.dim() != 4:
+        raise UsageError(
+            f"data.augment {name}: needs images (C, H, W), the inputs have shape {tuple(inputs.shape[1:])}",
+            f"Remove {name} from data.augment.",
+        )
+    return inputs.permute(0, 2, 3, 1).contiguous()
+
+
+def _flipped(inputs: Tensor, name: str, generator: Generator, p: float, axis: int) -> Tensor:
+    pixels = _pixels(inputs, name)
+    if not isinstance(p, (int, float)) or not 0 <= p <= 1:
+        raise UsageError(f"data.augment {name}: p must be from 0 to 1 (got {p!r})")
+    chosen = (torch.rand(len(pixels), generator=generator, device=inputs.device) < p).nonzero()[:, 0]
+    result = pixels.index_copy(0, chosen, pixels.index_select(0, chosen).flip(axis))
+    return result.permute(0, 3, 1, 2)
+
+
+def _as_loaded(values: Tensor, dtype: torch.dtype) -> Tensor:
+    return values.round().clamp(0, 255).to(dtype) if dtype == torch.uint8 else values.to(dtype)

@@ -1,0 +1,159 @@
+"""Tables (CSV, Parquet): columns to numbers, with every problem named by column, row and line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tuner.errors import EnvironmentProblem, InputError, UsageError, did_you_mean
+
+MISSING = "(missing)"
+MAX_CATEGORIES = 50  # of an undeclared text column; more look like names or identifiers
+NUMBERS_SHARE = 0.9  # a text column with more numbers than this is a column of numbers with faults
+
+Table = tuple[np.ndarray, np.ndarray, tuple[str, ...], Callable[[int], str], tuple[str, ...]]
+
+
+def read_table(path: Path, target: str, categorical: Sequence[str], drop: Sequence[str], separator: str) -> Table:
+    """Return the inputs (rows, features) as float32, labels, class names, words for row i, feature names.
+
+    Raises:
+        InputError: no such file, not readable, no rows, NaN in the target (rows named), a text in a column of numbers.
+        UsageError: unknown columns (with the nearest name), a target of real numbers, no input column left, a text
+            column with too many values, dates.
+        EnvironmentProblem: Parquet without pyarrow.
+    """
+    frame = _read(path, separator)
+    columns = [str(name) for name in frame.columns]
+    frame.columns = columns
+    _known_columns(path, columns, target, categorical, drop)
+    if not len(frame):
+        raise InputError(f"{path}: a header but no rows", "Add rows.")
+    place = _place(path, len(frame))
+    labels, class_names = _labels(frame[target], place, path)
+    names: list[str] = []
+    parts: list[np.ndarray] = []
+    problems: list[str] = []
+    for name in columns:
+        if name == target or name in drop:
+            continue
+        try:
+            values, added = _column(frame[name], name, name in categorical, place)
+        except UsageError as error:
+            problems.append(error.message)
+            continue
+        parts.append(values)
+        names += added
+    if problems:
+        raise UsageError("\n".join(f"{path}: {text}" for text in problems), "See data.drop and data.categorical.")
+    if not parts:
+        raise UsageError(f"data.drop: {path}: no input column is left (columns: {', '.join(columns)})")
+    return np.concatenate(parts, axis=1), labels, class_names, place, tuple(names)
+
+
+def _read(path: Path, separator: str) -> Any:
+    import pandas
+
+    if not path.is_file():
+        raise InputError(f"data.path: no such file: {path}", "Give the path of a CSV or Parquet file.")
+    if path.suffix.lower() not in (".csv", ".tsv", ".txt", ".parquet", ".pq"):
+        raise UsageError(f"data.path: {path}: unknown kind of table", "Known: .csv .tsv .txt .parquet .pq")
+    try:
+        if path.suffix.lower() in (".parquet", ".pq"):
+            return pandas.read_parquet(path)
+        return pandas.read_csv(path, sep="\t" if path.suffix.lower() == ".tsv" else separator)
+    except ImportError:
+        raise EnvironmentProblem(f"{path}: reading Parquet needs pyarrow", "pip install 'tuner[parquet]'") from None
+    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors, pyarrow's both
+        raise InputError(f"{path}: not a readable table ({error})", "Mend the file.") from None
+
+
+def _known_columns(
+    path: Path, columns: Sequence[str], target: str, categorical: Sequence[str], drop: Sequence[str]
+) -> None:
+    asked = {"target": [target], "categorical": categorical, "drop": drop}
+    problems = []
+    for key, names in asked.items():
+        if isinstance(names, str):
+            problems.append(f"data.{key}: must be a list of column names (got {names!r})")
+            continue
+        for name in names:
+            if name not in columns:
+                known = ", ".join(columns[:20]) + (" ..." if len(columns) > 20 else "")
+                problems.append(
+                    f"data.{key}: {path} has no column {name!r}{did_you_mean(name, columns)} (columns: {known})"
+                )
+            elif key != "target" and name == target:
+                problems.append(f"data.{key}: {name!r} is the target")
+    if problems:
+        raise UsageError("\n".join(problems), "Names are those of the file's first line.")
+
+
+def _place(path: Path, rows: int) -> Callable[[int], str]:
+    """Name row i (from 0, as pandas does), and its line where every row has exactly one line below the header."""
+    one_line_each = False
+    if path.suffix.lower() not in (".parquet", ".pq"):
+        with path.open("rb") as file:
+            one_line_each = sum(1 for _ in file) == rows + 1
+
+    def place(i: int) -> str:
+        return f"row {i} (line {i + 2})" if one_line_each else f"row {i}"
+
+    return place
+
+
+def _labels(column: Any, place: Callable[[int], str], path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
+    import pandas
+
+    empty = np.flatnonzero(column.isna().to_numpy())
+    if len(empty):
+        rows = ", ".join(place(int(i)) for i in empty[:5]) + (" ..." if len(empty) > 5 else "")
+        raise InputError(f"{path}: the target {column.name!r} is missing in {rows}", "Fill it in or remove the row.")
+    if pandas.api.types.is_float_dtype(column):
+        broken = np.flatnonzero(column.to_numpy() % 1 != 0)
+        if len(broken):
+            value = column.iloc[int(broken[0])]
+            raise UsageError(
+                f"data.target: {column.name!r} holds real numbers ({value!r} in {place(int(broken[0]))}); "
+                "tuner needs one class per example",
+                "Regression is not supported; bin the values into classes, or name another column.",
+            )
+        column = column.astype("int64")
+    codes, values = pandas.factorize(column, sort=True)
+    return codes.astype(np.int64), tuple(str(value) for value in values)
+
+
+def _column(column: Any, name: str, declared: bool, place: Callable[[int], str]) -> tuple[np.ndarray, list[str]]:
+    """Return a column as (rows, k) float32 and its k names."""
+    import pandas
+
+    types = pandas.api.types
+    if not declared and (types.is_numeric_dtype(column) or types.is_bool_dtype(column)):
+        return column.to_numpy(dtype=np.float32, na_value=np.nan)[:, None], [name]
+    if types.is_datetime64_any_dtype(column):
+        raise UsageError(f"column {name!r} holds dates: drop it, or turn it into numbers")
+    if not declared:
+        _truly_text(column, name, place)
+    texts = column.astype(object).where(column.notna(), MISSING).astype(str)
+    codes, values = pandas.factorize(texts, sort=True)
+    one_hot = np.zeros((len(column), len(values)), dtype=np.float32)
+    one_hot[np.arange(len(column)), codes] = 1
+    return one_hot, [f"{name}={value}" for value in values]
+
+
+def _truly_text(column: Any, name: str, place: Callable[[int], str]) -> None:
+    """Refuse an undeclared text column that is a column of numbers with faults, or has a value for nearly every row."""
+    import pandas
+
+    present = column.notna().to_numpy()
+    numbers = pandas.to_numeric(column, errors="coerce").notna().to_numpy()
+    faults = np.flatnonzero(present & ~numbers)
+    if len(faults) and numbers.sum() >= NUMBERS_SHARE * present.sum():
+        value = column.iloc[int(faults[0])]
+        raise UsageError(f"{place(int(faults[0]))}, column {name!r}: {value!r} in a column of numbers")
+    count = column.nunique()
+    if count > MAX_CATEGORIES:
+        raise UsageError(f"column {name!r} is text with {count} different values: add it to data.drop or categorical")

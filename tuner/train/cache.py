@@ -1,0 +1,124 @@
+"""Decoded data on disk: made once, for all trials, stages and processes, and opened memory-mapped by all of them.
+
+A file's name holds the hash of everything that made it, so a changed input is another file. It is written under a
+temporary name, flushed and renamed; a lock keeps two processes from making it twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tuner.core.trial import digest
+from tuner.errors import EnvironmentProblem
+from tuner.parts.examples import OnProgress, Stored
+
+FORMAT = 1  # raise when the meaning of a cached array changes
+
+
+def cache_folder(given: Path | None = None) -> Path:
+    """Return the folder of decoded data: the given one, $TUNER_CACHE, or ~/.cache/tuner."""
+    if given is not None:
+        return Path(given)
+    return Path(os.environ.get("TUNER_CACHE") or "~/.cache/tuner").expanduser()
+
+
+def cache_path(stored: Stored, folder: Path) -> Path:
+    """Return where the array lies, whether or not it is there yet."""
+    return folder / "decoded" / f"{stored.name}-{digest([FORMAT, stored.key])[:20]}.npy"
+
+
+def open_stored(stored: Stored, folder: Path, on_progress: OnProgress) -> np.ndarray:
+    """Return the array memory-mapped, made first if the disk does not hold it whole.
+
+    The mapping is copy-on-write: processes share its pages, and a write by mistake stays in the process that made it.
+
+    Raises:
+        EnvironmentProblem: the disk is full, or the cache folder cannot be written; nothing half-written stays.
+    """
+    path = cache_path(stored, folder)
+    if (array := _mapped(path)) is not None:
+        return array
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(path.with_suffix(".lock"), on_progress):
+            if (array := _mapped(path)) is None:  # nobody made it while we waited
+                _make(stored, path, on_progress)
+                array = _mapped(path)
+    except OSError as error:
+        raise _problem(error, path) from error
+    if array is None:
+        raise EnvironmentProblem(f"{path}: written, but not readable", "Check the disk, or set TUNER_CACHE elsewhere.")
+    return array
+
+
+def _mapped(path: Path) -> np.ndarray | None:
+    """Map a cached array; None where there is none, or a torn one."""
+    try:
+        return np.load(path, mmap_mode="c", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+
+
+def _make(stored: Stored, path: Path, on_progress: OnProgress) -> None:
+    for left_over in path.parent.glob(f"{path.stem}.*.tmp"):  # of a builder that was killed; we hold the lock
+        left_over.unlink(missing_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    arrays: list[np.memmap[Any, Any]] = []
+
+    def allocate(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        arrays.append(_reserved(temporary, shape, np.dtype(dtype)))
+        return arrays[0]
+
+    try:
+        stored.make(allocate, on_progress)
+        arrays[0].flush()
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _reserved(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.memmap[Any, Any]:
+    """Make an .npy file whose disk space is reserved: writing a mapped hole on a full disk would kill the process."""
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:
+            file.seek(array.offset)
+            for start in range(array.offset, size, 1 << 20):
+                file.write(bytes(min(1 << 20, size - start)))
+    return array
+
+
+@contextlib.contextmanager
+def _locked(path: Path, on_progress: OnProgress) -> Iterator[None]:
+    """Hold an flock, which dies with its process; say so while another process holds it."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            on_progress(0.0, "waiting for another process that decodes the same data")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _problem(error: OSError, path: Path) -> EnvironmentProblem:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return EnvironmentProblem(
+            f"{path.parent}: disk full while storing decoded data ({error.strerror})",
+            "Free some space, or set TUNER_CACHE to a folder on a larger disk.",
+        )
+    return EnvironmentProblem(
+        f"{path.parent}: decoded data cannot be stored ({error})", "Set TUNER_CACHE to a folder that can be written."
+    )

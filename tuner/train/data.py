@@ -1,0 +1,232 @@
+"""The data of a trial: loaded, split, and made into batches on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tuner import registry
+from tuner.core.recipe import Data as DataTable
+from tuner.core.result import Skipped
+from tuner.core.streams import derive_seed
+from tuner.core.trial import TrialEnv, canonical_json
+from tuner.errors import UsageError, user_code
+from tuner.parts.examples import OnProgress
+from tuner.parts.normalise import Normaliser, normaliser
+from tuner.train.prepare import Prepared, prepare_built_in, prepare_users
+from tuner.train.stores import ArrayStore, Part, described
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """One step of the batch's augmentation, ready to be called."""
+
+    fn: Callable[..., Any]
+    kwargs: Mapping[str, Any]
+    where: str
+    base_dir: Path
+
+    def __call__(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        with user_code(self.where, self.base_dir):
+            returned = self.fn(inputs, targets, generator, **self.kwargs)
+        if not isinstance(returned, tuple) or len(returned) != 2:
+            raise UsageError(f"{self.where} must return (inputs, targets), it returned {type(returned).__name__}")
+        if not all(isinstance(item, Tensor) for item in returned) or returned[0].shape != inputs.shape:
+            raise UsageError(
+                f"{self.where} changed inputs of shape {tuple(inputs.shape)} into {described(returned[0])}",
+                "Inputs must keep their shape: val batches come without augmentation.",
+            )
+        if returned[1].shape != targets.shape or returned[1].is_floating_point():
+            raise UsageError(
+                f"{self.where} must give one integer class per example back", "Soft targets are not supported."
+            )
+        return returned
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Batches of one split in a fixed order, which can be iterated again and again."""
+
+    data: Data
+    split: str
+    batch_size: int
+    indices: Tensor | None = None
+
+    def __len__(self) -> int:
+        size = self.data.size(self.split) if self.indices is None else len(self.indices)
+        return -(-size // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        part = self.data.part(self.split)
+        positions = part.positions(self.indices)
+        for start in range(0, len(positions), self.batch_size):
+            yield self.data.batch(part, positions[start : start + self.batch_size], None)
+
+
+@dataclass(frozen=True)
+class Data:
+    """The examples of a trial, in splits.
+
+    They are train, train_eval (a fixed stratified subset of train, as large as val), val and test.
+    """
+
+    prepared: Prepared
+    normaliser: Normaliser
+    device_normaliser: Normaliser
+    augmentations: tuple[Augmentation, ...]
+    device: torch.device
+
+    @property
+    def num_classes(self) -> int:
+        return self.prepared.num_classes
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """One name per class; its number where the source knows no name."""
+        return self.prepared.class_names
+
+    @property
+    def feature_names(self) -> tuple[str, ...] | None:
+        return self.prepared.feature_names
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one example as the model sees it: (C, H, W), (F,) or the user's own."""
+        return self.prepared.parts["train"].store.shape
+
+    @property
+    def is_image(self) -> bool:
+        return len(self.input_shape) == 3
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether two reads of one train example differ: a user's Dataset that augments by itself."""
+        return self.prepared.stochastic
+
+    @property
+    def skipped(self) -> list[Skipped]:
+        return list(self.prepared.skipped)
+
+    def part(self, split: str) -> Part:
+        if split not in self.prepared.parts:
+            held = ", ".join(self.prepared.parts)
+            raise ValueError(f"the {split!r} split is not handed out here (there are: {held})")
+        return self.prepared.parts[split]
+
+    def size(self, split: str) -> int:
+        """Return the number of examples; of test also when its examples are not handed out (0: there is none)."""
+        return self.prepared.sizes.get(split, 0)
+
+    def targets(self, split: str) -> Tensor:
+        """Return the labels (int64, CPU) in the split's fixed order."""
+        return self.part(split).targets
+
+    def describe(self, split: str, i: int) -> str:
+        """Name example i of the split in a message: its file, its row, or its index in what the user returned."""
+        part = self.part(split)
+        return part.place(int(part.positions(torch.tensor([i]))[0]))
+
+    def inputs(self, split: str, indices: Tensor | Sequence[int] | None = None) -> Tensor:
+        """Return inputs as loaded (images: N, C, H, W), on the CPU, neither normalised nor augmented."""
+        return self.part(split).inputs(_positions(indices))
+
+    def normalise(self, batch: Tensor) -> Tensor:
+        """Return a raw batch as the model sees it: float32, normalised, images channels-last."""
+        chosen = self.normaliser if batch.device.type == "cpu" else self.device_normaliser
+        result = chosen(batch)
+        return result.contiguous(memory_format=torch.channels_last) if result.dim() == 4 else result
+
+    def steps_per_epoch(self, batch_size: int) -> int:
+        """Return the number of train batches; a last batch of one example is dropped (batch norm cannot use it)."""
+        full, rest = divmod(self.size("train"), batch_size)
+        return full + (rest > 1 or (rest == 1 and full == 0))
+
+    def epoch(self, seed: int, epoch: int, batch_size: int, augment: bool = True) -> Iterator[tuple[Tensor, Tensor]]:
+        """Give the train batches of one epoch; order and augmentation follow from (seed, epoch) alone."""
+        part = self.part("train")
+        generator = torch.Generator().manual_seed(derive_seed(seed, "order", epoch))
+        positions = part.positions(torch.randperm(len(part), generator=generator))
+        draws = None
+        if augment and self.augmentations:
+            draws = torch.Generator(self.device).manual_seed(derive_seed(seed, "augment", epoch))
+        for step in range(self.steps_per_epoch(batch_size)):
+            yield self.batch(part, positions[step * batch_size : (step + 1) * batch_size], draws)
+
+    def batches(self, split: str, batch_size: int, indices: Tensor | Sequence[int] | None = None) -> Batches:
+        """Return the split's batches in fixed order, without augmentation; `indices` selects members of it."""
+        self.part(split)
+        return Batches(self, split, batch_size, _positions(indices))
+
+    def batch(self, part: Part, positions: Tensor, draws: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """Return the examples at these positions of the part's store, augmented where `draws` is given."""
+        if isinstance(part.store, ArrayStore):
+            positions = positions.to(part.store.values.device)
+        inputs, targets = part.store.read(positions)
+        inputs, targets = inputs.to(self.device), targets.to(self.device)
+        if draws is not None:
+            for augmentation in self.augmentations:
+                inputs, targets = augmentation(inputs, targets, draws)
+        return self.normalise(inputs), targets
+
+
+def _positions(indices: Tensor | Sequence[int] | None) -> Tensor | None:
+    return None if indices is None else torch.as_tensor(indices, dtype=torch.int64).cpu()
+
+
+# --- loading ------------------------------------------------------------------------------------------------------
+
+
+def load_data(
+    tables: Mapping[str, Any], env: TrialEnv, with_test: bool = False, on_progress: OnProgress | None = None
+) -> Data:
+    """Load the recipe's data, split it, and fit the normalisation on train.
+
+    The test split is set aside first and always the same; its examples are handed out only `with_test`.
+    `on_progress(share, words)` hears of decoding.
+
+    Raises:
+        UsageError, InputError, UserCodeError, EnvironmentProblem: each names the recipe's key, the file or the row.
+    """
+    table = DataTable.model_validate(dict(tables["data"]))
+    args = {**(table.model_extra or {}), **table.args}
+    report = on_progress or (lambda share, words: None)
+    built_in = "." not in table.source and ":" not in table.source
+    device = torch.device(env.device)
+    if built_in:
+        prepared = prepare_built_in(table, args, env, device, with_test, report)
+    else:
+        prepared = prepare_users(table, args, env, device, with_test, report)
+    fitted = _fitted(table.normalize or ("standardize" if built_in else "none"), prepared)
+    augmentations = tuple(_augmentation(item, i, env.recipe_dir) for i, item in enumerate(table.augment))
+    data = Data(prepared, fitted, fitted.to(device), augmentations, device)
+    _try_augmentation(data)
+    return data
+
+
+def _fitted(how: Any, prepared: Prepared) -> Normaliser:
+    train = prepared.parts["train"]
+    key = canonical_json(how)
+    if key not in prepared.fitted:
+        dtype = train.inputs(torch.zeros(1, dtype=torch.int64)).dtype
+        prepared.fitted[key] = normaliser(how, train.store.shape, dtype, train.chunks)
+    return prepared.fitted[key]
+
+
+def _augmentation(item: str | dict[str, Any], i: int, base_dir: Path) -> Augmentation:
+    table = {"name": item} if isinstance(item, str) else item
+    fn = registry.resolve("augment", table["name"], base_dir)
+    where = f"data.augment[{i}] {table['name']}"
+    return Augmentation(fn, registry.bind(fn, {}, registry.arguments(table), where, positional=3), where, base_dir)
+
+
+def _try_augmentation(data: Data) -> None:
+    """Augment two examples, so that a wrong argument is known before anything runs."""
+    if not data.augmentations:
+        return
+    part = data.part("train")
+    data.batch(part, part.positions(torch.arange(min(2, len(part)))), torch.Generator(data.device).manual_seed(0))

@@ -1,0 +1,188 @@
+"""The data before normalisation and augmentation: loaded, decoded, split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tuner import registry
+from tuner.core.recipe import Data as DataTable
+from tuner.core.result import Skipped
+from tuner.core.streams import derive_seed
+from tuner.core.trial import TrialEnv, canonical_json
+from tuner.errors import InputError, UsageError
+from tuner.parts.examples import Loaded, OnProgress, Split, Stored
+from tuner.parts.normalise import Normaliser
+from tuner.train import splits
+from tuner.train.cache import cache_folder, open_stored
+from tuner.train.stores import ArrayStore, Part, labels_of
+from tuner.train.userdata import load_user
+
+DEFAULT_TEST_FRACTION = 0.2
+
+_memo: dict[str, Prepared] = {}  # the built-in source that this process loaded last
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything about the data but normalisation and augmentation, which a search may vary."""
+
+    parts: Mapping[str, Part]
+    sizes: Mapping[str, int]
+    num_classes: int
+    class_names: tuple[str, ...]
+    feature_names: tuple[str, ...] | None
+    stochastic: bool = False
+    skipped: tuple[Skipped, ...] = ()
+    watched: tuple[tuple[Path, int], ...] = ()
+    fitted: dict[str, Normaliser] = field(default_factory=dict)
+
+
+def prepare_built_in(
+    table: DataTable, args: Mapping[str, Any], env: TrialEnv, device: torch.device, with_test: bool, report: OnProgress
+) -> Prepared:
+    folder = cache_folder(env.cache_dir)
+    kept = table.model_dump(exclude={"normalize", "augment", "cache"})
+    key = canonical_json([kept, str(folder), str(device), with_test])
+    if key in _memo and _memo[key].watched == _watch([path for path, _ in _memo[key].watched]):
+        return _memo[key]
+    fn = registry.resolve("source", table.source, env.recipe_dir)
+    kwargs = registry.bind(fn, {"cache_dir": folder}, args, "data")
+    loaded: Loaded = registry.call(fn, kwargs, "data", env.recipe_dir)
+    found = {"train": loaded.train, "val": loaded.val, "test": loaded.test}
+    present = {name: split for name, split in found.items() if split is not None}
+    targets = {name: _opened(split.targets, folder, report) for name, split in present.items()}
+    labels = {name: labels_of(values, f"data.source {table.source}") for name, values in targets.items()}
+
+    def part(name: str) -> Part:
+        split: Split = present[name]
+        values = torch.from_numpy(_opened(split.inputs, folder, report))
+        own = torch.from_numpy(labels[name])
+        if not loaded.images and values.dtype not in (torch.uint8, torch.int32, torch.int64):
+            values = values.float()
+        return Part(ArrayStore(values, own, loaded.images).to(device), None, own, split.place)
+
+    prepared = _prepare(table, labels, part, {"test", "val"} - set(present), with_test, loaded.class_names)
+    prepared = replace(prepared, feature_names=loaded.feature_names, watched=_watch(loaded.watch))
+    _memo.clear()
+    _memo[key] = prepared
+    return prepared
+
+
+def _watch(paths: Sequence[Path]) -> tuple[tuple[Path, int], ...]:
+    return tuple((path, path.stat().st_mtime_ns if path.exists() else 0) for path in paths)
+
+
+def _opened(values: np.ndarray | Stored, folder: Path, report: OnProgress) -> np.ndarray:
+    return open_stored(values, folder, report) if isinstance(values, Stored) else values
+
+
+def prepare_users(
+    table: DataTable, args: Mapping[str, Any], env: TrialEnv, device: torch.device, with_test: bool, report: OnProgress
+) -> Prepared:
+    seed = derive_seed(table.split_seed, "load")
+    found = load_user(table.source, args, env.recipe_dir, seed, bool(table.cache), with_test, report)
+    present = {name: split for name, split in found.items() if split is not None}
+    train = present["train"]
+    own_test = "test" in present
+    missing = {"val"} - set(present)
+    if missing and not own_test:
+        missing |= {"test"}
+    if missing and train.stochastic:
+        raise UsageError(
+            f"data.source {table.source}: two reads of one train example differ, and val is None: "
+            "a val split cut from it would be augmented too",
+            "Return (train, val) yourself, val without random transforms.",
+        )
+    if with_test and not own_test and "test" not in missing:
+        raise InputError(
+            f"data.source {table.source} returned (train, val): there is no test split",
+            "Return (train, val, test), or None for val, and tuner sets a test split aside.",
+        )
+    skipped = []
+    if train.stochastic:
+        why = "two reads of one train example differ: the Dataset augments by itself, also when it is evaluated"
+        skipped.append(Skipped("gap between train and val", why))
+    if "val" in present and present["val"].stochastic:
+        skipped.append(Skipped("repeatable evaluation", "two reads of one val example differ"))
+    shapes = {name: split.store.shape for name, split in present.items() if name != "test" or with_test}
+    for name, shape in shapes.items():
+        if shape != shapes["train"]:
+            raise UsageError(
+                f"data.source {table.source}: {name} has inputs of shape {shape}, train of {shapes['train']}",
+                "All splits need one shape.",
+            )
+
+    def part(name: str) -> Part:
+        split = present[name]
+        return Part(split.store.to(device), None, torch.from_numpy(split.labels), split.place)
+
+    labels = {name: split.labels for name, split in present.items()}
+    prepared = _prepare(table, labels, part, missing, with_test, train.class_names)
+    return replace(prepared, stochastic=train.stochastic, skipped=tuple(skipped))
+
+
+def _prepare(
+    table: DataTable,
+    labels: Mapping[str, np.ndarray],
+    part: Callable[[str], Part],
+    missing: set[str],
+    with_test: bool,
+    class_names: tuple[str, ...] | None,
+) -> Prepared:
+    """Cut the missing splits from train, take the train_eval subset, and count the classes."""
+    fractions = {
+        "test": table.test_fraction if table.test_fraction is not None else DEFAULT_TEST_FRACTION,
+        "val": table.val_fraction,
+    }
+    asked = {name: fraction for name, fraction in fractions.items() if name in missing}
+    _several_classes(labels["train"], table.source)
+    cut = splits.split(labels["train"], asked, table.split_seed, class_names, table.source)
+    sizes = {name: len(values) for name, values in {**labels, **cut}.items()}
+    _enough(labels, cut, table)
+    whole = part("train")
+    parts: dict[str, Part] = {}
+    for name in ("train", "val", "test"):
+        if name not in sizes or (name == "test" and not with_test):
+            continue
+        if name in cut and missing:
+            indices = torch.from_numpy(cut[name])
+            parts[name] = Part(whole.store, indices, whole.targets[indices], whole.place)
+        else:
+            parts[name] = whole if name == "train" else part(name)
+    train = parts["train"]
+    _, subset = splits.take(
+        train.targets.numpy(), min(sizes["val"], sizes["train"]), derive_seed(table.split_seed, "train_eval")
+    )
+    chosen = torch.from_numpy(subset)
+    parts["train_eval"] = Part(train.store, train.positions(chosen), train.targets[chosen], train.place)
+    sizes["train_eval"] = len(subset)
+    largest = max(int(parts[name].targets.max()) for name in ("train", "val"))
+    num_classes = table.num_classes or largest + 1
+    known = class_names or ()
+    names = (*known[:num_classes], *(str(i) for i in range(len(known), num_classes)))
+    return Prepared(parts, sizes, num_classes, names, None)
+
+
+def _several_classes(train: np.ndarray, source: str) -> None:
+    if len(np.unique(train)) < 2:
+        raise InputError(
+            f"data.source {source}: all {len(train)} train examples are of one class ({train[0]})",
+            "There is nothing to tell apart; check how the labels are read.",
+        )
+
+
+def _enough(labels: Mapping[str, np.ndarray], cut: Mapping[str, np.ndarray], table: DataTable) -> None:
+    train = labels["train"][cut["train"]]
+    classes = table.num_classes or int(labels["train"].max()) + 1
+    if len(train) < classes:
+        why = "data.num_classes" if table.num_classes else "the largest label plus one"
+        raise InputError(
+            f"data.source {table.source}: {len(train)} train examples for {classes} classes ({why})",
+            "Add examples, or check the labels.",
+        )

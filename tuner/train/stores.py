@@ -1,0 +1,210 @@
+"""Where examples are read from by position: arrays held decoded, or a user's Dataset that streams."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tuner.errors import TunerError, UsageError, UserCodeError, user_frames, where_in_user_code
+
+CHUNK_VALUES = 1 << 21  # of one chunk for statistics: 16 MiB in float64
+RESIDENT_SHARE = 0.25  # of a GPU's free memory that the decoded data may take
+
+
+@dataclass(frozen=True)
+class ArrayStore:
+    """Examples in one array, memory-mapped or not. Images are held as (N, H, W, C), so that a batch of them is one copy
+    per example and comes out channels-last.
+    """
+
+    values: Tensor
+    targets: Tensor
+    images: bool
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one example, as a model sees it."""
+        shape = tuple(self.values.shape[1:])
+        return (shape[2], shape[0], shape[1]) if self.images else shape
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def read(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the inputs (images: N, C, H, W) and targets at these positions."""
+        taken = self.values.view(len(self.values), -1).index_select(0, indices).view(-1, *self.values.shape[1:])
+        return taken.permute(0, 3, 1, 2) if self.images else taken, self.targets.index_select(0, indices)
+
+    def whole(self) -> Tensor:
+        """Return all inputs without copying them."""
+        return self.values.permute(0, 3, 1, 2) if self.images else self.values
+
+    def to(self, device: torch.device) -> ArrayStore:
+        """Return the store on the device, where it fits into a share of the device's free memory; else unchanged."""
+        if device.type != "cuda" or self.values.nbytes > RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
+            return self
+        return ArrayStore(self.values.to(device), self.targets.to(device), self.images)
+
+
+@dataclass(frozen=True)
+class StreamStore:
+    """A user's map-style Dataset, read example by example in the order that is asked for."""
+
+    dataset: Any
+    where: str  # e.g. "data.source my_data.py:load: train"
+    base_dir: Path
+    shape: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def read(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the inputs and targets at these positions.
+
+        Raises:
+            UserCodeError: `__getitem__` raised; the index is named.
+            UsageError: an example is no (input, target), or has another shape than the first.
+        """
+        items = [self.example(int(i)) for i in indices]
+        return torch.stack([item[0] for item in items]), torch.tensor([item[1] for item in items])
+
+    def to(self, device: torch.device) -> StreamStore:
+        return self
+
+    def example(self, i: int) -> tuple[Tensor, int]:
+        """Read and check one example."""
+        inputs, target = read_example(self.dataset, i, self.where, self.base_dir)
+        if tuple(inputs.shape) != self.shape:
+            raise UsageError(
+                f"{self.where}[{i}] has inputs of shape {tuple(inputs.shape)}, {self.where}[0] of {self.shape}",
+                "All examples need one shape: resize, crop or pad in your Dataset.",
+            )
+        return inputs, target
+
+
+Store = ArrayStore | StreamStore
+
+
+@dataclass(frozen=True)
+class Part:
+    """One split: which positions of which store, with their targets (int64) in the same order.
+
+    `indices` is None when the split is the whole store. `place(position in the store)` names an example.
+    """
+
+    store: Store
+    indices: Tensor | None
+    targets: Tensor
+    place: Callable[[int], str]
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def positions(self, chosen: Tensor | None) -> Tensor:
+        """Return the store's positions of these members of the split (None: of all)."""
+        if self.indices is None:
+            return torch.arange(len(self.targets)) if chosen is None else chosen
+        return self.indices if chosen is None else self.indices.index_select(0, chosen)
+
+    def inputs(self, chosen: Tensor | None = None) -> Tensor:
+        """Return raw inputs on the CPU."""
+        if chosen is None and self.indices is None and isinstance(self.store, ArrayStore):
+            return self.store.whole().cpu()
+        return self.store.read(self.positions(chosen))[0].cpu()
+
+    def chunks(self) -> Iterator[Tensor]:
+        """Give the raw inputs in order, a bounded number of values at a time."""
+        size = max(1, CHUNK_VALUES // max(1, int(np.prod(self.store.shape))))
+        positions = self.positions(None)
+        for start in range(0, len(positions), size):
+            yield self.store.read(positions[start : start + size])[0]
+
+
+def read_example(dataset: Any, i: int, where: str, base_dir: Path) -> tuple[Tensor, int]:
+    """Read example i of a user's Dataset as (tensor, label); see `StreamStore.read`."""
+    try:
+        item = dataset[i]
+    except TunerError:
+        raise
+    except Exception as error:
+        place = where_in_user_code(error, base_dir)
+        raise UserCodeError(
+            f"{f'{place}: ' if place else ''}{where}[{i}] raised {type(error).__name__}: {error}\n"
+            f"{user_frames(error, base_dir)}",
+            "Mend the Dataset, or leave that example out.",
+        ) from error
+    if not isinstance(item, (tuple, list)) or len(item) != 2:
+        raise UsageError(f"{where}[{i}] must be (input, target), it is {described(item)}")
+    return _as_input(item[0], f"{where}[{i}]"), label_of(item[1], f"{where}[{i}]")
+
+
+def _as_input(value: Any, where: str) -> Tensor:
+    if isinstance(value, Tensor):
+        return plain(value)
+    if type(value).__module__.startswith("PIL."):
+        raise UsageError(
+            f"{where}: the input is a PIL image, not a tensor", "Use torchvision.transforms.ToTensor() in your Dataset."
+        )
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        raise UsageError(f"{where}: the input must be a tensor or an array of numbers, it is {described(value)}")
+    return plain(torch.from_numpy(np.ascontiguousarray(array)))
+
+
+def plain(values: Tensor) -> Tensor:
+    """Return inputs as bytes, float32 or whole numbers; other kinds of numbers become float32."""
+    values = values.detach().cpu()
+    if values.is_complex():
+        raise UsageError("data.source: complex inputs are not supported", "Stack real and imaginary parts as channels.")
+    wanted = torch.float32 if values.is_floating_point() or values.dtype == torch.bool else values.dtype
+    return values.to(wanted)
+
+
+def label_of(value: Any, where: str) -> int:
+    """Return one example's target as an int; see `labels_of`."""
+    return int(labels_of([value], where)[0]) if np.ndim(value) == 0 else int(labels_of(value, where, one=True)[0])
+
+
+def labels_of(values: Any, where: str, one: bool = False) -> np.ndarray:
+    """Return targets as int64.
+
+    Raises:
+        UsageError: "real numbers", "one-hot or multi-hot", "not numbers", for all but one integer class per example.
+    """
+    array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim > 1 or (one and array.size != 1):
+        raise UsageError(
+            f"{where}: the targets have shape {array.shape}, which looks one-hot or multi-hot; "
+            "tuner needs one integer class per example",
+            "For one-hot targets return targets.argmax(1).",
+        )
+    if array.dtype.kind == "f":
+        raise UsageError(
+            f"{where}: the targets are real numbers ({array.dtype}); tuner needs one integer class per example",
+            "If they are classes, return targets.long(); regression is not supported.",
+        )
+    if array.dtype.kind not in "biu":
+        raise UsageError(
+            f"{where}: the targets are not numbers ({described(array.ravel()[0]) if array.size else array.dtype}); "
+            "tuner needs one integer class per example",
+            "Number the classes from 0.",
+        )
+    return array.astype(np.int64)
+
+
+def described(value: Any) -> str:
+    """Say in a few words what a value is, for a message."""
+    if isinstance(value, (Tensor, np.ndarray)):
+        return f"an array of shape {tuple(value.shape)}, {value.dtype}"
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+        return f"a {type(value).__name__} of {len(value)}"
+    text = repr(value)
+    return f"{type(value).__name__} {text}" if len(text) < 60 else f"a {type(value).__name__}"
