@@ -1,0 +1,115 @@
+"""Read what a stage left in its folder. Whatever is missing or torn reads as nothing: a report never fails on it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tuner.view.words import as_float
+
+Row = dict[str, Any]
+
+
+def base_stage(name: str) -> str:
+    """Return the stage of a folder's name: `fine` for `fine-2`."""
+    return re.sub(r"-\d+$", "", name)
+
+
+def round_of(name: str) -> int:
+    """Return the round that a folder's name carries: 2 for `fine-2`, 1 without a number."""
+    found = re.search(r"-(\d+)$", name)
+    return int(found.group(1)) if found else 1
+
+
+def get(value: Any, *path: str | int, default: Any = None) -> Any:
+    """Follow keys and positions into nested JSON; `default` as soon as something is missing or null."""
+    for key in path:
+        if isinstance(value, Mapping) and key in value:
+            value = value[key]
+        elif isinstance(value, list) and isinstance(key, int) and key < len(value):
+            value = value[key]
+        else:
+            return default
+    return default if value is None else value
+
+
+def items(value: Any, *path: str | int) -> list[Mapping[str, Any]]:
+    """Return the mappings of a list found at `path`; anything else gives an empty list."""
+    found = get(value, *path, default=[])
+    if not isinstance(found, Sequence) or isinstance(found, str):
+        return []
+    return [item for item in found if isinstance(item, Mapping)]
+
+
+def numbers(value: Any, *path: str | int) -> list[float]:
+    """Return the finite numbers of a list found at `path`."""
+    found = get(value, *path, default=[])
+    if not isinstance(found, Sequence) or isinstance(found, str):
+        return []
+    return [item for item in map(as_float, found) if item is not None]
+
+
+def read_csv(path: Path) -> list[Row]:
+    """Read a CSV file: numbers as floats, empty cells and non-finite numbers as None, other text as it is."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return [{key: _cell(cell) for key, cell in row.items() if key is not None} for row in csv.DictReader(file)]
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return []
+
+
+def _cell(text: str | None) -> Any:
+    if text is None or text == "" or text.lower() in ("nan", "inf", "-inf", "none", "null"):
+        return None
+    value = as_float(text)
+    return text if value is None else value
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file, or None."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def curve(stage_dir: Path, trial: Any) -> list[Row]:
+    """Read the curve of a trial: rows {step, epoch, split, loss, accuracy, ...}."""
+    return read_csv(stage_dir / "curves" / f"{trial}.csv") if trial else []
+
+
+def column(rows: Sequence[Row], split: str, x: str, y: str) -> tuple[list[float], list[float | None]]:
+    """Return x and y of one split's rows; rows without an x are left out, a y that is missing is None."""
+    chosen = [row for row in rows if row.get("split") == split and as_float(row.get(x)) is not None]
+    return [float(row[x]) for row in chosen], [as_float(row.get(y)) for row in chosen]
+
+
+def trials(stage_dir: Path) -> list[Row]:
+    """Read trials.csv; every row gets `trial` (the id) and `val_accuracy` (at its best epoch) where it has them."""
+    rows = read_csv(stage_dir / "trials.csv")
+    for row in rows:
+        row["trial"] = _id(row)
+        row["val_accuracy"] = _first(row, "best_val_accuracy", "val_accuracy", "score")
+    return rows
+
+
+def _first(row: Row, *names: str) -> float | None:
+    for name in names:
+        value = as_float(row.get(name))
+        if value is not None:
+            return value
+    return None
+
+
+def _id(row: Row) -> str | None:
+    return next((str(row[name]) for name in ("trial", "id") if row.get(name) is not None), None)
+
+
+def searched(rows: Sequence[Row]) -> list[str]:
+    """Return the columns of trials.csv that are recipe keys (dotted) with more than one value."""
+    keys = [key for key in (rows[0] if rows else {}) if "." in key]
+    return [key for key in keys if len({str(row.get(key)) for row in rows if row.get(key) is not None}) > 1]

@@ -1,0 +1,198 @@
+"""The report of a stage in the terminal: the answer first, then the evidence, then what to do."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tuner.view.artifacts import base_stage, get, items, round_of
+from tuner.view.page import COLOURS, Page, make_console
+from tuner.view.words import plural, setting_text, short_keys, value_text
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["make_console", "report"]
+
+FINDINGS_SHOWN = 6
+EVIDENCE_SHOWN = 5
+SKIPPED_SHOWN = 4
+SEVERITY_WORDS = {"error": "ERROR", "warn": "WARN", "note": "note"}
+
+
+def report(result: Mapping[str, Any], stage_dir: Path, next_command: str, console: Console) -> None:
+    """Print the report of a stage, drawn from its `result.json` and the files beside it.
+
+    The middle part comes from `tuner.view.reports.<stage>`: a module with `TITLE` and `body(result, stage_dir, page)`.
+    """
+    page = Page(console)
+    stage = base_stage(str(get(result, "stage", default=stage_dir.name)))
+    module = stage_module("tuner.view.reports", stage)
+    _headline(page, result, stage_dir, getattr(module, "TITLE", stage))
+    page.line()
+    module.body(result, stage_dir, page)
+    _findings(page, result, stage_dir)
+    _changes(page, result)
+    _skipped(page, result, stage_dir)
+    _files(page, stage_dir)
+    if next_command:
+        page.gap()
+        page.command(" Next:  ", next_command)
+    page.print()
+
+
+def stage_module(package: str, stage: str) -> Any:
+    """Import a stage's module of `package`; a stage that has none gets the module `generic`."""
+    try:
+        return importlib.import_module(f"{package}.{stage.replace('-', '_')}")
+    except ModuleNotFoundError as error:
+        if error.name is None or not error.name.startswith(package):
+            raise
+        return importlib.import_module(f"{package}.generic")
+
+
+def display_path(path: Path) -> str:
+    """Return a path as short as it can be given from here: relative where it lies below the working directory."""
+    absolute = path if path.is_absolute() else Path.cwd() / path
+    relative = os.path.relpath(absolute)
+    return relative if not relative.startswith("..") else str(absolute)
+
+
+def _headline(page: Page, result: Mapping[str, Any], stage_dir: Path, title: str) -> None:
+    verdict = str(get(result, "verdict", default="-"))
+    turn = round_of(stage_dir.name)
+    title = f" {title}{f', round {turn}' if turn > 1 else ''}"
+    space = " " * max(2, page.width - len(title) - len(verdict))
+    page.spans((title, "bold"), (space, ""), (verdict.upper(), COLOURS.get(verdict, "bold")))
+    page.text(str(get(result, "headline", default="no headline")))
+
+
+def _findings(page: Page, result: Mapping[str, Any], stage_dir: Path) -> None:
+    findings = items(result, "findings")
+    if not findings:
+        return
+    page.heading("Findings" + (", most likely cause first" if len(findings) > 1 else ""))
+    for finding in findings[:FINDINGS_SHOWN]:
+        _finding(page, finding)
+    rest = len(findings) - FINDINGS_SHOWN
+    if rest > 0:
+        page.text(
+            f"... and {plural(rest, 'finding')} more in {display_path(stage_dir / 'result.json')}", 3, style="dim"
+        )
+
+
+def _finding(page: Page, finding: Mapping[str, Any]) -> None:
+    severity = str(get(finding, "severity", default="note"))
+    accepted = bool(get(finding, "accepted", default=False))
+    word = SEVERITY_WORDS.get(severity, severity)
+    start = f"   {word:<5}  {get(finding, 'code', default='-'):<6} "
+    title = str(get(finding, "title", default=get(finding, "cause", default="-")))
+    title += " (accepted in the recipe)" if accepted else ""
+    rows = _wrapped(title, page.width - len(start))
+    page.spans((start, "dim" if accepted else COLOURS.get(severity, "")), (rows[0], "dim" if accepted else "bold"))
+    for row in rows[1:]:
+        page.line(" " * len(start) + row, "dim" if accepted else "bold")
+    if evidence := evidence_text(get(finding, "evidence", default={})):
+        page.text(evidence, len(start), style="dim")
+    if remedy := get(finding, "remedy"):
+        page.text(f"Do: {remedy}", len(start), hang=4, style="dim" if accepted else "")
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    from tuner.view.page import wrap
+
+    return wrap(text, width) or [""]
+
+
+def evidence_text(evidence: Any) -> str:
+    """Return a finding's evidence in a few numbers: `gap 0.21, best epoch 7`; long lists and tables are left out."""
+    if not isinstance(evidence, Mapping):
+        return ""
+    parts = []
+    for key, value in evidence.items():
+        if isinstance(value, (list, tuple)) and (len(value) > 4 or any(isinstance(v, (list, dict)) for v in value)):
+            continue
+        if isinstance(value, Mapping) or (isinstance(value, str) and len(value) > 60):
+            continue
+        number = isinstance(value, float) and not isinstance(value, bool)
+        text = setting_text(value) if number and _log_scaled(key) else value_text(value)
+        parts.append(f"{str(key).replace('_', ' ')} {text}")
+    left = len(evidence) - min(len(parts), EVIDENCE_SHOWN)
+    text = ", ".join(parts[:EVIDENCE_SHOWN])
+    return f"{text} (+{left} more)" if parts and left > 0 else text
+
+
+def _log_scaled(key: object) -> bool:
+    name = str(key)
+    return name.endswith(("lr", "rate", "weight_decay")) or name.startswith("lr")
+
+
+def _changes(page: Page, result: Mapping[str, Any]) -> None:
+    changes = items(result, "choice", "changes")
+    if not changes:
+        changes = [change for finding in items(result, "findings") for change in items(finding, "changes")]
+    seen: list[tuple[Any, Any]] = []
+    if changes:
+        page.heading("Proposed changes")
+    for change in changes:
+        key, new = str(get(change, "key", default="-")), get(change, "to")
+        if (key, new) in seen:
+            continue
+        seen.append((key, new))
+        text = f"{key}: {setting_text(get(change, 'from'))} -> {setting_text(new)}"
+        reason = get(change, "reason")
+        page.text(f"{text}  ({reason})" if reason else text, 3, hang=2)
+
+
+def space_lines(space: Any, before: Any = None) -> list[str]:
+    """Describe a search space, one key per line: `lr: 1e-4 to 1e-1 -> 0.003 to 0.03  (reason)`."""
+    if not isinstance(space, Mapping):
+        return []
+    names = short_keys(space)
+    lines = []
+    for key, domain in space.items():
+        text = domain_text(domain)
+        old = domain_text(get(before, key)) if get(before, key) is not None else ""
+        text = f"{names[key]}: {f'{old} -> ' if old and old != text else ''}{text}"
+        reason = get(domain, "reason") if isinstance(domain, Mapping) else None
+        lines.append(f"{text}  ({reason})" if reason else text)
+    return lines
+
+
+def domain_text(domain: Any) -> str:
+    """Format the values that one key may take: `1e-4 to 1e-1`, `16 or 32`."""
+    if isinstance(domain, Mapping) and get(domain, "choices") is not None:
+        options = get(domain, "choices", default=[])
+        return " or ".join(setting_text(option) for option in options) or "-"
+    if isinstance(domain, Mapping) and get(domain, "low") is not None:
+        low, high = get(domain, "low"), get(domain, "high")
+        return setting_text(low) if low == high else f"{setting_text(low)} to {setting_text(high)}"
+    return "the band of lr-sweep" if get(domain, "auto") or domain == "auto" else value_text(domain)
+
+
+def _skipped(page: Page, result: Mapping[str, Any], stage_dir: Path) -> None:
+    skipped = items(result, "checks", "skipped")
+    if not skipped:
+        return
+    page.gap()
+    shown = skipped if len(skipped) <= SKIPPED_SHOWN else skipped[: SKIPPED_SHOWN - 1]
+    for item in shown:
+        page.text(f"not checked: {get(item, 'check', default='-')}: {get(item, 'why', default='-')}", 1, 13, "dim")
+    if rest := len(skipped) - len(shown):
+        page.text(f"not checked: {rest} more, listed in {display_path(stage_dir / 'result.json')}", 1, 13, "dim")
+
+
+def _files(page: Page, stage_dir: Path) -> None:
+    plots = sorted((stage_dir / "plots").glob("*.png"))
+    if plots:
+        page.gap()
+        where = display_path(stage_dir / "plots")
+        page.line(
+            f" Plots: {where}{os.sep}{{{','.join(path.stem for path in plots)}}}.png"
+            if len(plots) > 1
+            else f" Plot:  {where}{os.sep}{plots[0].name}",
+            "dim",
+        )

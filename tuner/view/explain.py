@@ -1,0 +1,73 @@
+"""A rule's card for `tuner explain CODE`, and the table of all codes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Protocol
+
+from tuner.view.page import Page
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class Card(Protocol):
+    """What the view reads of a rule."""
+
+    @property
+    def code(self) -> str: ...
+    @property
+    def cause(self) -> str: ...
+    @property
+    def stage(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def meaning(self) -> str: ...
+    @property
+    def detected(self) -> str: ...
+    @property
+    def why(self) -> str: ...
+    @property
+    def fix(self) -> str: ...
+    @property
+    def confused_with(self) -> str: ...
+    @property
+    def source(self) -> str: ...
+
+
+PARTS = (
+    ("What it means", "meaning"),
+    ("How it is detected", "detected"),
+    ("Why it matters", "why"),
+    ("What it is confused with", "confused_with"),
+    ("What to do", "fix"),
+    ("Source", "source"),
+)
+
+
+def explain(rule: Card, console: Console) -> None:
+    """Print the card of a rule."""
+    page = Page(console)
+    where = f"found by {rule.stage}"
+    title = f" {rule.code}  {rule.name}"
+    page.spans((title, "bold"), (f"{where:>{max(len(where) + 2, page.width - len(title))}}", "dim"))
+    if rule.cause:
+        page.line(f" cause: {rule.cause}", "dim")
+    for heading, field in PARTS:
+        text = str(getattr(rule, field, "") or "")
+        if text:
+            page.heading(heading)
+            page.text(" ".join(text.split()), 3)
+    page.gap()
+    page.text(f'If you know it and mean it, put it in the recipe:  [accept] codes = ["{rule.code}"]', 1, 2, "dim")
+    page.print()
+
+
+def rules_table(rules: Iterable[Card]) -> str:
+    """Return all rules as a Markdown table, sorted by code."""
+    lines = ["| code | stage | cause | what it means |", "|---|---|---|---|"]
+    for rule in sorted(rules, key=lambda rule: rule.code):
+        cells = (rule.code, rule.stage, rule.cause, rule.meaning)
+        lines.append("| " + " | ".join(" ".join(str(cell).split()).replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"

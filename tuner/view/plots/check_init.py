@@ -1,0 +1,125 @@
+"""Step 1: the loss at init against its expectations, the signals by layer, the classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tuner.view.artifacts import get, items, numbers
+from tuner.view.plots import style
+from tuner.view.words import as_float, fixed
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+NAMES_SHOWN = 24
+
+
+def figures(result: Mapping[str, Any], stage_dir: Path) -> dict[str, Figure]:
+    """Draw one sheet of the loss and the classes, one of the layers where they were measured."""
+    metrics = get(result, "metrics", default={})
+    figure, ((left, right),) = style.sheet(style.headline(result), columns=2)
+    _loss(left, metrics)
+    _classes(right, metrics)
+    sheets = {"init": figure}
+    layers = items(metrics, "layers")
+    if layers:
+        sheets["layers"] = _layers(layers)
+    return sheets
+
+
+def _loss(ax: Axes, metrics: Mapping[str, Any]) -> None:
+    losses = numbers(metrics, "init_losses")
+    if not losses and as_float(get(metrics, "init_loss")) is not None:
+        losses = [float(metrics["init_loss"])]
+    ax.scatter(range(1, len(losses) + 1), losses, color=style.BLUE, s=42, zorder=3, label="measured, one per seed")
+    lines = (
+        ("expected_loss", "expected of this loss", style.RED, "-"),
+        ("log_c", "log C", style.GREEN, "--"),
+        ("prior_entropy", "entropy of the class prior", style.BLACK, ":"),
+    )
+    values = list(losses)
+    for key, name, colour, dash in lines:
+        value = as_float(get(metrics, key))
+        if value is not None:
+            ax.axhline(value, color=colour, linestyle=dash, linewidth=1.6, label=f"{name}, {fixed(value)}")
+            values.append(value)
+    if not values:
+        style.empty(ax, "no loss was measured")
+        return
+    room = max(max(values) - min(values), 0.02 * abs(max(values)), 1e-3)
+    ax.set_ylim(min(values) - 0.35 * room, max(values) + 1.4 * room)
+    ax.set_xlim(0.5, max(len(losses), 1) + 0.5)
+    style.whole_x(ax)
+    style.label(ax, "seed", "loss before any update [nats]", "Loss at initialisation")
+    style.legend(ax, loc="upper right")
+
+
+def _classes(ax: Axes, metrics: Mapping[str, Any]) -> None:
+    splits = get(metrics, "data", default={})
+    names = [str(name) for name in get(metrics, "class_names", default=[])]
+    drawn = [(split, class_counts(get(facts, "class_counts"))) for split, facts in splits.items()]
+    drawn = [(split, counts) for split, counts in drawn if counts]
+    if not drawn:
+        style.empty(ax, "no class counts")
+        return
+    count = max(len(counts) for _, counts in drawn)
+    wide = 0.8 / len(drawn)
+    for index, (split, counts) in enumerate(drawn):
+        places = [i - 0.4 + wide * (index + 0.5) for i in range(len(counts))]
+        ax.bar(places, counts, width=wide * 0.92, color=style.CYCLE[index], label=split)
+    if count <= NAMES_SHOWN:
+        texts = names if len(names) == count else [str(i) for i in range(count)]
+        style.class_ticks(ax, range(count), texts)
+    ax.grid(False, axis="x")
+    ax.set_ylim(0, max(max(counts) for _, counts in drawn) * 1.2)
+    style.label(ax, "class", "examples", "Classes")
+    style.legend(ax, ncols=len(drawn), loc="upper right")
+
+
+def class_counts(counts: Any) -> list[float]:
+    """Return counts per class, whether they came as a list or by name."""
+    values = list(counts.values()) if isinstance(counts, Mapping) else counts
+    return (
+        [float(value) for value in values]
+        if isinstance(values, list) and all(as_float(value) is not None for value in values)
+        else []
+    )
+
+
+def _layers(layers: list[Mapping[str, Any]]) -> Figure:
+    title = "Signals at initialisation, from the input (left) to the output (right)"
+    figure, ((top,), (bottom,)) = style.sheet(title, rows=2, panel=(min(7.2 + 0.12 * len(layers), 14.0), 2.7))
+    x = list(range(len(layers)))
+    means = [as_float(get(layer, "activation_mean")) for layer in layers]
+    stds = [as_float(get(layer, "activation_std")) for layer in layers]
+    places, heights = style.pairs(x, means)
+    spread = [stds[int(place)] or 0.0 for place in places]
+    top.errorbar(
+        places, heights, yerr=spread, fmt="o", color=style.BLUE, ecolor=style.SKY, capsize=3, label="mean +- std"
+    )
+    top.axhline(0, color=style.GREY, linewidth=0.8)
+    style.label(top, "", "activation")
+    style.legend(top)
+    places, heights = style.pairs(x, [as_float(get(layer, "grad_norm")) for layer in layers])
+    if places:
+        bottom.plot(places, heights, "o-", color=style.RED, label="norm of the gradient")
+        if style.spans_decades(heights):
+            bottom.set_yscale("log")
+            style.log_axis(bottom.yaxis)
+        else:
+            bottom.set_ylim(0, max(heights) * 1.15 or 1)
+        style.legend(bottom)
+    else:
+        style.empty(bottom, "no gradient was measured")
+    style.label(bottom, "", "gradient norm")
+    stride = max(1, len(layers) // 30 + (len(layers) % 30 > 0 and len(layers) > 30))
+    shown = x[::stride]
+    top.set_xticks(shown, [""] * len(shown))
+    names = [style.safe(str(get(layers[i], "name", default=i))[-22:]) for i in shown]
+    bottom.set_xticks(shown, names, rotation=40, ha="right", fontsize=8)
+    for ax in (top, bottom):
+        ax.set_xlim(-0.5, len(layers) - 0.5)
+    return figure

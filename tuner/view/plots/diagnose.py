@@ -1,0 +1,51 @@
+"""Step 6: the winner's train and val curves, the gap shaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tuner.view import artifacts
+from tuner.view.artifacts import get
+from tuner.view.plots import style
+from tuner.view.reports.diagnose import winner_curve
+from tuner.view.words import as_float, fixed
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def figures(result: Mapping[str, Any], stage_dir: Path) -> dict[str, Figure]:
+    """Draw loss and accuracy by epoch on val and on the train subset."""
+    rows = winner_curve(result, stage_dir)
+    best = as_float(get(result, "metrics", "best_epoch"))
+    figure, ((left, right),) = style.sheet(style.headline(result), columns=2)
+    for ax, metric, unit in ((left, "loss", "loss [nats]"), (right, "accuracy", "accuracy [fraction]")):
+        _curves(ax, rows, metric, best)
+        style.label(ax, "epoch", unit)
+    return {"curves": figure}
+
+
+def _curves(ax: Axes, rows: list[dict[str, Any]], metric: str, best: float | None) -> None:
+    split = "train_eval" if any(row.get("split") == "train_eval" for row in rows) else "train"
+    x_train, train = style.pairs(*artifacts.column(rows, split, "epoch", metric))
+    x_val, val = style.pairs(*artifacts.column(rows, "val", "epoch", metric))
+    if not x_train and not x_val:
+        style.empty(ax, f"no {metric} curve was written")
+        return
+    name = "train subset, eval mode" if split == "train_eval" else "train, running"
+    ax.plot(x_train, train, "o-", color=style.BLUE, markersize=4, label=name)
+    ax.plot(x_val, val, "s-", color=style.ORANGE, markersize=4, label="val")
+    both = sorted(set(x_train) & set(x_val))
+    if len(both) > 1:
+        by_train, by_val = dict(zip(x_train, train, strict=True)), dict(zip(x_val, val, strict=True))
+        low, high = [by_train[x] for x in both], [by_val[x] for x in both]
+        ax.fill_between(both, low, high, color=style.ORANGE, alpha=0.15, label="gap")
+    if best is not None:
+        values = dict(zip(x_val, val, strict=True))
+        text = f"best epoch, {best:.0f}" + (f": val {metric} {fixed(values[best])}" if best in values else "")
+        ax.axvline(best, color=style.RED, linestyle="--", linewidth=1.4, label=text)
+    style.whole_x(ax)
+    style.legend(ax)

@@ -1,0 +1,67 @@
+"""Step 5: the search sheets of the fine stage, and the finalists over their seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tuner.view import artifacts
+from tuner.view.artifacts import get, items, numbers
+from tuner.view.plots import style
+from tuner.view.plots.coarse import curves_sheet, search_sheet
+from tuner.view.words import as_float, params_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def figures(result: Mapping[str, Any], stage_dir: Path) -> dict[str, Figure]:
+    """Draw the search sheet, the learning curves and the finalists."""
+    trials = artifacts.trials(stage_dir)
+    title = style.headline(result)
+    sheets = {"search": search_sheet(title, trials, result), "curves": curves_sheet(title, trials, stage_dir)}
+    finalists = [entry for entry in items(result, "metrics", "finalists") if numbers(entry, "scores")]
+    if finalists:
+        sheets["finalists"] = _finalists(title, finalists, get(result, "choice", "trial"))
+    return sheets
+
+
+def _finalists(title: str, finalists: list[Mapping[str, Any]], winner: Any) -> Figure:
+    figure, ((ax,),) = style.sheet(title, panel=(7.6, 1.1 + 0.62 * len(finalists)))
+    names = []
+    for place, entry in enumerate(finalists):
+        scores = numbers(entry, "scores")
+        won = get(entry, "trial") == winner and winner is not None
+        colour = style.RED if won else style.BLUE
+        ax.scatter(
+            scores,
+            [place] * len(scores),
+            color=colour,
+            s=34,
+            alpha=0.75,
+            zorder=3,
+            label="one seed" if place == 0 else None,
+        )
+        mean = as_float(get(entry, "mean"))
+        mean = sum(scores) / len(scores) if mean is None else mean
+        ax.errorbar(
+            [mean],
+            [place],
+            xerr=[as_float(get(entry, "std")) or 0.0],
+            fmt="D",
+            color=style.BLACK,
+            markersize=6,
+            capsize=5,
+            zorder=4,
+            label="mean +- std" if place == 0 else None,
+        )
+        names.append(
+            f"{get(entry, 'trial', default='-')}{' (winner)' if won else ''}\n{params_text(get(entry, 'params'))[:46]}"
+        )
+    ax.set_yticks(range(len(names)), [style.safe(name) for name in names], fontsize=8)
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.grid(False, axis="y")
+    style.label(ax, "best val accuracy [fraction]", "")
+    style.legend(ax)
+    return figure

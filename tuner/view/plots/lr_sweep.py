@@ -1,0 +1,100 @@
+"""Step 3: loss against learning rate, and the curves behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tuner.view import artifacts
+from tuner.view.artifacts import get, items
+from tuner.view.plots import style
+from tuner.view.words import as_float, rate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def figures(result: Mapping[str, Any], stage_dir: Path) -> dict[str, Figure]:
+    """Draw the drop of the loss with its spread, the band and the chosen rate; and the loss of every rate by step."""
+    rates = [entry for entry in items(result, "metrics", "rates") if as_float(get(entry, "lr"))]
+    figure, ((left, right),) = style.sheet(style.headline(result), columns=2, panel=(5.0, 4.0))
+    _drop(left, rates, get(result, "choice", default={}))
+    _curves(right, rates, get(result, "metrics", "trials", default={}), stage_dir)
+    return {"lr-sweep": figure}
+
+
+def _drop(ax: Axes, rates: list[Mapping[str, Any]], choice: Mapping[str, Any]) -> None:
+    if not rates:
+        style.empty(ax, "no rate was measured")
+        return
+    ax.set_xscale("log")
+    low, high, chosen = (as_float(get(choice, key)) for key in ("lr_low", "lr_high", "lr"))
+    if low and high:
+        ax.axvspan(low, high, color=style.GREEN, alpha=0.15, label=f"falls clearly, {rate(low)} to {rate(high)}", lw=0)
+    if chosen:
+        ax.axvline(chosen, color=style.RED, linewidth=1.8, linestyle="--", label=f"use {rate(chosen)}")
+    x = [as_float(get(entry, "lr")) for entry in rates]
+    key = "drop" if any(as_float(get(entry, "drop")) is not None for entry in rates) else "final_loss"
+    y = [as_float(get(entry, key)) for entry in rates]
+    spread = {float(a): as_float(get(entry, f"{key}_std")) or 0.0 for a, entry in zip(x, rates, strict=True) if a}
+    places, heights = style.pairs(x, y)
+    errors = [spread[place] for place in places]
+    ax.errorbar(
+        places,
+        heights,
+        yerr=errors,
+        fmt="o-",
+        color=style.BLUE,
+        capsize=4,
+        markersize=6,
+        label="mean +- std over seeds",
+    )
+    failed = [get(entry, "status") == "diverged" or get(entry, key) is None for entry in rates]
+    gone = [lr for lr, bad in zip(x, failed, strict=True) if bad and lr is not None]
+    if gone:
+        floor = min([0.0, *heights])
+        ax.scatter(gone, [floor] * len(gone), marker="x", s=60, color=style.BLACK, zorder=4, label="diverged")
+    kept = [value for value in x if value]
+    ax.set_xlim(min(kept) / 2, max(kept) * 2)
+    style.log_axis(ax.xaxis)
+    if key == "drop":
+        ax.axhline(0, color=style.GREY, linewidth=0.8)
+    style.label(ax, "learning rate", "drop of the loss [nats]" if key == "drop" else "final loss [nats]", "By rate")
+    style.legend(ax)
+
+
+def _curves(ax: Axes, rates: list[Mapping[str, Any]], trials: Any, stage_dir: Path) -> None:
+    import matplotlib
+
+    ids = {as_float(key): value for key, value in trials.items()} if isinstance(trials, Mapping) else {}
+    colours = matplotlib.colormaps[style.VALUES]
+    drawn, starts = 0, []
+    for index, entry in enumerate(rates):
+        lr = as_float(get(entry, "lr"))
+        names = ids.get(lr) or []
+        label: str | None = rate(lr)
+        for trial in names if isinstance(names, list) else [names]:
+            x, y = style.pairs(*artifacts.column(artifacts.curve(stage_dir, trial), "train", "step", "loss"))
+            if not x:
+                continue
+            colour = colours(0.92 * index / max(len(rates) - 1, 1))
+            ax.plot(x, smooth(y), color=colour, linewidth=1.4, alpha=0.9, label=label)
+            label, drawn = None, drawn + 1
+            starts.append(y[0])
+    if not drawn:
+        style.empty(ax, "no loss curve was written")
+        return
+    top = max(starts)
+    ax.set_ylim(0, top * 1.6)  # what shoots up leaves the picture; what falls is what matters
+    style.label(ax, "step", "loss, mean of 5 steps [nats]", "By step")
+    style.legend(ax, title="learning rate", title_fontsize=8.5, ncols=2 if len(rates) > 5 else 1, loc="best")
+
+
+def smooth(values: list[float], window: int = 5) -> list[float]:
+    """Return the running mean of the last `window` values; for reading only."""
+    return [
+        sum(values[max(0, i + 1 - window) : i + 1]) / len(values[max(0, i + 1 - window) : i + 1])
+        for i in range(len(values))
+    ]

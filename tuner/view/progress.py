@@ -1,0 +1,187 @@
+"""Progress on stderr while trials run: a live bar on a terminal, a plain line every ten seconds elsewhere."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from tuner.core.result import TrialResult
+from tuner.core.trial import Progress
+from tuner.view.page import encodable, make_console
+from tuner.view.words import duration, fixed, is_number
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SILENT_SECONDS = 1.0  # work quicker than this shows nothing
+LINE_SECONDS = 10.0
+NOTES_SHOWN = 4
+
+
+class ProgressView:
+    """Shows how far a generation of trials is. Use as a context manager, or call `stop` at the end.
+
+    Nothing is printed when `quiet`, notes neither.
+    """
+
+    def __init__(
+        self, quiet: bool = False, console: Console | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.quiet, self.clock = quiet, clock
+        self._console = console
+        self._lock = threading.RLock()
+        self._ended: threading.Event | None = None
+        self._thread: threading.Thread | None = None
+        self._live: Any = None
+        self._running: dict[int, Progress] = {}
+        self._ends: dict[str, int] = {}
+        self._best: float | None = None
+        self._reset("", 0, 0)
+
+    def __enter__(self) -> ProgressView:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    @property
+    def console(self) -> Console:
+        if self._console is None:
+            self._console = make_console(stderr=True)
+        return self._console
+
+    def start(self, stage_title: str, total_items: int, done: int = 0) -> None:
+        """Begin a generation of `total_items` trials, of which `done` are known from an earlier run."""
+        self.stop()
+        with self._lock:
+            self._reset(stage_title, total_items, done)
+        if self.quiet or total_items <= 0:
+            return
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, args=(self._ended,), name="tuner-progress", daemon=True)
+        self._thread.start()
+
+    def update(self, progress: Progress) -> None:
+        """Take in a running trial's news."""
+        with self._lock:
+            self._running.pop(progress.number, None)  # the newest news last
+            self._running[progress.number] = progress
+
+    def finish(self, result: TrialResult, number: int | None = None) -> None:
+        """Take in a finished trial. Without its number, the one that is at its end, or silent for longest, is it."""
+        with self._lock:
+            self._done += 1
+            self._ends[result.status] = self._ends.get(result.status, 0) + 1
+            accuracy = best_accuracy(result)
+            if accuracy is not None and (self._best is None or accuracy > self._best):
+                self._best = accuracy
+            at_end = [n for n, news in self._running.items() if news.fraction >= 1.0]
+            known = [number] if number is not None else at_end or list(self._running)
+            if known:
+                self._running.pop(known[0], None)
+
+    def note(self, text: str) -> None:
+        """Print a line that stays, above the live bar where there is one."""
+        if self.quiet:
+            return
+        from rich.text import Text
+
+        encoding = self.console.encoding
+        text = text if encodable(encoding, text) else text.encode("ascii", "replace").decode()
+        self.console.print(Text(text), soft_wrap=True, highlight=False)
+
+    def stop(self) -> None:
+        """End the display; the terminal is left as it was. Safe to call twice."""
+        if self._ended is not None:
+            self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._ended = self._thread = None
+
+    def line(self) -> str:
+        """Return the state in one plain line."""
+        with self._lock:
+            elapsed, share = self.clock() - self._began, self.fraction
+            parts = [f"{self._title}: {self._done}/{self._total} {'trial' if self._total == 1 else 'trials'}"]
+            parts += [f"{share * 100:.0f} % done", f"{duration(round(elapsed))} elapsed"]
+            left = self.seconds_left
+            if left is not None:
+                parts.append(f"about {duration(max(1, round(left)))} left")
+            return ", ".join(parts) + "".join(f"; {text}" for text in self._facts())
+
+    @property
+    def fraction(self) -> float:
+        """Return the share that is done, running trials counted by their own share."""
+        running = sum(min(max(news.fraction, 0.0), 1.0) for news in self._running.values())
+        return min(1.0, (self._done + running) / self._total) if self._total else 1.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Return the time left at the pace so far, or None while that would be a guess."""
+        fresh = self.fraction - self._known / max(self._total, 1)
+        elapsed = self.clock() - self._began
+        if fresh < 0.02 or elapsed < SILENT_SECONDS:
+            return None
+        return elapsed * (1 - self.fraction) / fresh
+
+    def _reset(self, title: str, total: int, done: int) -> None:
+        self._title, self._total, self._done, self._known = title, total, done, done
+        self._began = self.clock()
+        self._running, self._ends, self._best = {}, {}, None
+
+    def _facts(self) -> list[str]:
+        facts = [f"{self._ends[end]} {end}" for end in ("diverged", "failed") if self._ends.get(end)]
+        return ([f"best val accuracy {fixed(self._best)}"] if self._best is not None else []) + facts
+
+    def _watch(self, ended: threading.Event) -> None:
+        if ended.wait(SILENT_SECONDS):
+            return
+        if self.console.is_terminal:
+            self._show_live(ended)
+            return
+        wait = LINE_SECONDS - SILENT_SECONDS
+        while not ended.wait(wait):
+            self.note(self.line())
+            wait = LINE_SECONDS
+
+    def _show_live(self, ended: threading.Event) -> None:
+        from rich.live import Live
+
+        with Live(
+            get_renderable=self._render,
+            console=self.console,
+            transient=True,
+            refresh_per_second=4,
+            redirect_stdout=False,
+        ):
+            ended.wait()
+
+    def _render(self) -> Any:
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        with self._lock:
+            left = self.seconds_left
+            times = f"{duration(round(self.clock() - self._began))} elapsed"
+            times += f", about {duration(max(1, round(left)))} left" if left is not None else ""
+            grid = Table.grid(padding=(0, 1))
+            bar = ProgressBar(total=1.0, completed=self.fraction, width=max(8, self.console.width - 66))
+            grid.add_row(Text(f" {self._title}", "bold"), bar, Text(f"{self._done}/{self._total} trials, {times}"))
+            lines: list[Any] = [grid]
+            if facts := self._facts():
+                lines.append(Text("   " + "; ".join(facts), no_wrap=True, overflow="ellipsis"))
+            notes = [f"   trial {news.number}: {news.note}" for news in self._running.values() if news.note]
+            lines += [Text(note, "dim", no_wrap=True, overflow="ellipsis") for note in notes[:NOTES_SHOWN]]
+            return Group(*lines)
+
+
+def best_accuracy(result: TrialResult) -> float | None:
+    """Return the val accuracy of a trial at its best epoch, or None when it has none."""
+    for row in result.curve:
+        if row.get("split") == "val" and row.get("epoch") == result.best_epoch and is_number(row.get("accuracy")):
+            return float(row["accuracy"])
+    return None

@@ -1,0 +1,97 @@
+"""Step 1: the loss before any update against what theory says, the data, and the signals in every layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tuner.view.artifacts import get, items, numbers
+from tuner.view.page import Page
+from tuner.view.words import fixed, number, plural, plus_minus, scientific
+
+TITLE = "STEP 1  loss at initialisation"
+LAYERS_SHOWN = 10
+
+
+def body(result: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
+    """Show the loss against its expectations, one line per split, and a table of the layers."""
+    _loss(get(result, "metrics", default={}), page)
+    _data(get(result, "metrics", default={}), page)
+    _layers(items(result, "metrics", "layers"), page)
+
+
+def _loss(metrics: Mapping[str, Any], page: Page) -> None:
+    seeds = len(numbers(metrics, "init_losses"))
+    measured = "loss before any update" + (f", {plural(seeds, 'seed')}" if seeds else "")
+    classes = get(metrics, "num_classes")
+    rows = [
+        [measured, plus_minus(get(metrics, "init_loss"), get(metrics, "init_loss_std"))],
+        ["expected of this loss function", fixed(get(metrics, "expected_loss"))],
+        [f"log C{f' (C = {number(classes)} classes)' if classes else ''}", fixed(get(metrics, "log_c"))],
+        ["entropy of the class prior", fixed(get(metrics, "prior_entropy"))],
+    ]
+    page.table(["quantity", "value"], rows, left=(0, 1), styles=["bold", "", "", ""])
+
+
+def _data(metrics: Mapping[str, Any], page: Page) -> None:
+    splits = get(metrics, "data", default={})
+    rows = []
+    for name, facts in splits.items():
+        if not isinstance(facts, Mapping):
+            continue
+        shape = get(facts, "shape", default=[])
+        shape_text = "x".join(str(side) for side in shape) if isinstance(shape, list) else str(shape)
+        spread = f"{number(get(facts, 'min'), 3)} to {number(get(facts, 'max'), 3)}"
+        moments = plus_minus(get(facts, "mean"), get(facts, "std"), 2)
+        per_class = _per_class(get(facts, "class_counts"))
+        rows.append([name, number(get(facts, "n")), shape_text or "-", spread, moments, per_class])
+    headers = ["split", "examples", "shape", "range", "mean +- std", "per class"]
+    if rows:
+        page.gap()
+    page.table(headers, rows, left=(0, 2, 3, 5), optional=(4, 3))
+    across = get(metrics, "duplicates_across")
+    if isinstance(across, (int, float)) and across:
+        page.text(f"{plural(int(across), 'exact duplicate')} between train and val", 3)
+
+
+def _per_class(counts: Any) -> str:
+    values = list(counts.values()) if isinstance(counts, Mapping) else counts
+    if not isinstance(values, list) or not values or not all(isinstance(value, (int, float)) for value in values):
+        return "-"
+    low, high = int(min(values)), int(max(values))
+    return number(low) if low == high else f"{number(low)} to {number(high)}"
+
+
+def _layers(layers: list[Mapping[str, Any]], page: Page) -> None:
+    if not layers:
+        return
+    shown = layers
+    if len(layers) > LAYERS_SHOWN:
+        last = len(layers) - 1
+        shown = [layers[round(i * last / (LAYERS_SHOWN - 1))] for i in range(LAYERS_SHOWN)]
+    rows = [
+        [
+            str(get(layer, "name", default="-")),
+            str(get(layer, "type", default="-")),
+            fixed(get(layer, "activation_mean"), 2),
+            fixed(get(layer, "activation_std"), 2),
+            _percent(get(layer, "zero_fraction")),
+            _percent(get(layer, "dead_fraction")),
+            _gradient(get(layer, "grad_norm")),
+        ]
+        for layer in shown
+    ]
+    page.gap()
+    headers = ["layer", "type", "output mean", "std", "zeros", "dead", "grad norm"]
+    page.table(headers, rows, left=(0, 1), optional=(5, 1))
+    if len(shown) < len(layers):
+        page.text(f"{len(shown)} of {len(layers)} layers, evenly spaced; the rest in result.json", 3, style="dim")
+
+
+def _percent(value: Any) -> str:
+    return f"{value * 100:.0f} %" if isinstance(value, (int, float)) else "-"
+
+
+def _gradient(value: Any) -> str:
+    return scientific(float(value), 1) if isinstance(value, (int, float)) else "-"

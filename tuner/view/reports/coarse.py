@@ -1,0 +1,83 @@
+"""Step 4: many configurations for a few epochs each; which region is good."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tuner.view import artifacts
+from tuner.view.artifacts import get, items
+from tuner.view.console import space_lines
+from tuner.view.curves import Series
+from tuner.view.page import Page
+from tuner.view.words import as_float, fixed, number, plural, setting_text, short_keys
+
+TITLE = "STEP 4  coarse search"
+TOP_SHOWN = 5
+RATE = "optimizer.lr"
+
+
+def body(result: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
+    """Show the counts, the best configurations, the narrowed space and val accuracy against the rate."""
+    metrics = get(result, "metrics", default={})
+    counts(metrics, page)
+    top = items(result, "choice", "top")
+    _top(top[:TOP_SHOWN], page)
+    lines = space_lines(get(result, "choice", "space"), get(metrics, "space"))
+    if lines:
+        page.heading("Where to search next")
+    for line in lines:
+        page.text(line, 3, hang=2)
+    scatter(artifacts.trials(stage_dir), page)
+
+
+def counts(metrics: Mapping[str, Any], page: Page) -> None:
+    """Say how many trials there were and how they ended."""
+    total = get(metrics, "trials")
+    if total is None:
+        return
+    ends = [
+        f"{number(get(metrics, key, default=0))} {key}"
+        for key in ("completed", "stopped", "diverged", "failed")
+        if key == "completed" or get(metrics, key, default=0)
+    ]
+    page.text(f"{plural(total, 'trial')}: {', '.join(ends)}.", 3)
+    page.line()
+
+
+def _top(top: list[Mapping[str, Any]], page: Page) -> None:
+    keys = list(dict.fromkeys(key for entry in top for key in get(entry, "params", default={})))
+    names = short_keys(keys)
+    rows = []
+    for place, entry in enumerate(top, 1):
+        params = get(entry, "params", default={})
+        cells = [setting_text(params[key]) if key in params else "-" for key in keys]
+        scores = [fixed(get(entry, "val_accuracy")), fixed(get(entry, "val_loss"))]
+        rows.append([str(place), *scores, *cells, str(get(entry, "trial", default="-"))])
+    headers = ["#", "val accuracy", "val loss", *(names[key] for key in keys), "trial"]
+    left = (0, *range(3, 3 + len(keys)), len(headers) - 1)
+    drop = (len(headers) - 1, 2, *range(len(headers) - 2, 3, -1))
+    page.table(headers, rows, left=left, optional=drop, styles=["bold", *[""] * len(rows)])
+
+
+def scatter(trials: list[dict[str, Any]], page: Page) -> None:
+    """Draw val accuracy against the key that matters most to the eye: the rate, else the first that varies."""
+    keys = [key for key in artifacts.searched(trials) if all(as_float(t.get(key)) is not None for t in trials)]
+    if not keys:
+        return
+    key = RATE if RATE in keys else keys[0]
+    x = [as_float(trial.get(key)) for trial in trials]
+    y = [as_float(trial.get("val_accuracy")) for trial in trials]
+    scored = [value for value in y if value is not None]
+    if not scored:
+        return
+    best = y.index(max(scored))
+    gone = [value if score is None else None for value, score in zip(x, y, strict=True)]
+    series = [Series("best trial", [x[best]], [y[best]], line=False)]
+    series.append(Series("other trials", x, y, line=False))
+    if any(value is not None for value in gone):
+        series.append(Series("no score (diverged or failed)", gone, [min(scored)] * len(gone), "x", line=False))
+    positive = [value for value in x if value is not None and value > 0]
+    log = len(positive) == len(x) and max(positive) / min(positive) > 8
+    page.plot(series, height=9, log_x=log, x_label=short_keys([key])[key], y_label="best val accuracy")

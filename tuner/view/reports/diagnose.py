@@ -1,0 +1,41 @@
+"""Step 6: what the winner's train and val curves say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tuner.view import artifacts
+from tuner.view.artifacts import get
+from tuner.view.page import Page
+from tuner.view.reports.fine import learning_curve
+from tuner.view.words import fixed, interval, number
+
+TITLE = "STEP 6  diagnosis of the winner"
+
+
+def body(result: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
+    """Show train against val at the best epoch, and both curves."""
+    metrics = get(result, "metrics", default={})
+    gap_interval = get(metrics, "gap_interval")
+    best, epochs = get(metrics, "best_epoch"), get(metrics, "epochs")
+    rows = [
+        ["accuracy", *(fixed(get(metrics, key)) for key in ("train_accuracy", "val_accuracy", "gap"))],
+        ["loss", fixed(get(metrics, "train_loss")), fixed(get(metrics, "val_loss")), "-"],
+    ]
+    if get(metrics, "train_loss") is None and get(metrics, "val_loss") is None:
+        rows = rows[:1]
+    elif get(metrics, "train_loss") is not None and get(metrics, "val_loss") is not None:
+        rows[1][3] = fixed(metrics["val_loss"] - metrics["train_loss"])
+    page.table([f"best epoch, {number(best)} of {number(epochs)}", "train", "val", "gap"], rows)
+    if gap_interval is not None:
+        page.gap()
+        page.text(f"The accuracy gap lies between {interval(gap_interval).replace(' to ', ' and ')} (95 %).", 3)
+    learning_curve(winner_curve(result, stage_dir), page, "loss", best)
+
+
+def winner_curve(result: Mapping[str, Any], stage_dir: Path) -> list[dict[str, Any]]:
+    """Read the diagnosed trial's curve from the folder of the stage that trained it."""
+    stage = str(get(result, "metrics", "curves_stage", default=stage_dir.name.replace("diagnose", "fine")))
+    return artifacts.curve(stage_dir.parent / stage, get(result, "metrics", "trial"))

@@ -1,0 +1,65 @@
+"""Step 5: the finalists with several seeds each, and whether the winner wins by more than noise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tuner.view import artifacts
+from tuner.view.artifacts import get, items, numbers
+from tuner.view.curves import Mark, Series
+from tuner.view.page import Page
+from tuner.view.reports.coarse import counts
+from tuner.view.words import fixed, interval, is_number, number, params_text, plus_minus
+
+TITLE = "STEP 5  fine search"
+
+
+def body(result: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
+    """Show the finalists, what separates them, and the winner's train and val curves."""
+    metrics, choice = get(result, "metrics", default={}), get(result, "choice", default={})
+    counts(metrics, page)
+    winner = get(choice, "trial", default=get(metrics, "trial"))
+    _finalists(items(metrics, "finalists"), winner, page)
+    page.gap()
+    seeds = get(metrics, "seeds")
+    runs = f" of {number(seeds)} seeds" if is_number(seeds) else ""
+    page.text(f"Winner: {params_text(get(choice, 'params'))}.", 3, hang=2)
+    text = f"Mean val accuracy{runs} {plus_minus(get(metrics, 'mean'), get(metrics, 'std'))}"
+    if get(metrics, "interval") is not None:
+        text += f", 95 % interval {interval(get(metrics, 'interval'))}"
+    page.text(f"{text}; best single {fixed(get(metrics, 'best_val_accuracy'))}.", 3, hang=2)
+    p = get(metrics, "runner_up_p")
+    if is_number(p):
+        sure = "more than noise" if p < 0.05 else "cannot be told from noise"
+        page.text(f"Against the second: p = {fixed(p)}, {sure}.", 3, hang=2)
+    learning_curve(artifacts.curve(stage_dir, winner), page, "accuracy")
+
+
+def _finalists(finalists: list[Mapping[str, Any]], winner: Any, page: Page) -> None:
+    rows = []
+    for entry in finalists:
+        mark = " *" if winner is not None and get(entry, "trial") == winner else ""
+        rows.append(
+            [
+                str(get(entry, "trial", default="-")) + mark,
+                plus_minus(get(entry, "mean"), get(entry, "std")),
+                str(len(numbers(entry, "scores")) or "-"),
+                params_text(get(entry, "params")),
+            ]
+        )
+    page.table(["finalist", "val accuracy", "seeds", "what it sets"], rows, left=(0, 1, 3), optional=())
+
+
+def learning_curve(
+    rows: list[dict[str, Any]], page: Page, metric: str, best_epoch: Any = None, height: int = 10
+) -> None:
+    """Draw a trial's metric by epoch on val and on the train subset (else the running train objective)."""
+    x_val, val = artifacts.column(rows, "val", "epoch", metric)
+    split = "train_eval" if any(row.get("split") == "train_eval" for row in rows) else "train"
+    x_train, train = artifacts.column(rows, split, "epoch", metric)
+    name = "train subset" if split == "train_eval" else "train, running"
+    series = [Series("val", x_val, val), Series(name, x_train, train)]
+    places = [Mark(best_epoch, f"best epoch, {number(best_epoch)}")] if is_number(best_epoch) else []
+    page.plot(series, height=height, x_label="epoch", y_label=metric, places=places)

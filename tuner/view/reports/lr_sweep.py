@@ -1,0 +1,52 @@
+"""Step 3: what 100 iterations at each learning rate do to the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tuner.view.artifacts import get, items
+from tuner.view.curves import Mark, Series
+from tuner.view.page import Page
+from tuner.view.words import fixed, is_number, plus_minus, rate
+
+TITLE = "STEP 3  learning-rate sweep"
+
+
+def body(result: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
+    """Show a row per rate, the band and the chosen rate, and loss against rate."""
+    rates = items(result, "metrics", "rates")
+    chosen = get(result, "choice", "lr")
+    low, high = get(result, "choice", "lr_low"), get(result, "choice", "lr_high")
+    rows, styles = [], []
+    for entry in rates:
+        ok = get(entry, "status", default="completed") == "completed"
+        words = str(get(entry, "verdict", default=get(entry, "status", default="-")))
+        loss = plus_minus(get(entry, "final_loss"), get(entry, "final_loss_std"))
+        drop = plus_minus(get(entry, "drop"), get(entry, "drop_std"), 2)
+        rows.append([rate(get(entry, "lr")), loss if ok or loss != "-" else "diverged", drop, words])
+        inside = is_number(low) and is_number(high) and is_number(get(entry, "lr")) and low <= entry["lr"] <= high
+        styles.append("" if inside else "dim")
+    page.table(["lr", "loss after", "drop", "verdict"], rows, left=(0, 1, 2, 3), styles=styles)
+    page.gap()
+    if chosen is not None or low is not None:
+        text = f"Use {rate(chosen)}; the loss falls clearly from {rate(low)} to {rate(high)}"
+        precision = get(result, "choice", "precision")
+        page.text(text + (f"; precision {precision}." if precision else "."), 3)
+    x = [get(entry, "lr") for entry in rates]
+    y = [get(entry, "final_loss") for entry in rates]
+    gone = [get(entry, "lr") if get(entry, "final_loss") is None else None for entry in rates]
+    series = [Series("loss after the sweep", x, y)]
+    if any(lr is not None for lr in gone):
+        series.append(Series("diverged", gone, [None] * len(gone), glyph="x", line=False, at_top=True))
+    before = get(rates[0], "first_loss") if rates else None
+    page.plot(
+        series,
+        height=10,
+        log_x=True,
+        x_label="learning rate",
+        y_label="loss",
+        levels=[Mark(before, f"before training, {fixed(before)}")] if is_number(before) else [],
+        places=[Mark(chosen, f"chosen, {rate(chosen)}")] if is_number(chosen) else [],
+    )

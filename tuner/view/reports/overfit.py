@@ -1,0 +1,57 @@
+"""Step 2: how far the loss of a tiny subset was driven down, and at which rate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tuner.view import artifacts
+from tuner.view.artifacts import get, items
+from tuner.view.curves import Mark, Series
+from tuner.view.page import Page
+from tuner.view.words import fixed, is_number, number, rate
+
+TITLE = "STEP 2  overfit a tiny subset"
+
+
+def body(result: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
+    """Show every rate's outcome and the loss curve of the best one, with the floor it must reach."""
+    metrics = get(result, "metrics", default={})
+    rates = items(metrics, "rates")
+    chosen = get(metrics, "lr")
+    entries = rates or [metrics]
+    rows = [
+        [
+            rate(get(entry, "lr")) + (" *" if rates and get(entry, "lr") == chosen and chosen is not None else ""),
+            number(get(entry, "steps")),
+            fixed(get(entry, "final_loss"), 4),
+            fixed(get(entry, "final_accuracy")),
+            str(get(entry, "status", default="-")),
+        ]
+        for entry in entries
+    ]
+    page.table(["lr", "steps", "final loss", "accuracy", "status"], rows, left=(0, 4))
+    page.gap()
+    examples = get(metrics, "examples")
+    facts = [f"{number(examples)} examples" if examples is not None else ""]
+    floor = get(metrics, "loss_floor")
+    facts.append(f"the loss can fall to {fixed(floor, 4)}" if is_number(floor) else "")
+    train_mode = get(metrics, "train_mode_loss")
+    facts.append(f"in train mode the final loss is {fixed(train_mode, 4)}" if is_number(train_mode) else "")
+    if text := "; ".join(fact for fact in facts if fact):
+        page.text(text[0].upper() + text[1:] + ".", 3)
+    _curve(metrics, stage_dir, page)
+
+
+def _curve(metrics: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
+    rows = artifacts.curve(stage_dir, get(metrics, "trial"))
+    x, y = artifacts.column(rows, "train", "step", "loss")
+    positive = [value for value in y if value is not None and value > 0]
+    log = bool(positive) and max(positive) > 20 * min(positive)
+    floor = get(metrics, "loss_floor")
+    levels = [Mark(floor, "the floor")] if is_number(floor) and (floor > 0 or not log) else []
+    if log and levels and floor < min(positive) / 100:
+        levels = []
+    label = "train loss (log scale)" if log else "train loss"
+    page.plot([Series("train loss", x, y)], height=9, log_y=log, x_label="step", y_label=label, levels=levels)

@@ -1,0 +1,81 @@
+"""The end: the generalisation error, read once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tuner.view.artifacts import get
+from tuner.view.page import Page
+from tuner.view.words import fixed, interval, number
+
+TITLE = "TEST    generalisation error"
+CLASSES_SHOWN = 20
+
+
+def body(result: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
+    """Show accuracy, loss, the confusion matrix where it fits, and what is most often taken for what."""
+    metrics = get(result, "metrics", default={})
+    accuracy = fixed(get(metrics, "accuracy"), 4)
+    if get(metrics, "interval") is not None:
+        accuracy += f"   (95 % interval {interval(metrics['interval'])})"
+    rows = [["accuracy", accuracy], ["loss", fixed(get(metrics, "loss"))], ["examples", number(get(metrics, "n"))]]
+    page.table(["on the test split", ""], rows, left=(0, 1), styles=["bold", "", ""])
+    matrix = confusion_of(metrics)
+    names = class_names(metrics, len(matrix))
+    if matrix:
+        _matrix(matrix, names, page)
+        _mistakes(matrix, names, page)
+
+
+def confusion_of(metrics: Mapping[str, Any]) -> list[list[int]]:
+    """Return the confusion matrix (rows: true class), or [] unless it is square and made of counts."""
+    matrix = get(metrics, "confusion", default=[])
+    if not isinstance(matrix, list) or not all(isinstance(row, list) and len(row) == len(matrix) for row in matrix):
+        return []
+    if not all(isinstance(count, (int, float)) for row in matrix for count in row):
+        return []
+    return [[int(count) for count in row] for row in matrix]
+
+
+def class_names(metrics: Mapping[str, Any], count: int) -> list[str]:
+    """Return one name per class: the source's, else their numbers."""
+    names = get(metrics, "class_names", default=[])
+    if isinstance(names, list) and len(names) == count:
+        return [str(name) for name in names]
+    return [str(index) for index in range(count)]
+
+
+def _matrix(matrix: list[list[int]], names: list[str], page: Page) -> None:
+    if len(matrix) > CLASSES_SHOWN:
+        return
+    digits = max(len(str(count)) for row in matrix for count in row)
+    space = page.width - 4 - len(matrix) * (digits + 1) - 6
+    longest = min(max(map(len, names)), 12)
+    if space < 3:
+        return
+    label = min(longest, space)
+    short = [name if len(name) <= label else name[: label - 1] + "." for name in names]
+    heads = [name[:digits] if max(map(len, names)) > digits else name for name in names]
+    page.heading("Confusion: one row per true class, one column per answer")
+    page.line("   " + " " * label + "".join(f" {head:>{digits}}" for head in heads) + "  right", "dim")
+    for index, row in enumerate(matrix):
+        total = sum(row)
+        right = f"{row[index] / total * 100:.0f} %" if total else "-"
+        cells = "".join(f" {count if count else '.':>{digits}}" for count in row)
+        page.line(f"   {short[index]:<{label}}{cells}  {right:>5}")
+
+
+def _mistakes(matrix: list[list[int]], names: list[str], page: Page) -> None:
+    wrong = [
+        (count, names[i], names[j])
+        for i, row in enumerate(matrix)
+        for j, count in enumerate(row)
+        if i != j and count > 0
+    ]
+    wrong.sort(key=lambda item: -item[0])
+    if wrong:
+        page.gap()
+        text = "; ".join(f"{true} taken for {answer} {count} times" for count, true, answer in wrong[:3])
+        page.text(f"Most often: {text}.".replace(" 1 times", " once"), 3, hang=2)

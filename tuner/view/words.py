@@ -1,0 +1,130 @@
+"""Numbers and small phrases as a reader wants them: rounded to what matters, `-` for what is not there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+
+def is_number(value: Any) -> bool:
+    """Say whether `value` is a finite number (a bool is not)."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def as_float(value: Any) -> float | None:
+    """Return a finite float, or None for whatever is not one; text such as `0.1` counts."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def fixed(value: Any, places: int = 3) -> str:
+    """Format with a fixed number of decimals; what would round to zero is shown as a power of ten."""
+    if not is_number(value):
+        return "-"
+    if value != 0 and abs(value) < 0.5 * 10**-places:
+        return scientific(value, 1)
+    if abs(value) >= 1e5:
+        return scientific(value, 2)
+    return f"{value:.{places}f}"
+
+
+def scientific(value: float, digits: int = 2) -> str:
+    """Format as `3.2e-4`, with as few characters as that takes."""
+    mantissa, exponent = f"{value:.{digits}e}".split("e")
+    mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
+    return f"{mantissa}e{int(exponent)}"
+
+
+def rate(value: Any) -> str:
+    """Format a learning rate or another quantity that lives on a log scale: `1e-3`, `0.02`, `3.16e-4`, `1`."""
+    if not is_number(value):
+        return "-"
+    if value <= 0:
+        return number(value)
+    exponent = math.log10(value)
+    if abs(exponent - round(exponent)) < 1e-6:
+        return f"1e{round(exponent)}" if round(exponent) < 0 or round(exponent) > 3 else f"{10 ** round(exponent)}"
+    return f"{value:.3g}" if 0.01 <= value < 1e4 else scientific(value)
+
+
+def number(value: Any, digits: int = 4) -> str:
+    """Format any value briefly: floats to `digits` significant digits, integers with separators from 10,000."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}" if abs(value) >= 10_000 else str(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return "-"
+        if value.is_integer() and abs(value) < 1e6:
+            return number(int(value))
+        return f"{value:.{digits}g}" if 1e-3 <= abs(value) < 1e5 else scientific(value)
+    return str(value)
+
+
+def plus_minus(mean: Any, std: Any, places: int = 3) -> str:
+    """Format `mean +- std`; without a spread the mean alone."""
+    if not is_number(mean) or not is_number(std):
+        return fixed(mean, places)
+    return f"{fixed(mean, places)} +- {fixed(std, places)}"
+
+
+def interval(value: Any, places: int = 3) -> str:
+    """Format `[low, high]` as `0.962 to 0.984`."""
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
+        return "-"
+    return f"{fixed(value[0], places)} to {fixed(value[1], places)}"
+
+
+def duration(seconds: Any) -> str:
+    """Format seconds: `0.4s`, `34s`, `1m20s`, `2h05m`."""
+    if not is_number(seconds):
+        return "-"
+    if 0 < seconds < 9.95:
+        return f"{seconds:.1f}s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return `1 trial`, `2 trials`."""
+    return f"{number(count)} {noun}{'' if count == 1 else 's'}"
+
+
+def value_text(value: Any) -> str:
+    """Format a value of the recipe or of a finding's evidence on one line."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key} = {value_text(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "[" + ", ".join(value_text(item) for item in value) + "]"
+    return number(value)
+
+
+def setting_text(value: Any) -> str:
+    """Format a value as a recipe would spell it, so that rates are rates (`1e-3`) and text is plain."""
+    return rate(value) if isinstance(value, float) and 0 < value < 1 else value_text(value)
+
+
+def short_keys(keys: Iterable[str]) -> dict[str, str]:
+    """Map dotted keys to their last part where that says enough: not `name`, and not shared by two keys."""
+    keys = list(keys)
+    last = [key.rsplit(".", 1)[-1] for key in keys]
+    return {key: key if part == "name" or last.count(part) > 1 else part for key, part in zip(keys, last, strict=True)}
+
+
+def params_text(params: Any) -> str:
+    """Format a trial's overrides: `lr 0.02, weight_decay 1e-4`; `as the recipe` when there are none."""
+    if not isinstance(params, Mapping) or not params:
+        return "as the recipe"
+    names = short_keys(params)
+    return ", ".join(f"{names[key]} {setting_text(value)}" for key, value in params.items())
