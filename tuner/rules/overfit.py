@@ -1,0 +1,299 @@
+"""Rules over the attempts to fit a tiny subset (overfit): codes OV2xx. Each names what stopped it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tuner.core.result import Finding
+from tuner.rules import Missing, found, rule
+from tuner.rules.init import number
+
+# a loss this near to a level (share of the way from uniform outputs to the floor) is stuck there
+NEAR = 0.03
+# batch norm with a usual momentum has forgotten its initial statistics but for this share
+STALE = 0.01
+
+
+def _best(evidence: Mapping[str, Any]) -> Mapping[str, Any]:
+    best = evidence.get("best")
+    if best is None:
+        raise Missing("no attempt finished")
+    return best
+
+
+def _failed(evidence: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the best attempt when none reached the floor and its loss is known; None when there is nothing to explain."""
+    best = _best(evidence)
+    return None if best["status"] == "floor" or number(best["final_loss"]) is None else best
+
+
+def _facts(best: Mapping[str, Any], *more: str) -> dict[str, Any]:
+    keys = ("final_loss", "loss_floor", "target", "final_accuracy", "lr", "steps", "examples", "status", *more)
+    return {key: best.get(key) for key in keys}
+
+
+def _squashed(best: Mapping[str, Any]) -> tuple[str, float] | None:
+    """Return the kind of squashed outputs at whose floor the loss is stuck, and that floor."""
+    loss, target, span = number(best["final_loss"]), number(best["target"]), number(best["span"]) or 1.0
+    if loss is None or target is None:
+        return None
+    low, high = best["outputs_low"], best["outputs_high"]
+    inside = {
+        "probabilities": low >= 0 and high <= 1,
+        "unit": low >= 0 and high <= 1,
+        "signed": low >= -1 and high <= 1,
+    }
+    for kind in ("probabilities", "unit", "signed"):
+        level = number(best["squashed_floors"].get(kind))
+        proved = best["kind"] == kind
+        near = level is not None and abs(loss - level) <= NEAR * span and (best["final_accuracy"] or 0) >= 0.9
+        if level is not None and level > target and inside[kind] and (proved or near):
+            return kind, level
+    return None
+
+
+def _ignores_input(best: Mapping[str, Any]) -> bool:
+    """Say whether what was learned is the same for every input."""
+    loss, level, span = number(best["final_loss"]), number(best["constant_floor"]), number(best["span"]) or 1.0
+    flat = number(best["outputs_vary"]) is not None and best["outputs_vary"] < 1e-6
+    return (
+        flat and best["distinct_inputs"] > 1 and loss is not None and level is not None and loss > level - NEAR * span
+    )
+
+
+@rule(
+    "OV200",
+    "not-measured",
+    "overfit",
+    meaning="No attempt could be made.",
+    detected="Every trial failed.",
+    why="Without it nothing later can be concluded.",
+    fix="Read the message: it names the call that failed.",
+)
+def nothing_measured(evidence: Mapping[str, Any]) -> Finding | None:
+    """No attempt finished."""
+    if evidence.get("best") is not None:
+        return None
+    failure = (evidence.get("failures") or [{"kind": "crash", "message": "no attempt finished"}])[0]
+    first = failure["message"].splitlines()[0] if failure["message"] else failure["kind"]
+    return found("OV200", "error", f"no attempt finished ({failure['kind']}): {first}", evidence=dict(failure))
+
+
+@rule(
+    "OV201",
+    "double-softmax",
+    "overfit",
+    meaning="The loss stalls at the floor that squashed outputs leave, with the answers right.",
+    detected="The final loss against the least loss over outputs behind a softmax, a sigmoid and a tanh; the outputs' range.",
+    why="No weights get below: the model squashes its outputs and the loss does so again.",
+    fix="Give the loss the raw outputs of the last layer: remove the softmax, sigmoid or tanh at the end of the model.",
+    confused_with="Label smoothing, whose floor is the target here; too little capacity, which leaves wrong answers.",
+    source="derived: the floor of cross-entropy over softmax outputs is log(e + C - 1) - 1",
+)
+def stuck_at_squashed_floor(evidence: Mapping[str, Any]) -> Finding | None:
+    """A loss at the floor of squashed outputs."""
+    best = _failed(evidence)
+    if best is None or (stuck := _squashed(best)) is None:
+        return None
+    kind, level = stuck
+    names = {"probabilities": "softmax", "unit": "sigmoid", "signed": "tanh"}
+    title = (
+        f"the loss is stuck at {best['final_loss']:.3f}; outputs behind a {names[kind]} cannot get below {level:.3f}"
+    )
+    return found("OV201", "error", title, evidence=_facts(best, "outputs_low", "outputs_high") | {"level": level})
+
+
+@rule(
+    "OV202",
+    "input-ignored",
+    "overfit",
+    meaning="The trained model gives every example the same output.",
+    detected="The outputs over the subset do not vary, and the loss is that of the best constant output.",
+    why="The model learns the class shares and nothing of the inputs.",
+    fix="Look for dead units, a layer that is all zero, or inputs that never reach the output.",
+    confused_with="A rate that is too high, which can kill all units: several rates were tried.",
+    source="Karpathy, A Recipe for Training Neural Networks",
+)
+def stuck_at_constant_output(evidence: Mapping[str, Any]) -> Finding | None:
+    """A loss at that of a constant output."""
+    best = _failed(evidence)
+    if best is None or not _ignores_input(best):
+        return None
+    title = f"the outputs are the same for every input; the loss stays at {best['final_loss']:.3f}, that of a constant output"
+    return found("OV202", "error", title, evidence=_facts(best, "constant_floor", "label_entropy", "outputs_vary"))
+
+
+@rule(
+    "OV203",
+    "no-update",
+    "overfit",
+    meaning="The loss is exactly the same at every step.",
+    detected="No attempt, at any rate, ever changed the training loss.",
+    why="The weights do not move.",
+    fix="Check that the step calls loss.backward() and optimizer.step() on this model's parameters.",
+    confused_with="A loss that is stuck at a level, which moves a little.",
+    source="torchtest",
+)
+def loss_never_moves(evidence: Mapping[str, Any]) -> Finding | None:
+    """A training loss that never changes."""
+    best = _best(evidence)
+    if best["status"] == "floor" or any(attempt["moved"] for attempt in evidence["attempts"]):
+        return None
+    return found(
+        "OV203", "error", f"the loss is {best['initial_loss']} at every step, at every rate", evidence=_facts(best)
+    )
+
+
+@rule(
+    "OV204",
+    "unstable",
+    "overfit",
+    meaning="Training diverges at every rate that was tried.",
+    detected="The loss turned NaN or infinite in every attempt.",
+    why="That is no matter of the rate any more: a numerical fault in the model, the loss or the data.",
+    fix="Look at the layer table of check-init; for log, division or exp without a guard; and for NaN inputs.",
+    confused_with="A rate that is too high, which a lower one mends.",
+    source="Full Stack Deep Learning, troubleshooting",
+)
+def diverges_everywhere(evidence: Mapping[str, Any]) -> Finding | None:
+    """Divergence at all rates."""
+    best = _best(evidence)
+    if any(attempt["status"] != "diverged" for attempt in evidence["attempts"]):
+        return None
+    lowest = min(attempt["lr"] for attempt in evidence["attempts"])
+    title = f"the loss is not finite at any of {len(evidence['attempts'])} rates, down to {lowest:g}"
+    return found("OV204", "error", title, evidence=_facts(best) | {"rates": evidence["rates"]})
+
+
+@rule(
+    "OV205",
+    "capacity-too-small",
+    "overfit",
+    meaning="The model cannot fit a handful of examples, and the loss is at no level that a known bug leaves.",
+    detected="No rate reaches the floor with every answer right, though the loss moves and outputs vary.",
+    why="A model that cannot memorise a few examples will not learn many.",
+    fix="Look for labels that do not belong to the inputs, a bottleneck, missing nonlinearities, frozen layers; then make the model larger.",
+    confused_with="Squashed outputs, ignored inputs, no updates: these have findings of their own.",
+    source="CS231n notes, sanity checks: overfit a tiny subset",
+)
+def stuck_elsewhere(evidence: Mapping[str, Any]) -> Finding | None:
+    """A tiny subset that is not fitted, for no reason known."""
+    best = _failed(evidence)
+    if best is None or number(best["target"]) is None or not best["moved"]:
+        return None
+    if _squashed(best) or _ignores_input(best) or _slow(best):
+        return None
+    reason = "" if best["distinct_inputs"] > 1 else " (the inputs of the subset are all the same)"
+    title = (
+        f"the loss is stuck at {best['final_loss']:.3f}, above the target of {best['target']:.3f}, "
+        f"at the best of {len(evidence['rates'])} attempts{reason}"
+    )
+    facts = _facts(best, "constant_floor", "loss_zeroed", "loss_rolled", "distinct_inputs")
+    return found("OV205", "error", title, evidence=facts, confidence=0.5)
+
+
+def _slow(best: Mapping[str, Any]) -> bool:
+    return best["status"] == "steps" and (best["final_accuracy"] is None or best["final_accuracy"] == 1.0)
+
+
+@rule(
+    "OV206",
+    "train-longer",
+    "overfit",
+    meaning="Every answer is right and the loss still falls, but it did not reach its floor in the steps given.",
+    detected="The best attempt ended with full accuracy and a loss that fell by more than a percent in its last steps.",
+    why="A slow fit of a few examples hints at a small effective rate, weak gradients, or a squashed output.",
+    fix="Give more steps (--steps) or higher rates (stages.overfit.rates).",
+    confused_with="A loss that is stuck: that one is an error.",
+    source="CS231n notes, sanity checks",
+)
+def still_falling(evidence: Mapping[str, Any]) -> Finding | None:
+    """A fit that is slow but under way."""
+    best = _failed(evidence)
+    if best is None or number(best["target"]) is None or _squashed(best) or not _slow(best):
+        return None
+    title = f"every answer is right, but the loss is still {best['final_loss']:.3f} after {best['steps']} steps"
+    return found("OV206", "warn", title, evidence=_facts(best), confidence=0.6)
+
+
+@rule(
+    "OV207",
+    "normalisation-misuse",
+    "overfit",
+    meaning="Fitted in train mode, the model is wrong on the same examples in eval mode.",
+    detected=(
+        "The subset in eval mode: after training, after fifty more forwards in train mode, and with the running "
+        "statistics set to those of the subset, which tells batch norm from anything else."
+    ),
+    why="What is learned is not what is evaluated: val would be wrong while training looks fine.",
+    fix="Check batch norm's momentum and track_running_stats, and code that depends on self.training.",
+    confused_with="Running statistics that have not caught up after few steps, which the extra forwards mend.",
+    source="PyTorch documentation of BatchNorm; checklist, step 2",
+)
+def modes_disagree(evidence: Mapping[str, Any]) -> Finding | None:
+    """Train and eval mode give different answers."""
+    best = _best(evidence)
+    if best["status"] != "floor":
+        raise Missing("the subset was not fitted")
+    loss, target, span = (number(best[key]) for key in ("recalibrated_loss", "target", "span"))
+    if target is None or span is None:
+        raise Missing("the loss has no known floor")
+    after = best["recalibrated_accuracy"]
+    fits = loss is not None and loss <= target + 0.1 * span and (after is None or after >= 0.95)
+    if fits:
+        return None
+    exact = best["own_statistics_accuracy"]
+    norm = bool(best["norm_layers"]) and exact is not None and exact > (after or 0)
+    where = "the running statistics of its normalisation layers" if norm else "something that depends on the mode"
+    right = "" if after is None else f" and accuracy {after:.0%}"
+    title = f"the fitted subset has a loss of {loss if loss is None else round(loss, 3)}{right} in eval mode: {where}"
+    facts = _facts(
+        best, "train_mode_loss", "eval_loss", "recalibrated_loss", "own_statistics_loss", "smallest_momentum"
+    )
+    return found("OV207", "warn", title, evidence=facts, confidence=0.9)
+
+
+@rule(
+    "OV208",
+    "loss-mismatch",
+    "overfit",
+    meaning="The loss is at its floor while the answers are wrong.",
+    detected="The final loss is at its target and accuracy is below 100 %.",
+    why="What is minimised is not what is counted: the loss and the argmax of the outputs disagree.",
+    fix="Check the loss's sign and axis, and how outputs are turned into predictions.",
+    confused_with="A loss that is low on average with one hard example: accuracy is then nearly full.",
+    source="checklist, step 2",
+)
+def floor_with_wrong_answers(evidence: Mapping[str, Any]) -> Finding | None:
+    """The floor without the right answers."""
+    best = _failed(evidence)
+    if best is None:
+        return None
+    loss, target, right = (number(best[key]) for key in ("final_loss", "target", "final_accuracy"))
+    if target is None or right is None:
+        raise Missing("the loss has no known floor, or the outputs are not one number per class")
+    if loss is None or loss > target or right > 0.9:
+        return None
+    return found(
+        "OV208", "error", f"the loss is at its floor ({loss:.3f}) with accuracy {right:.0%}", evidence=_facts(best)
+    )
+
+
+@rule(
+    "OV209",
+    "loss-mismatch",
+    "overfit",
+    meaning="The loss has no floor: it falls without end.",
+    detected="The loss function is minimised over free outputs and over outputs of the model's kind.",
+    why="Without a floor, fitting means driving the outputs to infinity.",
+    fix="Use cross_entropy on raw outputs, or log_softmax before nll_loss; check the sign.",
+    confused_with="nll_loss on log_softmax outputs, whose floor is 0.",
+    source="derived",
+)
+def no_floor(evidence: Mapping[str, Any]) -> Finding | None:
+    """A loss without a floor."""
+    best = _best(evidence)
+    if not best["unbounded"]:
+        return None
+    return found("OV209", "error", f"the loss falls without end over {best['kind']}", evidence=_facts(best, "kind"))

@@ -1,0 +1,269 @@
+"""Rules over one instrumented step and the evaluation (check-init): codes IN11x."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tuner.core.result import Finding
+from tuner.rules import Missing, found, rule
+from tuner.rules.init import number, probe
+
+# largest change, over the spread of the outputs, that kernels for another batch may make
+SAME = 1e-3
+
+
+def _some(names: Sequence[str], most: int = 4) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+@rule(
+    "IN110",
+    "gradients-accumulate",
+    "check-init",
+    meaning="Gradients of earlier steps are still there at the next update.",
+    detected="The same step is repeated with the rate at 0; the gradients that the updates see grow as 1, 2, 3.",
+    why="Every update adds all the earlier ones once more: the effective rate grows with each step until training diverges.",
+    fix="Call optimizer.zero_grad() in each step, before loss.backward().",
+    confused_with="Accumulation over a few batches on purpose: there every update sees the same sum.",
+    source="Full Stack Deep Learning, troubleshooting; torchtest",
+)
+def gradients_accumulate(evidence: Mapping[str, Any]) -> Finding | None:
+    """Gradients left over from the last step."""
+    answer = probe(evidence, "fresh_gradients")
+    ratios, cosines = ([number(v) or 0.0 for v in answer[key]] for key in ("ratios", "cosines"))
+    grows = abs(ratios[1] - 2) < 0.2 and abs(ratios[2] - 3) < 0.3 and min(cosines) > 0.95
+    if not grows:
+        return None
+    listed = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+    return found("IN110", "error", f"three updates on the same batch see gradients of size {listed}: they add up",
+                 evidence=dict(answer))  # fmt: skip
+
+
+@rule(
+    "IN111",
+    "no-update",
+    "check-init",
+    meaning="The training step does not change the weights.",
+    detected="A few steps are made; updates are counted by a hook on the optimizer, and parameters with gradient compared.",
+    why="Nothing is learned, whatever is tuned.",
+    fix="Check that the step calls loss.backward() and optimizer.step(), and that the optimizer holds this model's parameters.",
+    confused_with="A warm-up that starts at rate 0: the probe uses no schedule.",
+    source="torchtest; TheDeepChecker",
+)
+def no_update(evidence: Mapping[str, Any]) -> Finding | None:
+    """Weights that stay as they are."""
+    step = probe(evidence, "one_step")
+    facts = {key: step[key] for key in ("updates", "moved", "not_moved", "trainable", "known_to_optimizer")}
+    if not step["updates"]:
+        return found("IN111", "error", "the training step never called the optimizer's step", evidence=facts)
+    if not step["known_to_optimizer"]:
+        return found("IN111", "error", "the optimizer holds none of the model's parameters", evidence=facts)
+    if step["trainable"] and not step["moved"]:
+        title = f"no parameter changed in {step['updates']} updates"
+        return found("IN111", "error", title, evidence=facts, confidence=0.9)
+    if step["not_moved"]:
+        title = f"parameters have gradient but do not change: {_some(step['not_moved'])}"
+        return found("IN111", "warn", title, evidence=facts, confidence=0.9)
+    return None
+
+
+@rule(
+    "IN112",
+    "untrained-parameters",
+    "check-init",
+    meaning="Trainable parameters receive no gradient.",
+    detected="After four updates, so that zero-initialised layers have opened, the gradient is missing or exactly 0.",
+    why="These parameters stay at their initial values: a detached branch, an unused layer, or units that are dead from the start.",
+    fix="Look for detach(), .data, .item() or numpy on the way to the named parameters, or remove them if they are unused.",
+    confused_with="A zero-initialised head or residual branch, which blocks the gradient for the first updates only; an auxiliary head.",
+    source="diagnosis literature: NeuraLint, torchtest; PyTorch find_unused_parameters",
+)
+def no_gradient(evidence: Mapping[str, Any]) -> Finding | None:
+    """Trainable parameters without gradient."""
+    step = probe(evidence, "one_step")
+    if not step["updates"]:
+        raise Missing("no update was made")
+    if not step["trainable"]:
+        return found("IN112", "error", "no parameter of the model is trainable", evidence={"frozen": step["frozen"]})
+    names = [*step["no_gradient"], *step["zero_gradient"]]
+    if not names:
+        return None
+    facts = {"no_gradient": step["no_gradient"], "zero_gradient": step["zero_gradient"]}
+    return found("IN112", "warn", f"trainable parameters receive no gradient: {_some(names)}", evidence=facts)
+
+
+@rule(
+    "IN113",
+    "untrained-parameters",
+    "check-init",
+    meaning="Trainable parameters are not among those that the optimizer was given.",
+    detected="The model's parameters are compared with the optimizer's, by identity.",
+    why="They receive gradient and never move; or the optimizer moves the parameters of another model.",
+    fix="Build the optimizer over model.parameters(), after the model is complete.",
+    confused_with="A backbone that is left out on purpose: set requires_grad to False there, and it is only reported as frozen.",
+    source="torchtest; SageMaker Debugger UnchangedTensor",
+)
+def unknown_to_optimizer(evidence: Mapping[str, Any]) -> Finding | None:
+    """Parameters that the optimizer does not hold."""
+    step = probe(evidence, "one_step")
+    names = step["unknown_to_optimizer"]
+    facts = {"unknown": names, "foreign": step["foreign_in_optimizer"]}
+    if step["foreign_in_optimizer"]:
+        title = f"the optimizer holds {step['foreign_in_optimizer']} parameters that are not the model's"
+        return found("IN113", "error", title, evidence=facts)
+    if not names:
+        return None
+    return found("IN113", "warn", f"the optimizer does not hold: {_some(names)}", evidence=facts)
+
+
+@rule(
+    "IN114",
+    "untrained-parameters",
+    "check-init",
+    meaning="Some parameters are frozen.",
+    detected="requires_grad is False.",
+    why="They keep their initial values; on a model that is not pretrained, that is lost capacity.",
+    fix="Nothing, if it is meant: accept the code in the recipe. Otherwise set requires_grad to True.",
+    confused_with="Fine-tuning of a head over a frozen backbone, which is sound.",
+    source="checklist, fine-tuning",
+)
+def frozen_parameters(evidence: Mapping[str, Any]) -> Finding | None:
+    """Frozen parameters."""
+    step = probe(evidence, "one_step")
+    if not step["frozen"] or not step["trainable"]:
+        return None
+    share = 1 - step["trainable"] / step["parameters"]
+    title = f"{len(step['frozen'])} parameters ({share:.0%} of the weights) are frozen: {_some(step['frozen'])}"
+    return found("IN114", "warn", title, evidence={"frozen": step["frozen"], "share": share}, confidence=0.5)
+
+
+@rule(
+    "IN115",
+    "decay-not-applied",
+    "check-init",
+    meaning="Weight decay does not do what the recipe says.",
+    detected="A step with zero gradients must shrink exactly the decayed parameters, and none with decay off.",
+    why="The weight decay that is tuned later would have no effect, or hit parameters that it should not.",
+    fix="Pass weight_decay on to the optimizer (and to every group that should decay).",
+    confused_with="Groups without decay for biases and normalisation, which are right; parameters that are 0.",
+    source="CS231n notes, sanity checks: raising the regularisation must raise its effect",
+)
+def decay_not_applied(evidence: Mapping[str, Any]) -> Finding | None:
+    """Weight decay that is not there, or too much of it."""
+    answer = probe(evidence, "weight_decay")
+    asked, groups = answer["asked"], answer["in_groups"]
+    if asked and not any(groups):
+        title = f"the recipe asks for weight decay {asked:g}, the optimizer's groups have none"
+        return found("IN115", "warn", title, evidence=dict(answer))
+    if answer["not_shrunk"]:
+        title = f"a step with zero gradients does not shrink: {_some(answer['not_shrunk'])}"
+        return found("IN115", "warn", title, evidence=dict(answer))
+    moved = [*answer["moved_with_decay_off"], *answer["moved_though_exempt"]]
+    if moved:
+        title = f"parameters move on zero gradients with weight decay off: {_some(moved)}"
+        return found("IN115", "warn", title, evidence=dict(answer), confidence=0.8)
+    return None
+
+
+@rule(
+    "IN116",
+    "train-mode-in-eval",
+    "check-init",
+    meaning="Evaluating the same examples twice gives different outputs, or changes the model.",
+    detected="One batch is evaluated twice in eval mode with different random states; running statistics are compared.",
+    why="Val is noisy, depends on the batch, or leaks into the normalisation statistics.",
+    fix="Call model.eval() before evaluating; give functional dropout training=self.training.",
+    confused_with="Monte-Carlo dropout on purpose; differences of 1e-6 between kernels.",
+    source="Karpathy, A Recipe for Training Neural Networks",
+)
+def evaluation_not_repeatable(evidence: Mapping[str, Any]) -> Finding | None:
+    """Evaluation that is random or changes the model."""
+    answer = probe(evidence, "repeatable_evaluation")
+    if answer["statistics_moved"]:
+        title = f"evaluation changes running statistics: {_some(answer['statistics_moved'])}"
+        return found("IN116", "error", title, evidence=dict(answer))
+    differ = number(answer["outputs_differ"])
+    if differ is not None and differ > SAME:
+        title = f"two evaluations of one batch differ by {differ:.2g} of the outputs' spread"
+        return found("IN116", "warn", title, evidence=dict(answer))
+    if "train" in answer["modes_in_forward"]:
+        title = "the recipe's evaluate runs dropout or normalisation in train mode"
+        return found("IN116", "warn", title, evidence=dict(answer))
+    if answer["left_in_train_mode"]:
+        return found("IN116", "warn", "the recipe's evaluate leaves the model in train mode", evidence=dict(answer))
+    return None
+
+
+@rule(
+    "IN117",
+    "batch-dependence",
+    "check-init",
+    meaning="In eval mode, an example's output depends on which other examples are in the batch.",
+    detected="Half of a batch is swapped for other examples; the outputs of the rest must not change.",
+    why="Information flows between examples, usually a view or reshape that mixes the batch dimension with another.",
+    fix="Use permute or transpose instead of view, and look for reductions over dimension 0.",
+    confused_with="Batch norm in train mode; attention or contrast across the batch on purpose.",
+    source="Karpathy, A Recipe for Training Neural Networks; PyTorch Lightning BatchGradientVerification",
+)
+def batch_dependence(evidence: Mapping[str, Any]) -> Finding | None:
+    """Outputs that depend on the neighbours."""
+    answer = probe(evidence, "neighbours")
+    if answer["outputs"] != answer["inputs"]:
+        title = f"the model gives {answer['outputs']} outputs for {answer['inputs']} inputs"
+        return found("IN117", "error", title, evidence=dict(answer))
+    repeated = number((evidence.get("repeatable_evaluation") or {}).get("outputs_differ"))
+    differ = number(answer["differ"])
+    if differ is None or differ <= SAME:
+        return None
+    if repeated is not None and repeated > SAME:
+        raise Missing("evaluation is random, so the effect of the neighbours cannot be told from it")
+    title = f"swapping the other examples of a batch changes an output by {differ:.2g} of the outputs' spread"
+    return found("IN117", "error", title, evidence=dict(answer))
+
+
+@rule(
+    "IN118",
+    "eval-mode-in-training",
+    "check-init",
+    meaning="Dropout or normalisation layers, or the whole model, are in eval mode while training.",
+    detected="The mode of the model at each forward of a training step, and of its dropout and normalisation layers after it.",
+    why="Batch norm does not learn its statistics and dropout does nothing: train and val do not fit together.",
+    fix="Call model.train() before training, and again after every evaluation.",
+    confused_with="Batch norm frozen on purpose while fine-tuning.",
+    source="PyTorch Lightning ModelSummary (modules in eval mode)",
+)
+def eval_mode_in_training(evidence: Mapping[str, Any]) -> Finding | None:
+    """Eval mode in a training step."""
+    step = probe(evidence, "one_step")
+    facts = {key: step[key] for key in ("forward_in_eval_mode", "left_in_eval_mode", "eval_modules")}
+    if step["forward_in_eval_mode"]:
+        return found("IN118", "warn", "the training step runs the model in eval mode", evidence=facts)
+    if step["left_in_eval_mode"]:
+        return found("IN118", "warn", "the training step leaves the model in eval mode", evidence=facts)
+    if step["eval_modules"]:
+        return found("IN118", "warn", f"in eval mode while training: {_some(step['eval_modules'])}", evidence=facts)
+    return None
+
+
+@rule(
+    "IN119",
+    "input-ignored",
+    "check-init",
+    meaning="The outputs are the same whatever the input.",
+    detected="A model with a little noise on every weight, on different examples and on zeroed inputs.",
+    why="Only the class shares can be learned.",
+    fix="Look for a layer that multiplies by 0, dead units throughout, or an input that is overwritten.",
+    confused_with="A zero-initialised head, which the noise on the weights opens.",
+    source="Karpathy, A Recipe for Training Neural Networks: input-independent baseline",
+)
+def input_ignored(evidence: Mapping[str, Any]) -> Finding | None:
+    """Outputs that do not depend on the input."""
+    answer = probe(evidence, "input_use")
+    varies, zeroed = number(answer["varies"]), number(answer["changes_when_zeroed"])
+    if varies is None or zeroed is None:
+        raise Missing("the outputs are not finite")
+    if varies > 0 or zeroed > 0:
+        return None
+    return found("IN119", "error", "the outputs are exactly the same for every example and for zeroed inputs",
+                 evidence=dict(answer))  # fmt: skip

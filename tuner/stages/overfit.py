@@ -1,0 +1,147 @@
+"""Can the model drive a tiny subset to the loss floor? If not, it is a bug, not a hyperparameter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import Field
+
+from tuner.core.recipe import Recipe
+from tuner.core.result import Record, Skipped, StageResult
+from tuner.core.trial import WorkItem
+from tuner.rules import apply_rules
+from tuner.stages import Inputs, StageSettings
+
+STEP = "2"
+TITLE = "overfitting a tiny subset"
+NEEDS = ("check-init",)
+DEPENDS = ("data", "model", "loss", "optimizer", "train")
+
+MEASURE = "overfit"
+# rates tried after the recipe's own, in this order: for steps of plain gradient, and for steps of normalised size
+PLAIN_RATES = (1e-2, 1e-1, 1e-3, 1.0, 1e-4)
+SCALED_RATES = (1e-3, 1e-2, 1e-4, 1e-1)
+PLAIN = ("sgd", "asgd", "lbfgs", "nesterov")
+
+
+class Settings(StageSettings):
+    """What is fitted, and for how long it is tried."""
+
+    examples: int = Field(32, ge=2, description="examples of the subset, at least two per class where that stays small")
+    steps: int = Field(400, ge=10, description="updates per rate; the best rate gets ten times as many if none fits")
+    tolerance: float = Field(
+        0.02, gt=0, lt=1, description="how near to the floor: share of the way from uniform outputs"
+    )
+    rates: tuple[float, ...] = Field((), description="rates to try in this order (default: the recipe's, then decades)")
+
+
+def rates_to_try(recipe: Recipe, settings: Settings) -> list[float]:
+    """Return the rates in the order in which they are tried."""
+    if settings.rates:
+        return list(dict.fromkeys(settings.rates))
+    decades = PLAIN_RATES if recipe.optimizer.name.rpartition(".")[2].lower() in PLAIN else SCALED_RATES
+    return list(dict.fromkeys((recipe.optimizer.lr, *decades)))
+
+
+def plan(recipe: Recipe, inputs: Inputs, settings: Settings, history: Sequence[Record]) -> list[WorkItem]:
+    """One rate after the other until one reaches the floor; then, if none has, the best one with patience."""
+    rates = rates_to_try(recipe, settings)
+    if any(_answer(record).get("status") == "floor" for record in history) or len(history) > len(rates):
+        return []
+    if len(history) < len(rates):
+        return [_item(recipe, inputs, settings, rates[len(history)], len(history), patient=False)]
+    best = _best(history)
+    if best is None or _hopeless(_answer(best)):
+        return []
+    return [_item(recipe, inputs, settings, best.params["optimizer.lr"], len(history), patient=True)]
+
+
+def _item(recipe: Recipe, inputs: Inputs, settings: Settings, rate: float, number: int, *, patient: bool) -> WorkItem:
+    measure = {
+        "examples": settings.examples,
+        "max_steps": settings.steps * (10 if patient else 1),
+        "tolerance": settings.tolerance,
+        "give_up_early": not patient,
+    }
+    return WorkItem(inputs.spec(recipe, {"optimizer.lr": rate}, measure={MEASURE: measure}), number)
+
+
+def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[Record]) -> StageResult:
+    """Pass where a rate reached the floor; otherwise say which level the loss is stuck at."""
+    evidence = evidence_of(recipe, results)
+    findings, ran, skipped = apply_rules("overfit", evidence, recipe.accept.codes)
+    best = evidence.get("best", {})
+    if best.get("random_in_train_mode"):
+        why = "the forward in train mode is random though every dropout module is off (functional dropout?); judged in eval mode"
+        skipped.append(Skipped("dropout off", why))
+    metrics = {
+        "final_loss": best.get("final_loss"),
+        "loss_floor": best.get("loss_floor"),
+        "target": best.get("target"),
+        "final_accuracy": best.get("final_accuracy"),
+        "steps": best.get("steps"),
+        "lr": best.get("lr"),
+        "examples": best.get("examples"),
+        "train_mode_loss": best.get("train_mode_loss"),
+        "eval_loss": best.get("eval_loss"),
+        "eval_accuracy": best.get("eval_accuracy"),
+        "trial": evidence.get("trial"),
+        "rates": evidence["rates"],
+    }
+    return StageResult("overfit", _headline(evidence), findings, ran, skipped, {}, metrics)
+
+
+def evidence_of(recipe: Recipe, results: Sequence[Record]) -> dict[str, Any]:
+    """Return the best attempt, all of them in short, and why attempts failed, if they did."""
+    failures = [
+        {"kind": record.result.error.kind, "message": record.result.error.message}
+        for record in results
+        if record.result.error is not None
+    ]
+    evidence: dict[str, Any] = {"recipe": recipe.tables(), "failures": failures, "rates": []}
+    keep = ("lr", "final_loss", "final_accuracy", "steps", "status")
+    answers = sorted((_answer(record) for record in results if _answer(record)), key=lambda answer: answer["lr"])
+    evidence["rates"] = [{key: answer.get(key) for key in keep} for answer in answers]
+    evidence["attempts"] = answers
+    best = _best(results) or next((record for record in results if _answer(record)), None)
+    if best is not None:
+        evidence |= {"best": _answer(best), "trial": best.result.id}
+    return evidence
+
+
+def _answer(record: Record) -> Mapping[str, Any]:
+    return record.result.evidence.get(MEASURE, {})
+
+
+def _best(history: Sequence[Record]) -> Record | None:
+    """Return the attempt that reached the floor, else the one with the lowest final loss."""
+    answers = [record for record in history if _answer(record).get("final_loss") is not None]
+    for record in answers:
+        if _answer(record)["status"] == "floor":
+            return record
+    return min(answers, key=lambda record: (_answer(record)["final_loss"], record.number), default=None)
+
+
+def _hopeless(answer: Mapping[str, Any]) -> bool:
+    """Say whether more steps cannot help: the outputs are squashed and the loss is at the floor that this leaves."""
+    own, target = answer.get("own_floor"), answer.get("target")
+    unbounded = target is None
+    return unbounded or not answer["moved"] or (own is not None and own > target)
+
+
+def _headline(evidence: Mapping[str, Any]) -> str:
+    best = evidence.get("best")
+    if best is None:
+        failure = (
+            evidence["failures"][0] if evidence["failures"] else {"kind": "crash", "message": "no attempt finished"}
+        )
+        return f"No attempt finished ({failure['kind']}): {failure['message'].splitlines()[0]}"
+    if best["final_loss"] is None:
+        return f"The loss is not finite at any of {len(evidence['rates'])} rates, on {best['examples']} examples."
+    right = "" if best["final_accuracy"] is None else f" and accuracy {best['final_accuracy']:.0%}"
+    floor = "no floor known" if best["loss_floor"] is None else f"floor {best['loss_floor']:.3f}"
+    reached = f"loss {best['final_loss']:.3f} ({floor}){right} on {best['examples']} examples"
+    if best["status"] == "floor":
+        return f"The model fits a tiny subset: {reached} after {best['steps']} steps at rate {best['lr']:g}."
+    return f"The model does not fit a tiny subset: {reached} at the best of {len(evidence['rates'])} attempts."

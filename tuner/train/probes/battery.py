@@ -1,0 +1,35 @@
+"""The battery of check-init: every probe that is marked `@before_training`, one after the other."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import Any
+
+import torch
+
+from tuner.errors import user_code
+from tuner.train import probes
+from tuner.train.probes._frame import BATTERY, CannotProbe, offered
+
+
+def init_battery(setup: Any, **settings: Any) -> dict[str, Any]:
+    """Run every probe that applies before training; one that cannot run leaves the reason instead.
+
+    `settings` go to the probes that have an argument of that name. What the user's own code raises is the user's
+    to see, and lack of memory is the trial's failure; neither is taken for a probe that does not apply.
+    """
+    for module in pkgutil.iter_modules(probes.__path__):
+        importlib.import_module(f"{probes.__name__}.{module.name}")
+    evidence: dict[str, Any] = {}
+    for name, probe in sorted(BATTERY.items()):
+        try:
+            with user_code(f"a call made by the probe {name}", setup.env.recipe_dir):
+                evidence[name] = probe(setup, **offered(probe, settings))
+        except CannotProbe as reason:
+            evidence[name] = {"skipped": str(reason)}
+        except (torch.OutOfMemoryError, MemoryError):
+            raise
+        except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, NotImplementedError) as error:
+            evidence[name] = {"skipped": f"{type(error).__name__}: {error}".splitlines()[0], "raised": True}
+    return evidence

@@ -1,0 +1,173 @@
+"""Look at every example of train and val once: numbers, labels, constant and repeated inputs. Never at test."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tuner.train.probes._frame import before_training, one_batch
+
+SPLITS = ("train", "val")
+
+
+@before_training
+def data_scan(setup: Any, scan_chunk: int = 2048) -> dict[str, Any]:
+    """Scan the inputs and labels of train and val, as loaded (before normalisation)."""
+    data = setup.data
+    found: dict[str, Any] = {"class_names": list(data.class_names or []), "num_classes": data.num_classes}
+    prints: dict[str, list[bytes]] = {}
+    for split in SPLITS:
+        if data.size(split):
+            found[split], prints[split] = _scan(data, split, scan_chunk)
+    if data.stochastic:
+        return {**found, "no_duplicates": "two reads of one example differ, so equal examples cannot be told"}
+    for split, hashes in prints.items():
+        found[split] |= _repeats(data, split, hashes)
+    if len(prints) == len(SPLITS):
+        found["across"] = _shared(data, prints)
+    return found
+
+
+def _chunks(data: Any, split: str, chunk: int) -> Iterator[tuple[int, Tensor]]:
+    size = data.size(split)
+    for start in range(0, size, chunk):
+        yield start, data.inputs(split, torch.arange(start, min(start + chunk, size)))
+
+
+def _scan(data: Any, split: str, chunk: int) -> tuple[dict[str, Any], list[bytes]]:
+    """Return the statistics of one split and one hash per example."""
+    count, bad, first_bad, constant = 0, 0, None, 0
+    total = square = low = high = None
+    prints: list[bytes] = []
+    raw = torch.empty(0)
+    for start, raw in _chunks(data, split, chunk):
+        prints += [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in _rows(raw)]
+        values = _by_column(raw)
+        finite = values.isfinite()
+        if not finite.all():
+            bad += int((~finite).sum())
+            first_bad = first_bad or _place(data, split, start, ~finite)
+            values = torch.where(finite, values, torch.zeros_like(values))
+        flat = raw.reshape(len(raw), -1)
+        constant += int((flat.amin(1) == flat.amax(1)).sum()) if flat.shape[1] > 1 else 0
+        count += values.shape[0] * values.shape[2]
+        sums, squares = values.sum((0, 2)), values.square().sum((0, 2))
+        lows, highs = values.amin((0, 2)), values.amax((0, 2))
+        total, square = (sums, squares) if total is None else (total + sums, square + squares)
+        low = lows if low is None else torch.minimum(low, lows)
+        high = highs if high is None else torch.maximum(high, highs)
+    mean = total / count
+    targets = data.targets(split)
+    inside = targets[(targets >= 0) & (targets < data.num_classes)]
+    outside = ((targets < 0) | (targets >= data.num_classes)).nonzero().flatten()
+    return {
+        "n": data.size(split),
+        "shape": list(raw.shape[1:]),
+        "dtype": str(raw.dtype).removeprefix("torch."),
+        "min": low.tolist(),
+        "max": high.tolist(),
+        "mean": mean.tolist(),
+        "std": (square / count - mean.square()).clamp_min(0).sqrt().tolist(),
+        "non_finite": bad,
+        "first_non_finite": first_bad,
+        "class_counts": torch.bincount(inside, minlength=data.num_classes).tolist(),
+        "label_range": [int(targets.min()), int(targets.max())],
+        "labels_outside": len(outside),
+        "first_label_outside": data.describe(split, int(outside[0])) if len(outside) else None,
+        "constant_inputs": constant,
+        "constant_columns": [_column(data, i) for i in (low == high).nonzero().flatten().tolist()],
+    }, prints
+
+
+def _rows(raw: Tensor) -> Iterator[np.ndarray]:
+    yield from np.ascontiguousarray(raw.reshape(len(raw), -1).numpy())
+
+
+def _by_column(raw: Tensor) -> Tensor:
+    """Return (examples, channels or columns, the rest) in double precision."""
+    wide = raw.reshape(len(raw), -1) if raw.ndim < 2 else raw
+    return wide.reshape(wide.shape[0], wide.shape[1], -1).double()
+
+
+def _column(data: Any, index: int) -> str:
+    names = data.feature_names
+    return str(names[index]) if names else f"channel {index}" if data.is_image else f"column {index}"
+
+
+def _place(data: Any, split: str, start: int, bad: Tensor) -> str:
+    row, column, _ = (int(i) for i in bad.nonzero()[0])
+    return f"{data.describe(split, start + row)}, {_column(data, column)}"
+
+
+def _repeats(data: Any, split: str, prints: list[bytes]) -> dict[str, Any]:
+    """Count the examples that repeat an earlier one of the split, and those whose label contradicts it."""
+    targets = data.targets(split).tolist()
+    first: dict[bytes, int] = {}
+    repeated: list[tuple[int, int]] = []
+    for i, key in enumerate(prints):
+        if first.setdefault(key, i) != i:
+            repeated.append((first[key], i))
+    conflicts = [(a, b) for a, b in repeated if targets[a] != targets[b]]
+    return {
+        "duplicates": len(repeated),
+        "first_duplicate": _pair(data, split, split, repeated),
+        "conflicting": len(conflicts),
+        "first_conflict": _pair(data, split, split, conflicts),
+    }
+
+
+def _shared(data: Any, prints: dict[str, list[bytes]]) -> dict[str, Any]:
+    """Count the val examples that are in train as well."""
+    train: dict[bytes, int] = {}
+    for i, key in enumerate(prints["train"]):
+        train.setdefault(key, i)
+    shared = [(train[key], i) for i, key in enumerate(prints["val"]) if key in train]
+    labels = {split: data.targets(split).tolist() for split in SPLITS}
+    agreeing = sum(labels["train"][a] == labels["val"][b] for a, b in shared)
+    return {
+        "duplicates": len(shared),
+        "share": len(shared) / len(prints["val"]),
+        "agreeing": agreeing,
+        "first": _pair(data, "train", "val", shared),
+    }
+
+
+def _pair(data: Any, split_a: str, split_b: str, pairs: list[tuple[int, int]]) -> list[str] | None:
+    if not pairs:
+        return None
+    a, b = pairs[0]
+    return [data.describe(split_a, a), data.describe(split_b, b)]
+
+
+@before_training
+def input_scale(setup: Any, examples: int = 512) -> dict[str, Any]:
+    """Measure the inputs as the model gets them, and whether their scale matters to it.
+
+    The intervention: the same batch standardised per channel or column. `spread_ratio` is how much more the fresh
+    model's outputs vary over the examples with the inputs as they are; a model that normalises first gives 1.
+    """
+    from tuner.train.probes._frame import CannotProbe, forward, fresh_model
+
+    inputs, _ = one_batch(setup, examples, "input_scale")
+    if not inputs.is_floating_point():
+        raise CannotProbe(f"the inputs are {inputs.dtype}, not real numbers")
+    columns = _by_column(inputs.cpu())
+    mean, std = columns.mean((0, 2)), columns.transpose(0, 1).flatten(1).std(1, correction=0)
+    shape = [1, -1] + [1] * (inputs.ndim - 2)
+    # a column that does not vary is only shifted
+    unit = torch.where(std > 0, std, torch.ones_like(std))
+    standard = (inputs - mean.to(inputs).reshape(shape)) / unit.to(inputs).reshape(shape)
+    model = fresh_model(setup)
+    as_is, standardised = (float(forward(model, x).std(0).mean()) for x in (inputs, standard))
+    return {
+        "mean": mean.tolist(),
+        "std": std.tolist(),
+        "min": float(columns.min()),
+        "max": float(columns.max()),
+        "spread_ratio": as_is / standardised if standardised > 0 else None,
+    }

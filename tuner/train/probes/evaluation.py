@@ -1,0 +1,114 @@
+"""Evaluation of the fresh model: is it repeatable, and is each example judged by itself?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tuner.train.probes._frame import (
+    NORMALISATION,
+    CannotProbe,
+    before_training,
+    forward,
+    fresh_model,
+    one_batch,
+    random_state,
+)
+
+
+def _shaken(setup: Any) -> nn.Module:
+    """Return a fresh model with a little noise on every weight, so that no zero-initialised layer hides the rest."""
+    model = fresh_model(setup)
+    generator = torch.Generator().manual_seed(setup.spec.seed)
+    with torch.no_grad():
+        for p in model.parameters():
+            if p.is_floating_point():
+                p.add_(0.02 * torch.randn(p.shape, generator=generator).to(p.device, p.dtype))
+    return model
+
+
+def _differs(a: Tensor, b: Tensor) -> float:
+    """Return the largest difference over the spread of the outputs."""
+    return float((a - b).abs().max() / a.std().clamp_min(1e-6))
+
+
+@before_training
+def repeatable_evaluation(setup: Any) -> dict[str, Any]:
+    """Evaluate one batch twice in eval mode, with different random states; with the user's evaluate where there is one.
+
+    `outputs_differ`: the largest difference over the outputs' spread. `statistics_moved`: normalisation layers whose
+    running statistics changed while evaluating, which means that they were in train mode.
+    """
+    model = _shaken(setup).eval()
+    inputs, targets = one_batch(setup, 64, "evaluation")
+    outputs = []
+    for seed in (1, 2):
+        with random_state(seed):
+            outputs.append(forward(model, inputs))
+    found: dict[str, Any] = {"outputs_differ": _differs(*outputs), "modes_in_forward": [], "left_in_train_mode": False}
+    before = _statistics(model)
+    if setup.evaluate_hook is not None:
+        modes: list[bool] = []
+        handles = [m.register_forward_pre_hook(lambda module, _: modes.append(module.training)) for m in _modal(model)]
+        loss, values = setup.loss(), []
+        for seed in (1, 2):
+            with random_state(seed):
+                result = setup.evaluate_hook(model=model, batches=[(inputs, targets)], loss=loss)
+            values.append({key: float(value) for key, value in result.items()})
+        for handle in handles:
+            handle.remove()
+        found["hook_values"] = values
+        found["modes_in_forward"] = sorted({"train" if mode else "eval" for mode in modes})
+        found["left_in_train_mode"] = model.training
+    found["statistics_moved"] = [
+        name for name, value in _statistics(model).items() if not torch.equal(value, before[name])
+    ]
+    return found
+
+
+def _modal(model: nn.Module) -> list[nn.Module]:
+    return [m for m in model.modules() if isinstance(m, (NORMALISATION, nn.modules.dropout._DropoutNd))]
+
+
+def _statistics(model: nn.Module) -> dict[str, Tensor]:
+    return {
+        name: buffer.clone() for name, buffer in model.named_buffers() if name.endswith(("running_mean", "running_var"))
+    }
+
+
+@before_training
+def neighbours(setup: Any) -> dict[str, Any]:
+    """Swap half of an eval-mode batch for other examples: the outputs of the other half must stay as they are."""
+    inputs, _ = one_batch(setup, 48, "neighbours")
+    part = len(inputs) // 3
+    if part < 2:
+        raise CannotProbe(f"only {len(inputs)} train examples")
+    model = _shaken(setup).eval()
+    kept, one, other = inputs[:part], inputs[part : 2 * part], inputs[2 * part : 3 * part]
+    if torch.equal(one, other):
+        raise CannotProbe("the examples are all the same")
+    with random_state(0):
+        first = forward(model, torch.cat([kept, one]))
+    with random_state(0):
+        second = forward(model, torch.cat([kept, other]))
+    if len(first) != 2 * part:
+        return {"differ": None, "outputs": len(first), "inputs": 2 * part}
+    return {"differ": _differs(first[:part], second[:part]), "outputs": len(first), "inputs": 2 * part}
+
+
+@before_training
+def input_use(setup: Any) -> dict[str, Any]:
+    """Measure how much the outputs of a shaken model vary over real examples, and change when inputs are zeroed."""
+    inputs, _ = one_batch(setup, 64, "input_use")
+    if torch.equal(inputs, inputs[:1].expand_as(inputs)):
+        raise CannotProbe("the examples are all the same")
+    model = _shaken(setup)
+    real = forward(model, inputs)
+    zeroed = forward(model, torch.zeros_like(inputs))
+    return {
+        "varies": float((real - real[:1]).abs().max()),
+        "changes_when_zeroed": float((real - zeroed).abs().max()),
+        "size": float(real.abs().max()),
+    }

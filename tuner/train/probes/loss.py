@@ -1,0 +1,118 @@
+"""The loss before any update, and what the loss function itself says: at uniform outputs, at its floor."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from tuner.train.probes import _outputs
+from tuner.train.probes._frame import (
+    CannotProbe,
+    accuracy,
+    before_training,
+    entropy,
+    equal_batches,
+    forward,
+    fresh_model,
+    mean_and_std,
+    one_batch,
+    random_in_train_mode,
+    random_state,
+)
+
+
+@before_training
+def initial_loss(setup: Any, seeds: int = 3, examples: int = 512) -> dict[str, Any]:
+    """Measure the loss of the fresh model over several seeds: train mode, dropout off, no augmentation.
+
+    `loss_at_uniform` is the loss function's own value, on the same batches, where the outputs say nothing about the
+    input; `loss_at_prior` where they say the classes' shares. Weight decay is not part of either.
+    """
+    data, loss = setup.data, setup.loss()
+    batches = equal_batches(setup, examples, "initial_loss")
+    counts = torch.bincount(data.targets("train").clamp_min(0), minlength=data.num_classes)[: data.num_classes]
+    facts = {
+        "num_classes": data.num_classes,
+        "log_c": math.log(data.num_classes),
+        "prior_entropy": entropy(counts),
+        "examples": sum(len(targets) for _, targets in batches),
+        "batch_size": len(batches[0][1]),
+    }
+    losses: list[float] = []
+    spreads: list[float] = []
+    right: list[float | None] = []
+    for seed in range(setup.spec.seed, setup.spec.seed + seeds):
+        model = fresh_model(setup, seed)
+        if seed == setup.spec.seed:
+            outputs = forward(model, batches[0][0])
+            kind = _outputs.kind_of(model, batches[0][0][:16])
+            facts |= {"output_shape": list(outputs.shape[1:]), "kind": kind}
+            if outputs.ndim == 2 and 1 < outputs.shape[1] < data.num_classes:
+                return {**facts, "too_narrow": True}
+            facts["random_in_train_mode"] = random_in_train_mode(model, batches[0][0])
+        with random_state(seed):
+            given = [(forward(model, inputs), targets) for inputs, targets in batches]
+        with torch.no_grad():
+            losses.append(sum(float(loss(outputs, targets)) for outputs, targets in given) / len(given))
+        spreads.append(float(torch.cat([outputs for outputs, _ in given]).std()))
+        right.append(accuracy(*(torch.cat(part) for part in zip(*given, strict=True))))
+    mean, std = mean_and_std(losses)
+    shape = given[0][0].shape
+    ratio = _ratio_of_doubled(loss, *given[0])
+    return {
+        **facts,
+        "init_losses": losses,
+        "init_loss": mean,
+        "init_loss_std": std,
+        "init_accuracy": right[0],
+        "output_std": sum(spreads) / len(spreads),
+        "loss_at_uniform": _mean_value(loss, batches, _outputs.uniform(kind, shape, given[0][0].device)),
+        "loss_at_prior": _mean_value(
+            loss, batches, _outputs.at_prior(kind, shape, (counts / counts.sum()).to(given[0][0]))
+        ),
+        "doubled_batch_ratio": ratio,
+    }
+
+
+def _mean_value(loss: _outputs.Loss, batches: list[Any], outputs: torch.Tensor | None) -> float | None:
+    values = [None if outputs is None else _outputs.value(loss, outputs, targets) for _, targets in batches]
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if len(known) == len(values) else None
+
+
+def _ratio_of_doubled(loss: _outputs.Loss, outputs: torch.Tensor, targets: torch.Tensor) -> float | None:
+    """Return the loss on a batch and its copy over the loss on the batch: 1 for a mean, 2 for a sum."""
+    once = _outputs.value(loss, outputs, targets)
+    twice = _outputs.value(loss, torch.cat([outputs, outputs]), torch.cat([targets, targets]))
+    if once is None or twice is None or not math.isfinite(once) or abs(once) < 1e-6:
+        return None
+    return twice / once
+
+
+@before_training
+def loss_function(setup: Any) -> dict[str, Any]:
+    """Find how low the loss can go over free outputs, and over outputs squashed as the model's are.
+
+    A gap between the two is a floor under training that no weights get below: softmax, sigmoid or tanh before a
+    loss that does its own. `rewards_wrong`: raising the target's output raises the loss.
+    """
+    inputs, targets = one_batch(setup, 64, "loss_function")
+    model, loss = fresh_model(setup), setup.loss()
+    shape = forward(model, inputs).shape
+    if len(shape) == 2 and 1 < shape[1] < setup.data.num_classes:
+        raise CannotProbe(f"the model has {shape[1]} outputs for {setup.data.num_classes} classes")
+    kind = _outputs.kind_of(model, inputs[:16])
+    free = _outputs.floor(loss, targets, shape, "logits")
+    own = free if kind == "logits" else _outputs.floor(loss, targets, shape, kind)
+    return {
+        "kind": kind,
+        "uniform": _outputs.value(loss, _outputs.uniform(kind, shape, targets.device), targets),
+        "free_floor": free if free is None or math.isfinite(free) else None,
+        "free_unbounded": free == -math.inf,
+        "own_floor": own if own is None or math.isfinite(own) else None,
+        "own_unbounded": own == -math.inf,
+        "rewards_wrong": _outputs.rewards_wrong(loss, targets, shape, kind),
+        "loss_name": setup.spec.tables["loss"]["name"],
+    }

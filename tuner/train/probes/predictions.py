@@ -1,0 +1,76 @@
+"""What the trained model says about val, example by example, and, once, about test."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tuner.train.probes._frame import CannotProbe
+
+BATCH = 512
+
+
+def _predict(setup: Any, model: nn.Module, batches: Any) -> tuple[Tensor, Tensor]:
+    """Return outputs and targets of every example, in eval mode, on the CPU."""
+    model.eval()
+    given: list[Tensor] = []
+    wanted: list[Tensor] = []
+    with torch.no_grad():
+        for inputs, targets in batches:
+            outputs = model(inputs)
+            if not isinstance(outputs, Tensor) or outputs.ndim != 2 or len(outputs) != len(targets):
+                raise CannotProbe("the outputs are not (examples, classes), so there is no prediction per example")
+            given.append(outputs.float().cpu())
+            wanted.append(targets.cpu())
+    return torch.cat(given), torch.cat(wanted)
+
+
+def val_predictions(setup: Any) -> dict[str, Any]:
+    """Say of every val example whether the trained model gets it right: one bit each, packed, base64.
+
+    Bits are in the split's order, the first in the highest bit of the first byte; `n` is their number.
+    """
+    if setup.trained is None:
+        return {"skipped": "the trial has trained no model"}
+    try:
+        outputs, targets = _predict(setup, setup.trained.model, setup.data.batches("val", BATCH))
+    except CannotProbe as reason:
+        return {"skipped": str(reason)}
+    right = (outputs.argmax(1) == targets).numpy()
+    return {"n": len(right), "bits": base64.b64encode(np.packbits(right).tobytes()).decode()}
+
+
+def test_evaluation(setup: Any, checkpoint: str) -> dict[str, Any]:
+    """Load a checkpoint (path relative to the run's folder) and evaluate it on the test split, in fp32.
+
+    `confusion[i][j]`: test examples of class i that the model takes for class j.
+    """
+    from tuner.train.data import load_data
+
+    if setup.env.stage_dir is None:
+        raise ValueError("the test evaluation needs the run's folder")
+    path = setup.env.stage_dir.parent / checkpoint
+    model = setup.model()
+    model.load_state_dict(torch.load(path, map_location=setup.env.device, weights_only=True)["model"])
+    data = load_data(setup.spec.tables, setup.env, with_test=True)
+    if not data.size("test"):
+        return {"skipped": "the data has no test split"}
+    found: dict[str, Any] = {"n": data.size("test"), "class_names": list(data.class_names or [])}
+    outputs, targets = _predict(setup, model, data.batches("test", BATCH))
+    right = outputs.argmax(1)
+    loss = setup.loss()
+    device = torch.device(setup.env.device)
+    with torch.no_grad():
+        parts = zip(outputs.split(BATCH), targets.split(BATCH), strict=True)
+        total = sum(float(loss(o.to(device), t.to(device))) * len(t) for o, t in parts)
+    classes = data.num_classes
+    flat = targets * classes + right.clamp_max(classes - 1)
+    return found | {
+        "accuracy": float((right == targets).double().mean()),
+        "loss": total / len(targets),
+        "confusion": torch.bincount(flat, minlength=classes * classes).reshape(classes, classes).tolist(),
+    }
