@@ -308,7 +308,7 @@ def call(fn: Callable[..., Any], kwargs: Mapping[str, Any], where: str, base_dir
     try:
         with user_code(where, base_dir):
             return fn(*positional, **kwargs)
-    except (TypeError, ValueError, AssertionError, KeyError, AttributeError) as error:
+    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         if where_in_user_code(error, base_dir) is not None or isinstance(error, UnicodeError):
             raise
         name = getattr(fn, "__name__", type(fn).__name__)
