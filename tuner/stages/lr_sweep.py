@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
-from tuner.stages import StageSettings
+from pydantic import Field, model_validator
+
+from tuner.core.recipe import Recipe
+from tuner.core.result import Record, StageResult
+from tuner.core.trial import WorkItem
+from tuner.rules import apply_rules
+from tuner.search.band import Band, Rate, decades, extension, find_band, measure, refinement
+from tuner.stages import Inputs, StageSettings
 
 STEP = "3"
 TITLE = "learning-rate sweep"
 NEEDS = ("overfit",)
 DEPENDS = ("data", "model", "loss", "optimizer", "train")
+CONSTANT = {"name": "constant", "every": "step", "args": {}}
 
 
 class Settings(StageSettings):
@@ -21,3 +31,116 @@ class Settings(StageSettings):
     seeds: int = Field(3, ge=1, description="seeds per rate")
     floor: float = Field(1e-7, gt=0, description="the range is never extended below this rate")
     ceiling: float = Field(10.0, gt=0, description="the range is never extended above this rate")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Settings:
+        if self.low >= self.high:
+            raise ValueError(f"low must be less than high (got low = {self.low!r}, high = {self.high!r})")
+        return self
+
+
+def plan(recipe: Recipe, inputs: Inputs, settings: Settings, history: Sequence[Record]) -> list[WorkItem]:
+    """Decades, then decades beyond while the best is at an end, then half-decades inside the band and next to it.
+
+    The same weights and batches for every rate follow from the seed. What has been decided is worked out again from
+    `history`, so the plan is the same whenever it is asked for.
+    """
+    done = {record.item.key: record for record in history}
+    asked: list[WorkItem] = []
+
+    def ask(rates: Sequence[float]) -> list[WorkItem]:
+        """Add items for the rates; return those that have not been run."""
+        for lr in rates:
+            for seed in range(recipe.seed, recipe.seed + settings.seeds):
+                asked.append(_item(recipe, inputs, settings, lr, seed, len(asked)))
+        return [item for item in asked if item.key not in done]
+
+    new = decades(settings.low, settings.high)
+    while new:
+        if missing := ask(new):
+            return missing
+        rates = measure([done[item.key] for item in asked])
+        new = _next_rates(rates, settings)
+    return []
+
+
+def _next_rates(rates: Sequence[Rate], settings: Settings) -> list[float]:
+    """Return a decade beyond an end that is the best, else the half-decades that the band lacks."""
+    bounds = (settings.low, settings.floor, settings.ceiling)
+    decade = extension(rates, *bounds)
+    return [decade] if decade is not None else refinement(rates, *bounds)
+
+
+def _item(recipe: Recipe, inputs: Inputs, settings: Settings, lr: float, seed: int, number: int) -> WorkItem:
+    spec = inputs.spec(recipe, {"optimizer.lr": lr}, seed=seed, horizon_steps=settings.steps, precision="fp32")
+    return WorkItem(replace(spec, tables={**spec.tables, "schedule": dict(CONSTANT)}), number)
+
+
+def settle_precision(recipe: Recipe, device: str) -> tuple[str, str]:
+    """Return the precision that coarse and fine use, and why."""
+    if recipe.train.precision != "auto":
+        return recipe.train.precision, "the recipe says so"
+    if recipe.train.step is not None:
+        return "fp32", "the recipe has a train step of its own"
+    return "fp32", f"auto is settled to fp32 on {device}"
+
+
+def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[Record]) -> StageResult:
+    """Name the band and the rate to use."""
+    band = find_band(measure(results))
+    precision, why = settle_precision(recipe, inputs.facts.device)
+    metrics = _metrics(band, recipe, settings, results)
+    findings, ran, skipped = apply_rules("lr-sweep", metrics, recipe.accept.codes)
+    choice: dict[str, Any] = {"precision": precision, "precision_reason": why}
+    if band.lr is not None:
+        choice |= {"lr": band.lr, "lr_low": band.lr_low, "lr_high": band.lr_high}
+    return StageResult("lr-sweep", _headline(band, settings), findings, ran, skipped, choice, metrics)
+
+
+def _metrics(band: Band, recipe: Recipe, settings: Settings, results: Sequence[Record]) -> dict[str, Any]:
+    rates = [
+        {
+            "lr": rate.lr,
+            "first_loss": rate.first_loss,
+            "final_loss": rate.final_loss,
+            "final_loss_std": rate.final_loss_std,
+            "drop": rate.drop,
+            "drop_std": rate.drop_std,
+            "status": rate.status,
+            "diverged_at": rate.diverged_at,
+            "verdict": band.verdicts[rate.lr],
+        }
+        for rate in band.rates
+    ]
+    errors = sorted({record.result.error.message for record in results if record.result.error})
+    return {
+        "rates": rates,
+        "noise": band.noise,
+        "trials": {f"{rate.lr:g}": list(rate.trials) for rate in band.rates},
+        "steps": settings.steps,
+        "seeds": settings.seeds,
+        "recipe_lr": recipe.optimizer.lr,
+        "best_lr": band.best.lr if band.best else None,
+        "lr": band.lr,
+        "lr_low": band.lr_low,
+        "lr_high": band.lr_high,
+        "edge": band.edge,
+        "errors": errors[:3],
+    }
+
+
+def _headline(band: Band, settings: Settings) -> str:
+    tried = f"{band.rates[0].lr:g} and {band.rates[-1].lr:g}" if band.rates else "none"
+    if band.lr is not None:
+        where = (
+            f"between {band.lr_low:g} and {band.lr_high:g}" if band.lr_low != band.lr_high else f"at {band.lr_low:g}"
+        )
+        return f"Loss falls clearly {where}; use {band.lr:g} (centre of the rates with 80 % of the best drop)."
+    count = len(band.rates)
+    statuses = {rate.status for rate in band.rates}
+    if statuses == {"diverged"}:
+        return f"All {count} rates between {tried} diverge within {settings.steps} iterations."
+    if statuses == {"failed"}:
+        return f"The trials of all {count} rates between {tried} failed."
+    steps = settings.steps
+    return f"Loss falls at none of {count} rates between {tried} within {steps} iterations (noise {band.noise:.2g})."

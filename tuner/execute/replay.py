@@ -1,0 +1,91 @@
+"""An executor that trains nothing: it answers with scripted results. Stages are tested with it, in milliseconds."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from tuner.core.result import Record, TrialError, TrialResult
+from tuner.core.trial import WorkItem, canonical_json
+
+Script = Callable[[WorkItem], TrialResult] | Mapping[str, TrialResult]
+
+
+class ReplayExecutor:
+    """Yield what the script says for each item: a function of the item, or results by `script_key(overrides)`.
+
+    The answer gets the item's id and stop point, so a script need not know them. `shuffle`: seed of the order in which
+    results arrive, None for the order asked. `ran` counts the items that were run.
+    """
+
+    def __init__(self, script: Script, shuffle: int | None = None) -> None:
+        self.script = script
+        self.ran: list[WorkItem] = []
+        self._random = None if shuffle is None else random.Random(shuffle)
+
+    def run(self, items: Sequence[WorkItem]) -> Iterator[TrialResult]:
+        order = list(items)
+        if self._random is not None:
+            self._random.shuffle(order)
+        for item in order:
+            self.ran.append(item)
+            answer = self.script(item) if callable(self.script) else self.script[script_key(item.spec.overrides)]
+            yield replace(answer, id=item.spec.id, until_epoch=item.until_epoch)
+
+    def close(self) -> None:
+        """Do nothing: there are no workers."""
+
+
+def script_key(overrides: Mapping[str, Any]) -> str:
+    """Return the key of a scripted result: the trial's overrides as canonical JSON."""
+    return canonical_json(dict(overrides))
+
+
+def replay(
+    stage: Any, recipe: Any, inputs: Any, settings: Any, script: Script, shuffle: int | None = None
+) -> list[Record]:
+    """Plan and run a stage to its end by replay; return its records by number."""
+    executor = ReplayExecutor(script, shuffle)
+    records: list[Record] = []
+    while items := stage.plan(recipe, inputs, settings, sorted(records, key=lambda record: record.number)):
+        by_key = {item.key: item for item in items}
+        records += [Record(by_key[result.id, result.until_epoch], result) for result in executor.run(items)]
+    return sorted(records, key=lambda record: record.number)
+
+
+def descent(losses: Sequence[float]) -> TrialResult:
+    """Script a trial of single steps: its train objective per step; a loss that is not finite makes it diverged."""
+    finite = all(abs(loss) < float("inf") for loss in losses)
+    curve = [{"step": step, "epoch": 1, "split": "train", "loss": loss} for step, loss in enumerate(losses, 1)]
+    return TrialResult("", None, "completed" if finite else "diverged", curve)
+
+
+def epochs(
+    val_accuracy: Sequence[float],
+    val_loss: Sequence[float] | None = None,
+    train_accuracy: Sequence[float] | None = None,
+    train_loss: Sequence[float] | None = None,
+    lr: Sequence[float] | float = 0.01,
+    evidence: Mapping[str, Mapping[str, Any]] | None = None,
+) -> TrialResult:
+    """Script a trial of epochs by its curves; what is not given is made to fit. The best epoch is the score's."""
+    n = len(val_accuracy)
+    val_loss = val_loss or [1 - accuracy for accuracy in val_accuracy]
+    train_accuracy = train_accuracy or val_accuracy
+    train_loss = train_loss or val_loss
+    rates = [lr] * n if isinstance(lr, (int, float)) else list(lr)
+    curve: list[dict[str, Any]] = []
+    for i in range(n):
+        at = {"step": 10 * (i + 1), "epoch": i + 1}
+        curve.append({**at, "split": "train", "loss": train_loss[i], "accuracy": train_accuracy[i], "lr": rates[i]})
+        curve.append({**at, "split": "train_eval", "loss": train_loss[i], "accuracy": train_accuracy[i]})
+        curve.append({**at, "split": "val", "loss": val_loss[i], "accuracy": val_accuracy[i]})
+    best = max(range(n), key=lambda i: (val_accuracy[i], -val_loss[i]))
+    return TrialResult("", None, "completed", curve, evidence or {}, val_accuracy[best], best + 1, wall_seconds=1.0)
+
+
+def failure(kind: Any, message: str = "scripted") -> TrialResult:
+    """Script a trial that failed."""
+    return TrialResult("", None, "failed", error=TrialError(kind, message))

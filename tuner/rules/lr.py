@@ -1,0 +1,176 @@
+"""Rules of step 3: the learning-rate sweep. Evidence: the metrics of lr-sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tuner.core.result import Finding
+from tuner.rules import Missing, found, rule
+
+OUTSIDE = 10.0  # times the end of the band: a decade off is more than the sweep's own scatter (0.1 decades)
+
+
+def _rates(evidence: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    if not evidence.get("rates"):
+        raise Missing("no rate was measured")
+    return list(evidence["rates"])
+
+
+@rule(
+    "LR301",
+    "lr-band-at-edge",
+    "lr-sweep",
+    meaning="The best rate is the first or the last that was tried, so a better one may lie beyond.",
+    detected="the rate with the largest drop is an end of the range, which was not extended: its bound, or no time",
+    why="An optimum at the border of a search is no optimum: nothing is known about the other side.",
+    fix="Extend the range: --floor and --ceiling of `tuner lr-sweep`, or [stages.lr-sweep].",
+    confused_with="a loss on another scale (summed instead of averaged), which moves the whole band",
+    source="CS231n notes, hyperparameter search: careful with best values on border",
+)
+def band_at_edge(evidence: Mapping[str, Any]) -> Finding | None:
+    rates = _rates(evidence)
+    if evidence.get("edge") is None:
+        return None
+    place = "last" if evidence["edge"] == "high" else "first"
+    title = f"the best rate, {evidence['best_lr']:g}, is the {place} that was tried"
+    seen = {"best_lr": evidence["best_lr"], "lowest": rates[0]["lr"], "highest": rates[-1]["lr"]}
+    return found("LR301", "warn", title, evidence=seen, confidence=0.9)
+
+
+@rule(
+    "LR302",
+    "nothing-falls",
+    "lr-sweep",
+    meaning="No rate makes the loss fall by more than the noise of the batches, though not all of them diverge.",
+    detected="the largest drop over all rates is at most twice its standard error",
+    why="A few examples could be driven to the floor, so gradients flow; on real batches nothing is learnt.",
+    fix="Look for labels that do not belong to their inputs, unnormalised inputs; or try more --steps.",
+    confused_with="a task that needs more than 100 iterations to move: try --steps 500 once",
+    source="CS231n notes; Google tuning playbook",
+)
+def nothing_falls(evidence: Mapping[str, Any]) -> Finding | None:
+    rates = _rates(evidence)
+    drops = [rate["drop"] for rate in rates if rate["drop"] is not None]
+    if evidence.get("lr") is not None or not drops:
+        return None
+    title = f"the largest drop of the loss, {max(drops):.3g}, is within noise ({evidence['noise']:.2g})"
+    seen = {"largest_drop": max(drops), "noise": evidence["noise"], "rates": len(rates)}
+    return found("LR302", "error", title, evidence=seen, confidence=0.9)
+
+
+@rule(
+    "LR303",
+    "lr-too-high",
+    "lr-sweep",
+    meaning="Every rate, down to the lowest that was tried, makes the loss infinite or not a number.",
+    detected="all rates have the status diverged",
+    why="At a rate this low no sane loss overflows: the scale of inputs or loss, or the precision, is more likely.",
+    fix="Look at the scale of the inputs (data.normalize), at a loss that is summed or takes log(0), and at the init.",
+    confused_with="non-finite inputs, an exploding init, a loss without its log-sum-exp",
+    source="CS231n notes",
+)
+def all_diverge(evidence: Mapping[str, Any]) -> Finding | None:
+    rates = _rates(evidence)
+    if any(rate["status"] != "diverged" for rate in rates):
+        return None
+    title = f"all {len(rates)} rates diverge, the lowest ({rates[0]['lr']:g}) too"
+    seen = {"lowest": rates[0]["lr"], "highest": rates[-1]["lr"]}
+    return found("LR303", "error", title, evidence=seen, confidence=0.8)
+
+
+@rule(
+    "LR304",
+    "lr-too-high",
+    "lr-sweep",
+    meaning="The recipe's own rate is at least ten times the highest rate at which the loss falls well.",
+    detected="optimizer.lr >= 10 x lr_high, the highest rate with at least half of the best drop",
+    why="With it training would diverge, or be stuck above what lower rates reach.",
+    fix="Set optimizer.lr to the rate of the sweep; coarse uses its band when the rate is searched.",
+    confused_with="a recipe that relies on warm-up: the sweep has none",
+    source="CS231n notes",
+)
+def recipe_rate_too_high(evidence: Mapping[str, Any]) -> Finding | None:
+    ratio = _outside(evidence, "lr_high")
+    if ratio < OUTSIDE * (1 - 1e-9):
+        return None
+    return _recipe_rate("LR304", evidence, f"{ratio:.3g} times above the band, which ends at {evidence['lr_high']:g}")
+
+
+@rule(
+    "LR305",
+    "lr-too-low",
+    "lr-sweep",
+    meaning="The recipe's own rate is at most a tenth of the lowest rate at which the loss falls well.",
+    detected="optimizer.lr <= lr_low / 10, where lr_low is the lowest rate with at least half of the best drop",
+    why="With it training would need ten times as long, or seem not to learn at all.",
+    fix="Set optimizer.lr to the rate of the sweep; coarse uses its band when the rate is searched.",
+    confused_with="fine-tuning of a pretrained model, where a low rate may be meant",
+    source="CS231n notes",
+)
+def recipe_rate_too_low(evidence: Mapping[str, Any]) -> Finding | None:
+    ratio = _outside(evidence, "lr_low")
+    if ratio > (1 + 1e-9) / OUTSIDE:
+        return None
+    return _recipe_rate(
+        "LR305", evidence, f"{1 / ratio:.3g} times below the band, which begins at {evidence['lr_low']:g}"
+    )
+
+
+def _outside(evidence: Mapping[str, Any], end: str) -> float:
+    if evidence.get(end) is None:
+        raise Missing("the sweep found no band")
+    if evidence.get("recipe_lr") is None:
+        raise Missing("the recipe has no optimizer.lr")
+    return float(evidence["recipe_lr"] / evidence[end])
+
+
+def _recipe_rate(code: str, evidence: Mapping[str, Any], where: str) -> Finding:
+    seen = {key: evidence[key] for key in ("recipe_lr", "lr", "lr_low", "lr_high")}
+    remedy = f"Set optimizer.lr = {evidence['lr']:g}."
+    title = f"the recipe's rate, {evidence['recipe_lr']:g}, is {where}"
+    return found(code, "warn", title, evidence=seen, remedy=remedy, confidence=0.9)
+
+
+@rule(
+    "LR306",
+    "unstable",
+    "lr-sweep",
+    meaning="The drop of the best rate differs between seeds by more than half of itself.",
+    detected="standard deviation of the best rate's drop over seeds > half of its mean",
+    why="The centre of such a band is uncertain by more than the spacing of the rates.",
+    fix="Use more seeds (--seeds 5), a larger batch, or more steps.",
+    confused_with="a rate at the edge of stability, where some seeds take off",
+    source="derived: the band's ends are shares of the best drop",
+)
+def noise_larger_than_drop(evidence: Mapping[str, Any]) -> Finding | None:
+    best = [rate for rate in _rates(evidence) if rate["lr"] == evidence.get("best_lr")]
+    if not best:
+        raise Missing("the sweep found no band")
+    if best[0]["drop_std"] is None:
+        raise Missing("a single seed")
+    drop, std = best[0]["drop"], best[0]["drop_std"]
+    if std <= 0.5 * drop:
+        return None
+    title = f"the drop at the best rate, {drop:.3g}, differs between seeds by {std:.3g}"
+    return found("LR306", "warn", title, evidence={"drop": drop, "drop_std": std}, confidence=0.8)
+
+
+@rule(
+    "LR307",
+    "all-trials-failed",
+    "lr-sweep",
+    meaning="No rate could be measured, because the trials failed before they ended.",
+    detected="no rate has a drop, and at least one has the status failed",
+    why="A failure is not a divergence: memory, data, a crash, or an error in the recipe's own code.",
+    fix="Read the message of the failure; `tuner lr-sweep ... --debug` shows more.",
+    source="tuner",
+)
+def all_failed(evidence: Mapping[str, Any]) -> Finding | None:
+    rates = _rates(evidence)
+    failed = [rate for rate in rates if rate["status"] == "failed"]
+    if not failed or any(rate["drop"] is not None for rate in rates):
+        return None
+    messages = evidence.get("errors") or ["no message"]
+    title = f"the trials of {len(failed)} of {len(rates)} rates failed: {messages[0].splitlines()[0]}"
+    return found("LR307", "error", title, evidence={"failed": len(failed), "messages": messages})
