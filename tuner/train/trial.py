@@ -72,7 +72,8 @@ def _carry_out(item: WorkItem, env: TrialEnv, on_progress: OnProgress | None) ->
     setup = make_setup(spec, env)
     skipped = {entry.check: entry.why for entry in getattr(setup.data, "skipped", ())}
     if spec.horizon_epochs is None and spec.horizon_steps is None:
-        return Outcome("completed", evidence=_with_skipped(_measure(setup, item, on_progress), skipped))
+        evidence = _measure(setup, item, on_progress)
+        return Outcome("completed", _rows(evidence), _with_skipped(evidence, skipped))
 
     training = fit(setup, item.until_epoch, _throttled(item.number, on_progress))
     skipped |= training.skipped
@@ -104,6 +105,11 @@ def _measure(setup: Setup, item: WorkItem, on_progress: OnProgress | None) -> di
         seed_everything(derive_seed(setup.spec.seed, "measure", name))
         evidence[name] = measure(setup, **kwargs)
     return evidence
+
+
+def _rows(evidence: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Take the rows of the curve out of the measures that made one."""
+    return [row for measured in evidence.values() for row in measured.pop("curve", [])]
 
 
 def _with_skipped(evidence: dict[str, Any], skipped: Mapping[str, str]) -> dict[str, Any]:
