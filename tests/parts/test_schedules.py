@@ -1,0 +1,98 @@
+import math
+
+import pytest
+import torch
+
+from tuner.errors import UsageError
+from tuner.parts import schedules
+
+STEPS_PER_EPOCH = 10
+
+
+def rates(build, total: int = 100, lr: float = 0.2, **args) -> list[float]:
+    """The rate of each of `total` updates, and the one that would follow."""
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=lr)
+    schedule = build(optimizer, **args)
+    found = []
+    for _ in range(total + 1):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return found
+
+
+def test_constant_keeps_the_rate_after_a_linear_ramp():
+    found = rates(schedules.constant, steps_per_epoch=STEPS_PER_EPOCH, warmup_epochs=0.5)
+    assert found[:6] == pytest.approx([0.04, 0.08, 0.12, 0.16, 0.2, 0.2])
+    assert found[-1] == 0.2
+
+
+def test_step_halves_every_n_epochs():
+    found = rates(schedules.step, steps_per_epoch=STEPS_PER_EPOCH, step_epochs=3, factor=0.5)
+    assert (found[29], found[30], found[60], found[99]) == pytest.approx((0.2, 0.1, 0.05, 0.025))
+
+
+def test_multistep_equals_torchs_scheduler():
+    found = rates(schedules.multistep, steps_per_epoch=STEPS_PER_EPOCH, milestones=[6, 2], factor=0.1)
+    torchs = rates(lambda o: torch.optim.lr_scheduler.MultiStepLR(o, [20, 60], gamma=0.1))
+    assert found == pytest.approx(torchs)
+
+
+def test_exponential_and_inverse_time_follow_their_formulas():
+    exponential = rates(schedules.exponential, steps_per_epoch=STEPS_PER_EPOCH, k=0.3)
+    inverse = rates(schedules.inverse_time, steps_per_epoch=STEPS_PER_EPOCH, k=0.3)
+    assert exponential[40] == pytest.approx(0.2 * math.exp(-1.2))
+    assert inverse[40] == pytest.approx(0.2 / (1 + 0.3 * 4))
+
+
+def test_cosine_without_warm_up_equals_torchs_scheduler():
+    found = rates(schedules.cosine, total_steps=100, steps_per_epoch=STEPS_PER_EPOCH)
+    torchs = rates(lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, T_max=100))
+    assert found == pytest.approx(torchs, abs=1e-12)
+
+
+def test_cosine_with_warm_up_has_its_whole_rate_at_the_ramps_end_and_its_final_one_at_the_horizon():
+    found = rates(schedules.cosine, total_steps=100, steps_per_epoch=STEPS_PER_EPOCH, warmup_epochs=2, final=0.1)
+    assert found[0] == pytest.approx(0.2 / 20)
+    assert found[20] == pytest.approx(0.2)
+    assert found[60] == pytest.approx(0.2 * (0.1 + 0.9 * 0.5))
+    assert found[100] == pytest.approx(0.02)
+
+
+def test_linear_falls_in_a_straight_line():
+    found = rates(schedules.linear, total_steps=100, steps_per_epoch=STEPS_PER_EPOCH, final=0.5)
+    assert found == pytest.approx([0.2 * (1 - 0.5 * i / 100) for i in range(101)])
+
+
+def test_one_cycle_equals_torchs_scheduler_at_the_recipes_rate():
+    found = rates(schedules.one_cycle, total=99, total_steps=100)
+    torchs = rates(lambda o: torch.optim.lr_scheduler.OneCycleLR(o, max_lr=0.2, total_steps=100), total=99)
+    assert found == pytest.approx(torchs)
+    assert max(found) == pytest.approx(0.2)
+
+
+def test_one_cycle_runs_for_an_optimizer_without_momentum():
+    optimizer = torch.optim.Adagrad([torch.zeros(1, requires_grad=True)], lr=0.1)
+    schedules.one_cycle(optimizer, total_steps=10)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.004)
+
+
+@pytest.mark.parametrize(
+    ("build", "args", "message"),
+    [
+        (
+            schedules.cosine,
+            {"warmup_epochs": 10},
+            r"schedule\.warmup_epochs: the warm-up \(100 steps\) is not shorter than",
+        ),
+        (schedules.cosine, {"warmup_epochs": -1}, r"schedule\.warmup_epochs: must not be negative \(got -10 steps\)"),
+    ],
+)
+def test_an_impossible_warm_up_is_refused(build, args, message):
+    with pytest.raises(UsageError, match=message):
+        rates(build, total_steps=100, steps_per_epoch=STEPS_PER_EPOCH, **args)
+
+
+def test_step_refuses_a_period_of_0():
+    with pytest.raises(UsageError, match=r"schedule\.step_epochs: must be greater than 0 \(got 0\)"):
+        rates(schedules.step, steps_per_epoch=STEPS_PER_EPOCH, step_epochs=0)
