@@ -125,8 +125,9 @@ class Space:
 
     dimensions: tuple[Dimension, ...]
 
-    def keys(self) -> list[str]:
-        return [dimension.key for dimension in self.dimensions]
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(dimension.key for dimension in self.dimensions)
 
     def __getitem__(self, key: str) -> Dimension:
         return next(dimension for dimension in self.dimensions if dimension.key == key)
@@ -182,7 +183,7 @@ class Space:
         """Yield every point of a finite space, conditions not applied."""
         columns = [d.domain.values() or [] for d in self.dimensions if not isinstance(d.domain, Auto)]
         for values in itertools.product(*columns):
-            yield dict(zip(self.keys(), values, strict=True))
+            yield dict(zip(self.keys, values, strict=True))
 
     def to_json(self) -> dict[str, Any]:
         return {dimension.key: dimension.to_json() for dimension in self.dimensions}

@@ -149,7 +149,7 @@ def _grid(space: Space, count: int, seed: int) -> Generator[dict[str, Any], None
     while open_ranges and (levels + 1) ** open_ranges * fixed <= count:
         levels += 1
     columns = [_all_values(dimension) or _levels(dimension, levels) for dimension in space.dimensions]
-    points = [dict(zip(space.keys(), values, strict=True)) for values in itertools.product(*columns)]
+    points = [dict(zip(space.keys, values, strict=True)) for values in itertools.product(*columns)]
     random.Random(derive_seed(seed, "grid")).shuffle(points)
     yield from points
 

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from pydantic import Field
 
-from tuner.stages import StageSettings
+from tuner.core.recipe import Recipe
+from tuner.core.result import Record, StageResult
+from tuner.core.space import RATE, Space
+from tuner.core.streams import derive_seed
+from tuner.core.trial import WorkItem
+from tuner.rules import apply_rules
+from tuner.search import judged
+from tuner.search.narrow import at_borders, narrow
+from tuner.search.samplers import design
+from tuner.stages import Inputs, StageSettings
 
 STEP = "4"
 TITLE = "coarse search"
 NEEDS = ("lr-sweep",)
 DEPENDS = ("data", "model", "loss", "optimizer", "schedule", "train", "search")
+TOP = 5
 
 
 class Settings(StageSettings):
@@ -21,3 +32,86 @@ class Settings(StageSettings):
     epochs: int = Field(3, ge=1, description="epochs per configuration")
     sampler: Literal["sobol", "random", "grid"] = Field("sobol", description="how configurations are chosen")
     generation: int = Field(8, ge=1, description="configurations planned at once")
+
+
+def plan(recipe: Recipe, inputs: Inputs, settings: Settings, history: Sequence[Record]) -> list[WorkItem]:
+    """Give the next generation: the recipe's own configuration first, then the sampler's."""
+    done = {record.item.key for record in history}
+    items = _items(recipe, inputs, settings)
+    for start in range(0, len(items), settings.generation):
+        if missing := [item for item in items[start : start + settings.generation] if item.key not in done]:
+            return missing
+    return []
+
+
+def _items(recipe: Recipe, inputs: Inputs, settings: Settings) -> list[WorkItem]:
+    choice = inputs.choice("lr-sweep")
+    space = judged.searched_space(recipe, choice)
+    own = judged.own_params(recipe, space, choice)
+    seed = derive_seed(recipe.seed, "coarse")
+    base = judged.base_values(recipe, space)
+    sampled = design(space, settings.sampler, seed, settings.trials - 1, base, taken=[own])
+    fields = {
+        "horizon_epochs": settings.epochs,
+        "precision": choice.get("precision", "fp32"),
+        "measure": {judged.PREDICTIONS: {}},
+    }
+    return [WorkItem(inputs.spec(recipe, params, **fields), i) for i, params in enumerate([own, *sampled])]
+
+
+def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[Record]) -> StageResult:
+    """Name the best configurations, and the space around them that fine searches."""
+    choice = inputs.choice("lr-sweep")
+    space = judged.searched_space(recipe, choice)
+    best = judged.scored(results)
+    facts = judged.val_facts(inputs.results, results)
+    metrics: dict[str, Any] = {
+        **judged.counts(results),
+        "best_val_accuracy": max((a for a in map(judged.val_accuracy, best) if a is not None), default=None),
+        "best_score": best[0].result.score if best else None,
+        "best_params": dict(best[0].params) if best else None,
+        "monitor": recipe.train.monitor,
+        "epochs": settings.epochs,
+        "sampler": settings.sampler,
+        "space": space.to_json(),
+        "rate": choice.get("lr"),
+        "at_border": at_borders(space, best[0].params) if best else {},
+        **facts,
+    }
+    narrowed = narrow(space, judged.as_scored(best), _limits(inputs.metrics("lr-sweep")))
+    findings, ran, skipped = apply_rules("coarse", metrics, recipe.accept.codes)
+    chosen = {"top": [_entry(record) for record in best[:TOP]], "space": _explained(narrowed)} if best else {}
+    return StageResult("coarse", _headline(metrics), findings, ran, skipped, chosen, metrics)
+
+
+def _limits(sweep: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """Return how far the rate may grow: up to the first that diverged above the band."""
+    top = sweep.get("lr_high")
+    above = [
+        rate["lr"] for rate in sweep.get("rates", []) if rate["status"] == "diverged" and (not top or rate["lr"] > top)
+    ]
+    return {RATE: (0.0, min(above))} if above else {}
+
+
+def _explained(space: Space) -> dict[str, Any]:
+    return {key: {**value, "reason": value.get("reason", "")} for key, value in space.to_json().items()}
+
+
+def _entry(record: Record) -> dict[str, Any]:
+    return {
+        "params": dict(record.params),
+        "val_loss": judged.val_loss(record),
+        "val_accuracy": judged.val_accuracy(record),
+        "score": record.result.score,
+        "trial": record.result.id,
+    }
+
+
+def _headline(metrics: Mapping[str, Any]) -> str:
+    tried = f"{metrics['trials']} configurations, {metrics['epochs']} epochs each"
+    ended = [f"{metrics[name]} {name}" for name in ("diverged", "failed") if metrics[name]]
+    if metrics["best_params"] is None:
+        return f"None of {tried} gave a result: {', '.join(ended) or 'no score'}."
+    value = metrics["best_val_accuracy"]
+    what = f"val accuracy {value:.4f}" if value is not None else f"{metrics['monitor']} {metrics['best_score']:.4g}"
+    return f"{tried}: best {what} with {'; '.join([judged.words(metrics['best_params']), *ended])}."

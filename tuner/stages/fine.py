@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from pydantic import Field
 
-from tuner.stages import StageSettings
+from tuner.core.recipe import Recipe
+from tuner.core.result import Record, StageResult
+from tuner.core.space import RATE, Range, Space, tidy
+from tuner.core.stats import binomial_noise, mcnemar_p, mean_interval, mean_std, optimism, unpack_bits
+from tuner.core.streams import derive_seed
+from tuner.core.trial import WorkItem, canonical_json
+from tuner.rules import apply_rules
+from tuner.search import judged
+from tuner.search.narrow import at_borders
+from tuner.search.samplers import design
+from tuner.stages import Inputs, StageSettings
 
 STEP = "5"
 TITLE = "fine search"
@@ -23,3 +36,211 @@ class Settings(StageSettings):
     carried: int = Field(3, ge=1, description="best configurations of coarse that are tried again unchanged")
     finalists: int = Field(2, ge=1, description="configurations that are trained again with new seeds")
     seeds: int = Field(3, ge=1, description="seeds per finalist, the first one included")
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """A configuration that was trained with several seeds; `lost` counts the seeds that gave no score."""
+
+    records: tuple[Record, ...]
+    lost: int
+
+    @property
+    def scores(self) -> list[float]:
+        return [float(record.result.score or 0.0) for record in self.records]
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.scores)
+
+    @property
+    def best(self) -> Record:
+        return judged.scored(self.records)[0]
+
+    def to_json(self) -> dict[str, Any]:
+        mean, std = mean_std(self.scores)
+        first = min(self.records, key=lambda record: record.number)
+        said = {"trial": first.result.id, "trials": [record.result.id for record in self.records]}
+        return {
+            **said,
+            "params": dict(first.params),
+            "scores": self.scores,
+            "mean": mean,
+            "std": std,
+            "lost": self.lost,
+        }
+
+
+def plan(recipe: Recipe, inputs: Inputs, settings: Settings, history: Sequence[Record]) -> list[WorkItem]:
+    """First coarse's best unchanged and samples around them; then the finalists with new seeds."""
+    done = {record.item.key: record for record in history}
+    items = [
+        _item(recipe, inputs, settings, p, recipe.seed, i) for i, p in enumerate(_params(recipe, inputs, settings))
+    ]
+    if missing := [item for item in items if item.key not in done]:
+        return missing
+    finalists = judged.scored(done[item.key] for item in items)[: settings.finalists]
+    seeds = range(recipe.seed + 1, recipe.seed + settings.seeds)
+    pairs = [(record, seed) for seed in seeds for record in finalists]
+    repeats = [
+        _item(recipe, inputs, settings, record.params, seed, len(items) + i) for i, (record, seed) in enumerate(pairs)
+    ]
+    return [item for item in repeats if item.key not in done]
+
+
+def _item(
+    recipe: Recipe, inputs: Inputs, settings: Settings, params: Mapping[str, Any], seed: int, number: int
+) -> WorkItem:
+    precision = inputs.choice("lr-sweep").get("precision", "fp32")
+    measure: dict[str, dict[str, Any]] = {judged.PREDICTIONS: {}}
+    spec = inputs.spec(recipe, params, seed=seed, horizon_epochs=settings.epochs, precision=precision, measure=measure)
+    return WorkItem(spec, number)
+
+
+def _params(recipe: Recipe, inputs: Inputs, settings: Settings) -> list[dict[str, Any]]:
+    """Return the configurations of the first generation, all different."""
+    space = _space(recipe, inputs)
+    base = judged.base_values(recipe, space)
+    sweep = inputs.choice("lr-sweep")
+    top = inputs.choice("coarse").get("top") or [{"params": judged.own_params(recipe, space, sweep)}]
+    carried: dict[str, dict[str, Any]] = {}
+    for entry in top:
+        params = {key: value for key, value in entry["params"].items() if key in space}
+        if RATE in params:
+            params[RATE] = tidy(params[RATE] * _shift(recipe, inputs))
+        carried.setdefault(canonical_json(params), params)
+    kept = list(carried.values())[: min(settings.carried, settings.trials)]
+    seed = derive_seed(recipe.seed, "fine")
+    return kept + design(space, settings.sampler, seed, settings.trials - len(kept), base, taken=kept)
+
+
+def _space(recipe: Recipe, inputs: Inputs) -> Space:
+    """Return coarse's narrowed space: of the keys still searched, and moved along with the band of rates."""
+    whole = judged.searched_space(recipe, inputs.choice("lr-sweep"))
+    narrowed = inputs.choice("coarse").get("space")
+    if not narrowed:
+        return whole
+    shift = _shift(recipe, inputs)
+    dimensions = []
+    for dimension in whole.dimensions:
+        if dimension.key in narrowed:
+            dimension = Space.from_json({dimension.key: narrowed[dimension.key]}).dimensions[0]
+        if dimension.key == RATE and shift != 1.0 and isinstance(dimension.domain, Range):
+            moved = replace(
+                dimension.domain, low=tidy(dimension.domain.low * shift), high=tidy(dimension.domain.high * shift)
+            )
+            reason = f"{dimension.reason}; moved x{shift:.3g} with the band of a new lr-sweep"
+            dimension = replace(dimension, domain=moved, reason=reason)
+        dimensions.append(dimension)
+    return Space(tuple(dimensions))
+
+
+def _shift(recipe: Recipe, inputs: Inputs) -> float:
+    """Return by which factor the rate to use has moved since coarse: 1 unless a round has swept the rates again."""
+    new, old = inputs.choice("lr-sweep").get("lr"), inputs.metrics("coarse").get("rate")
+    return new / old if new and old and judged.rate_is_auto(recipe) else 1.0
+
+
+def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[Record]) -> StageResult:
+    """Name the winner, how sure its accuracy is, and whether it can be told from the runner-up."""
+    space = _space(recipe, inputs)
+    finalists = _finalists(recipe, settings, results)
+    first = [record for record in results if record.item.spec.seed == recipe.seed]
+    metrics: dict[str, Any] = {
+        **judged.counts(results),
+        **judged.val_facts(inputs.results, results),
+        "configurations": len(first),
+        "monitor": recipe.train.monitor,
+        "epochs": settings.epochs,
+        "space": space.to_json(),
+        "finalists": [finalist.to_json() for finalist in finalists],
+        "wall_seconds": sum(record.result.wall_seconds for record in results),
+    }
+    metrics |= _winner(finalists, metrics, space) if finalists else _nobody()
+    findings, ran, skipped = apply_rules("fine", metrics, recipe.accept.codes)
+    return StageResult("fine", _headline(metrics), findings, ran, skipped, _choice(finalists, settings), metrics)
+
+
+def _finalists(recipe: Recipe, settings: Settings, results: Sequence[Record]) -> list[Finalist]:
+    """Return the finalists, the winner first: fewest seeds lost, then the highest mean, then the earlier trial."""
+    first = [record for record in results if record.item.spec.seed == recipe.seed]
+    found = []
+    for chosen in judged.scored(first)[: settings.finalists]:
+        runs = [record for record in results if judged.same_params(record.params, chosen.params)]
+        good = sorted(judged.scored(runs), key=lambda record: record.number)
+        found.append(Finalist(tuple(good), len(runs) - len(good)))
+    return sorted(found, key=lambda finalist: (finalist.lost, -finalist.mean, finalist.records[0].number))
+
+
+def _winner(finalists: Sequence[Finalist], metrics: Mapping[str, Any], space: Space) -> dict[str, Any]:
+    winner = finalists[0]
+    mean, std = mean_std(winner.scores)
+    is_accuracy = metrics["monitor"] == "val_accuracy"
+    interval = mean_interval(winner.scores, metrics["val_n"] if is_accuracy else None)
+    n = metrics["val_n"]
+    found = {
+        "trial": winner.best.result.id,
+        "best_val_accuracy": judged.val_accuracy(winner.best),
+        "best_params": dict(winner.best.params),
+        "at_border": at_borders(space, winner.best.params),
+        "seeds": len(winner.scores),
+        "mean": mean,
+        "std": std,
+        "interval": None if interval is None else list(interval),
+        "optimism": optimism(metrics["configurations"], binomial_noise(mean, n)) if is_accuracy and n else None,
+        "runner_up": None,
+        "runner_up_p": None,
+    }
+    return found | (_against(winner, finalists[1]) if len(finalists) > 1 else {})
+
+
+def _nobody() -> dict[str, Any]:
+    nothing = ("trial", "best_val_accuracy", "best_params", "mean", "std", "interval", "runner_up", "runner_up_p")
+    return {**dict.fromkeys(nothing), "seeds": 0, "at_border": {}}
+
+
+def _against(winner: Finalist, other: Finalist) -> dict[str, Any]:
+    """Compare with the runner-up: paired on the val examples of the seeds that both have, and by the means."""
+    ours, theirs = _right(winner), _right(other)
+    seeds = sorted(set(ours) & set(theirs))
+    p = mcnemar_p([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]) if seeds else None
+    (mean, std), (other_mean, other_std) = mean_std(winner.scores), mean_std(other.scores)
+    error = None
+    if std is not None and other_std is not None:
+        error = (std**2 / len(winner.scores) + other_std**2 / len(other.scores)) ** 0.5
+    gap = {"runner_up_gap": mean - other_mean, "runner_up_error": error}
+    return {"runner_up": other.best.result.id, "runner_up_p": p, **gap}
+
+
+def _right(finalist: Finalist) -> dict[int, Any]:
+    """Return the right (1) and wrong (0) answers on val, by seed, where they were stored."""
+    found = {}
+    for record in finalist.records:
+        evidence = record.result.evidence.get(judged.PREDICTIONS, {})
+        if "bits" in evidence:
+            found[record.item.spec.seed] = unpack_bits(evidence)
+    return found
+
+
+def _choice(finalists: Sequence[Finalist], settings: Settings) -> dict[str, Any]:
+    if not finalists:
+        return {}
+    best = finalists[0].best
+    checkpoint = f"fine/checkpoints/{best.result.id}.pt"
+    trained = {"trial": best.result.id, "seed": best.item.spec.seed, "checkpoint": checkpoint}
+    return {"params": dict(best.params), **trained, "epochs": settings.epochs, "best_epoch": best.result.best_epoch}
+
+
+def _headline(metrics: Mapping[str, Any]) -> str:
+    if metrics["best_params"] is None:
+        return f"None of {metrics['configurations']} configurations gave a result."
+    name = metrics["monitor"].replace("_", " ")
+    text = f"{judged.words(metrics['best_params'])} wins with {name} {metrics['mean']:.4f}"
+    if metrics["std"] is not None:
+        text += f" +- {metrics['std']:.4f} over {metrics['seeds']} seeds"
+    if metrics["interval"] is not None:
+        text += f" (95 % interval {metrics['interval'][0]:.3f} to {metrics['interval'][1]:.3f})"
+    if metrics["runner_up_p"] is not None:
+        told = "cannot be told from" if metrics["runner_up_p"] >= 0.05 else "better than"
+        text += f"; {told} #2 (p = {metrics['runner_up_p']:.2g})"
+    return text + "."
