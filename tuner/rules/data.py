@@ -50,8 +50,12 @@ def non_finite_input(evidence: Mapping[str, Any]) -> Finding | None:
         return None
     count = sum(split["non_finite"] for split in bad.values())
     first = next(iter(bad.values()))["first_non_finite"]
-    return found("DA101", "error", f"{count} input values are NaN or infinite, first in {first}",
-                 evidence={name: {"count": s["non_finite"], "first": s["first_non_finite"]} for name, s in bad.items()})  # fmt: skip
+    return found(
+        "DA101",
+        "error",
+        f"{count} input values are NaN or infinite, first in {first}",
+        evidence={name: {"count": s["non_finite"], "first": s["first_non_finite"]} for name, s in bad.items()},
+    )
 
 
 @rule(
@@ -87,7 +91,9 @@ def label_outside_range(evidence: Mapping[str, Any]) -> Finding | None:
     "check-init",
     meaning="Whole inputs, or a channel or column over all examples, have a single value.",
     detected="Smallest and largest value of every example, and of every channel or column, are equal.",
-    why="A constant input carries nothing about its label; when all are constant, only the class shares can be learned.",
+    why=(
+        "A constant input carries nothing about its label; when all are constant, only the class shares can be learned."
+    ),
     fix="Look at the named columns or at a few of the examples: a failed decode, a wrong index, a column to drop.",
     confused_with="One class that consists of plain pictures.",
     source="TheDeepChecker; UMLAUT",
@@ -107,8 +113,12 @@ def constant_input(evidence: Mapping[str, Any]) -> Finding | None:
     if share > 0.05:
         return found("DA103", "warn", f"{share:.0%} of the train inputs hold one single value", evidence=facts)
     if columns:
-        return found("DA103", "note", f"{len(columns)} of {width} columns of train never vary: {', '.join(columns[:5])}",
-                     evidence=facts)  # fmt: skip
+        return found(
+            "DA103",
+            "note",
+            f"{len(columns)} of {width} columns of train never vary: {', '.join(columns[:5])}",
+            evidence=facts,
+        )
     return None
 
 
@@ -208,7 +218,10 @@ def contradicting_labels(evidence: Mapping[str, Any]) -> Finding | None:
     meaning="Some classes have far more examples than others.",
     detected="The largest class of train has more than ten times the examples of the smallest.",
     why="Accuracy is then explained by the majority; rare classes hardly enter the loss.",
-    fix="Read the accuracy per class, and compare with the largest class's share; weights or a sampler where rare classes matter.",
+    fix=(
+        "Read the accuracy per class, and compare with the largest class's share; weights or a sampler where "
+        "rare classes matter."
+    ),
     source="SageMaker Debugger ClassImbalance (10:1)",
 )
 def class_imbalance(evidence: Mapping[str, Any]) -> Finding | None:
@@ -220,7 +233,10 @@ def class_imbalance(evidence: Mapping[str, Any]) -> Finding | None:
     if len(present) < 2 or max(present) <= IMBALANCE * min(present):
         return None
     share = max(present) / sum(present)
-    title = f"the largest class has {max(present) / min(present):.0f} times the examples of the smallest, {share:.0%} of train"
+    title = (
+        f"the largest class has {max(present) / min(present):.0f} times the examples of the smallest, "
+        f"{share:.0%} of train"
+    )
     return found("DA107", "note", title, evidence={"class_counts": counts, "largest_share": share})
 
 
@@ -257,12 +273,17 @@ def class_without_train_examples(evidence: Mapping[str, Any]) -> Finding | None:
     "check-init",
     meaning="The inputs are far from zero mean and unit scale, and the model feels it.",
     detected=(
-        "Mean and standard deviation per channel or column of a batch as the model gets it; and the fresh model's outputs "
-        "vary over the examples at least 3 times more, or less, than on the same batch standardised."
+        "Mean and standard deviation per channel or column of a batch as the model gets it; and the fresh model's "
+        "outputs vary over the examples at least 3 times more, or less, than on the same batch standardised."
     ),
-    why="Weights are initialised for inputs of unit scale: otherwise units saturate or die, or the useful rate moves by decades.",
+    why=(
+        "Weights are initialised for inputs of unit scale: otherwise units saturate or die, or the useful "
+        "rate moves by decades."
+    ),
     fix='Set data.normalize = "standardize".',
-    confused_with="A model whose first layer normalises; inputs in [0, 1]; statistics of another data set that are off by little.",
+    confused_with=(
+        "A model whose first layer normalises; inputs in [0, 1]; statistics of another data set that are off by little."
+    ),
     source="CS231n notes, data preprocessing; 37 reasons",
 )
 def unnormalised_input(evidence: Mapping[str, Any]) -> Finding | None:

@@ -23,7 +23,7 @@ def _best(evidence: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _failed(evidence: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the best attempt when none reached the floor and its loss is known; None when there is nothing to explain."""
+    """Return the best attempt when none reached the floor and its loss is known, else None."""
     best = _best(evidence)
     return None if best["status"] == "floor" or number(best["final_loss"]) is None else best
 
@@ -85,7 +85,9 @@ def nothing_measured(evidence: Mapping[str, Any]) -> Finding | None:
     "double-softmax",
     "overfit",
     meaning="The loss stalls at the floor that squashed outputs leave, with the answers right.",
-    detected="The final loss against the least loss over outputs behind a softmax, a sigmoid and a tanh; the outputs' range.",
+    detected=(
+        "The final loss against the least loss over outputs behind a softmax, a sigmoid and a tanh; the outputs' range."
+    ),
     why="No weights get below: the model squashes its outputs and the loss does so again.",
     fix="Give the loss the raw outputs of the last layer: remove the softmax, sigmoid or tanh at the end of the model.",
     confused_with="Label smoothing, whose floor is the target here; too little capacity, which leaves wrong answers.",
@@ -120,7 +122,10 @@ def stuck_at_constant_output(evidence: Mapping[str, Any]) -> Finding | None:
     best = _failed(evidence)
     if best is None or not _ignores_input(best):
         return None
-    title = f"the outputs are the same for every input; the loss stays at {best['final_loss']:.3f}, that of a constant output"
+    title = (
+        f"the outputs are the same for every input; the loss stays at {best['final_loss']:.3f}, that of a "
+        "constant output"
+    )
     return found("OV202", "error", title, evidence=_facts(best, "constant_floor", "label_entropy", "outputs_vary"))
 
 
@@ -173,7 +178,10 @@ def diverges_everywhere(evidence: Mapping[str, Any]) -> Finding | None:
     meaning="The model cannot fit a handful of examples, and the loss is at no level that a known bug leaves.",
     detected="No rate reaches the floor with every answer right, though the loss moves and outputs vary.",
     why="A model that cannot memorise a few examples will not learn many.",
-    fix="Look for labels that do not belong to the inputs, a bottleneck, missing nonlinearities, frozen layers; then make the model larger.",
+    fix=(
+        "Look for labels that do not belong to the inputs, a bottleneck, missing nonlinearities, frozen "
+        "layers; then make the model larger."
+    ),
     confused_with="Squashed outputs, ignored inputs, no updates: these have findings of their own.",
     source="CS231n notes, sanity checks: overfit a tiny subset",
 )

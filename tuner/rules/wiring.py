@@ -23,7 +23,10 @@ def _some(names: Sequence[str], most: int = 4) -> str:
     "check-init",
     meaning="Gradients of earlier steps are still there at the next update.",
     detected="The same step is repeated with the rate at 0; the gradients that the updates see grow as 1, 2, 3.",
-    why="Every update adds all the earlier ones once more: the effective rate grows with each step until training diverges.",
+    why=(
+        "Every update adds all the earlier ones once more: the effective rate grows with each step until "
+        "training diverges."
+    ),
     fix="Call optimizer.zero_grad() in each step, before loss.backward().",
     confused_with="Accumulation over a few batches on purpose: there every update sees the same sum.",
     source="Full Stack Deep Learning, troubleshooting; torchtest",
@@ -36,8 +39,12 @@ def gradients_accumulate(evidence: Mapping[str, Any]) -> Finding | None:
     if not grows:
         return None
     listed = ", ".join(f"{ratio:.2f}" for ratio in ratios)
-    return found("IN110", "error", f"three updates on the same batch see gradients of size {listed}: they add up",
-                 evidence=dict(answer))  # fmt: skip
+    return found(
+        "IN110",
+        "error",
+        f"three updates on the same batch see gradients of size {listed}: they add up",
+        evidence=dict(answer),
+    )
 
 
 @rule(
@@ -45,9 +52,14 @@ def gradients_accumulate(evidence: Mapping[str, Any]) -> Finding | None:
     "no-update",
     "check-init",
     meaning="The training step does not change the weights.",
-    detected="A few steps are made; updates are counted by a hook on the optimizer, and parameters with gradient compared.",
+    detected=(
+        "A few steps are made; updates are counted by a hook on the optimizer, and parameters with gradient compared."
+    ),
     why="Nothing is learned, whatever is tuned.",
-    fix="Check that the step calls loss.backward() and optimizer.step(), and that the optimizer holds this model's parameters.",
+    fix=(
+        "Check that the step calls loss.backward() and optimizer.step(), and that the optimizer holds this "
+        "model's parameters."
+    ),
     confused_with="A warm-up that starts at rate 0: the probe uses no schedule.",
     source="torchtest; TheDeepChecker",
 )
@@ -74,9 +86,18 @@ def no_update(evidence: Mapping[str, Any]) -> Finding | None:
     "check-init",
     meaning="Trainable parameters receive no gradient.",
     detected="After four updates, so that zero-initialised layers have opened, the gradient is missing or exactly 0.",
-    why="These parameters stay at their initial values: a detached branch, an unused layer, or units that are dead from the start.",
-    fix="Look for detach(), .data, .item() or numpy on the way to the named parameters, or remove them if they are unused.",
-    confused_with="A zero-initialised head or residual branch, which blocks the gradient for the first updates only; an auxiliary head.",
+    why=(
+        "These parameters stay at their initial values: a detached branch, an unused layer, or units that "
+        "are dead from the start."
+    ),
+    fix=(
+        "Look for detach(), .data, .item() or numpy on the way to the named parameters, or remove them if "
+        "they are unused."
+    ),
+    confused_with=(
+        "A zero-initialised head or residual branch, which blocks the gradient for the first updates only; "
+        "an auxiliary head."
+    ),
     source="diagnosis literature: NeuraLint, torchtest; PyTorch find_unused_parameters",
 )
 def no_gradient(evidence: Mapping[str, Any]) -> Finding | None:
@@ -101,7 +122,9 @@ def no_gradient(evidence: Mapping[str, Any]) -> Finding | None:
     detected="The model's parameters are compared with the optimizer's, by identity.",
     why="They receive gradient and never move; or the optimizer moves the parameters of another model.",
     fix="Build the optimizer over model.parameters(), after the model is complete.",
-    confused_with="A backbone that is left out on purpose: set requires_grad to False there, and it is only reported as frozen.",
+    confused_with=(
+        "A backbone that is left out on purpose: set requires_grad to False there, and it is only reported as frozen."
+    ),
     source="torchtest; SageMaker Debugger UnchangedTensor",
 )
 def unknown_to_optimizer(evidence: Mapping[str, Any]) -> Finding | None:
@@ -227,7 +250,10 @@ def batch_dependence(evidence: Mapping[str, Any]) -> Finding | None:
     "eval-mode-in-training",
     "check-init",
     meaning="Dropout or normalisation layers, or the whole model, are in eval mode while training.",
-    detected="The mode of the model at each forward of a training step, and of its dropout and normalisation layers after it.",
+    detected=(
+        "The mode of the model at each forward of a training step, and of its dropout and normalisation "
+        "layers after it."
+    ),
     why="Batch norm does not learn its statistics and dropout does nothing: train and val do not fit together.",
     fix="Call model.train() before training, and again after every evaluation.",
     confused_with="Batch norm frozen on purpose while fine-tuning.",
@@ -265,5 +291,9 @@ def input_ignored(evidence: Mapping[str, Any]) -> Finding | None:
         raise Missing("the outputs are not finite")
     if varies > 0 or zeroed > 0:
         return None
-    return found("IN119", "error", "the outputs are exactly the same for every example and for zeroed inputs",
-                 evidence=dict(answer))  # fmt: skip
+    return found(
+        "IN119",
+        "error",
+        "the outputs are exactly the same for every example and for zeroed inputs",
+        evidence=dict(answer),
+    )

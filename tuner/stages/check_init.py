@@ -40,6 +40,8 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
     """Hold every probe's answer against the right one."""
     evidence = evidence_of(recipe, results)
     findings, ran, skipped = apply_rules("check-init", evidence, recipe.accept.codes)
+    if evidence["failures"]:
+        skipped = [Skipped("every other check", "the trial failed, so nothing was measured")]
     skipped += [
         Skipped(f"probe {name.replace('_', ' ')}", probe["skipped"])
         for name, probe in sorted(evidence.items())
@@ -85,7 +87,10 @@ def _headline(evidence: Mapping[str, Any]) -> str:
     if expected is None:
         said = f"the loss cannot be asked for its value at uniform outputs ({log_c})"
     else:
-        said = f"the loss itself says {expected:.3f} for {initial['num_classes']} classes that are equally likely ({log_c})"
+        said = (
+            f"the loss itself says {expected:.3f} for {initial['num_classes']} classes that are equally likely "
+            f"({log_c})"
+        )
     return f"Loss at init {measured} over {seeds} seed{'s' * (seeds > 1)}; {said}."
 
 

@@ -22,6 +22,8 @@ MEASURE = "overfit"
 # rates tried after the recipe's own, in this order: for steps of plain gradient, and for steps of normalised size
 PLAIN_RATES = (1e-2, 1e-1, 1e-3, 1.0, 1e-4)
 SCALED_RATES = (1e-3, 1e-2, 1e-4, 1e-1)
+# failures that another rate does not mend
+FATAL = ("user-code", "data")
 PLAIN = ("sgd", "asgd", "lbfgs", "nesterov")
 
 
@@ -47,6 +49,8 @@ def rates_to_try(recipe: Recipe, settings: Settings) -> list[float]:
 def plan(recipe: Recipe, inputs: Inputs, settings: Settings, history: Sequence[Record]) -> list[WorkItem]:
     """One rate after the other until one reaches the floor; then, if none has, the best one with patience."""
     rates = rates_to_try(recipe, settings)
+    if any(record.result.error is not None and record.result.error.kind in FATAL for record in history):
+        return []
     if any(_answer(record).get("status") == "floor" for record in history) or len(history) > len(rates):
         return []
     if len(history) < len(rates):
@@ -71,9 +75,14 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
     """Pass where a rate reached the floor; otherwise say which level the loss is stuck at."""
     evidence = evidence_of(recipe, results)
     findings, ran, skipped = apply_rules("overfit", evidence, recipe.accept.codes)
+    if "best" not in evidence:
+        skipped = [Skipped("every other check", "no attempt finished")]
     best = evidence.get("best", {})
     if best.get("random_in_train_mode"):
-        why = "the forward in train mode is random though every dropout module is off (functional dropout?); judged in eval mode"
+        why = (
+            "the forward in train mode is random though every dropout module is off (functional dropout?); "
+            "judged in eval mode"
+        )
         skipped.append(Skipped("dropout off", why))
     metrics = {
         "final_loss": best.get("final_loss"),

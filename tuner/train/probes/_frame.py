@@ -102,7 +102,8 @@ def fresh_optimizer(setup: Any, model: nn.Module, *, decay: bool = True, **table
 def train_once(setup: Any, model: nn.Module, batch: Batch, loss: Callable[..., Tensor], optimizer: Any) -> float:
     """Make one training step, the user's own where the recipe has one, and return the loss it reports."""
     if setup.train_step is not None:
-        return float(setup.train_step(model=model, batch=batch, loss=loss, optimizer=optimizer))
+        value = setup.train_step(model=model, batch=batch, loss=loss, optimizer=optimizer)
+        return float(value.detach() if isinstance(value, Tensor) else value)
     return float(default_step(model, batch, loss, optimizer, clip_norm=setup.spec.tables["train"].get("clip_norm")))
 
 

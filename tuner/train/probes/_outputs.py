@@ -141,7 +141,7 @@ def _minimise(loss: Loss, targets: Tensor, head: Callable[[Tensor], Tensor], sta
         optimizer.zero_grad()
         result = loss(head(free), targets)
         result.backward()
-        values.append(float(result))
+        values.append(float(result.detach()))
         return result
 
     with contextlib.suppress(*REFUSALS):

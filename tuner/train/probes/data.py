@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tuner.train.probes._frame import before_training, one_batch
+from tuner.train.probes._frame import CannotProbe, before_training, forward, fresh_model, one_batch
 
 SPLITS = ("train", "val")
 
@@ -39,10 +40,40 @@ def _chunks(data: Any, split: str, chunk: int) -> Iterator[tuple[int, Tensor]]:
         yield start, data.inputs(split, torch.arange(start, min(start + chunk, size)))
 
 
+@dataclass
+class _Sums:
+    """Running sums per channel or column, in double precision."""
+
+    count: int
+    total: Tensor
+    square: Tensor
+    low: Tensor
+    high: Tensor
+
+    @classmethod
+    def of(cls, values: Tensor) -> _Sums:
+        sums, squares = values.sum((0, 2)), values.square().sum((0, 2))
+        return cls(values.shape[0] * values.shape[2], sums, squares, values.amin((0, 2)), values.amax((0, 2)))
+
+    def add(self, other: _Sums) -> _Sums:
+        return _Sums(
+            self.count + other.count,
+            self.total + other.total,
+            self.square + other.square,
+            torch.minimum(self.low, other.low),
+            torch.maximum(self.high, other.high),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        mean = self.total / self.count
+        std = (self.square / self.count - mean.square()).clamp_min(0).sqrt()
+        return {name: t.tolist() for name, t in (("min", self.low), ("max", self.high), ("mean", mean), ("std", std))}
+
+
 def _scan(data: Any, split: str, chunk: int) -> tuple[dict[str, Any], list[bytes]]:
     """Return the statistics of one split and one hash per example."""
-    count, bad, first_bad, constant = 0, 0, None, 0
-    total = square = low = high = None
+    bad, first_bad, constant = 0, None, 0
+    sums: _Sums | None = None
     prints: list[bytes] = []
     raw = torch.empty(0)
     for start, raw in _chunks(data, split, chunk):
@@ -55,33 +86,31 @@ def _scan(data: Any, split: str, chunk: int) -> tuple[dict[str, Any], list[bytes
             values = torch.where(finite, values, torch.zeros_like(values))
         flat = raw.reshape(len(raw), -1)
         constant += int((flat.amin(1) == flat.amax(1)).sum()) if flat.shape[1] > 1 else 0
-        count += values.shape[0] * values.shape[2]
-        sums, squares = values.sum((0, 2)), values.square().sum((0, 2))
-        lows, highs = values.amin((0, 2)), values.amax((0, 2))
-        total, square = (sums, squares) if total is None else (total + sums, square + squares)
-        low = lows if low is None else torch.minimum(low, lows)
-        high = highs if high is None else torch.maximum(high, highs)
-    mean = total / count
-    targets = data.targets(split)
-    inside = targets[(targets >= 0) & (targets < data.num_classes)]
-    outside = ((targets < 0) | (targets >= data.num_classes)).nonzero().flatten()
+        sums = _Sums.of(values) if sums is None else sums.add(_Sums.of(values))
+    assert sums is not None  # the split has examples
     return {
         "n": data.size(split),
         "shape": list(raw.shape[1:]),
         "dtype": str(raw.dtype).removeprefix("torch."),
-        "min": low.tolist(),
-        "max": high.tolist(),
-        "mean": mean.tolist(),
-        "std": (square / count - mean.square()).clamp_min(0).sqrt().tolist(),
+        **sums.to_json(),
         "non_finite": bad,
         "first_non_finite": first_bad,
-        "class_counts": torch.bincount(inside, minlength=data.num_classes).tolist(),
+        "constant_inputs": constant,
+        "constant_columns": [_column(data, i) for i in torch.nonzero(sums.low == sums.high).flatten().tolist()],
+        **_labels(data, split),
+    }, prints
+
+
+def _labels(data: Any, split: str) -> dict[str, Any]:
+    targets = data.targets(split)
+    is_outside = (targets < 0) | (targets >= data.num_classes)
+    outside = torch.nonzero(is_outside).flatten().tolist()
+    return {
+        "class_counts": torch.bincount(targets[~is_outside], minlength=data.num_classes).tolist(),
         "label_range": [int(targets.min()), int(targets.max())],
         "labels_outside": len(outside),
-        "first_label_outside": data.describe(split, int(outside[0])) if len(outside) else None,
-        "constant_inputs": constant,
-        "constant_columns": [_column(data, i) for i in (low == high).nonzero().flatten().tolist()],
-    }, prints
+        "first_label_outside": data.describe(split, outside[0]) if outside else None,
+    }
 
 
 def _rows(raw: Tensor) -> Iterator[np.ndarray]:
@@ -151,8 +180,6 @@ def input_scale(setup: Any, examples: int = 512) -> dict[str, Any]:
     The intervention: the same batch standardised per channel or column. `spread_ratio` is how much more the fresh
     model's outputs vary over the examples with the inputs as they are; a model that normalises first gives 1.
     """
-    from tuner.train.probes._frame import CannotProbe, forward, fresh_model
-
     inputs, _ = one_batch(setup, examples, "input_scale")
     if not inputs.is_floating_point():
         raise CannotProbe(f"the inputs are {inputs.dtype}, not real numbers")

@@ -56,7 +56,7 @@ def repeatable_evaluation(setup: Any) -> dict[str, Any]:
         for seed in (1, 2):
             with random_state(seed):
                 result = setup.evaluate_hook(model=model, batches=[(inputs, targets)], loss=loss)
-            values.append({key: float(value) for key, value in result.items()})
+            values.append({key: _number(value) for key, value in result.items()})
         for handle in handles:
             handle.remove()
         found["hook_values"] = values
@@ -66,6 +66,10 @@ def repeatable_evaluation(setup: Any) -> dict[str, Any]:
         name for name, value in _statistics(model).items() if not torch.equal(value, before[name])
     ]
     return found
+
+
+def _number(value: Any) -> float:
+    return float(value.detach() if isinstance(value, Tensor) else value)
 
 
 def _modal(model: nn.Module) -> list[nn.Module]:

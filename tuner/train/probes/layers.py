@@ -61,7 +61,12 @@ def _measure(module: nn.Module, given: tuple[Any, ...], outputs: Tensor, first: 
     }
     if isinstance(module, RECTIFIERS):
         entry["dead_fraction"] = float((units == 0).all(0).double().mean())
-    elif isinstance(module, LINEAR) and not first and isinstance(given[0], Tensor) and float(given[0].detach().min()) == 0:
+    elif (
+        isinstance(module, LINEAR)
+        and not first
+        and isinstance(given[0], Tensor)
+        and float(given[0].detach().min()) == 0
+    ):
         # inputs that never go below zero come out of a rectifier, which may be a function and no module
         entry["dead_input_fraction"] = float((_by_unit(given[0]) == 0).all(0).double().mean())
     if (ends := SATURATED.get(type(module))) is not None:

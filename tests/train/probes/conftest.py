@@ -1,0 +1,91 @@
+"""A stand-in for a trial's Setup: tiny tensors, models with known weights."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+
+class TinyData:
+    """The part of Data's interface that probes use, over given tensors."""
+
+    def __init__(self, train, val=None, num_classes=None, class_names=(), stochastic=False):
+        self.tensors = {"train": train} | ({} if val is None else {"val": val})
+        self.num_classes = num_classes or int(train[1].max()) + 1
+        self.class_names, self.feature_names = list(class_names), None
+        self.input_shape = tuple(train[0].shape[1:])
+        self.is_image, self.stochastic = train[0].ndim == 4, stochastic
+
+    def size(self, split):
+        return len(self.tensors[split][1]) if split in self.tensors else 0
+
+    def targets(self, split):
+        return self.tensors[split][1]
+
+    def inputs(self, split, indices=None):
+        inputs = self.tensors[split][0]
+        return inputs if indices is None else inputs[indices]
+
+    def describe(self, split, index):
+        return f"{split} row {index}"
+
+    def batches(self, split, batch_size, indices=None):
+        inputs, targets = self.tensors[split]
+        indices = torch.arange(len(targets)) if indices is None else indices
+        return _Batches(inputs[indices], targets[indices], batch_size)
+
+
+class _Batches:
+    def __init__(self, inputs, targets, batch_size):
+        self.parts = list(zip(inputs.split(batch_size), targets.split(batch_size), strict=True))
+
+    def __iter__(self) -> Iterator:
+        return iter(self.parts)
+
+
+@pytest.fixture
+def setup_of(tmp_path: Path):
+    def build(train, model, *, loss=nn.functional.cross_entropy, optimizer=None, seed=0, batch_size=32, **more):
+        table = {"name": "sgd", "lr": 0.1, "weight_decay": None} | more.pop("optimizer_table", {})
+        tables = {
+            "train": {"batch_size": batch_size},
+            "optimizer": table,
+            "loss": {"name": more.pop("loss_name", "own")},
+        }
+
+        def make_model(model_seed=None):
+            torch.manual_seed(seed if model_seed is None else model_seed)
+            return model().train()
+
+        def make_optimizer(model, **changes):
+            kwargs = {key: value for key, value in (table | changes).items() if key != "name" and value is not None}
+            return (optimizer or torch.optim.SGD)(model.parameters(), **kwargs)
+
+        return SimpleNamespace(
+            spec=SimpleNamespace(seed=seed, tables=tables),
+            env=SimpleNamespace(recipe_dir=tmp_path, stage_dir=tmp_path / "test", device="cpu"),
+            data=TinyData(train, more.pop("val", None), more.pop("num_classes", None), **more.pop("data", {})),
+            model=lambda seed=None: make_model(seed),
+            loss=lambda: loss,
+            optimizer=make_optimizer,
+            **({"train_step": None, "evaluate_hook": None, "metric_hook": None, "trained": None} | more),
+        )
+
+    return build
+
+
+@pytest.fixture
+def blobs():
+    """Return n examples of 10 well separated classes in 20 columns, of equal numbers."""
+
+    def build(n=200, classes=10, seed=0):
+        generator = torch.Generator().manual_seed(seed)
+        targets = torch.arange(n) % classes
+        inputs = torch.randn(n, 20, generator=generator)
+        inputs[torch.arange(n), targets] += 4
+        return inputs, targets
+
+    return build

@@ -1,0 +1,108 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from tuner.train.probes import _outputs
+
+TARGETS = torch.arange(20) % 10
+SHAPE = torch.Size([20, 10])
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("logits", 0.0),
+        ("log-probabilities", 0.0),
+        ("probabilities", math.log(math.e + 9) - 1),  # 1.4612
+        ("unit", math.log(math.e + 9) - 1),
+        ("signed", math.log(1 + 9 * math.exp(-2))),  # 0.7966
+    ],
+)
+def test_floor_of_cross_entropy_is_the_closed_form(kind, expected):
+    assert _outputs.floor(F.cross_entropy, TARGETS, SHAPE, kind) == pytest.approx(expected, abs=1e-3)
+
+
+def test_floor_of_smoothed_cross_entropy_is_the_entropy_of_the_smoothed_labels():
+    floor = _outputs.floor(lambda o, t: F.cross_entropy(o, t, label_smoothing=0.1), TARGETS, SHAPE, "logits")
+    q = torch.tensor([0.91] + [0.01] * 9)
+    assert floor == pytest.approx(float(-(q * q.log()).sum()), abs=1e-3)
+
+
+def test_floor_of_brier_score_is_zero():
+    def brier(outputs, targets):
+        return ((outputs - F.one_hot(targets, 10)) ** 2).mean()
+
+    assert _outputs.floor(brier, TARGETS, SHAPE, "probabilities") == pytest.approx(0, abs=1e-4)
+
+
+def test_floor_is_minus_infinity_for_nll_on_logits():
+    assert _outputs.floor(F.nll_loss, TARGETS, SHAPE, "logits") == -math.inf
+
+
+def test_floor_is_zero_for_nll_on_log_probabilities():
+    assert _outputs.floor(F.nll_loss, TARGETS, SHAPE, "log-probabilities") == pytest.approx(0, abs=1e-4)
+
+
+def test_floor_is_unknown_where_the_loss_takes_no_such_outputs():
+    def strict(outputs, targets):
+        raise ValueError("not these")
+
+    assert _outputs.floor(strict, TARGETS, SHAPE, "logits") is None
+
+
+def test_constant_floor_is_the_label_entropy():
+    targets = torch.tensor([0] * 15 + [1] * 5)
+    floor = _outputs.constant_floor(F.cross_entropy, targets, torch.Size([20, 2]), "logits")
+    assert floor == pytest.approx(-(0.75 * math.log(0.75) + 0.25 * math.log(0.25)), abs=1e-4)
+
+
+@pytest.mark.parametrize(("loss", "wrong"), [(F.cross_entropy, False), (lambda o, t: -F.cross_entropy(o, t), True)])
+def test_rewards_wrong_tells_the_sign(loss, wrong):
+    assert _outputs.rewards_wrong(loss, TARGETS, SHAPE, "logits") is wrong
+
+
+def _with(*end):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(20, 16), nn.ReLU(), nn.Linear(16, 10), *end)
+
+
+class _Scaled(nn.Module):
+    """A tanh head behind a learned scale: bounded now, not for ever."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+        self.body = _with(nn.Tanh())
+
+    def forward(self, inputs):
+        return self.scale * self.body(inputs)
+
+
+def _small_head():
+    model = _with()
+    nn.init.zeros_(model[-1].weight)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("build", "kind"),
+    [
+        (_with, "logits"),
+        (_small_head, "logits"),
+        (_Scaled, "logits"),
+        (lambda: _with(nn.ReLU()), "logits"),
+        (lambda: _with(nn.LogSoftmax(1)), "log-probabilities"),
+        (lambda: _with(nn.Softmax(1)), "probabilities"),
+        (lambda: _with(nn.Sigmoid()), "unit"),
+        (lambda: _with(nn.Tanh()), "signed"),
+    ],
+)
+def test_kind_of_is_proved_by_changing_parameters(build, kind):
+    model = build()
+    before = [p.clone() for p in model.parameters()]
+    assert _outputs.kind_of(model, torch.randn(16, 20, generator=torch.Generator().manual_seed(1))) == kind
+    assert model.training
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
