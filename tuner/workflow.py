@@ -173,7 +173,7 @@ class Workflow:
         return State(folder.label, "stale" if reasons else "fresh", reasons, result, manifest)
 
     def require_inputs(self, name: str, round_number: int = 1) -> dict[str, Mapping[str, Any]]:
-        """Return the results that a stage needs.
+        """Return the results that a stage needs, and those that these need in turn.
 
         Raises:
             InputError: one is missing, stale (key, old and new are listed) or has failed, and the options don't allow it.
@@ -198,7 +198,16 @@ class Workflow:
                     f"Mend the cause and run it again: {command} (or go on regardless with --force)",
                 )
             results[need] = state.result
-        return results
+        return {**self._earlier(name, round_number), **results}
+
+    def _earlier(self, name: str, round_number: int) -> dict[str, Mapping[str, Any]]:
+        """Return the results of every stage that `name` needs, at any depth, as far as they are there."""
+        found: dict[str, Mapping[str, Any]] = {}
+        for need in stages.load(name).NEEDS:
+            folder = self.result_folder(need, round_number)
+            if folder.manifest_path.exists():
+                found |= {**self._earlier(need, round_number), need: read_json(folder.result_path)}
+        return found
 
     def check_folder(self) -> None:
         """Refuse a run folder that belongs to a recipe of another name."""

@@ -44,8 +44,8 @@ class Facts:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a stage reads: earlier results by stage name (the content of their `result.json`), earlier trials by
-    stage name, and the facts. `extra` holds the content of other artifacts (test: `winner.json`).
+    """What a stage reads: the results of the stages in NEEDS, and of what these need in turn, by stage name (the content
+    of their `result.json`); the trials of those in NEEDS; and the facts. `extra` holds the content of other artifacts (test: `winner.json`).
     """
 
     results: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
