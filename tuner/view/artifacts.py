@@ -28,10 +28,10 @@ def round_of(name: str) -> int:
 def get(value: Any, *path: str | int, default: Any = None) -> Any:
     """Follow keys and positions into nested JSON; `default` as soon as something is missing or null."""
     for key in path:
-        if isinstance(value, Mapping) and key in value:
-            value = value[key]
-        elif isinstance(value, list) and isinstance(key, int) and key < len(value):
-            value = value[key]
+        if isinstance(value, Mapping):
+            value = value.get(key)
+        elif isinstance(value, list) and isinstance(key, int):
+            value = value[key] if key < len(value) else None
         else:
             return default
     return default if value is None else value

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from tuner.view.words import is_number, number, rate
 
 GLYPHS = ("●", "○", "▲", "+", "x", "◆")
-ASCII_GLYPHS = ("o", "x", "*", "+", "#", "@")
+ASCII_GLYPHS = ("o", "+", "*", "#", "%", "@")
 PLAIN = {"●": "o", "○": ".", "▲": "^", "◆": "*", "┤": "|", "│": "|", "└": "+", "─": "-", "┬": "+", "·": ".", "┄": "-"}
 PLAIN |= {"┊": ":"}
 BRAILLE = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # dots of one character, by row and column
@@ -95,13 +95,13 @@ def ticks(axis: Axis, count: int) -> list[float]:
 def _log_ticks(axis: Axis, count: int) -> list[float]:
     low, high = math.log10(axis.low), math.log10(axis.high)
     decades = range(math.floor(low), math.ceil(high) + 1)
-    for parts in ((1, 2, 5), (1, 3), (1,)):
-        found = [m * 10.0**d for d in decades for m in parts]
-        found = [value for value in found if axis.low * 0.999 <= value <= axis.high * 1.001]
-        if len(found) <= count + 1:
-            return found
-    stride = math.ceil(len(found) / max(count, 1))
-    return found[::stride]
+    inside: list[float] = []
+    for parts in ((1,), (1, 3), (1, 2, 5)):  # round powers alone where there are enough of them
+        inside = [m * 10.0**d for d in decades for m in parts if axis.low * 0.999 <= m * 10.0**d <= axis.high * 1.001]
+        if len(inside) >= 3:
+            break
+    stride = math.ceil(len(inside) / max(count + 1, 1))
+    return inside[:: max(stride, 1)]
 
 
 def plot(
@@ -127,9 +127,9 @@ def plot(
     y_axis = make_axis([y for _, y in points] + [mark.value for mark in levels], log_y)
     if not any(_usable(x, log_x) and _usable(y, log_y) for x, y in points):
         return []
-    labels = {y: rate(y) if log_y else number(_clean(y), 4) for y in ticks(y_axis, max(2, height // 3))}
+    labels = {y: rate(y) if log_y else number(_clean(y), 4) for y in ticks(y_axis, max(3, round(height / 2.5)))}
     margin = max([len(text) for text in labels.values()] + [4]) + 1
-    canvas = Canvas(max(width - margin - 2, 10), height, x_axis, y_axis)
+    canvas = Canvas(max(width - margin - 1, 10), height, x_axis, y_axis)
     for mark in levels:
         canvas.level(mark.value)
     for mark in places:
@@ -139,11 +139,11 @@ def plot(
     rows = {canvas.row(value): text for value, text in labels.items()}
     for index, row in enumerate(canvas.cells):
         lines.append(f"{rows.get(index, ''):>{margin}}{'┤' if index in rows else '│'}{''.join(row)}")
-    lines += _x_axis(canvas, margin, log_x, x_label)
+    axis_lines, x_label = _x_axis(canvas, margin, log_x, x_label)
     legend = [f"{glyph} {item.name}" for item, glyph in used if item.name]
     legend += [f"┄ {mark.name}" for mark in levels if mark.name and is_number(mark.value)]
     legend += [f"┊ {mark.name}" for mark in places if mark.name and is_number(mark.value)]
-    lines += _flow(legend, width - margin - 1, margin + 1)
+    lines += axis_lines + _legend(legend, x_label, width - margin - 1, margin + 1)
     if not unicode:
         lines = ["".join(PLAIN.get(char, char) for char in line) for line in lines]
     return [line.rstrip()[:width] for line in lines]
@@ -183,8 +183,18 @@ def _draw(canvas: Canvas, series: Sequence[Series], unicode: bool) -> list[tuple
     return used
 
 
-def _x_axis(canvas: Canvas, margin: int, log_x: bool, label: str) -> list[str]:
-    """Return the line of the x axis and the line of its tick labels."""
+def _legend(parts: Sequence[str], label: str, width: int, indent: int) -> list[str]:
+    """Return the legend's lines, and at the right the axis label that found no room on the axis."""
+    lines = _flow(parts, width, indent)
+    if not label:
+        return lines
+    if lines and len(lines[0]) + 2 + len(label) <= width + indent:
+        return [f"{lines[0]:<{width + indent - len(label)}}{label}", *lines[1:]]
+    return [f"{label:>{width + indent}}", *lines]
+
+
+def _x_axis(canvas: Canvas, margin: int, log_x: bool, label: str) -> tuple[list[str], str]:
+    """Return the line of the x axis, that of its tick labels, and the axis label unless it stands there too."""
     width = canvas.width
     rule, labels = ["─"] * width, [" "] * (width + margin)
     end = -2
@@ -201,8 +211,7 @@ def _x_axis(canvas: Canvas, margin: int, log_x: bool, label: str) -> list[str]:
     if label and len(text) + 2 + len(label) <= width:
         text = f"{text:<{width - len(label)}}{label}"
         label = ""
-    lines = [f"{'':{margin}}└{''.join(rule)}", f"{'':{margin}} {text}"]
-    return [*lines, f"{'':{margin}} {label:>{width}}"] if label else lines
+    return [f"{'':{margin}}└{''.join(rule)}", f"{'':{margin}} {text}"], label
 
 
 class Canvas:

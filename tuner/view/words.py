@@ -116,10 +116,10 @@ def setting_text(value: Any) -> str:
 
 
 def short_keys(keys: Iterable[str]) -> dict[str, str]:
-    """Map dotted keys to their last part where that says enough: not `name`, and not shared by two keys."""
+    """Map dotted keys to their last part (`optimizer.name` to `optimizer`), except where two would read the same."""
     keys = list(keys)
-    last = [key.rsplit(".", 1)[-1] for key in keys]
-    return {key: key if part == "name" or last.count(part) > 1 else part for key, part in zip(keys, last, strict=True)}
+    short = [key.removesuffix(".name").rsplit(".", 1)[-1] for key in keys]
+    return {key: key if short.count(part) > 1 else part for key, part in zip(keys, short, strict=True)}
 
 
 def params_text(params: Any) -> str:

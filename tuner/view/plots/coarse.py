@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 from tuner.view import artifacts
 from tuner.view.artifacts import Row, get
 from tuner.view.plots import style
-from tuner.view.words import as_float, fixed, short_keys
+from tuner.view.words import as_float, fixed, number, short_keys
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PANELS = 3  # columns of the search sheet
+VALUES_NAMED = 5  # values of a key up to which the axis names each of them
 
 
 def figures(result: Mapping[str, Any], stage_dir: Path) -> dict[str, Figure]:
@@ -28,7 +29,7 @@ def search_sheet(title: str, trials: Sequence[Row], result: Mapping[str, Any]) -
     """Draw one panel per searched key: best val accuracy against its values, coloured by the accuracy."""
     keys = artifacts.searched(trials)
     panels = max(1, len(keys))
-    columns = min(panels, PANELS)
+    columns = panels if panels <= PANELS else 2 if panels == 4 else PANELS
     rows = -(-panels // columns)
     figure, axes = style.sheet(title, columns=columns, rows=rows)
     flat = [ax for row in axes for ax in row]
@@ -41,21 +42,22 @@ def search_sheet(title: str, trials: Sequence[Row], result: Mapping[str, Any]) -
         return figure
     names = short_keys(keys)
     for index, (ax, key) in enumerate(zip(flat, keys, strict=False)):
-        _panel(ax, key, names[key], trials, scores, known)
+        _panel(ax, key, trials, scores, known)
         kept = get(result, "choice", "space", key, default={})
         low, high = as_float(get(kept, "low")), as_float(get(kept, "high"))
         if low is not None and high is not None:
             ax.axvspan(low, high, color=style.GREEN, alpha=0.13, lw=0, label="searched next")
         style.label(ax, names[key], "best val accuracy [fraction]" if index % columns == 0 else "")
-    style.legend(flat[0], loc="lower left")
+    named = {name: handle for ax in flat for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(named.values(), named.keys(), loc="outside lower left", ncols=3, fontsize=8.5, frameon=False)
     return figure
 
 
-def _panel(ax: Any, key: str, name: str, trials: Sequence[Row], scores: Sequence[Any], known: Sequence[float]) -> None:
+def _panel(ax: Any, key: str, trials: Sequence[Row], scores: Sequence[Any], known: Sequence[float]) -> None:
     values = [row.get(key) for row in trials]
     as_numbers = [as_float(value) for value in values]
     options: list[str] = []
-    if any(number is None and value is not None for number, value in zip(as_numbers, values, strict=True)):
+    if any(x is None and value is not None for x, value in zip(as_numbers, values, strict=True)):
         options = sorted({str(value) for value in values if value is not None})
         as_numbers = [float(options.index(str(value))) if value is not None else None for value in values]
     best = max(known)
@@ -66,24 +68,24 @@ def _panel(ax: Any, key: str, name: str, trials: Sequence[Row], scores: Sequence
     ax.scatter(
         x, y, c=y, cmap=style.VALUES, vmin=low, vmax=best, s=44, edgecolors=style.BLACK, linewidths=0.5, zorder=3
     )
-    top = [(a, b) for a, b in shown if b == best]
-    ax.scatter(
-        *zip(*top, strict=True),
-        s=150,
-        facecolors="none",
-        edgecolors=style.RED,
-        linewidths=1.8,
-        zorder=4,
-        label=f"best, {fixed(best)}",
-    ) if top else None
+    best_x = next((a for a, b in shown if b == best), None)
+    if best_x is not None:
+        ring = {"s": 150, "facecolors": "none", "edgecolors": style.RED, "linewidths": 1.8, "zorder": 4}
+        ax.scatter([best_x], [best], label=f"best, {fixed(best)}", **ring)
     if gone:
         ax.scatter(gone, [low] * len(gone), marker="x", color=style.BLACK, s=40, zorder=3, label="diverged or failed")
     if options:
         ax.set_xticks(range(len(options)), [style.safe(option[:16]) for option in options])
         ax.set_xlim(-0.5, len(options) - 0.5)
-    elif style.spans_decades([value for value in as_numbers if value is not None], factor=8):
+        return
+    places = sorted({value for value in as_numbers if value is not None})
+    if style.spans_decades(places, factor=8):
         ax.set_xscale("log")
         style.log_axis(ax.xaxis)
+    elif len(places) <= VALUES_NAMED:
+        ax.set_xticks(places, [number(place) for place in places])
+        pad = 0.25 * (places[-1] - places[0]) or 0.5
+        ax.set_xlim(places[0] - pad, places[-1] + pad)
 
 
 def curves_sheet(title: str, trials: Sequence[Row], stage_dir: Path) -> Figure:
@@ -126,8 +128,8 @@ def curves_sheet(title: str, trials: Sequence[Row], stage_dir: Path) -> Figure:
         style.empty(right, "no val curve was written")
         return figure
     if tops:
-        bottom, _ = left.get_ylim()
-        left.set_ylim(max(0.0, bottom), sorted(tops)[len(tops) // 2] * 2)
+        bottom, highest = left.get_ylim()
+        left.set_ylim(max(0.0, bottom), min(highest, sorted(tops)[len(tops) // 2] * 2))
     for ax, text in ((left, "val loss [nats]"), (right, "val accuracy [fraction]")):
         style.whole_x(ax)
         style.label(ax, "epoch", text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,12 +57,17 @@ def _finalists(title: str, finalists: list[Mapping[str, Any]], winner: Any) -> F
             zorder=4,
             label="mean +- std" if place == 0 else None,
         )
-        names.append(
-            f"{get(entry, 'trial', default='-')}{' (winner)' if won else ''}\n{params_text(get(entry, 'params'))[:46]}"
-        )
+        trial = f"{get(entry, 'trial', default='-')}{' (winner)' if won else ''}"
+        names.append(f"{trial}\n{_short(params_text(get(entry, 'params')))}")
     ax.set_yticks(range(len(names)), [style.safe(name) for name in names], fontsize=8)
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.grid(False, axis="y")
     style.label(ax, "best val accuracy [fraction]", "")
     style.legend(ax)
     return figure
+
+
+def _short(text: str) -> str:
+    """Wrap to two lines at most."""
+    lines = textwrap.wrap(text, 44)
+    return "\n".join(lines[:2]) + (" ..." if len(lines) > 2 else "")

@@ -70,7 +70,7 @@ def _curves(ax: Axes, rates: list[Mapping[str, Any]], trials: Any, stage_dir: Pa
 
     ids = {as_float(key): value for key, value in trials.items()} if isinstance(trials, Mapping) else {}
     colours = matplotlib.colormaps[style.VALUES]
-    drawn, starts = 0, []
+    drawn, starts, lows = 0, [], []
     for index, entry in enumerate(rates):
         lr = as_float(get(entry, "lr"))
         names = ids.get(lr) or []
@@ -83,11 +83,13 @@ def _curves(ax: Axes, rates: list[Mapping[str, Any]], trials: Any, stage_dir: Pa
             ax.plot(x, smooth(y), color=colour, linewidth=1.4, alpha=0.9, label=label)
             label, drawn = None, drawn + 1
             starts.append(y[0])
+            lows.append(min(y))
     if not drawn:
         style.empty(ax, "no loss curve was written")
         return
-    top = max(starts)
-    ax.set_ylim(0, top * 1.6)  # what shoots up leaves the picture; what falls is what matters
+    top, low = max(starts), min(lows)
+    # what shoots up leaves the picture; what falls is what matters
+    ax.set_ylim(low - 0.08 * (top - low), top + 0.45 * (top - low) + 1e-3)
     style.label(ax, "step", "loss, mean of 5 steps [nats]", "By step")
     style.legend(ax, title="learning rate", title_fontsize=8.5, ncols=2 if len(rates) > 5 else 1, loc="best")
 

@@ -19,7 +19,7 @@ CYCLE = (BLUE, ORANGE, GREEN, PINK, SKY, RED, BLACK)
 GREY, LIGHT = "#666666", "#DDDDDD"
 VALUES = "viridis"
 INCHES_PER_PANEL = 4.6
-TITLE_CHARS_PER_INCH = 10.5
+TITLE_CHARS_PER_INCH = 11.0
 
 
 def sheet(title: str, columns: int = 1, rows: int = 1, panel: tuple[float, float] | None = None) -> tuple[Figure, Any]:

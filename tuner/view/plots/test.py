@@ -63,11 +63,11 @@ def _per_class(ax: Axes, matrix: list[list[int]], names: list[str], accuracy: fl
     if len(right) <= COUNTS_SHOWN:
         for place, value in enumerate(right):
             ax.text(
-                max(value - 0.015, 0.02),
+                0.015,
                 place,
                 fixed(value, 2),
                 va="center",
-                ha="right" if value > 0.12 else "left",
+                ha="left",
                 fontsize=8,
                 color="white" if value > 0.12 and value != worst else style.BLACK,
             )

@@ -8,7 +8,7 @@ from typing import Any
 
 from tuner.view.artifacts import get, items, numbers
 from tuner.view.page import Page
-from tuner.view.words import fixed, number, plural, plus_minus, scientific
+from tuner.view.words import fixed, number, plural, plus_minus
 
 TITLE = "STEP 1  loss at initialisation"
 LAYERS_SHOWN = 10
@@ -78,7 +78,7 @@ def _layers(layers: list[Mapping[str, Any]], page: Page) -> None:
             fixed(get(layer, "activation_std"), 2),
             _percent(get(layer, "zero_fraction")),
             _percent(get(layer, "dead_fraction")),
-            _gradient(get(layer, "grad_norm")),
+            fixed(get(layer, "grad_norm")),
         ]
         for layer in shown
     ]
@@ -91,7 +91,3 @@ def _layers(layers: list[Mapping[str, Any]], page: Page) -> None:
 
 def _percent(value: Any) -> str:
     return f"{value * 100:.0f} %" if isinstance(value, (int, float)) else "-"
-
-
-def _gradient(value: Any) -> str:
-    return scientific(float(value), 1) if isinstance(value, (int, float)) else "-"

@@ -25,7 +25,7 @@ def body(result: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
     page.gap()
     seeds = get(metrics, "seeds")
     runs = f" of {number(seeds)} seeds" if is_number(seeds) else ""
-    page.text(f"Winner: {params_text(get(choice, 'params'))}.", 3, hang=2)
+    page.text(f"Winner (*): {params_text(get(choice, 'params'))}.", 3, hang=2)
     text = f"Mean val accuracy{runs} {plus_minus(get(metrics, 'mean'), get(metrics, 'std'))}"
     if get(metrics, "interval") is not None:
         text += f", 95 % interval {interval(get(metrics, 'interval'))}"
@@ -49,7 +49,7 @@ def _finalists(finalists: list[Mapping[str, Any]], winner: Any, page: Page) -> N
                 params_text(get(entry, "params")),
             ]
         )
-    page.table(["finalist", "val accuracy", "seeds", "what it sets"], rows, left=(0, 1, 3), optional=())
+    page.table(["finalist", "val accuracy", "seeds", "what it sets"], rows, left=(0, 1, 3))
 
 
 def learning_curve(

@@ -24,7 +24,7 @@ def body(result: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
         ok = get(entry, "status", default="completed") == "completed"
         words = str(get(entry, "verdict", default=get(entry, "status", default="-")))
         loss = plus_minus(get(entry, "final_loss"), get(entry, "final_loss_std"))
-        drop = plus_minus(get(entry, "drop"), get(entry, "drop_std"), 2)
+        drop = plus_minus(get(entry, "drop"), get(entry, "drop_std"))
         rows.append([rate(get(entry, "lr")), loss if ok or loss != "-" else "diverged", drop, words])
         inside = is_number(low) and is_number(high) and is_number(get(entry, "lr")) and low <= entry["lr"] <= high
         styles.append("" if inside else "dim")

@@ -34,13 +34,14 @@ def body(result: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
     page.table(["lr", "steps", "final loss", "accuracy", "status"], rows, left=(0, 4))
     page.gap()
     examples = get(metrics, "examples")
-    facts = [f"{number(examples)} examples" if examples is not None else ""]
+    facts = ["* is judged and drawn below" if len(rates) > 1 else ""]
+    facts.append(f"{number(examples)} examples" if examples is not None else "")
     floor = get(metrics, "loss_floor")
-    facts.append(f"the loss can fall to {fixed(floor, 4)}" if is_number(floor) else "")
+    facts.append(f"the loss can fall to {number(floor)}" if is_number(floor) else "")
     train_mode = get(metrics, "train_mode_loss")
     facts.append(f"in train mode the final loss is {fixed(train_mode, 4)}" if is_number(train_mode) else "")
     if text := "; ".join(fact for fact in facts if fact):
-        page.text(text[0].upper() + text[1:] + ".", 3)
+        page.text(text + ".", 3)
     _curve(metrics, stage_dir, page)
 
 
@@ -54,4 +55,4 @@ def _curve(metrics: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
     if log and levels and floor < min(positive) / 100:
         levels = []
     label = "train loss (log scale)" if log else "train loss"
-    page.plot([Series("train loss", x, y)], height=9, log_y=log, x_label="step", y_label=label, levels=levels)
+    page.plot([Series("", x, y)], height=9, log_y=log, x_label="step", y_label=label, levels=levels)

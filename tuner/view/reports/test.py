@@ -50,12 +50,14 @@ def class_names(metrics: Mapping[str, Any], count: int) -> list[str]:
 def _matrix(matrix: list[list[int]], names: list[str], page: Page) -> None:
     if len(matrix) > CLASSES_SHOWN:
         return
-    digits = max(len(str(count)) for row in matrix for count in row)
-    space = page.width - 4 - len(matrix) * (digits + 1) - 6
     longest = min(max(map(len, names)), 12)
-    if space < 3:
+    digits = max(len(str(count)) for row in matrix for count in row)
+    room = page.width - 10
+    wanted = [wide for wide in range(digits, digits + 4) if wide == digits or wide <= longest]
+    digits = max((wide for wide in wanted if longest + len(matrix) * (wide + 1) <= room), default=digits)
+    label = min(longest, room - len(matrix) * (digits + 1))
+    if label < 3:
         return
-    label = min(longest, space)
     short = [name if len(name) <= label else name[: label - 1] + "." for name in names]
     heads = [name[:digits] if max(map(len, names)) > digits else name for name in names]
     page.heading("Confusion: one row per true class, one column per answer")

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+
+import pytest
+from view_fixtures import STAGES, load, result
+
+from tuner.view.plots import draw
+
+EXPECTED = {
+    "check-init": {"init", "layers"},
+    "overfit": {"overfit"},
+    "lr-sweep": {"lr-sweep"},
+    "coarse": {"search", "curves"},
+    "fine": {"search", "curves", "finalists"},
+    "diagnose": {"curves"},
+    "test": {"test"},
+}
+
+
+def is_png(path):
+    return path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" and path.stat().st_size > 5_000
+
+
+@pytest.fixture
+def copied(run_dir, tmp_path):
+    """The synthetic run, in a folder of its own: drawing writes into it."""
+    import shutil
+
+    return shutil.copytree(run_dir, tmp_path / "run")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_draw_writes_the_plots_of_the_stage_without_warnings(copied, stage):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        paths = draw(stage, load(copied, stage), copied / stage)
+    assert {path.stem for path in paths} == EXPECTED[stage]
+    assert all(is_png(path) for path in paths)
+    assert sorted((copied / stage / "plots").iterdir()) == sorted(paths)
+
+
+@pytest.mark.parametrize("stage", [*STAGES, "prune"])
+def test_draw_gives_at_least_one_plot_of_an_empty_result(tmp_path, stage):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        paths = draw(stage, {"stage": stage, "metrics": None, "choice": {}}, tmp_path / stage)
+    assert paths and all(is_png(path) for path in paths)
+
+
+def test_draw_survives_names_that_matplotlib_would_read_as_mathematics(tmp_path):
+    metrics = {"confusion": [[3, 1], [0, 4]], "class_names": ["$x_{", "中文 class"], "accuracy": 0.875}
+    paths = draw("test", result("test", "pass", "cost $5 or $6", metrics=metrics), tmp_path)
+    assert is_png(paths[0])
+
+
+def test_draw_of_a_round_uses_the_stage(copied):
+    found = load(copied, "diagnose")
+    (copied / "diagnose-2").mkdir()
+    assert [path.parent.parent.name for path in draw("diagnose-2", found, copied / "diagnose-2")] == ["diagnose-2"]
+
+
+def test_drawing_touches_no_pyplot_and_no_torch(copied):
+    code = (
+        "import json, pathlib, sys; from tuner.view.plots import draw; run = pathlib.Path(sys.argv[1]);"
+        "draw('test', json.loads((run / 'test/result.json').read_text()), run / 'test');"
+        "print([name for name in ('matplotlib.pyplot', 'torch', 'pandas') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(copied)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]" and done.stderr == ""

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from tuner.view import words
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1e-3, "1e-3"), (0.1, "1e-1"), (1.0, "1"), (10, "10"), (0.02, "0.02"), (0.0316, "0.0316"), (3.162e-4, "3.16e-4"),
+     (0, "0"), (None, "-"), (math.nan, "-"), (1e5, "1e5"), (100.0, "100")],
+)  # fmt: skip
+def test_rate(value, text):
+    assert words.rate(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.8123, "0.812"), (1.2e-5, "1.2e-5"), (0, "0.000"), (None, "-"), (math.inf, "-"), (2.5e7, "2.5e7"), (True, "-")],
+)
+def test_fixed(value, text):
+    assert words.fixed(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.4, "0.4s"), (34, "34s"), (80, "1m20s"), (7500, "2h05m"), (59.7, "1m00s"), (3599.9, "1h00m"), (None, "-")],
+)
+def test_duration(value, text):
+    assert words.duration(value) == text
+
+
+def test_params_text_keeps_names_apart():
+    params = {"optimizer.lr": 0.02, "optimizer.name": "sgd", "model.depth": 2, "data.depth": 3}
+    assert words.params_text(params) == "lr 0.02, optimizer sgd, model.depth 2, data.depth 3"
+    assert words.params_text({}) == "as the recipe"
+
+
+def test_plus_minus_without_a_spread_is_the_mean():
+    assert words.plus_minus(2.3, None) == "2.300" and words.plus_minus(None, 0.1) == "-"
