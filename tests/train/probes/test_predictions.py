@@ -1,0 +1,68 @@
+import base64
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tuner.train import data as train_data
+from tuner.train.probes import predictions
+
+
+def identity():
+    model = nn.Linear(3, 3, bias=False)
+    nn.init.eye_(model.weight)
+    return model
+
+
+def examples(outputs, targets):
+    return torch.tensor(outputs, dtype=torch.float32), torch.tensor(targets)
+
+
+VAL = examples([[9, 0, 0], [0, 9, 0], [0, 0, 9], [9, 0, 0], [0, 9, 0]], [0, 1, 0, 1, 1])
+
+
+def test_val_predictions_are_one_bit_per_example(setup_of):
+    setup = setup_of(VAL, identity, val=VAL, trained=SimpleNamespace(model=identity()))
+    found = predictions.val_predictions(setup)
+    bits = np.unpackbits(np.frombuffer(base64.b64decode(found["bits"]), dtype=np.uint8), count=found["n"])
+    assert bits.tolist() == [1, 1, 0, 0, 1]
+
+
+def test_val_predictions_are_skipped_without_a_trained_model_or_class_scores(setup_of):
+    assert "trained no model" in predictions.val_predictions(setup_of(VAL, identity, val=VAL))["skipped"]
+    flat = SimpleNamespace(model=nn.Flatten(0))
+    assert (
+        "not (examples, classes)"
+        in predictions.val_predictions(setup_of(VAL, identity, val=VAL, trained=flat))["skipped"]
+    )
+
+
+@pytest.fixture
+def with_test(setup_of, tmp_path, monkeypatch):
+    setup = setup_of(VAL, identity)
+    folder = tmp_path / "fine" / "checkpoints"
+    folder.mkdir(parents=True)
+    torch.save({"model": {"weight": torch.eye(3)[[1, 0, 2]]}, "epoch": 3, "spec_id": "x"}, folder / "x.pt")
+
+    class WithTest(type(setup.data)):
+        pass
+
+    def load(tables, env, with_test=False):
+        assert with_test
+        data = WithTest(VAL, VAL, 3, ["a", "b", "c"])
+        data.tensors["test"] = examples([[9, 0, 0], [9, 0, 0], [0, 0, 9]], [1, 0, 2])
+        return data
+
+    monkeypatch.setattr(train_data, "load_data", load)
+    return setup
+
+
+def test_test_evaluation_reads_the_checkpoint_and_the_test_split(with_test):
+    found = predictions.test_evaluation(with_test, checkpoint="fine/checkpoints/x.pt")
+    # the checkpoint swaps the first two outputs: (9, 0, 0) is taken for class 1
+    assert found["confusion"] == [[0, 1, 0], [0, 1, 0], [0, 0, 1]]
+    assert found["accuracy"] == pytest.approx(2 / 3)
+    assert (found["n"], found["class_names"]) == (3, ["a", "b", "c"])
+    assert found["loss"] == pytest.approx(3.0, abs=0.01)  # one of three examples is wrong by 9 nats
