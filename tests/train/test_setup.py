@@ -78,16 +78,23 @@ def test_weights_that_cannot_be_downloaded_are_a_problem_of_the_machine(tmp_path
 @pytest.mark.parametrize(
     ("code", "overrides", "kind", "message"),
     [
-        ("def build():\n    pass", {"model": {"name": "mine.py:build"}}, UserCodeError, r"model\.name: build\(\) must return a torch\.nn\.Module, returned a NoneType"),
-        ("def build():\n    return [][0]", {"model": {"name": "mine.py:build"}}, UserCodeError, r"mine\.py:\d+: model raised IndexError"),
-        ("", {"model.widht": 3}, UsageError, r"model\.widht: mlp\(\) takes no such argument - did you mean 'width'\?"),
-        ("", {"model.width": 0}, UsageError, r"model\.width: must be an integer of at least 1"),
-        ("", {"data.source": "mine.py:images", "model": {"name": "torchvision.models.vgg11", "widths": 3}}, UsageError, r"model: vgg11\(\) does not accept its arguments: .*widths"),
+        ("pass", {}, UserCodeError, r"model\.name: build\(\) must return a torch\.nn\.Module, returned a NoneType"),
+        ("return [][0]", {}, UserCodeError, r"mine\.py:\d+: model raised IndexError"),
+        ("", {"widht": 3}, UsageError, r"model\.widht: mlp\(\) takes no such argument - did you mean 'width'\?"),
+        ("", {"width": 0}, UsageError, r"model\.width: must be an integer of at least 1"),
     ],
-)  # fmt: skip
+)
 def test_model_says_what_is_wrong(tmp_path, code, overrides, kind, message):
-    setup = make_case(tmp_path, code, overrides).setup()
+    table = {"name": "mine.py:build" if code else "mlp", **overrides}
+    setup = make_case(tmp_path, f"def build():\n    {code or 'pass'}\n", {"model": table}).setup()
     with pytest.raises(kind, match=message):
+        setup.model()
+
+
+def test_an_argument_that_a_torchvision_model_does_not_take_is_named(tmp_path):
+    overrides = {"data.source": "mine.py:images", "model": {"name": "torchvision.models.vgg11", "widths": 3}}
+    setup = make_case(tmp_path, overrides=overrides).setup()
+    with pytest.raises(UsageError, match=r"model: vgg11\(\) does not accept its arguments: .*widths"):
         setup.model()
 
 

@@ -59,7 +59,7 @@ class Case:
         return run_trial(WorkItem(self.spec(**fields), 3, until), self.env, on_progress)
 
 
-def make_case(folder: Path, code: str = "", overrides: Mapping[str, Any] = {}) -> Case:  # noqa: B006
+def make_case(folder: Path, code: str = "", overrides: Mapping[str, Any] = {}) -> Case:
     """Write the user's file and give the case; `overrides`: dotted key -> value of the recipe."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "mine.py").write_text(DATA + code)

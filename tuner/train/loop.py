@@ -185,7 +185,8 @@ def evaluate_epoch(setup: Setup, training: Training, epoch: int) -> None:
         values = measure_split(setup, training.model, split, training.loss)
         training.curve.append({"step": training.updates, "epoch": epoch, "split": split, **values})
     if "accuracy" not in values:
-        training.skipped["accuracy"] = "the model's outputs are not (N, C), one row of class scores per example"
+        ours = "the model's outputs are not (N, C), one row of class scores per example"
+        training.skipped["accuracy"] = ours if setup.evaluate_hook is None else "train.evaluate returns none"
     score = monitored(setup, values)
     val_loss = values["loss"]
     if not math.isfinite(val_loss) and not all(bool(item.isfinite().all()) for item in training.model.parameters()):
