@@ -317,8 +317,8 @@ def test_measures_run_after_training_on_the_best_weights_each_under_its_own_seed
     code = """
 def look(setup, what):
     import torch
-    return {what: float(sum(p.detach().sum() for p in setup.trained.model.parameters())), 'best_epoch': setup.trained.best_epoch,
-            'draw': torch.rand(1).item()}
+    total = sum(p.detach().sum() for p in setup.trained.model.parameters())
+    return {what: float(total), 'best_epoch': setup.trained.best_epoch, 'draw': torch.rand(1).item()}
 """
     case = make_case(tmp_path, code)
     both = {"mine.py:look": {"what": "total"}, "val_predictions": {}}
