@@ -9,6 +9,7 @@ import contextlib
 import errno
 import functools
 import importlib.metadata
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -204,7 +205,7 @@ def _decoded(name: str, found: ClassFolders, size: tuple[int, int] | None, chann
     key = {
         "source": "image_folder",
         "root": str(found.root.resolve()),
-        "files": [[Path(path).name, *stamp] for path, stamp in zip(found.paths, found.stamps, strict=True)],
+        "files": [[os.path.basename(path), *stamp] for path, stamp in zip(found.paths, found.stamps, strict=True)],
         "labels": list(found.labels),
         "image_size": size,
         "channels": channels,

@@ -23,13 +23,11 @@ Chunks = Callable[[], Iterable[Tensor]]
 
 @dataclass(frozen=True)
 class Moments:
-    """Finite values per position (the shape of one example, or of its channels): count, mean, sum of squares, range."""
+    """Count, mean and summed squared deviations of the finite values, per channel or per position."""
 
     count: Tensor
     mean: Tensor
     squares: Tensor
-    low: Tensor
-    high: Tensor
 
     @property
     def std(self) -> Tensor:
@@ -56,43 +54,56 @@ class Normaliser:
 
 
 def moments(chunks: Iterable[Tensor], per_position: bool = False) -> Moments:
-    """Gather statistics chunk by chunk in float64, non-finite values left out (Chan's parallel update of the variance).
+    """Gather statistics chunk by chunk in float64, non-finite values left out.
 
     `per_position`: per pixel and channel (the mean image) instead of per channel.
+
+    Source: T. Chan, G. Golub, R. LeVeque, Updating formulae ... for computing sample variances, 1979.
     """
     total: Moments | None = None
     for chunk in chunks:
-        axes = (
-            (0,) if per_position or chunk.dim() == 2 else (0, 2, 3) if chunk.dim() == 4 else tuple(range(chunk.dim()))
-        )
-        part = _moments_of(chunk.double(), axes)
+        part = _moments_of(chunk, (0,) if per_position else _axes(chunk))
         total = part if total is None else _merged(total, part)
     if total is None:
         raise UsageError("data.normalize: there are no train examples to take statistics of")
     return total
 
 
-def _moments_of(values: Tensor, axes: tuple[int, ...]) -> Moments:
-    finite = values.isfinite()
-    if bool(finite.all()):
+def extremes(chunks: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the least and greatest finite value, per column of a table and over all values of anything else."""
+    lows, highs = [], []
+    for chunk in chunks:
+        axes = (0,) if chunk.dim() == 2 else tuple(range(chunk.dim()))
+        values = chunk.double()
+        finite = values.isfinite()
+        lows.append(torch.where(finite, values, torch.inf).amin(axes))
+        highs.append(torch.where(finite, values, -torch.inf).amax(axes))
+    return torch.stack(lows).amin(0), torch.stack(highs).amax(0)
+
+
+def _axes(chunk: Tensor) -> tuple[int, ...]:
+    """Return the axes that statistics run over: all but the channel of images and the column of tables."""
+    return (0,) if chunk.dim() == 2 else (0, 2, 3) if chunk.dim() == 4 else tuple(range(chunk.dim()))
+
+
+def _moments_of(chunk: Tensor, axes: tuple[int, ...]) -> Moments:
+    values = chunk.double()
+    if not chunk.is_floating_point() or bool(chunk.isfinite().all()):
         variance, mean = torch.var_mean(values, axes, correction=0)
         count = torch.full_like(mean, values.numel() / mean.numel())
-        return Moments(count, mean, variance * count, values.amin(axes), values.amax(axes))
+        return Moments(count, mean, variance * count)
+    finite = values.isfinite()
     count = finite.sum(axes).double()
     mean = torch.where(finite, values, 0.0).sum(axes) / count.clamp(min=1)
     shape = [1 if axis in axes else size for axis, size in enumerate(values.shape)]
-    squares = torch.where(finite, values - mean.view(shape), 0.0).square().sum(axes)
-    low = torch.where(finite, values, torch.inf).amin(axes)
-    return Moments(count, mean, squares, low, torch.where(finite, values, -torch.inf).amax(axes))
+    return Moments(count, mean, torch.where(finite, values - mean.view(shape), 0.0).square().sum(axes))
 
 
 def _merged(a: Moments, b: Moments) -> Moments:
     count = a.count + b.count
-    safe = count.clamp(min=1)
+    share = b.count / count.clamp(min=1)
     delta = b.mean - a.mean
-    mean = a.mean + delta * b.count / safe
-    squares = a.squares + b.squares + delta.square() * a.count * b.count / safe
-    return Moments(count, mean, squares, torch.minimum(a.low, b.low), torch.maximum(a.high, b.high))
+    return Moments(count, a.mean + delta * share, a.squares + b.squares + delta.square() * a.count * share)
 
 
 def normaliser(how: str | Mapping[str, Any], shape: tuple[int, ...], dtype: torch.dtype, train: Chunks) -> Normaliser:
@@ -125,17 +136,13 @@ def normaliser(how: str | Mapping[str, Any], shape: tuple[int, ...], dtype: torc
         return _affine(torch.tensor(mean).double() * unit, 1 / (torch.tensor(std).double() * unit), shape)
     if how == "scale" and dtype == torch.uint8:
         return _affine(torch.zeros(1).double(), torch.full((1,), 1 / unit).double(), shape)
-    found = moments(train(), per_position=how == "mean_image")
     if how == "scale":
-        low, high = (found.low, found.high) if len(shape) == 1 else (found.low.min(), found.high.max())
-        return _affine(_finite(low), _inverse(high - low, low), shape)
+        low, high = extremes(train())
+        return _affine(torch.where(low.isfinite(), low, 0.0), _inverse(high - low, low), shape)
+    found = moments(train(), per_position=how == "mean_image")
     if how == "standardize":
         return _affine(found.mean, _inverse(found.std, found.mean), shape)
     return _affine(found.mean, torch.full_like(found.mean, 1 / unit), shape)
-
-
-def _finite(values: Tensor) -> Tensor:
-    return torch.where(values.isfinite(), values, 0.0)
 
 
 def _inverse(spread: Tensor, centre: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 
 from tuner import registry
 from tuner.core.trial import digest
-from tuner.errors import UsageError
+from tuner.errors import TunerError, UsageError, UserCodeError
 from tuner.parts.examples import OnProgress, numbered
 from tuner.train.stores import ArrayStore, Store, StreamStore, described, labels_of, plain, read_example
 
@@ -63,7 +63,7 @@ def load_user(
     kwargs = registry.bind(fn, {}, args, "data")
     where = f"data.source {name}"
     with seeded(seed):
-        returned = registry.call(fn, kwargs, where, base_dir)
+        returned = _called(fn, kwargs, where, base_dir)
     if not isinstance(returned, (tuple, list)) or len(returned) not in (2, 3):
         raise UsageError(f"{where} returned {described(returned)}", RETURNS)
     if all(isinstance(item, (Tensor, np.ndarray)) for item in returned):
@@ -84,6 +84,15 @@ def load_user(
     if splits.get("test", True) is None:
         del splits["test"]
     return splits
+
+
+def _called(fn: Callable[..., Any], kwargs: Mapping[str, Any], where: str, base_dir: Path) -> Any:
+    try:
+        return registry.call(fn, kwargs, where, base_dir)
+    except TunerError:
+        raise
+    except Exception as error:  # of a function that lies outside the recipe's folder
+        raise UserCodeError(f"{where} raised {type(error).__name__}: {error}", "Mend that function.") from error
 
 
 def _unread(value: Any, where: str, split: str) -> UserSplit:

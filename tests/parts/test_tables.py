@@ -1,0 +1,132 @@
+"""The table source, from a file to numbers."""
+
+import numpy as np
+import pandas
+import pytest
+
+from tuner.errors import EnvironmentProblem, InputError, UsageError
+from tuner.parts.datasets import table
+
+TEXT = "age,colour,ok,size,kind\n1.5,red,True,3,dog\n,blue,False,4,cat\n2.5,,True,3,dog\n"
+
+
+def written(tmp_path, text: str = TEXT, name: str = "a.csv") -> str:
+    path = tmp_path / name
+    path.write_text(text)
+    return str(path)
+
+
+def test_table_gives_numbers_as_they_are_and_text_one_hot(tmp_path):
+    loaded = table(written(tmp_path), "kind")
+    assert loaded.feature_names == ("age", "colour=(missing)", "colour=blue", "colour=red", "ok", "size")
+    wanted = [[1.5, 0, 0, 1, 1, 3], [np.nan, 0, 1, 0, 0, 4], [2.5, 1, 0, 0, 1, 3]]
+    assert np.array_equal(loaded.train.inputs, np.array(wanted, dtype=np.float32), equal_nan=True)
+    assert loaded.train.inputs.dtype == np.float32
+    assert loaded.train.targets.tolist() == [1, 0, 1] and loaded.class_names == ("cat", "dog")
+
+
+def test_table_one_hot_encodes_numbers_when_they_are_declared_categorical(tmp_path):
+    loaded = table(written(tmp_path), "kind", categorical=["size"], drop=["age", "colour", "ok"])
+    assert loaded.feature_names == ("size=3", "size=4")
+    assert loaded.train.inputs.tolist() == [[1, 0], [0, 1], [1, 0]]
+
+
+@pytest.mark.parametrize(("values", "names"), [("3,7,3", ("3", "7")), ("1.0,0.0,1.0", ("0", "1"))])
+def test_table_numbers_classes_that_are_numbers(tmp_path, values, names):
+    text = "x,y\n" + "".join(f"0,{value}\n" for value in values.split(","))
+    loaded = table(written(tmp_path, text), "y")
+    assert loaded.class_names == names
+    assert [loaded.class_names[label] for label in loaded.train.targets] == [v.split(".")[0] for v in values.split(",")]
+
+
+def test_table_reads_parquet_as_it_reads_csv(tmp_path):
+    frame = pandas.read_csv(written(tmp_path))
+    frame.to_parquet(tmp_path / "a.parquet")
+    from_csv, from_parquet = table(str(tmp_path / "a.csv"), "kind"), table(str(tmp_path / "a.parquet"), "kind")
+    assert np.array_equal(from_csv.train.inputs, from_parquet.train.inputs, equal_nan=True)
+    assert from_csv.feature_names == from_parquet.feature_names
+    assert from_parquet.train.place(1) == "row 1"
+
+
+def test_table_reads_other_separators(tmp_path):
+    semicolons = table(written(tmp_path, "a;y\n1;p\n2;q\n"), "y", separator=";")
+    tabs = table(written(tmp_path, "a\ty\n1\tp\n2\tq\n", "a.tsv"), "y")
+    assert semicolons.train.inputs.tolist() == tabs.train.inputs.tolist() == [[1], [2]]
+
+
+def test_place_names_the_line_only_where_rows_and_lines_agree(tmp_path):
+    assert table(written(tmp_path), "kind").train.place(1) == "row 1 (line 3)"
+    folded = 'a,t,y\n1,"two\nlines",p\n2,x,q\n'
+    assert table(written(tmp_path, folded), "y").train.place(1) == "row 1"
+
+
+def test_missing_target_column_names_the_nearest(tmp_path):
+    with pytest.raises(UsageError, match=r"data.target: .* has no column 'kinds' - did you mean 'kind'?"):
+        table(written(tmp_path), "kinds")
+
+
+def test_unknown_columns_are_named_all_at_once(tmp_path):
+    with pytest.raises(UsageError) as error:
+        table(written(tmp_path), "kind", categorical=["colur"], drop=["agee", "kind"])
+    for text in ("data.categorical", "'colour'", "data.drop", "'age'", "'kind' is the target"):
+        assert text in error.value.message
+    with pytest.raises(UsageError, match=r"data.drop: must be a list of column names .got 'age'."):
+        table(written(tmp_path), "kind", drop="age")
+
+
+def test_missing_targets_are_named_by_row(tmp_path):
+    with pytest.raises(InputError, match=r"the target 'y' is missing in row 1 \(line 3\), row 3 \(line 5\)"):
+        table(written(tmp_path, "x,y\n1,a\n2,\n3,b\n4,\n"), "y")
+
+
+def test_a_target_of_real_numbers_gets_one_sentence(tmp_path):
+    with pytest.raises(UsageError, match=r"'y' holds real numbers .*2.5.* in row 1 \(line 3\).* one class per example"):
+        table(written(tmp_path, "x,y\n1,1.0\n2,2.5\n"), "y")
+
+
+def test_a_text_in_a_column_of_numbers_is_named(tmp_path):
+    text = "x,y\n" + "".join(f"{i if i != 17 else '?'},{i % 2}\n" for i in range(30))
+    with pytest.raises(UsageError, match=r"row 17 \(line 19\), column 'x': '\?' in a column of numbers"):
+        table(written(tmp_path, text), "y")
+
+
+def test_a_text_column_of_identifiers_is_refused_unless_declared(tmp_path):
+    text = "x,id,y\n" + "".join(f"{i},name{i},{i % 2}\n" for i in range(60))
+    path = written(tmp_path, text)
+    with pytest.raises(UsageError, match=r"column 'id' is text with 60 different values"):
+        table(path, "y")
+    assert table(path, "y", drop=["id"]).train.inputs.shape == (60, 1)
+    assert table(path, "y", categorical=["id"]).train.inputs.shape == (60, 61)
+
+
+def test_dates_are_refused(tmp_path):
+    frame = pandas.DataFrame({"when": pandas.to_datetime(["2020-01-01", "2021-01-01"]), "y": [0, 1]})
+    frame.to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(UsageError, match=r"column 'when' holds dates"):
+        table(str(tmp_path / "a.parquet"), "y")
+
+
+def test_table_says_what_is_wrong_with_the_file(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match=r"data.path: no such file: .*gone.csv"):
+        table(str(tmp_path / "gone.csv"), "y")
+    with pytest.raises(InputError, match=r"not a readable table"):
+        table(written(tmp_path, ""), "y")
+    with pytest.raises(InputError, match=r"not a readable table"):
+        table(written(tmp_path, "a,b\n1,2\n1,2,3\n"), "b")
+    with pytest.raises(InputError, match=r"a header but no rows"):
+        table(written(tmp_path, "x,y\n"), "y")
+    with pytest.raises(UsageError, match=r"no input column is left"):
+        table(written(tmp_path, "x,y\n1,2\n"), "y", drop=["x"])
+    with pytest.raises(UsageError, match=r"unknown kind of table"):
+        table(written(tmp_path, TEXT, "a.xlsx"), "y")
+    with pytest.raises(InputError, match=r"not a readable table"):
+        table(written(tmp_path, "no parquet", "a.parquet"), "y")
+
+
+def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch):
+    def missing(path):
+        raise ImportError("no pyarrow")
+
+    monkeypatch.setattr(pandas, "read_parquet", missing)
+    with pytest.raises(EnvironmentProblem, match=r"reading Parquet needs pyarrow"):
+        table(written(tmp_path, "x", "a.parquet"), "y")
