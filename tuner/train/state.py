@@ -170,7 +170,7 @@ def restore(setup: Setup, training: Training, path: Path | None, last: int) -> N
     if path is None or not path.is_file():
         return
     try:
-        state = checkpoint.load(path, setup.env.device)
+        state = checkpoint.load(path)  # on the CPU: loading a state puts each tensor where its optimizer wants it
     except InputError:
         return  # torn or foreign: it only saves time, so the trial starts over
     if state.get("spec_id") != setup.spec.id or state["epoch"] > last:
@@ -180,7 +180,8 @@ def restore(setup: Setup, training: Training, path: Path | None, last: int) -> N
     training.schedule.load_state_dict(state["schedule"])
     training.scaler.load_state_dict(state["scaler"])
     for name, item in training.model.named_parameters():
-        item.grad = state.get("grads", {}).get(name)
+        grad = state.get("grads", {}).get(name)
+        item.grad = None if grad is None else grad.to(item.device)
     training.epoch, training.updates = state["epoch"], state["updates"]
     training.scheduled, training.curve = state["scheduled"], state["curve"]
     training.skipped = state["skipped"]
