@@ -116,6 +116,22 @@ def robust_sigma(values: Sequence[float]) -> float:
     return MAD_TO_STD * statistics.median(abs(step - middle) for step in steps) / math.sqrt(2)
 
 
+def tail(values: Sequence[float]) -> Sequence[float]:
+    """Return the last quarter of a series, at least four values."""
+    return values[-max(4, math.ceil(0.25 * len(values))) :]
+
+
+def drift(values: Sequence[float]) -> float:
+    """Return by how much a series moves over its tail: Theil-Sen slope times length."""
+    last = tail(values)
+    return theil_sen(last) * len(last)
+
+
+def moving(values: Sequence[float]) -> bool:
+    """Tell whether the tail of a series moves by more than twice its noise."""
+    return abs(drift(values)) > 2 * robust_sigma(values)
+
+
 def binomial_noise(share: float, n: int) -> float:
     """Return the standard deviation of an accuracy measured on `n` examples."""
     return math.sqrt(max(0.0, share * (1 - share)) / n)

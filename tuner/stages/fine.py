@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tuner.core.recipe import Recipe
-from tuner.core.result import Record, StageResult
+from tuner.core.result import Record, Skipped, StageResult
 from tuner.core.space import RATE, Range, Space, tidy
 from tuner.core.stats import binomial_noise, mcnemar_p, mean_interval, mean_std, optimism, unpack_bits
 from tuner.core.streams import derive_seed
@@ -158,6 +158,11 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
     }
     metrics |= _winner(finalists, metrics, space) if finalists else _nobody()
     findings, ran, skipped = apply_rules("fine", metrics, recipe.accept.codes)
+    why = next(
+        (e["skipped"] for e in (r.result.evidence.get(judged.PREDICTIONS, {}) for r in results) if "skipped" in e), ""
+    )
+    if why:
+        skipped = [*skipped, Skipped("paired test against the runner-up", why)]
     return StageResult("fine", _headline(metrics), findings, ran, skipped, _choice(finalists, settings), metrics)
 
 

@@ -2,13 +2,89 @@
 
 from __future__ import annotations
 
-from tuner.stages import StageSettings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tuner.core.recipe import Recipe
+from tuner.core.result import Record, StageResult
+from tuner.core.stats import wilson
+from tuner.core.trial import WorkItem
+from tuner.errors import InputError
+from tuner.rules import apply_rules
+from tuner.stages import Inputs, StageSettings
 
 STEP = "end"
 TITLE = "test"
 NEEDS = ("fine",)
 DEPENDS = ("data", "model", "loss", "train")
+MEASURE = "test_evaluation"
 
 
 class Settings(StageSettings):
     """Nothing to set."""
+
+
+def plan(recipe: Recipe, inputs: Inputs, settings: Settings, history: Sequence[Record]) -> list[WorkItem]:
+    """Evaluate the winner's checkpoint once; nothing is trained.
+
+    Raises:
+        InputError: there is no winner.
+    """
+    winner = _winner(inputs)
+    measure = {MEASURE: {"checkpoint": winner["checkpoint"]}}
+    item = WorkItem(inputs.spec(recipe, winner.get("params", {}), measure=measure), 0)
+    return [] if any(record.item.key == item.key for record in history) else [item]
+
+
+def _winner(inputs: Inputs) -> Mapping[str, Any]:
+    winner = inputs.extra.get("winner") or inputs.choice("fine")
+    if not winner.get("checkpoint"):
+        raise InputError("there is no winner to test: winner.json names no checkpoint", "Run `tuner fine` first.")
+    return winner
+
+
+def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[Record]) -> StageResult:
+    """Report the accuracy with its interval, and whether val had promised it."""
+    winner = _winner(inputs)
+    evidence = results[0].result.evidence.get(MEASURE, {}) if results else {}
+    error = results[0].result.error if results else None
+    metrics = _metrics(evidence, inputs, winner)
+    metrics["error"] = error.message if error else evidence.get("skipped")
+    findings, ran, skipped = apply_rules("test", metrics, recipe.accept.codes)
+    choice = {"trial": winner.get("trial"), "checkpoint": winner["checkpoint"]}
+    return StageResult("test", _headline(metrics), findings, ran, skipped, choice, metrics)
+
+
+def _metrics(evidence: Mapping[str, Any], inputs: Inputs, winner: Mapping[str, Any]) -> dict[str, Any]:
+    accuracy, n = evidence.get("accuracy"), evidence.get("n")
+    confusion = evidence.get("confusion")
+    fine = inputs.metrics("fine")
+    return {
+        "accuracy": accuracy,
+        "interval": list(wilson(accuracy, n)) if accuracy is not None and n else None,
+        "loss": evidence.get("loss"),
+        "n": n,
+        "confusion": confusion,
+        "class_names": evidence.get("class_names"),
+        "per_class": [row[i] / sum(row) if sum(row) else None for i, row in enumerate(confusion)]
+        if confusion
+        else None,
+        "val_accuracy": _val_accuracy(fine),
+        "val_n": fine.get("val_n"),
+        "stage_of_checkpoint": str(winner["checkpoint"]).partition("/")[0],
+        "params": dict(winner.get("params", {})),
+    }
+
+
+def _val_accuracy(fine: Mapping[str, Any]) -> float | None:
+    """Return what val promised: the mean over seeds where accuracy was monitored, else the best."""
+    mean = fine.get("mean") if fine.get("monitor") == "val_accuracy" else None
+    return mean if mean is not None else fine.get("best_val_accuracy")
+
+
+def _headline(metrics: Mapping[str, Any]) -> str:
+    if metrics["accuracy"] is None:
+        return "The winner could not be evaluated on the test split."
+    low, high = metrics["interval"]
+    text = f"Test accuracy {metrics['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}) on {metrics['n']} examples"
+    return text + (f"; val had {metrics['val_accuracy']:.4f}." if metrics["val_accuracy"] is not None else ".")

@@ -1,0 +1,283 @@
+"""Rules of step 6: what the winner's curves say. Evidence: `search.curve_facts`, and `knobs`, the open changes.
+
+Criteria after section 4 of the project's collection of diagnoses: sigma is the robust noise of a series, the tail its
+last quarter (at least four evaluations), "moving" a drift over the tail beyond twice sigma.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
+from tuner.core.result import Finding
+from tuner.core.stats import binomial_noise, drift, moving, robust_sigma, theil_sen, wilson, wilson_half
+from tuner.rules import Missing, found, rule
+
+ENOUGH = 5  # evaluations below which a curve has no tail
+GAP = 0.05  # a gap whose interval lies above this leaves room to regularise
+NO_GAP = 0.03
+RATE_GONE = 0.02  # share of the highest rate below which the schedule has ended the training
+UNSTABLE = 1.5  # times the sampling noise of val
+CEILING = 0.995  # train accuracy above which there is nothing left to fit
+
+
+def _series(evidence: Mapping[str, Any], name: str, least: int = ENOUGH) -> list[float]:
+    values = evidence.get(name)
+    if values is None:
+        raise Missing(f"the winner's curve has no {name.replace('_', ' ')}")
+    if len(values) < least:
+        raise Missing(f"fewer than {least} epochs")
+    return list(values)
+
+
+def _number(evidence: Mapping[str, Any], name: str, why: str) -> Any:
+    if evidence.get(name) is None:
+        raise Missing(why)
+    return evidence[name]
+
+
+def _rate_gone(evidence: Mapping[str, Any]) -> bool:
+    rates = evidence.get("lrs") or []
+    return bool(rates) and rates[-1] < RATE_GONE * max(rates)
+
+
+@rule(
+    "CU601",
+    "train-longer",
+    "diagnose",
+    meaning="Val accuracy was still rising when the training ended.",
+    detected="the best epoch lies in the last quarter, val accuracy drifts upwards over the tail by more than twice "
+    "its noise and by more than half its sampling interval, and the rate has not decayed to nothing",
+    why="A run cut short says little about its configuration; schedules and regularisation are then tuned for haste.",
+    fix="Train half as long again, keeping the shape of the schedule.",
+    confused_with="a schedule that has ended the training by itself; accuracy that rises while val loss does as well",
+    source="Google tuning playbook: best step in the last 25 % of training",
+)
+def train_longer(evidence: Mapping[str, Any]) -> Finding | None:
+    accuracy = _series(evidence, "val_accuracies")
+    best, epochs = evidence["best_epoch"], evidence["epochs"]
+    rise = drift(accuracy)
+    n = evidence.get("val_n")
+    half = wilson_half(min(1.0, accuracy[-1]), n) if n else 0.0
+    if best <= 0.75 * epochs or rise <= max(2 * robust_sigma(accuracy), half) or _rate_gone(evidence):
+        return None
+    title = f"val accuracy still rises at the end, by {100 * rise:.1f} points over the last quarter"
+    reason = f"best epoch {best} of {epochs}, val accuracy still rising"
+    seen = {"best_epoch": best, "epochs": epochs, "rise": rise, "half_width": half or None}
+    return found("CU601", "note", title, evidence=seen, confidence=0.8, changes=evidence["knobs"].longer(reason))
+
+
+@rule(
+    "CU602",
+    "trained-too-long",
+    "diagnose",
+    meaning="The best epoch is among the first tenth, with every seed.",
+    detected="at least ten epochs, best epoch <= 10 % of them for all seeds, train loss still falling afterwards",
+    why="Nine tenths of the time were spent after the best model had been seen.",
+    fix="Train for fewer epochs, or regularise so that later epochs help.",
+    confused_with="a run that collapses after the best epoch (rate too high)",
+    source="Google tuning playbook: best step in the first 10 % of training",
+)
+def trained_too_long(evidence: Mapping[str, Any]) -> Finding | None:
+    best, epochs = _number(evidence, "best_epochs", "no best epoch"), evidence["epochs"]
+    if epochs < 10:
+        raise Missing("fewer than 10 epochs")
+    losses = _series(evidence, "running_losses")
+    if not best or max(best) > 0.1 * epochs or losses[-1] > losses[max(best) - 1]:
+        return None
+    reason = f"best epoch {max(best)} of {epochs} with every seed"
+    changes = evidence["knobs"].shorter(max(best), reason)
+    title = f"the best epoch is {max(best)} of {epochs}, with every seed"
+    seen = {"best_epochs": best, "epochs": epochs}
+    return found("CU602", "note", title, evidence=seen, confidence=0.8, changes=changes)
+
+
+def _rises_after_best(evidence: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the numbers of a val loss that has risen above its minimum to stay, while the train loss falls."""
+    val = _series(evidence, "val_losses")
+    train = _series(evidence, "train_losses" if evidence.get("train_losses") else "running_losses")
+    low = min(range(len(val)), key=val.__getitem__)
+    sigma = robust_sigma(val)
+    above = [value > val[low] + 2 * sigma for value in val[low + 1 :]]
+    if sum(above) < 3 or not all(above[-3:]) or train[-1] >= train[low]:
+        return None
+    return {"lowest_at": low + 1, "lowest": val[low], "last": val[-1], "sigma": sigma, "epochs_above": sum(above)}
+
+
+@rule(
+    "CU603",
+    "overfitting",
+    "diagnose",
+    meaning="Val loss rises and val accuracy falls while the train loss goes on falling.",
+    detected="val loss above its minimum by more than twice its noise for at least three evaluations, to the end; "
+    "train loss lower than at that minimum; val accuracy not rising since",
+    why="What is learnt after the minimum is particular to the train split.",
+    fix="More data or augmentation, dropout, weight decay, a smaller model; the checkpoint kept is the best epoch's.",
+    confused_with="another distribution in val, where the gap is there from the first epoch",
+    source="CS231n notes; Google tuning playbook: validation error starts increasing",
+)
+def overfitting(evidence: Mapping[str, Any]) -> Finding | None:
+    seen = _rises_after_best(evidence)
+    if seen is None or _accuracy_since(evidence, seen["lowest_at"]) >= 0:
+        return None
+    title = (
+        f"val loss rises from {seen['lowest']:.3g} (epoch {seen['lowest_at']}) to {seen['last']:.3g}, accuracy falls"
+    )
+    changes = evidence["knobs"].regularise("val loss rises while train loss falls")
+    return found("CU603", "note", title, evidence=seen, confidence=0.9, changes=changes)
+
+
+def _accuracy_since(evidence: Mapping[str, Any], epoch: int) -> float:
+    return theil_sen(_series(evidence, "val_accuracies")[epoch - 1 :])
+
+
+@rule(
+    "CU604",
+    "overfitting",
+    "diagnose",
+    meaning="Train accuracy is clearly above val accuracy, though val does not get worse.",
+    detected="the 95 % interval of the gap (Newcombe, eval mode) lies above 5 points; val loss is not rising",
+    why="Not an error: the model has capacity to spare, which regularisation can turn into val accuracy.",
+    fix="Augment, or raise dropout or weight decay, and see whether val gains.",
+    confused_with="train measured with augmentation or dropout; another distribution in val",
+    source="CS231n notes: the gap between train and val accuracy",
+)
+def gap_only(evidence: Mapping[str, Any]) -> Finding | None:
+    low, high = _number(evidence, "gap_interval", "no train subset, or the size of val is not known")
+    if low <= GAP or _rises_after_best(evidence) is not None:
+        return None
+    gap = evidence["gap"]
+    title = f"room to regularise: train is {100 * gap:.1f} points above val ({100 * low:.1f} to {100 * high:.1f})"
+    changes = evidence["knobs"].regularise(f"gap of {100 * gap:.1f} points between train and val")
+    return found(
+        "CU604", "note", title, evidence={"gap": gap, "interval": [low, high]}, confidence=0.7, changes=changes
+    )
+
+
+@rule(
+    "CU605",
+    "underfitting",
+    "diagnose",
+    meaning="Train and val accuracy are equally low, and train no longer moves.",
+    detected="gap at most 3 points, train accuracy below the target (--target, default 0.95), train loss not moving",
+    why="A tiny subset could be fitted (step 2), so something limits what is learnt of the whole.",
+    fix="Less regularisation, a larger model, or another rate: whichever helps in a short run is the cause.",
+    confused_with="label noise or overlapping classes, which no model can fit; a rate that is too low",
+    source="CS231n notes: val tracks train when capacity is too low",
+)
+def underfitting(evidence: Mapping[str, Any]) -> Finding | None:
+    gap = _number(evidence, "gap", "no train subset was measured")
+    train = _series(evidence, "train_losses")
+    if gap > NO_GAP or evidence["train_accuracy"] >= evidence["target"] or _at_baseline(evidence):
+        return None
+    if moving(train) and drift(train) < 0:
+        return None
+    title = f"train accuracy stays at {evidence['train_accuracy']:.3f}, val at {evidence['val_accuracy']:.3f}"
+    changes = evidence["knobs"].relax("train accuracy is low without a gap")
+    seen = {"train_accuracy": evidence["train_accuracy"], "gap": gap, "target": evidence["target"]}
+    return found("CU605", "note", title, evidence=seen, confidence=0.6, changes=changes)
+
+
+def _at_baseline(evidence: Mapping[str, Any]) -> bool:
+    accuracy, share, n = (evidence.get(key) for key in ("val_accuracy", "majority_share", "val_n"))
+    return accuracy is not None and share is not None and bool(n) and wilson(accuracy, n or 0)[0] <= share
+
+
+@rule(
+    "CU607",
+    "plateau",
+    "diagnose",
+    meaning="Neither loss nor accuracy moves any more, at a rate that has never been lowered.",
+    detected="constant rate, train loss and val accuracy not moving over the tail (at least eight epochs), train "
+    "accuracy below 0.995",
+    why="At a constant rate the weights bounce around a minimum, at a height that the rate sets.",
+    fix="Let the rate decay: schedule.name = 'cosine', or a step where the plateau begins.",
+    confused_with="a model at its capacity, or labels that cannot be fitted",
+    source="CS231n notes: annealing the learning rate",
+)
+def plateau(evidence: Mapping[str, Any]) -> Finding | None:
+    accuracy = _series(evidence, "val_accuracies", 8)
+    running = _series(evidence, "running_losses", 8)
+    rates = _series(evidence, "lrs", 8)
+    fitted = evidence.get("train_accuracy")
+    if rates[-1] < 0.99 * max(rates) or moving(accuracy) or moving(running):
+        return None
+    if (fitted is not None and fitted >= CEILING) or _at_baseline(evidence):
+        return None
+    title = f"loss and accuracy have stopped moving at a constant rate of {rates[-1]:.3g}"
+    seen = {"rate": rates[-1], "loss_drift": drift(running), "accuracy_drift": drift(accuracy)}
+    changes = evidence["knobs"].anneal("a plateau at a constant rate")
+    return found("CU607", "note", title, evidence=seen, confidence=0.5, changes=changes)
+
+
+@rule(
+    "CU608",
+    "unstable",
+    "diagnose",
+    meaning="Val accuracy jumps from epoch to epoch by more than sampling can explain.",
+    detected="standard deviation of successive differences in the second half, over sqrt 2, above 1.5 sqrt(p(1-p)/n); "
+    "at least eight epochs",
+    why="Successive models see the same val examples, so their differences should be smaller than sampling noise.",
+    fix="Let the rate decay, or lower it; a larger batch, gradient clipping, or averaged weights.",
+    confused_with="a val split so small that a few examples make the jumps: noise below the limit proves nothing",
+    source="Google tuning playbook: high step-to-step variance late in training",
+)
+def unstable(evidence: Mapping[str, Any]) -> Finding | None:
+    accuracy = _series(evidence, "val_accuracies", 8)
+    n = _number(evidence, "val_n", "the size of val is not known")
+    half = accuracy[len(accuracy) // 2 :]
+    steps = [b - a for a, b in itertools.pairwise(half)]
+    noise = statistics.stdev(steps) / 2**0.5
+    sampling = binomial_noise(min(1.0, statistics.fmean(half)), n)
+    if noise <= UNSTABLE * max(sampling, 1 / n):
+        return None
+    title = f"val accuracy jumps by {100 * noise:.1f} points between epochs; sampling explains {100 * sampling:.1f}"
+    changes = evidence["knobs"].calm("val accuracy jumps beyond sampling noise")
+    seen = {"noise": noise, "sampling_noise": sampling}
+    return found("CU608", "note", title, evidence=seen, confidence=0.7, changes=changes)
+
+
+@rule(
+    "CU611",
+    "overfitting",
+    "diagnose",
+    meaning="Val loss rises while val accuracy does not fall: over-confident, but not yet worse at the task.",
+    detected="as CU603, but val accuracy since the minimum of the loss is level or rising",
+    why="The few wrong answers are given with growing confidence, which costs loss and no accuracy.",
+    fix="Keep choosing by accuracy if that is what counts; label smoothing, weight decay or temperature mend the loss.",
+    confused_with="overfitting proper, where accuracy falls as well",
+    source="Guo et al. 2017, On calibration of modern neural networks",
+)
+def over_confident(evidence: Mapping[str, Any]) -> Finding | None:
+    seen = _rises_after_best(evidence)
+    if seen is None or _accuracy_since(evidence, seen["lowest_at"]) < 0:
+        return None
+    title = f"over-confident: val loss rises from {seen['lowest']:.3g} to {seen['last']:.3g} while accuracy holds"
+    return found("CU611", "note", title, evidence=seen, confidence=0.8)
+
+
+@rule(
+    "CU612",
+    "lr-too-high",
+    "diagnose",
+    meaning="After the rate had reached its peak, the train loss rose above that of the first epoch.",
+    detected="the running loss of an epoch after the second, and after the highest rate, exceeds that of the first",
+    why="Training that loses more than it gained in its first epoch is at or beyond the edge of stability.",
+    fix="Lower the rate, warm up longer, or clip gradients (train.clip_norm).",
+    confused_with="augmentation or dropout that starts late; a data order that changes",
+    source="CS231n notes: loss curves; Google tuning playbook: training instability",
+)
+def loss_above_start(evidence: Mapping[str, Any]) -> Finding | None:
+    losses = _series(evidence, "running_losses")
+    rates = evidence.get("lrs") or [0.0]
+    after = max(2, max(range(len(rates)), key=rates.__getitem__) + 1)
+    late = losses[after:]
+    if not late or max(late) <= losses[0]:
+        return None
+    epoch = losses.index(max(late), after) + 1
+    title = f"train loss rose to {max(late):.3g} in epoch {epoch}, above {losses[0]:.3g} of the first"
+    changes = evidence["knobs"].calm("train loss rose above its start")
+    seen = {"first": losses[0], "highest": max(late), "epoch": epoch}
+    return found("CU612", "note", title, evidence=seen, confidence=0.7, changes=changes)

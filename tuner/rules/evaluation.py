@@ -1,0 +1,197 @@
+"""Rules about the measure itself: of step 6 (baseline, size of val, val against train) and of the test at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tuner.core.result import Finding, Severity
+from tuner.core.stats import difference_interval, wilson, wilson_half
+from tuner.rules import Missing, found, rule
+
+SURE_HALF_WIDTH = 0.05
+SMALL_HALF_WIDTH = 0.025
+EASIER = 0.02  # val above train by more than this, surely, is no accident
+
+
+def _number(evidence: Mapping[str, Any], name: str, why: str) -> Any:
+    if evidence.get(name) is None:
+        raise Missing(why)
+    return evidence[name]
+
+
+def _baseline(code: str, evidence: Mapping[str, Any], accuracy: float, n: int, share: float) -> Finding | None:
+    low, high = wilson(accuracy, n)
+    if low > share:
+        return None
+    severity: Severity = "error" if (high - low) / 2 < SURE_HALF_WIDTH else "warn"
+    title = f"accuracy {accuracy:.3f} ({low:.3f} to {high:.3f}) is no better than the commonest class, {share:.3f}"
+    seen = {"accuracy": accuracy, "interval": [low, high], "majority_share": share, "n": n}
+    return found(code, severity, title, evidence=seen, confidence=0.95)
+
+
+@rule(
+    "CU606",
+    "at-baseline",
+    "diagnose",
+    meaning="The winner is no better than always answering the commonest class.",
+    detected="the 95 % interval (Wilson) of its val accuracy reaches down to the commonest class's share of val; an "
+    "error where the interval is narrower than 5 points either way, else a warning",
+    why="No curve of such a model says anything about tuning.",
+    fix="Stop tuning: go back to steps 1 and 2 and look at labels, loader and normalisation.",
+    confused_with="strongly unbalanced classes, where accuracy is the wrong measure: set train.monitor or train.metric",
+    source="Karpathy, a recipe for training neural networks: the input-independent baseline",
+)
+def at_baseline(evidence: Mapping[str, Any]) -> Finding | None:
+    accuracy = _number(evidence, "val_accuracy", "the winner has no val accuracy")
+    n = _number(evidence, "val_n", "the size of val is not known")
+    share = _number(evidence, "majority_share", "the share of the commonest class is not known")
+    return _baseline("CU606", evidence, accuracy, n, share)
+
+
+@rule(
+    "CU609",
+    "val-too-small",
+    "diagnose",
+    meaning="The val split is too small for the differences that tuning is about.",
+    detected="half the width of the 95 % interval (Wilson) of val accuracy > 2.5 points",
+    why="Whether a change of a point helped cannot be seen.",
+    fix="Set a larger data.val_fraction, or several seeds per configuration.",
+    confused_with="noise of the training itself",
+    source="Karpathy, a recipe: add significant digits to your eval; Google tuning playbook",
+)
+def val_too_small(evidence: Mapping[str, Any]) -> Finding | None:
+    accuracy = _number(evidence, "val_accuracy", "the winner has no val accuracy")
+    n = _number(evidence, "val_n", "the size of val is not known")
+    half = wilson_half(accuracy, n)
+    if half <= SMALL_HALF_WIDTH:
+        return None
+    title = f"{n} val examples leave an uncertainty of +- {100 * half:.1f} points"
+    return found("CU609", "note", title, evidence={"val_n": n, "half_width": half}, confidence=0.9)
+
+
+@rule(
+    "CU610",
+    "train-val-shift",
+    "diagnose",
+    meaning="Val accuracy is clearly above train accuracy, though both are measured alike.",
+    detected="the 95 % interval of train minus val (train subset, eval mode, no augmentation) lies below -2 points",
+    why="Val should not be easier than what was trained on: its examples, or its pipeline, differ.",
+    fix="Compare the classes and sources of train and val; look for label noise that only train has.",
+    confused_with="train measured with augmentation or dropout, which is excluded here",
+    source="UMLAUT: val above train; Google tuning playbook",
+)
+def val_above_train(evidence: Mapping[str, Any]) -> Finding | None:
+    low, high = _number(evidence, "gap_interval", "no train subset, or the size of val is not known")
+    if high >= -EASIER:
+        return None
+    title = f"val is {-100 * evidence['gap']:.1f} points above train ({-100 * high:.1f} to {-100 * low:.1f})"
+    return found("CU610", "warn", title, evidence={"gap": evidence["gap"], "interval": [low, high]}, confidence=0.8)
+
+
+@rule(
+    "TE801",
+    "optimistic-val",
+    "test",
+    meaning="Test accuracy is below val accuracy by more than sampling explains.",
+    detected="the 95 % interval of val minus test (Newcombe) lies above 0",
+    why="The winner was chosen on val, which flatters it; a larger difference means that test comes from elsewhere.",
+    fix="Report the test accuracy. Where the gap is large, compare the origin of the splits.",
+    confused_with="another distribution in test (train-val-shift)",
+    source="Cawley and Talbot 2010, On over-fitting in model selection",
+)
+def below_val(evidence: Mapping[str, Any]) -> Finding | None:
+    low, high = _against_val(evidence)
+    if low <= 0:
+        return None
+    title = f"test is {100 * (low + high) / 2:.1f} points below val ({100 * low:.1f} to {100 * high:.1f})"
+    return found("TE801", "note", title, evidence=_both(evidence, low, high), confidence=0.9)
+
+
+@rule(
+    "TE802",
+    "train-val-shift",
+    "test",
+    meaning="Test accuracy is above val accuracy by more than sampling explains.",
+    detected="the 95 % interval of val minus test (Newcombe) lies below 0",
+    why="Selection flatters val, never test: test must be easier, or overlap with train.",
+    fix="Look for examples of test that are in train, and compare the origin of the splits.",
+    confused_with="a small val split with an unlucky draw",
+    source="Google tuning playbook; Karpathy, a recipe for training neural networks",
+)
+def above_val(evidence: Mapping[str, Any]) -> Finding | None:
+    low, high = _against_val(evidence)
+    if high >= 0:
+        return None
+    title = f"test is {-100 * (low + high) / 2:.1f} points above val ({-100 * high:.1f} to {-100 * low:.1f})"
+    return found("TE802", "note", title, evidence=_both(evidence, low, high), confidence=0.8)
+
+
+def _against_val(evidence: Mapping[str, Any]) -> tuple[float, float]:
+    val = _number(evidence, "val_accuracy", "fine has no val accuracy")
+    val_n = _number(evidence, "val_n", "the size of val is not known")
+    return difference_interval(val, val_n, _test_accuracy(evidence), evidence["n"])
+
+
+def _test_accuracy(evidence: Mapping[str, Any]) -> float:
+    return float(_number(evidence, "accuracy", "the test split was not evaluated"))
+
+
+def _both(evidence: Mapping[str, Any], low: float, high: float) -> dict[str, Any]:
+    return {**{key: evidence[key] for key in ("val_accuracy", "val_n", "accuracy", "n")}, "interval": [low, high]}
+
+
+@rule(
+    "TE803",
+    "too-little-data",
+    "test",
+    meaning="The test split is so small that its accuracy is known to a few points at best.",
+    detected="half the width of the 95 % interval (Wilson) > 2.5 points",
+    why="Two models that differ by less cannot be told apart by this test.",
+    fix="Quote the interval with the accuracy; set a larger data.test_fraction next time.",
+    source="Wilson 1927",
+)
+def test_too_small(evidence: Mapping[str, Any]) -> Finding | None:
+    accuracy, n = _test_accuracy(evidence), evidence["n"]
+    half = wilson_half(accuracy, n)
+    if half <= SMALL_HALF_WIDTH:
+        return None
+    title = f"{n} test examples leave an uncertainty of +- {100 * half:.1f} points"
+    return found("TE803", "note", title, evidence={"n": n, "half_width": half})
+
+
+@rule(
+    "TE804",
+    "at-baseline",
+    "test",
+    meaning="On the test split the model is no better than always answering its commonest class.",
+    detected="the 95 % interval (Wilson) of test accuracy reaches down to the share of the commonest class in test; an "
+    "error where the interval is narrower than 5 points either way, else a warning",
+    why="What was tuned does not generalise at all.",
+    fix="Look at the test split's labels and pipeline first, then at steps 1 and 2.",
+    confused_with="strongly unbalanced classes, where accuracy is the wrong measure",
+    source="Karpathy, a recipe for training neural networks: the input-independent baseline",
+)
+def test_at_baseline(evidence: Mapping[str, Any]) -> Finding | None:
+    accuracy = _test_accuracy(evidence)
+    rows = [sum(row) for row in evidence.get("confusion") or []]
+    if not rows or not sum(rows):
+        raise Missing("no confusion matrix")
+    return _baseline("TE804", evidence, accuracy, evidence["n"], max(rows) / sum(rows))
+
+
+@rule(
+    "TE805",
+    "test-failed",
+    "test",
+    meaning="The winner could not be evaluated on the test split.",
+    detected="the evaluation has no accuracy",
+    why="Without it there is no generalisation error to report.",
+    fix="Read the message; the checkpoint and the test split must both be readable.",
+    source="tuner",
+)
+def test_failed(evidence: Mapping[str, Any]) -> Finding | None:
+    if evidence.get("accuracy") is not None:
+        return None
+    why = evidence.get("error") or "no result"
+    return found("TE805", "error", f"the test evaluation failed: {why.splitlines()[0]}", evidence={"error": why})
