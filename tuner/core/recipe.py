@@ -269,6 +269,17 @@ def _fields_at(location: Sequence[str]) -> list[str]:
     return list(model.model_fields)
 
 
+PATH_KEYS = ("root", "path", "file", "folder", "dir")  # keys of the data table whose text is a path
+
+
+def paths_expanded(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the data table with its paths made absolute; `folder` is the recipe's."""
+    return {
+        key: expand_path(value, folder) if key in PATH_KEYS and isinstance(value, str) else value
+        for key, value in data.items()
+    }
+
+
 def expand_path(value: str, folder: Path) -> str:
     """Expand `~` and `$VAR` in a path; a relative one starts from the recipe's folder.
 
@@ -287,7 +298,7 @@ def expand_path(value: str, folder: Path) -> str:
 def _unset_variables(data: Any, path: Path, lines: Mapping[str, int]) -> list[str]:
     problems = []
     for key, value in data.items() if isinstance(data, Mapping) else ():
-        if isinstance(value, str) and "$" in value:
+        if key in PATH_KEYS and isinstance(value, str):
             try:
                 expand_path(value, path.parent)
             except UsageError as error:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tuner.core.recipe import expand_path
+from tuner.core.recipe import PATH_KEYS, paths_expanded
 from tuner.core.store import sha256, write_bytes
 
 _HOOKS = ("step", "evaluate", "metric")
@@ -87,10 +87,9 @@ def hash_data(data: Mapping[str, Any], folder: Path) -> str:
     Empty when the table names none (bundled, downloaded or self-made data).
     """
     parts = {}
-    for key, value in sorted(data.items()):
-        if key == "source" or not isinstance(value, str):
-            continue
-        path = Path(expand_path(value, folder))
+    named = {key: value for key, value in data.items() if key in PATH_KEYS and isinstance(value, str)}
+    for key, value in sorted(paths_expanded(named, folder).items()):
+        path = Path(value)
         if path.is_file():
             parts[key] = sha256(path) if path.stat().st_size < 64 << 20 else _stat(path)
         elif path.is_dir():

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tuner import registry
 from tuner.core.recipe import Data as DataTable
+from tuner.core.recipe import paths_expanded
 from tuner.core.result import Skipped
 from tuner.core.streams import derive_seed
 from tuner.core.trial import TrialEnv, canonical_json
@@ -192,7 +193,7 @@ def load_data(
     Raises:
         UsageError, InputError, UserCodeError, EnvironmentProblem: each names the recipe's key, the file or the row.
     """
-    table = DataTable.model_validate(dict(tables["data"]))
+    table = DataTable.model_validate(paths_expanded(tables["data"], env.recipe_dir))
     args = {**(table.model_extra or {}), **table.args}
     report = on_progress or (lambda share, words: None)
     built_in = "." not in table.source and ":" not in table.source
