@@ -152,3 +152,12 @@ def test_no_color_prints_no_codes_on_a_terminal(run_dir, monkeypatch):
     assert "\x1b[" in on_terminal()
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b" not in on_terminal()
+
+
+def test_check_init_reads_statistics_per_channel(run_dir):
+    found = load(run_dir, "check-init")
+    channels = {"min": [0.0, 3.0], "max": [200.0, 255.0], "mean": [10.0, 30.0], "std": [1.0, 3.0]}
+    found["metrics"]["data"]["train"].update(channels)
+    found["metrics"]["duplicates_across"] = {"duplicates": 3}
+    text = printed(found, run_dir / "check-init")
+    assert "0 to 255" in text and "20.00 +- 2.00" in text and "3 exact duplicates" in text

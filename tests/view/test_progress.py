@@ -128,3 +128,19 @@ def test_stop_twice_is_harmless(view):
     view.start("coarse", 1)
     view.stop()
     view.stop()
+
+
+def test_work_without_trials_shows_its_time_and_its_note(view, clock):
+    view.start("trying the recipe out", 0)
+    view.update(Progress(0, 0.3, "reading images"))
+    clock.now += 12
+    assert view.line() == "trying the recipe out: 12s elapsed; reading images"
+
+
+def test_best_accuracy_lives_through_the_generations_of_a_stage(view):
+    view.start("coarse", 2)
+    view.finish(finished(0.7))
+    view.start("coarse", 4, done=2)
+    assert view.line().endswith("; best val accuracy 0.700")
+    view.start("fine", 4)
+    assert "best" not in view.line()

@@ -35,6 +35,7 @@ class ProgressView:
         self._ended: threading.Event | None = None
         self._thread: threading.Thread | None = None
         self._live: Any = None
+        self._title = ""
         self._running: dict[int, Progress] = {}
         self._ends: dict[str, int] = {}
         self._best: float | None = None
@@ -53,11 +54,11 @@ class ProgressView:
         return self._console
 
     def start(self, stage_title: str, total_items: int, done: int = 0) -> None:
-        """Begin a generation of `total_items` trials, of which `done` are known from an earlier run."""
+        """Begin a generation of `total_items` trials, of which `done` are known from before; 0: work without trials."""
         self.stop()
         with self._lock:
             self._reset(stage_title, total_items, done)
-        if self.quiet or total_items <= 0:
+        if self.quiet:
             return
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, args=(self._ended,), name="tuner-progress", daemon=True)
@@ -104,6 +105,9 @@ class ProgressView:
         """Return the state in one plain line."""
         with self._lock:
             elapsed, share = self.clock() - self._began, self.fraction
+            if not self._total:
+                notes = "".join(f"; {news.note}" for news in self._running.values() if news.note)
+                return f"{self._title}: {duration(round(elapsed))} elapsed{notes}"
             parts = [f"{self._title}: {self._done}/{self._total} {'trial' if self._total == 1 else 'trials'}"]
             parts += [f"{share * 100:.0f} % done", f"{duration(round(elapsed))} elapsed"]
             left = self.seconds_left
@@ -115,7 +119,7 @@ class ProgressView:
     def fraction(self) -> float:
         """Return the share that is done, running trials counted by their own share."""
         running = sum(min(max(news.fraction, 0.0), 1.0) for news in self._running.values())
-        return min(1.0, (self._done + running) / self._total) if self._total else 1.0
+        return min(1.0, (self._done + running) / self._total) if self._total else 0.0
 
     @property
     def seconds_left(self) -> float | None:
@@ -127,9 +131,11 @@ class ProgressView:
         return elapsed * (1 - self.fraction) / fresh
 
     def _reset(self, title: str, total: int, done: int) -> None:
+        if title != self._title:  # another generation of the same stage goes on with what is known
+            self._ends, self._best = {}, None
         self._title, self._total, self._done, self._known = title, total, done, done
         self._began = self.clock()
-        self._running, self._ends, self._best = {}, {}, None
+        self._running = {}
 
     def _facts(self) -> list[str]:
         facts = [f"{self._ends[end]} {end}" for end in ("diverged", "failed") if self._ends.get(end)]
@@ -169,12 +175,15 @@ class ProgressView:
             times = f"{duration(round(self.clock() - self._began))} elapsed"
             times += f", about {duration(max(1, round(left)))} left" if left is not None else ""
             grid = Table.grid(padding=(0, 1))
-            bar = ProgressBar(total=1.0, completed=self.fraction, width=max(8, self.console.width - 66))
-            grid.add_row(Text(f" {self._title}", "bold"), bar, Text(f"{self._done}/{self._total} trials, {times}"))
+            total = 1.0 if self._total else None  # without trials: a bar that only moves
+            bar = ProgressBar(total=total, completed=self.fraction, width=max(8, self.console.width - 66))
+            count = f"{self._done}/{self._total} trials, " if self._total else ""
+            grid.add_row(Text(f" {self._title}", "bold"), bar, Text(f"{count}{times}"))
             lines: list[Any] = [grid]
             if facts := self._facts():
                 lines.append(Text("   " + "; ".join(facts), no_wrap=True, overflow="ellipsis"))
-            notes = [f"   trial {news.number}: {news.note}" for news in self._running.values() if news.note]
+            noted = sorted((news for news in self._running.values() if news.note), key=lambda news: news.number)
+            notes = [f"   trial {news.number}: {news.note}" if self._total else f"   {news.note}" for news in noted]
             lines += [Text(note, "dim", no_wrap=True, overflow="ellipsis") for note in notes[:NOTES_SHOWN]]
             return Group(*lines)
 

@@ -40,7 +40,7 @@ def status_table(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
         for line in lines[1:]:
             page.line(" " * indent + line)
         if when := get(row, "when"):
-            page.line(" " * indent + f"finished {when}"[: page.width - indent], "dim")
+            page.text(f"finished {str(when).replace('T', ' ')}", indent, style="dim")
         _reasons([str(reason) for reason in get(row, "reasons", default=[])], page, indent)
     page.print()
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tuner.view.artifacts import get, items, numbers
 from tuner.view.plots import style
+from tuner.view.plots.style import Axes, Figure
 from tuner.view.words import as_float, fixed
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 NAMES_SHOWN = 24
 
@@ -118,8 +115,14 @@ def _layers(layers: list[Mapping[str, Any]]) -> Figure:
     stride = max(1, len(layers) // 30 + (len(layers) % 30 > 0 and len(layers) > 30))
     shown = x[::stride]
     top.set_xticks(shown, [""] * len(shown))
-    names = [style.safe(str(get(layers[i], "name", default=i))[-22:]) for i in shown]
+    names = [style.safe(_layer_name(layers[i], i)) for i in shown]
     bottom.set_xticks(shown, names, rotation=40, ha="right", fontsize=8)
     for ax in (top, bottom):
         ax.set_xlim(-0.5, len(layers) - 0.5)
     return figure
+
+
+def _layer_name(layer: Mapping[str, Any], place: int) -> str:
+    """Return a layer's path, with its type where the path is only numbers."""
+    name = str(get(layer, "name", default=place))[-22:]
+    return f"{name} {get(layer, 'type', default='')}" if name.replace(".", "").isdigit() else name

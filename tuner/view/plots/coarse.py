@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tuner.view import artifacts
 from tuner.view.artifacts import Row, get
 from tuner.view.plots import style
+from tuner.view.plots.style import Figure
 from tuner.view.words import as_float, fixed, number, short_keys
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 PANELS = 3  # columns of the search sheet
 VALUES_NAMED = 5  # values of a key up to which the axis names each of them

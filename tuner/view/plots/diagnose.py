@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tuner.view import artifacts
 from tuner.view.artifacts import get
 from tuner.view.plots import style
+from tuner.view.plots.style import Axes, Figure
 from tuner.view.reports.diagnose import winner_curve
 from tuner.view.words import as_float, fixed
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
 def figures(result: Mapping[str, Any], stage_dir: Path) -> dict[str, Figure]:

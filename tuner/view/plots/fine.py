@@ -5,16 +5,14 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tuner.view import artifacts
 from tuner.view.artifacts import get, items, numbers
 from tuner.view.plots import style
 from tuner.view.plots.coarse import curves_sheet, search_sheet
+from tuner.view.plots.style import Figure
 from tuner.view.words import as_float, params_text
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def figures(result: Mapping[str, Any], stage_dir: Path) -> dict[str, Figure]:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tuner.view import artifacts
 from tuner.view.plots import style
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from tuner.view.plots.style import Figure
 
 
 def figures(result: Mapping[str, Any], stage_dir: Path) -> dict[str, Figure]:

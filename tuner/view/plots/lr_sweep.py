@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tuner.view import artifacts
 from tuner.view.artifacts import get, items
 from tuner.view.plots import style
+from tuner.view.plots.style import Axes, Figure
 from tuner.view.words import as_float, rate
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
 def figures(result: Mapping[str, Any], stage_dir: Path) -> dict[str, Figure]:

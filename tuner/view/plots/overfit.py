@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tuner.view import artifacts
 from tuner.view.artifacts import get
 from tuner.view.plots import style
-from tuner.view.words import as_float, rate, scientific
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from tuner.view.plots.style import Figure
+from tuner.view.words import as_float, number, rate
 
 
 def figures(result: Mapping[str, Any], stage_dir: Path) -> dict[str, Figure]:
@@ -22,7 +20,7 @@ def figures(result: Mapping[str, Any], stage_dir: Path) -> dict[str, Figure]:
     figure, ((left, right),) = style.sheet(style.headline(result), columns=2)
     lr = as_float(get(metrics, "lr"))
     title = f"Loss at lr {rate(lr)}" if lr is not None else "Loss"
-    _loss(left, rows, as_float(get(metrics, "loss_floor")), title)
+    _loss(left, rows, metrics, title)
     drawn = 0
     for split, name, colour in (("train", "training batches", style.SKY), ("train_eval", "eval mode", style.BLUE)):
         x, y = style.pairs(*artifacts.column(rows, split, "step", "accuracy"))
@@ -34,12 +32,13 @@ def figures(result: Mapping[str, Any], stage_dir: Path) -> dict[str, Figure]:
         right.axhline(final, color=style.BLUE, label=f"at the end, {final:.3f}")
     right.axhline(1.0, color=style.RED, linestyle="--", linewidth=1.2, label="every example right")
     right.set_ylim(-0.03, 1.08)
+    right.set_xlim(left.get_xlim())
     style.label(right, "step", "accuracy [fraction]", "Accuracy on the subset")
     style.legend(right, loc="lower right")
     return {"overfit": figure}
 
 
-def _loss(ax: Any, rows: list[dict[str, Any]], floor: float | None, title: str) -> None:
+def _loss(ax: Any, rows: list[dict[str, Any]], metrics: Any, title: str) -> None:
     values: list[float] = []
     for split, name, colour in (("train", "objective", style.BLUE), ("train_eval", "eval mode", style.ORANGE)):
         x, y = style.pairs(*artifacts.column(rows, split, "step", "loss"))
@@ -49,11 +48,11 @@ def _loss(ax: Any, rows: list[dict[str, Any]], floor: float | None, title: str) 
     if not values:
         style.empty(ax, "no loss curve was written")
         return
-    if floor is not None:
-        text = "0" if floor == 0 else scientific(floor) if abs(floor) < 1e-3 else f"{floor:.3f}"
-        shown = floor if floor > 0 or not style.spans_decades(values) else None
-        if shown is not None:
-            ax.axhline(shown, color=style.RED, linestyle="--", linewidth=1.2, label=f"floor, {text}")
+    levels = (("loss_floor", "floor", style.RED), ("target", "counts as reaching the floor", style.GREEN))
+    for key, name, colour in levels:
+        level = as_float(get(metrics, key))
+        if level is not None and (level > 0 or not style.spans_decades(values)):
+            ax.axhline(level, color=colour, linestyle="--", linewidth=1.2, label=f"{name}, {number(level, 3)}")
     if style.spans_decades(values):
         ax.set_yscale("log")
         style.log_axis(ax.yaxis)

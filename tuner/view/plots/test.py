@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tuner.view.artifacts import get
 from tuner.view.plots import style
+from tuner.view.plots.style import Axes, Figure
 from tuner.view.reports.test import class_names, confusion_of
 from tuner.view.words import as_float, fixed
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 COUNTS_SHOWN = 20  # classes up to which every cell carries its count
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from tuner.view.artifacts import get, items, numbers
 from tuner.view.page import Page
-from tuner.view.words import fixed, number, plural, plus_minus
+from tuner.view.words import as_float, fixed, number, plural, plus_minus
 
 TITLE = "STEP 1  loss at initialisation"
 LAYERS_SHOWN = 10
@@ -42,8 +42,10 @@ def _data(metrics: Mapping[str, Any], page: Page) -> None:
             continue
         shape = get(facts, "shape", default=[])
         shape_text = "x".join(str(side) for side in shape) if isinstance(shape, list) else str(shape)
-        spread = f"{number(get(facts, 'min'), 3)} to {number(get(facts, 'max'), 3)}"
-        moments = plus_minus(get(facts, "mean"), get(facts, "std"), 2)
+        low, high = per_channel(get(facts, "min")), per_channel(get(facts, "max"))
+        spread = f"{number(min(low, default=None), 3)} to {number(max(high, default=None), 3)}"
+        means, stds = per_channel(get(facts, "mean")), per_channel(get(facts, "std"))
+        moments = plus_minus(_middle(means), _middle(stds), 2)
         per_class = _per_class(get(facts, "class_counts"))
         rows.append([name, number(get(facts, "n")), shape_text or "-", spread, moments, per_class])
     headers = ["split", "examples", "shape", "range", "mean +- std", "per class"]
@@ -51,8 +53,19 @@ def _data(metrics: Mapping[str, Any], page: Page) -> None:
         page.gap()
     page.table(headers, rows, left=(0, 2, 3, 5), optional=(4, 3))
     across = get(metrics, "duplicates_across")
+    across = get(across, "duplicates") if isinstance(across, Mapping) else across
     if isinstance(across, (int, float)) and across:
         page.text(f"{plural(int(across), 'exact duplicate')} between train and val", 3)
+
+
+def per_channel(value: Any) -> list[float]:
+    """Return the finite numbers of a statistic that is one number, or one per channel or column."""
+    kept = [as_float(item) for item in (value if isinstance(value, list) else [value])]
+    return [item for item in kept if item is not None]
+
+
+def _middle(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
 def _per_class(counts: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from tuner.view.artifacts import get, items
 from tuner.view.curves import Mark, Series
 from tuner.view.page import Page
-from tuner.view.words import fixed, is_number, plus_minus, rate
+from tuner.view.words import fixed, is_number, number, plus_minus, rate
 
 TITLE = "STEP 3  learning-rate sweep"
 
@@ -19,6 +19,8 @@ def body(result: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
     rates = items(result, "metrics", "rates")
     chosen = get(result, "choice", "lr")
     low, high = get(result, "choice", "lr_low"), get(result, "choice", "lr_high")
+    steps = get(result, "metrics", "steps")
+    loss_head = f"loss after {number(steps)} it" if steps else "loss after"
     rows, styles = [], []
     for entry in rates:
         ok = get(entry, "status", default="completed") == "completed"
@@ -28,7 +30,12 @@ def body(result: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
         rows.append([rate(get(entry, "lr")), loss if ok or loss != "-" else "diverged", drop, words])
         inside = is_number(low) and is_number(high) and is_number(get(entry, "lr")) and low <= entry["lr"] <= high
         styles.append("" if inside else "dim")
-    page.table(["lr", "loss after", "drop", "verdict"], rows, left=(0, 1, 2, 3), styles=styles)
+    page.table(
+        ["lr", loss_head, "drop", "verdict"],
+        rows,
+        left=(0, 1, 2, 3),
+        styles=styles,
+    )
     page.gap()
     if chosen is not None or low is not None:
         text = f"Use {rate(chosen)}; the loss falls clearly from {rate(low)} to {rate(high)}"

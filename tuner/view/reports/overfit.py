@@ -13,6 +13,7 @@ from tuner.view.page import Page
 from tuner.view.words import fixed, is_number, number, rate
 
 TITLE = "STEP 2  overfit a tiny subset"
+ENDS = {"floor": "reached the floor"}
 
 
 def body(result: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
@@ -27,7 +28,7 @@ def body(result: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
             number(get(entry, "steps")),
             fixed(get(entry, "final_loss"), 4),
             fixed(get(entry, "final_accuracy")),
-            str(get(entry, "status", default="-")),
+            ENDS.get(str(get(entry, "status", default="-")), str(get(entry, "status", default="-"))),
         ]
         for entry in entries
     ]
@@ -40,6 +41,9 @@ def body(result: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
     facts.append(f"the loss can fall to {number(floor)}" if is_number(floor) else "")
     train_mode = get(metrics, "train_mode_loss")
     facts.append(f"in train mode the final loss is {fixed(train_mode, 4)}" if is_number(train_mode) else "")
+    evaluated = get(metrics, "eval_loss")
+    if is_number(evaluated):
+        facts.append(f"in eval mode {fixed(evaluated, 4)}, accuracy {fixed(get(metrics, 'eval_accuracy'))}")
     if text := "; ".join(fact for fact in facts if fact):
         page.text(text + ".", 3)
     _curve(metrics, stage_dir, page)
@@ -51,8 +55,8 @@ def _curve(metrics: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
     positive = [value for value in y if value is not None and value > 0]
     log = bool(positive) and max(positive) > 20 * min(positive)
     floor = get(metrics, "loss_floor")
-    levels = [Mark(floor, "the floor")] if is_number(floor) and (floor > 0 or not log) else []
-    if log and levels and floor < min(positive) / 100:
-        levels = []
+    wanted = ((floor, "the floor"), (get(metrics, "target"), "what counts as reaching it"))
+    shown = [Mark(value, name) for value, name in wanted if is_number(value)]
+    levels = [mark for mark in shown if not log or (mark.value or 0) > min(positive) / 100]
     label = "train loss (log scale)" if log else "train loss"
     page.plot([Series("", x, y)], height=9, log_y=log, x_label="step", y_label=label, levels=levels)
