@@ -33,7 +33,7 @@ KEY_NUMBERS = {
     "coarse": ["STEP 4", "0.912", "15 completed", "1 diverged", "5e-3 to 0.08", "16 or 32", "best trial"],
     "fine": ["STEP 5", "0.904 +- 0.004", "01ab34cd56ef *", "0.895 to 0.913", "p = 0.210", "(accepted in the recipe)"],
     "diagnose": ["STEP 6", "0.988", "0.926", "0.062", "best epoch, 9", "1e-5 -> 1e-4", "CU603", "3 more"],
-    "test": ["TEST", "0.9580", "0.947 to 0.972", "cat taken for dog 8 times", "airplane", "1000"],
+    "test": ["TEST", "0.9580", "0.947 to 0.972", "cat taken for dog (8 times)", "airplane", "1000"],
 }
 
 
@@ -161,3 +161,20 @@ def test_check_init_reads_statistics_per_channel(run_dir):
     found["metrics"]["duplicates_across"] = {"duplicates": 3}
     text = printed(found, run_dir / "check-init")
     assert "0 to 255" in text and "20.00 +- 2.00" in text and "3 exact duplicates" in text
+
+
+@pytest.mark.parametrize("width", [60, 80])
+@pytest.mark.parametrize("names", [[str(i) for i in range(10)], ["a rather long name of a class"] * 10])
+def test_test_shows_the_confusion_whatever_the_length_of_the_names(run_dir, names, width):
+    found = load(run_dir, "test")
+    found["metrics"]["class_names"] = names
+    text = printed(found, run_dir / "test", width)
+    assert "Confusion" in text and text.count(" %\n") == 10
+    assert max(map(len, text.splitlines())) <= width
+
+
+def test_test_leaves_the_confusion_of_many_classes_to_the_plot(tmp_path):
+    matrix = [[5 if i == j else 0 for j in range(21)] for i in range(21)]
+    matrix[3][4] = 2
+    text = printed(result("test", "pass", "fine", metrics={"confusion": matrix}), tmp_path / "test")
+    assert "Confusion" not in text and "3 taken for 4 (2 times)" in text

@@ -61,7 +61,7 @@ def _finalists(title: str, finalists: list[Mapping[str, Any]], winner: Any) -> F
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.grid(False, axis="y")
     style.label(ax, "best val accuracy [fraction]", "")
-    style.legend(ax)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower left", ncols=2, fontsize=8.5, frameon=False)
     return figure
 
 

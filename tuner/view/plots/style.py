@@ -90,8 +90,9 @@ def log_axis(axis: Any) -> None:
     from tuner.view.words import rate
 
     low, high = sorted(axis.get_view_interval())
-    wide = low > 0 and high / low > 30
-    axis.set_major_locator(LogLocator(base=10, subs=(1.0,) if wide else (1.0, 2.0, 5.0), numticks=12))
+    ratio = high / low if low > 0 else 1.0
+    parts = (1.0,) if ratio > 300 else (1.0, 3.0) if ratio > 30 else (1.0, 2.0, 5.0)
+    axis.set_major_locator(LogLocator(base=10, subs=parts, numticks=12))
     axis.set_major_formatter(FuncFormatter(lambda value, _: rate(float(value))))
     axis.set_minor_formatter(NullFormatter())
 

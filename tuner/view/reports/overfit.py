@@ -24,7 +24,8 @@ def body(result: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
     entries = rates or [metrics]
     rows = [
         [
-            rate(get(entry, "lr")) + (" *" if rates and get(entry, "lr") == chosen and chosen is not None else ""),
+            rate(get(entry, "lr"))
+            + (" *" if len(rates) > 1 and get(entry, "lr") == chosen and chosen is not None else ""),
             number(get(entry, "steps")),
             fixed(get(entry, "final_loss"), 4),
             fixed(get(entry, "final_accuracy")),
@@ -55,7 +56,7 @@ def _curve(metrics: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
     positive = [value for value in y if value is not None and value > 0]
     log = bool(positive) and max(positive) > 20 * min(positive)
     floor = get(metrics, "loss_floor")
-    wanted = ((floor, "the floor"), (get(metrics, "target"), "what counts as reaching it"))
+    wanted = ((floor, "the floor"), (get(metrics, "target"), "counts as the floor"))
     shown = [Mark(value, name) for value, name in wanted if is_number(value)]
     levels = [mark for mark in shown if not log or (mark.value or 0) > min(positive) / 100]
     label = "train loss (log scale)" if log else "train loss"

@@ -56,7 +56,7 @@ def _matrix(matrix: list[list[int]], names: list[str], page: Page) -> None:
     wanted = [wide for wide in range(digits, digits + 4) if wide == digits or wide <= longest]
     digits = max((wide for wide in wanted if longest + len(matrix) * (wide + 1) <= room), default=digits)
     label = min(longest, room - len(matrix) * (digits + 1))
-    if label < 3:
+    if label < min(3, longest):
         return
     short = [name if len(name) <= label else name[: label - 1] + "." for name in names]
     heads = [name[:digits] if max(map(len, names)) > digits else name for name in names]
@@ -69,6 +69,11 @@ def _matrix(matrix: list[list[int]], names: list[str], page: Page) -> None:
         page.line(f"   {short[index]:<{label}}{cells}  {right:>5}")
 
 
+def times(count: int) -> str:
+    """Return `once`, `3 times`."""
+    return "once" if count == 1 else f"{number(count)} times"
+
+
 def _mistakes(matrix: list[list[int]], names: list[str], page: Page) -> None:
     wrong = [
         (count, names[i], names[j])
@@ -79,5 +84,5 @@ def _mistakes(matrix: list[list[int]], names: list[str], page: Page) -> None:
     wrong.sort(key=lambda item: -item[0])
     if wrong:
         page.gap()
-        text = "; ".join(f"{true} taken for {answer} {count} times" for count, true, answer in wrong[:3])
-        page.text(f"Most often: {text}.".replace(" 1 times", " once"), 3, hang=2)
+        text = "; ".join(f"{true} taken for {answer} ({times(count)})" for count, true, answer in wrong[:3])
+        page.text(f"Most often: {text}.", 3, hang=2)
