@@ -266,6 +266,6 @@ def _construct(name: str, base: Path, folder: str, train: bool, download: bool) 
             raise EnvironmentProblem(f"{base}: disk full while downloading {name}", "Free some space.") from None
         tried = "could not be downloaded" if download else "is not there, and data.download is false"
         raise InputError(
-            f"{name}: {tried} ({type(error).__name__}: {str(error) or 'no reason given'})",
+            f"{name}: {tried} ({type(error).__name__}: {' '.join(str(error).split()) or 'no reason given'})",
             f"Put torchvision's {name} files into {base / folder}, or set data.root to the folder above {folder}.",
         ) from None
