@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from tuner.view.plots.style import Figure
 from tuner.view.words import as_float, fixed, number, short_keys
 
 PANELS = 3  # columns of the search sheet
+LOG_KEYS = ("lr", "weight_decay", "eps")  # quantities whose ratios matter
 VALUES_NAMED = 5  # values of a key up to which the axis names each of them
 
 
@@ -77,13 +79,19 @@ def _panel(ax: Any, key: str, trials: Sequence[Row], scores: Sequence[Any], know
         ax.set_xlim(-0.5, len(options) - 0.5)
         return
     places = sorted({value for value in as_numbers if value is not None})
-    if style.spans_decades(places, factor=8):
+    if style.spans_decades(places, factor=2 if key.rsplit(".", 1)[-1] in LOG_KEYS else 8):
         ax.set_xscale("log")
         style.log_axis(ax.xaxis)
-    elif len(places) <= VALUES_NAMED:
+    elif len(places) <= VALUES_NAMED and _apart(places):
         ax.set_xticks(places, [number(place) for place in places])
         pad = 0.25 * (places[-1] - places[0]) or 0.5
         ax.set_xlim(places[0] - pad, places[-1] + pad)
+
+
+def _apart(places: Sequence[float]) -> bool:
+    """Say whether labels at these places would not run into each other."""
+    span = places[-1] - places[0]
+    return all(right - left >= 0.15 * span for left, right in itertools.pairwise(places))
 
 
 def curves_sheet(title: str, trials: Sequence[Row], stage_dir: Path) -> Figure:
