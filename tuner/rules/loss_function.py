@@ -53,7 +53,7 @@ def squashed_outputs(evidence: Mapping[str, Any]) -> Finding | None:
     return found(
         "IN104",
         "error",
-        f"the outputs are {kinds[function['kind']]}: the loss cannot fall below {own:.3f}, free outputs reach {free:.3f}",
+        f"the outputs are {kinds[function['kind']]}: the loss stays above {own:.3f}, free outputs reach {free:.3f}",
         evidence={"kind": function["kind"], "own_floor": own, "free_floor": free, "uniform": uniform},
     )
 

@@ -289,6 +289,30 @@ def floor_with_wrong_answers(evidence: Mapping[str, Any]) -> Finding | None:
 
 
 @rule(
+    "OV210",
+    "optimizer-unsuited",
+    "overfit",
+    meaning="Adam fits the tiny subset, the recipe's optimizer does not, at any rate that was tried.",
+    detected="When no rate reaches the floor, Adam at 1e-3 takes the optimizer's place, all else the same.",
+    why="Model, loss and data are sound, but training will be slow or stuck with this optimizer.",
+    fix="Use Adam, add normalisation layers or another initialisation, or try other rates (stages.overfit.rates).",
+    confused_with="A bug of the model: that stops Adam as well.",
+    source="CS231n notes, sanity checks",
+)
+def only_adam_fits(evidence: Mapping[str, Any]) -> Finding | None:
+    """A fit that the recipe's optimizer does not manage."""
+    best = _best(evidence)
+    if best["status"] != "floor" or not best.get("reference"):
+        return None
+    own = [attempt for attempt in evidence["attempts"] if not attempt.get("reference")]
+    losses = [loss for attempt in own if (loss := number(attempt["final_loss"])) is not None]
+    learned = any(loss < best["initial_loss"] - 0.1 * best["span"] for loss in losses)
+    reached = f"only {min(losses):.3f}" if losses else "no finite loss"
+    title = f"Adam reaches the floor in {best['steps']} steps, the recipe's optimizer {reached} in {len(own)} attempts"
+    return found("OV210", "warn" if learned else "error", title, evidence=_facts(best) | {"rates": evidence["rates"]})
+
+
+@rule(
     "OV209",
     "loss-mismatch",
     "overfit",

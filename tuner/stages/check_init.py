@@ -45,7 +45,9 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
     skipped += [
         Skipped(f"probe {name.replace('_', ' ')}", probe["skipped"])
         for name, probe in sorted(evidence.items())
-        if isinstance(probe, Mapping) and "skipped" in probe
+        if isinstance(probe, Mapping)
+        and "skipped" in probe
+        and probe["skipped"] not in {entry.why for entry in skipped}
     ]
     if evidence.get("initial_loss", {}).get("random_in_train_mode"):
         why = "the forward in train mode is random though every dropout module is off; its noise is in the loss"

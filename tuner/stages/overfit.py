@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from tuner.core.recipe import Recipe
 from tuner.core.result import Record, Skipped, StageResult
@@ -20,6 +21,7 @@ DEPENDS = ("data", "model", "loss", "optimizer", "train")
 
 MEASURE = "overfit"
 # rates tried after the recipe's own, in this order: for steps of plain gradient, and for steps of normalised size
+REFERENCE_RATE = 1e-3
 PLAIN_RATES = (1e-2, 1e-1, 1e-3, 1.0, 1e-4)
 SCALED_RATES = (1e-3, 1e-2, 1e-4, 1e-1)
 # failures that another rate does not mend
@@ -31,44 +33,70 @@ class Settings(StageSettings):
     """What is fitted, and for how long it is tried."""
 
     examples: int = Field(32, ge=2, description="examples of the subset, at least two per class where that stays small")
-    steps: int = Field(400, ge=10, description="updates per rate; the best rate gets ten times as many if none fits")
+    steps: int = Field(400, ge=10, description="updates per rate; the best rate gets five times as many if none fits")
     tolerance: float = Field(
         0.02, gt=0, lt=1, description="how near to the floor: share of the way from uniform outputs"
     )
-    rates: tuple[float, ...] = Field((), description="rates to try in this order (default: the recipe's, then decades)")
+    rates: tuple[float, ...] | None = Field(
+        None, description="rates to try, e.g. 0.1,0.01; none given: the recipe's, then decades"
+    )
+
+    @field_validator("rates", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+    @field_validator("rates")
+    @classmethod
+    def _positive(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if value is not None and (not value or not all(0 < rate < math.inf for rate in value)):
+            raise ValueError("every rate must be greater than 0, and there must be one")
+        return value
 
 
 def rates_to_try(recipe: Recipe, settings: Settings) -> list[float]:
     """Return the rates in the order in which they are tried."""
-    if settings.rates:
+    if settings.rates is not None:
         return list(dict.fromkeys(settings.rates))
     decades = PLAIN_RATES if recipe.optimizer.name.rpartition(".")[2].lower() in PLAIN else SCALED_RATES
     return list(dict.fromkeys((recipe.optimizer.lr, *decades)))
 
 
 def plan(recipe: Recipe, inputs: Inputs, settings: Settings, history: Sequence[Record]) -> list[WorkItem]:
-    """One rate after the other until one reaches the floor; then, if none has, the best one with patience."""
-    rates = rates_to_try(recipe, settings)
+    """One rate after the other until one reaches the floor; if none has, the best one with patience, then Adam.
+
+    Adam at 1e-3 is the reference: where it fits and the recipe's optimizer does not, model, loss and data are sound.
+    """
     if any(record.result.error is not None and record.result.error.kind in FATAL for record in history):
         return []
-    if any(_answer(record).get("status") == "floor" for record in history) or len(history) > len(rates):
+    if any(_answer(record).get("status") == "floor" for record in history):
         return []
-    if len(history) < len(rates):
-        return [_item(recipe, inputs, settings, rates[len(history)], len(history), patient=False)]
+    rates = rates_to_try(recipe, settings)
+    number, steps = len(history), settings.steps
+    if number < len(rates):
+        return [_item(recipe, inputs, settings, number, rates[number], max_steps=steps)]
+    tried = {kind for record in history for kind in ("patient", "reference") if _kind(record) == kind}
     best = _best(history)
-    if best is None or _hopeless(_answer(best)):
+    if best is None or tried >= {"patient", "reference"} or _no_floor_to_reach(_answer(best)):
         return []
-    return [_item(recipe, inputs, settings, best.params["optimizer.lr"], len(history), patient=True)]
+    if "patient" not in tried and not _is_flat(_answer(best)):
+        rate = best.params["optimizer.lr"]
+        return [_item(recipe, inputs, settings, number, rate, max_steps=5 * steps, give_up_early=False)]
+    if "reference" not in tried:
+        return [_item(recipe, inputs, settings, number, REFERENCE_RATE, max_steps=steps, reference=True)]
+    return []
 
 
-def _item(recipe: Recipe, inputs: Inputs, settings: Settings, rate: float, number: int, *, patient: bool) -> WorkItem:
-    measure = {
-        "examples": settings.examples,
-        "max_steps": settings.steps * (10 if patient else 1),
-        "tolerance": settings.tolerance,
-        "give_up_early": not patient,
-    }
-    return WorkItem(inputs.spec(recipe, {"optimizer.lr": rate}, measure={MEASURE: measure}), number)
+def _item(recipe: Recipe, inputs: Inputs, settings: Settings, number: int, rate: float, **measure: Any) -> WorkItem:
+    arguments = {"examples": settings.examples, "tolerance": settings.tolerance, **measure}
+    return WorkItem(inputs.spec(recipe, {"optimizer.lr": rate}, measure={MEASURE: arguments}), number)
+
+
+def _kind(record: Record) -> str:
+    arguments = record.item.spec.measure[MEASURE]
+    if arguments.get("reference"):
+        return "reference"
+    return "patient" if arguments.get("give_up_early") is False else "plain"
 
 
 def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[Record]) -> StageResult:
@@ -109,7 +137,7 @@ def evidence_of(recipe: Recipe, results: Sequence[Record]) -> dict[str, Any]:
         if record.result.error is not None
     ]
     evidence: dict[str, Any] = {"recipe": recipe.tables(), "failures": failures, "rates": []}
-    keep = ("lr", "final_loss", "final_accuracy", "steps", "status")
+    keep = ("lr", "final_loss", "final_accuracy", "steps", "status", "reference")
     answers = sorted((_answer(record) for record in results if _answer(record)), key=lambda answer: answer["lr"])
     evidence["rates"] = [{key: answer.get(key) for key in keep} for answer in answers]
     evidence["attempts"] = answers
@@ -132,11 +160,15 @@ def _best(history: Sequence[Record]) -> Record | None:
     return min(answers, key=lambda record: (_answer(record)["final_loss"], record.number), default=None)
 
 
-def _hopeless(answer: Mapping[str, Any]) -> bool:
-    """Say whether more steps cannot help: the outputs are squashed and the loss is at the floor that this leaves."""
+def _no_floor_to_reach(answer: Mapping[str, Any]) -> bool:
+    """Say whether no optimizer can help: no floor, squashed outputs that stay above it, or weights that do not move."""
     own, target = answer.get("own_floor"), answer.get("target")
-    unbounded = target is None
-    return unbounded or not answer["moved"] or (own is not None and own > target)
+    return target is None or not answer["moved"] or (own is not None and own > target)
+
+
+def _is_flat(answer: Mapping[str, Any]) -> bool:
+    """Say whether the outputs are the same for every input, which more of the same steps do not change."""
+    return bool(answer["outputs_vary"] is not None and answer["outputs_vary"] < 1e-6)
 
 
 def _headline(evidence: Mapping[str, Any]) -> str:
@@ -152,5 +184,6 @@ def _headline(evidence: Mapping[str, Any]) -> str:
     floor = "no floor known" if best["loss_floor"] is None else f"floor {best['loss_floor']:.3f}"
     reached = f"loss {best['final_loss']:.3f} ({floor}){right} on {best['examples']} examples"
     if best["status"] == "floor":
-        return f"The model fits a tiny subset: {reached} after {best['steps']} steps at rate {best['lr']:g}."
+        by = "with Adam, not with the recipe's optimizer" if best.get("reference") else f"at rate {best['lr']:g}"
+        return f"The model fits a tiny subset: {reached} after {best['steps']} steps {by}."
     return f"The model does not fit a tiny subset: {reached} at the best of {len(evidence['rates'])} attempts."

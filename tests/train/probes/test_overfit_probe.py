@@ -158,6 +158,13 @@ def test_overfit_sees_that_the_input_is_ignored(setup_of, blobs):
     assert found["constant_floor"] == pytest.approx(found["label_entropy"], abs=1e-3)
 
 
+def test_overfit_takes_adam_in_place_of_the_recipes_optimizer(setup_of, blobs):
+    setup = setup_of(blobs(), mlp(), optimizer_table={"lr": 0.01})
+    setup.optimizer = None
+    found = overfit(setup, reference=True)
+    assert (found["status"], found["reference"]) == ("floor", True)
+
+
 def test_overfit_is_the_same_twice(setup_of, blobs):
     first, second = (overfit(setup_of(blobs(), mlp(middle=(nn.BatchNorm1d(32),)), **adam())) for _ in range(2))
     assert first == second

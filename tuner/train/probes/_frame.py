@@ -89,6 +89,17 @@ def fresh_model(setup: Any, seed: int | None = None) -> nn.Module:
     return dropout_off(model).train()
 
 
+def shaken_model(setup: Any) -> nn.Module:
+    """Return a fresh model with a little noise on every weight, so that no zero-initialised layer hides the rest."""
+    model = fresh_model(setup)
+    generator = torch.Generator().manual_seed(setup.spec.seed)
+    with torch.no_grad():
+        for p in model.parameters():
+            if p.is_floating_point():
+                p.add_(0.02 * torch.randn(p.shape, generator=generator).to(p.device, p.dtype))
+    return model
+
+
 def fresh_optimizer(setup: Any, model: nn.Module, *, decay: bool = True, **table: Any) -> torch.optim.Optimizer:
     """Return the recipe's optimizer over a model, without weight decay where `decay` is off."""
     optimizer: torch.optim.Optimizer = setup.optimizer(model, **table)

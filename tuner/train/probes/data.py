@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tuner.train.probes._frame import CannotProbe, before_training, forward, fresh_model, one_batch
+from tuner.train.probes._frame import CannotProbe, before_training, forward, one_batch, shaken_model
 
 SPLITS = ("train", "val")
 
@@ -189,7 +189,7 @@ def input_scale(setup: Any, examples: int = 512) -> dict[str, Any]:
     # a column that does not vary is only shifted
     unit = torch.where(std > 0, std, torch.ones_like(std))
     standard = (inputs - mean.to(inputs).reshape(shape)) / unit.to(inputs).reshape(shape)
-    model = fresh_model(setup)
+    model = shaken_model(setup)
     as_is, standardised = (float(forward(model, x).std(0).mean()) for x in (inputs, standard))
     return {
         "mean": mean.tolist(),

@@ -12,21 +12,10 @@ from tuner.train.probes._frame import (
     CannotProbe,
     before_training,
     forward,
-    fresh_model,
     one_batch,
     random_state,
+    shaken_model,
 )
-
-
-def _shaken(setup: Any) -> nn.Module:
-    """Return a fresh model with a little noise on every weight, so that no zero-initialised layer hides the rest."""
-    model = fresh_model(setup)
-    generator = torch.Generator().manual_seed(setup.spec.seed)
-    with torch.no_grad():
-        for p in model.parameters():
-            if p.is_floating_point():
-                p.add_(0.02 * torch.randn(p.shape, generator=generator).to(p.device, p.dtype))
-    return model
 
 
 def _differs(a: Tensor, b: Tensor) -> float:
@@ -41,7 +30,7 @@ def repeatable_evaluation(setup: Any) -> dict[str, Any]:
     `outputs_differ`: the largest difference over the outputs' spread. `statistics_moved`: normalisation layers whose
     running statistics changed while evaluating, which means that they were in train mode.
     """
-    model = _shaken(setup).eval()
+    model = shaken_model(setup).eval()
     inputs, targets = one_batch(setup, 64, "evaluation")
     outputs = []
     for seed in (1, 2):
@@ -89,7 +78,7 @@ def neighbours(setup: Any) -> dict[str, Any]:
     part = len(inputs) // 3
     if part < 2:
         raise CannotProbe(f"only {len(inputs)} train examples")
-    model = _shaken(setup).eval()
+    model = shaken_model(setup).eval()
     kept, one, other = inputs[:part], inputs[part : 2 * part], inputs[2 * part : 3 * part]
     if torch.equal(one, other):
         raise CannotProbe("the examples are all the same")
@@ -108,7 +97,7 @@ def input_use(setup: Any) -> dict[str, Any]:
     inputs, _ = one_batch(setup, 64, "input_use")
     if torch.equal(inputs, inputs[:1].expand_as(inputs)):
         raise CannotProbe("the examples are all the same")
-    model = _shaken(setup)
+    model = shaken_model(setup)
     real = forward(model, inputs)
     zeroed = forward(model, torch.zeros_like(inputs))
     return {

@@ -60,13 +60,19 @@ class _Run:
 
 
 def overfit(
-    setup: Any, examples: int = 32, max_steps: int = 400, tolerance: float = 0.02, give_up_early: bool = True
+    setup: Any,
+    examples: int = 32,
+    max_steps: int = 400,
+    tolerance: float = 0.02,
+    give_up_early: bool = True,
+    reference: bool = False,
 ) -> dict[str, Any]:
     """Train full-batch on a fixed class-balanced subset until the loss is at its floor and every example is right.
 
     Augmentation, dropout and weight decay are off, the rate is the recipe's and constant. The floor is the least
     that the loss gives over free outputs for these labels; `tolerance` is the share of the way from there to the
-    loss at uniform outputs. `status`: floor, plateau (stuck), steps (still falling at the end), diverged.
+    loss at uniform outputs. `reference`: Adam takes the place of the recipe's optimizer. `status`: floor, plateau
+    (stuck), steps (still falling at the end), diverged.
     """
     indices = balanced(setup.data.targets("train"), examples, derive_seed(setup.spec.seed, "overfit"))
     batches = list(setup.data.batches("train", len(indices), indices=indices))
@@ -74,12 +80,17 @@ def overfit(
     model, loss = fresh_model(setup), setup.loss()
     facts = _levels(model, loss, batch, tolerance)
     facts |= {"random_in_train_mode": random_in_train_mode(model, batch[0])}
-    optimizer = fresh_optimizer(setup, model, decay=False)
+    rate = float(setup.spec.tables["optimizer"]["lr"])
+    if reference:
+        optimizer: torch.optim.Optimizer = torch.optim.Adam(model.parameters(), lr=rate)
+    else:
+        optimizer = fresh_optimizer(setup, model, decay=False)
     run = _Run(model, batch, loss, facts["target"], facts["span"])
     status = _train(setup, run, optimizer, max_steps, give_up_early)
     facts |= {
         "status": status,
-        "lr": float(setup.spec.tables["optimizer"]["lr"]),
+        "lr": rate,
+        "reference": reference,
         "examples": len(indices),
         "classes": int(batch[1].unique().numel()),
         "distinct_inputs": len({row.tobytes() for row in batch[0].cpu().flatten(1).numpy()}),

@@ -1,0 +1,263 @@
+"""The rules of check-init: each fires, stays silent on a healthy look-alike, at its border, and says what it misses."""
+
+# ruff: noqa: E501 - the tables of cases read better with one case per line
+
+import copy
+import math
+
+import pytest
+
+from tuner.rules import apply_rules
+
+LOG10 = math.log(10)
+
+
+def layer(name, kind="Linear", signal=1.0, **more):
+    return {
+        "name": name, "type": kind, "linear": kind == "Linear", "activation_mean": 0.0, "activation_std": 1.0,
+        "signal_std": signal, "zero_fraction": 0.0, "dead_fraction": None, "saturated_fraction": None,
+        "weight_norm": 3.0 if kind == "Linear" else None, "grad_norm": 0.1, "symmetric": False if kind == "Linear" else None,
+    } | more  # fmt: skip
+
+
+def split(n=1000, **more):
+    return {
+        "n": n, "shape": [3, 32, 32], "dtype": "uint8", "min": [0.0] * 3, "max": [255.0] * 3, "mean": [120.0] * 3,
+        "std": [60.0] * 3, "non_finite": 0, "first_non_finite": None, "constant_inputs": 0, "constant_columns": [],
+        "class_counts": [n // 10] * 10, "label_range": [0, 9], "labels_outside": 0, "first_label_outside": None,
+        "duplicates": 0, "first_duplicate": None, "conflicting": 0, "first_conflict": None,
+    } | more  # fmt: skip
+
+
+HEALTHY = {
+    "recipe": {"data": {"normalize": "none"}, "optimizer": {"lr": 0.1}},
+    "failures": [],
+    "initial_loss": {
+        "num_classes": 10, "log_c": LOG10, "prior_entropy": LOG10, "init_losses": [2.4, 2.35, 2.42], "init_loss": 2.39,
+        "init_loss_std": 0.03, "loss_at_uniform": LOG10, "loss_at_prior": LOG10, "output_shape": [10], "kind": "logits",
+        "output_std": 0.4, "init_accuracy": 0.1, "doubled_batch_ratio": 1.0, "batch_size": 128, "random_in_train_mode": False,
+    },
+    "loss_function": {
+        "kind": "logits", "uniform": LOG10, "free_floor": 0.0, "free_unbounded": False, "own_floor": 0.0,
+        "own_unbounded": False, "rewards_wrong": False, "loss_name": "cross_entropy",
+    },
+    "one_step": {
+        "updates": 4, "parameters": 100, "trainable": 100, "frozen": [], "unknown_to_optimizer": [], "known_to_optimizer": 4,
+        "foreign_in_optimizer": 0, "no_gradient": [], "zero_gradient": [], "moved": 4, "not_moved": [],
+        "forward_in_eval_mode": False, "left_in_eval_mode": False, "eval_modules": [],
+    },
+    "fresh_gradients": {"ratios": [1.0, 1.0, 1.0], "cosines": [1.0, 1.0, 1.0]},
+    "weight_decay": {
+        "asked": 5e-4, "in_groups": [5e-4], "decayed": ["w"], "exempt": [], "not_shrunk": [], "moved_though_exempt": [],
+        "moved_with_decay_off": [], "factors": [0.9999],
+    },
+    "repeatable_evaluation": {"outputs_differ": 0.0, "modes_in_forward": [], "left_in_train_mode": False, "statistics_moved": []},
+    "neighbours": {"differ": 1e-7, "outputs": 32, "inputs": 32},
+    "input_use": {"varies": 1.0, "changes_when_zeroed": 1.0, "size": 2.0},
+    "layers": {"examples": 512, "layers": [layer("a"), layer("relu", "ReLU", dead_fraction=0.1), layer("b"), layer("c")]},
+    "input_scale": {"mean": [0.0], "std": [1.0], "min": -2.0, "max": 2.0, "spread_ratio": 1.0},
+    "data_scan": {
+        "class_names": [], "num_classes": 10, "train": split(), "val": split(200),
+        "across": {"duplicates": 0, "share": 0.0, "agreeing": 0, "first": None},
+    },
+}  # fmt: skip
+
+
+def but(**changes):
+    """Return the healthy evidence with keys of probes changed: probe__key = value."""
+    evidence = copy.deepcopy(HEALTHY)
+    for path, value in changes.items():
+        *parents, key = path.split("__")
+        node = evidence
+        for parent in parents:
+            node = node[parent]
+        node[key] = value
+    return evidence
+
+
+def found(evidence):
+    findings, _, _ = apply_rules("check-init", evidence)
+    return {finding.code: finding for finding in findings}
+
+
+def test_healthy_evidence_gives_no_finding_and_skips_no_rule():
+    findings, ran, skipped = apply_rules("check-init", HEALTHY)
+    assert not findings
+    assert not skipped
+    assert len(ran) == 34
+
+
+FIRES = [
+    ("DA101", "error", {"data_scan__train__non_finite": 3, "data_scan__train__first_non_finite": "a.png, channel 0"}),
+    ("DA102", "error", {"data_scan__val__labels_outside": 1, "data_scan__val__first_label_outside": "row 7"}),
+    ("DA103", "error", {"data_scan__train__constant_inputs": 501}),
+    ("DA103", "error", {"data_scan__train__constant_columns": ["r", "g", "b"]}),
+    ("DA103", "warn", {"data_scan__train__constant_inputs": 51}),
+    ("DA103", "note", {"data_scan__train__constant_columns": ["channel 2"]}),
+    ("DA104", "warn", {"data_scan__across": {"duplicates": 20, "share": 0.1, "agreeing": 20, "first": ["a", "b"]}}),
+    ("DA104", "note", {"data_scan__across": {"duplicates": 2, "share": 0.01, "agreeing": 2, "first": ["a", "b"]}}),
+    ("DA104", "note", {"data_scan__across": {"duplicates": 20, "share": 0.1, "agreeing": 11, "first": ["a", "b"]}}),
+    ("DA105", "warn", {"data_scan__train__duplicates": 501}),
+    ("DA105", "note", {"data_scan__train__duplicates": 11}),
+    ("DA106", "warn", {"data_scan__train__conflicting": 11}),
+    ("DA106", "note", {"data_scan__train__conflicting": 10}),
+    ("DA107", "note", {"data_scan__train__class_counts": [101] + [10] * 9}),
+    ("DA108", "warn", {"data_scan__train__class_counts": [0] + [100] * 9}),
+    ("DA108", "error", {"data_scan__train__class_counts": [1000] + [0] * 9}),
+    ("DA109", "warn", {"input_scale__std": [60.0], "input_scale__mean": [120.0], "input_scale__spread_ratio": 60.0}),
+    ("DA109", "warn", {"input_scale__std": [0.004], "input_scale__mean": [0.002], "input_scale__spread_ratio": 0.01}),
+    ("IN100", "error", {"failures": [{"kind": "oom", "message": "out of memory"}]}),
+    ("IN100", "error", {"initial_loss": {"skipped": "RuntimeError: no", "raised": True}}),
+    ("IN101", "error", {"initial_loss__init_losses": [2.3, float("nan"), 2.3]}),
+    ("IN101", "error", {"initial_loss__init_losses": [2.3, None, 2.3]}),
+    ("IN102", "warn", {"initial_loss__init_loss": 4.7}),
+    ("IN103", "note", {"initial_loss__init_losses": [0.3, 0.31, 0.3], "initial_loss__init_accuracy": 0.9}),
+    ("IN104", "error", {"loss_function__kind": "probabilities", "loss_function__own_floor": 1.4612}),
+    ("IN104", "error", {"loss_function__kind": "signed", "loss_function__own_floor": 0.7966}),
+    ("IN105", "error", {"loss_function__own_unbounded": True, "loss_function__own_floor": None, "loss_function__uniform": 0.0}),
+    ("IN105", "warn", {"loss_function__kind": "probabilities", "loss_function__uniform": -0.1, "loss_function__own_floor": -1.0}),
+    ("IN106", "error", {"loss_function__rewards_wrong": True}),
+    ("IN107", "warn", {"initial_loss__doubled_batch_ratio": 2.0}),
+    ("IN108", "warn", {"initial_loss__output_shape": [1000]}),
+    ("IN108", "error", {"initial_loss__output_shape": [5]}),
+    ("IN109", "warn", {"loss_function__free_floor": 2.27, "loss_function__own_floor": 2.27}),
+    ("IN110", "error", {"fresh_gradients__ratios": [1.0, 2.0, 3.0]}),
+    ("IN111", "error", {"one_step__updates": 0}),
+    ("IN111", "error", {"one_step__moved": 0}),
+    ("IN111", "error", {"one_step__known_to_optimizer": 0, "one_step__moved": 0}),
+    ("IN111", "warn", {"one_step__not_moved": ["w"]}),
+    ("IN112", "warn", {"one_step__no_gradient": ["w"]}),
+    ("IN112", "error", {"one_step__trainable": 0, "one_step__frozen": ["w"]}),
+    ("IN113", "warn", {"one_step__unknown_to_optimizer": ["w"]}),
+    ("IN113", "error", {"one_step__foreign_in_optimizer": 2}),
+    ("IN114", "warn", {"one_step__frozen": ["backbone.w"], "one_step__trainable": 10}),
+    ("IN115", "warn", {"weight_decay__in_groups": [0.0]}),
+    ("IN115", "warn", {"weight_decay__not_shrunk": ["w"]}),
+    ("IN115", "warn", {"weight_decay__moved_with_decay_off": ["w"]}),
+    ("IN116", "error", {"repeatable_evaluation__statistics_moved": ["bn.running_mean"]}),
+    ("IN116", "warn", {"repeatable_evaluation__outputs_differ": 0.5}),
+    ("IN116", "warn", {"repeatable_evaluation__modes_in_forward": ["train"]}),
+    ("IN116", "warn", {"repeatable_evaluation__left_in_train_mode": True}),
+    ("IN117", "error", {"neighbours__differ": 0.5}),
+    ("IN117", "error", {"neighbours__outputs": 64}),
+    ("IN118", "warn", {"one_step__forward_in_eval_mode": True}),
+    ("IN118", "warn", {"one_step__eval_modules": ["bn"]}),
+    ("IN119", "error", {"input_use__varies": 0.0, "input_use__changes_when_zeroed": 0.0}),
+    ("IN130", "warn", {"layers__layers": [layer("relu", "ReLU", dead_fraction=0.6)]}),
+    ("IN130", "warn", {"layers__layers": [layer("fc", dead_input_fraction=0.6)]}),
+    ("IN131", "warn", {"layers__layers": [layer("tanh", "Tanh", saturated_fraction=0.6)]}),
+    ("IN132", "warn", {"layers__layers": [layer("a"), layer("b", signal=1e-5), layer("c", signal=1e-5)]}),
+    ("IN133", "warn", {"layers__layers": [layer("a"), layer("b", signal=1e5), layer("c", signal=1e5)]}),
+    ("IN134", "warn", {"layers__layers": [layer("a", symmetric=True), layer("b", symmetric=True)]}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("code", "severity", "changes"), FIRES, ids=[f"{c}-{s}-{i}" for i, (c, s, _) in enumerate(FIRES)]
+)
+def test_rule_fires(code, severity, changes):
+    finding = found(but(**changes))[code]
+    assert finding.severity == severity
+    assert finding.title and finding.remedy and finding.evidence
+
+
+def test_every_rule_of_check_init_has_a_case_that_fires():
+    _, ran, _ = apply_rules("check-init", HEALTHY)
+    assert {code for code, _, _ in FIRES} == {name.split()[0] for name in ran}
+
+
+SILENT = {
+    "label smoothing of 0.1": {"loss_function__free_floor": 0.5003, "loss_function__own_floor": 0.5003},
+    "a floor at exactly 70 %": {"loss_function__free_floor": 0.7 * LOG10, "loss_function__own_floor": 0.7 * LOG10},
+    "focal loss": {"initial_loss__loss_at_uniform": 1.8651, "initial_loss__loss_at_prior": 1.8651, "initial_loss__init_loss": 1.95},
+    "nll on log_softmax": {"loss_function__kind": "log-probabilities", "loss_function__free_floor": None, "loss_function__free_unbounded": True},
+    "brier on softmax": {"loss_function__kind": "probabilities", "loss_function__uniform": 0.09},
+    "bce on sigmoid": {"loss_function__kind": "unit", "loss_function__free_floor": None, "loss_function__uniform": 0.693},
+    "soft-capped logits": {"loss_function__kind": "logits"},
+    "zero-initialised head": {"initial_loss__init_losses": [LOG10] * 3, "initial_loss__init_loss": LOG10, "initial_loss__output_std": 0.0},
+    "logits of unit spread": {"initial_loss__init_loss": LOG10 + 0.5},
+    "a loss at twice uniform": {"initial_loss__init_loss": 2 * LOG10},
+    "prior-bias init": {"initial_loss__init_losses": [0.06] * 3, "initial_loss__init_loss": 0.06, "initial_loss__loss_at_prior": 0.056},
+    "batch norm that absorbs the scale": {"input_scale__std": [60.0], "input_scale__mean": [120.0]},
+    "pixels in 0..1": {"input_scale__std": [0.25], "input_scale__mean": [0.45], "input_scale__spread_ratio": 0.3},
+    "rectifiers with few dead units": {"layers__layers": [layer("relu", "ReLU", dead_fraction=0.5)]},
+    "a single constant layer": {"layers__layers": [layer("a", symmetric=True), layer("b")]},
+    "a zero-initialised branch": {"layers__layers": [layer("a"), layer("b", signal=0.0, weight_norm=0.0), layer("c"), layer("d")]},
+    "a constant pixel of one example": {"data_scan__train__constant_inputs": 50},
+    "a ten to one imbalance": {"data_scan__train__class_counts": [100] + [10] * 9},
+    "a class that nobody has": {"data_scan__train__class_counts": [0] + [100] * 9, "data_scan__val__class_counts": [0] + [20] * 9},
+    "kernels that differ a little": {"neighbours__differ": 1e-4, "repeatable_evaluation__outputs_differ": 1e-6},
+    "clipped gradients": {"fresh_gradients__ratios": [1.0, 1.0, 1.0]},
+    "random gradients": {"fresh_gradients__ratios": [1.0, 2.0, 1.1], "fresh_gradients__cosines": [1.0, 0.3, 0.2]},
+    "no decay asked for": {"weight_decay__asked": None, "weight_decay__in_groups": [0.0]},
+    "a sum over two halves": {"initial_loss__doubled_batch_ratio": 1.5},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SILENT)
+def test_rules_stay_silent_on_a_healthy_look_alike(case):
+    assert not found(but(**SILENT[case]))
+
+
+def test_random_evaluation_is_not_taken_for_dependence_on_neighbours():
+    evidence = but(neighbours__differ=0.4, repeatable_evaluation__outputs_differ=0.5)
+    _, _, skipped = apply_rules("check-init", evidence)
+    assert set(found(evidence)) == {"IN116"}
+    assert [entry.why for entry in skipped] == [
+        "evaluation is random, so the effect of the neighbours cannot be told from it"
+    ]
+
+
+def test_frozen_backbone_is_a_warning_and_nothing_more():
+    evidence = but(one_step__frozen=["backbone.w"], one_step__trainable=10)
+    assert {code: finding.severity for code, finding in found(evidence).items()} == {"IN114": "warn"}
+
+
+def test_coarse_table_with_equal_rows_is_no_leak():
+    across = {"duplicates": 8, "share": 0.04, "agreeing": 8, "first": ["a", "b"]}
+    evidence = but(data_scan__across=across, data_scan__train__shape=[4], data_scan__train__conflicting=100)
+    assert {finding.severity for finding in found(evidence).values()} == {"note"}
+
+
+def test_sign_error_is_told_from_a_loss_that_does_not_fit():
+    evidence = but(loss_function__own_unbounded=True, loss_function__own_floor=None, loss_function__rewards_wrong=True)
+    assert set(found(evidence)) == {"IN106"}
+
+
+def test_nll_by_name_on_probabilities_is_proved():
+    changes = {
+        "loss_function__kind": "probabilities",
+        "loss_function__uniform": -0.1,
+        "loss_function__loss_name": "nll_loss",
+    }
+    assert found(but(**changes))["IN105"].severity == "error"
+
+
+def test_unnormalised_input_proposes_the_change():
+    finding = found(but(input_scale__std=[60.0], input_scale__spread_ratio=60.0))["DA109"]
+    assert [(change.key, change.old, change.new) for change in finding.changes] == [
+        ("data.normalize", "none", "standardize")
+    ]
+
+
+def test_accepted_code_is_shown_and_does_not_count():
+    findings, _, _ = apply_rules("check-init", but(initial_loss__doubled_batch_ratio=2.0), accepted=["IN107"])
+    assert [(finding.code, finding.accepted) for finding in findings] == [("IN107", True)]
+
+
+def test_rules_say_what_they_miss_when_a_probe_did_not_run():
+    findings, ran, skipped = apply_rules("check-init", {"failures": [], "recipe": {}})
+    assert [finding.code for finding in findings] == ["IN100"]
+    assert ran == ["IN100 nothing measured"]
+    assert len(skipped) == 33
+    assert all(entry.why for entry in skipped)
+
+
+def test_rules_repeat_the_reason_of_a_probe_that_was_skipped():
+    _, _, skipped = apply_rules("check-init", but(weight_decay={"skipped": "Rprop has no weight_decay to ask for"}))
+    assert [(entry.check[:5], entry.why) for entry in skipped] == [("IN115", "Rprop has no weight_decay to ask for")]
+
+
+def test_layer_rules_ask_for_enough_examples():
+    _, _, skipped = apply_rules("check-init", but(layers__examples=63))
+    assert {entry.check[:5] for entry in skipped} == {"IN130", "IN131", "IN132", "IN133"}
