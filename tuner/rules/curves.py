@@ -85,7 +85,7 @@ def trained_too_long(evidence: Mapping[str, Any]) -> Finding | None:
     if epochs < 10:
         raise Missing("fewer than 10 epochs")
     losses = _series(evidence, "running_losses")
-    if not best or max(best) > 0.1 * epochs or losses[-1] > losses[max(best) - 1]:
+    if not best or max(best) > 0.1 * epochs or losses[-1] >= losses[max(best) - 1]:
         return None
     reason = f"best epoch {max(best)} of {epochs} with every seed"
     changes = evidence["knobs"].shorter(max(best), reason)

@@ -130,8 +130,8 @@ def best_of(rates: Sequence[Rate], noise: float) -> Rate | None:
 def extension(rates: Sequence[Rate], low: float, floor: float, ceiling: float) -> float | None:
     """Return the next decade to try beyond the rates tried, or None.
 
-    Upwards while the largest rate is the best, or while nothing falls and the largest is harmless; downwards while the
-    smallest is the best, while every rate diverges, or while even the smallest makes the loss rise. A rate that
+    Upwards while the largest rate is the best, downwards while the smallest is. Where nothing falls: upwards as long as
+    the loss does not rise, then downwards, since a rate far too high can end at the loss of guessing. A rate that
     diverged is never passed upwards. `low`: the decade that the grid begins with.
     """
     if any(rate.status == "failed" for rate in rates) and not any(rate.drop is not None for rate in rates):
@@ -140,8 +140,8 @@ def extension(rates: Sequence[Rate], low: float, floor: float, ceiling: float) -
     best = best_of(rates, noise)
     lowest, highest = rates[0], rates[-1]
     if best is None:
-        down = lowest.drop is None or lowest.drop < -CLEAR * noise
-        up = not down and highest.drop is not None and highest.drop >= -CLEAR * noise
+        rises = lowest.drop is None or lowest.drop < -CLEAR * noise
+        up, down = not rises and highest.drop is not None and highest.drop >= -CLEAR * noise, True
     else:
         down, up = best is lowest, best is highest
     above = on_grid(low, 2 * (index_of(highest.lr, low) // 2 + 1))
@@ -169,7 +169,7 @@ def _run(rates: Sequence[Rate], share: float) -> list[Rate]:
     at = rates.index(best)
     start = next((i + 1 for i in range(at, -1, -1) if rates[i].drop is None), 0)
     stop = next((i for i in range(at, len(rates)) if rates[i].drop is None), len(rates))
-    return [rate for rate in rates[start:stop] if rate.drop is not None and rate.drop >= share * best.drop]
+    return [rate for rate in rates[start:stop] if rate.drop is not None and rate.drop >= share * best.drop * (1 - 1e-9)]
 
 
 def find_band(rates: Sequence[Rate]) -> Band:
@@ -196,4 +196,6 @@ def _verdict(rate: Rate, best: Rate | None, noise: float) -> str:
         )
     if rate is best:
         return "falls, steepest"
+    if best is not None and best.drop is not None and rate.drop < BAND * best.drop:
+        return "too low: falls slowly" if rate.lr < best.lr else "too high: falls little"
     return "falls, noisy" if rate.drop_std is not None and rate.drop_std > 0.25 * rate.drop else "falls"

@@ -36,27 +36,27 @@ class Settings(StageSettings):
 
 def plan(recipe: Recipe, inputs: Inputs, settings: Settings, history: Sequence[Record]) -> list[WorkItem]:
     """Give the next generation: the recipe's own configuration first, then the sampler's."""
-    done = {record.item.key for record in history}
-    items = _items(recipe, inputs, settings)
-    for start in range(0, len(items), settings.generation):
-        if missing := [item for item in items[start : start + settings.generation] if item.key not in done]:
-            return missing
+    done = {record.number for record in history}
+    params = _params(recipe, inputs, settings)
+    for start in range(0, len(params), settings.generation):
+        numbers = range(start, min(start + settings.generation, len(params)))
+        if missing := [number for number in numbers if number not in done]:
+            return [_item(recipe, inputs, settings, params[number], number) for number in missing]
     return []
 
 
-def _items(recipe: Recipe, inputs: Inputs, settings: Settings) -> list[WorkItem]:
+def _params(recipe: Recipe, inputs: Inputs, settings: Settings) -> list[dict[str, Any]]:
     choice = inputs.choice("lr-sweep")
     space = judged.searched_space(recipe, choice)
     own = judged.own_params(recipe, space, choice)
     seed = derive_seed(recipe.seed, "coarse")
     base = judged.base_values(recipe, space)
-    sampled = design(space, settings.sampler, seed, settings.trials - 1, base, taken=[own])
-    fields = {
-        "horizon_epochs": settings.epochs,
-        "precision": choice.get("precision", "fp32"),
-        "measure": {judged.PREDICTIONS: {}},
-    }
-    return [WorkItem(inputs.spec(recipe, params, **fields), i) for i, params in enumerate([own, *sampled])]
+    return [own, *design(space, settings.sampler, seed, settings.trials - 1, base, taken=[own])]
+
+
+def _item(recipe: Recipe, inputs: Inputs, settings: Settings, params: Mapping[str, Any], number: int) -> WorkItem:
+    precision = inputs.choice("lr-sweep").get("precision", "fp32")
+    return WorkItem(inputs.spec(recipe, params, horizon_epochs=settings.epochs, precision=precision), number)
 
 
 def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[Record]) -> StageResult:

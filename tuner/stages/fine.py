@@ -59,11 +59,10 @@ class Finalist:
 
     def to_json(self) -> dict[str, Any]:
         mean, std = mean_std(self.scores)
-        first = min(self.records, key=lambda record: record.number)
-        said = {"trial": first.result.id, "trials": [record.result.id for record in self.records]}
         return {
-            **said,
-            "params": dict(first.params),
+            "trial": self.best.result.id,
+            "trials": [record.result.id for record in self.records],
+            "params": dict(self.best.params),
             "scores": self.scores,
             "mean": mean,
             "std": std,

@@ -1,0 +1,99 @@
+"""Oracles: the published table of Wilson intervals, scipy.stats, closed forms and simulation."""
+
+import base64
+import math
+
+import numpy as np
+import pytest
+from scipy import stats as scipy_stats
+
+from tuner.core import stats
+
+TABLE = {  # collected in the project's notes on diagnosis, per cent
+    (50, 0.5): (36.6, 63.4), (100, 0.8): (71.1, 86.7), (200, 0.9): (85.1, 93.4), (500, 0.98): (96.4, 98.9),
+    (1000, 0.8): (77.4, 82.4), (5000, 0.5): (48.6, 51.4), (10000, 0.98): (97.7, 98.3), (50, 0.98): (89.5, 99.7),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("at", TABLE)
+def test_wilson_equals_the_published_table(at):
+    n, share = at
+    assert [100 * end for end in stats.wilson(share, n)] == pytest.approx(TABLE[at], abs=0.06)
+
+
+def test_wilson_equals_scipy_and_stays_inside():
+    low, high = scipy_stats.binomtest(37, 40).proportion_ci(0.95, "wilson")
+    assert stats.wilson(37 / 40, 40) == pytest.approx((low, high), abs=1e-9)
+    assert stats.wilson(1.0, 10)[1] == pytest.approx(1.0) and stats.wilson(1.0, 10)[1] <= 1.0
+    assert stats.wilson(0.5, 0) == (0.0, 1.0)
+
+
+def test_difference_interval_equals_newcombes_example():
+    # Newcombe 1998, table II, method 10: 56/70 - 48/80
+    assert stats.difference_interval(56 / 70, 70, 48 / 80, 80) == pytest.approx((0.0524, 0.3339), abs=5e-5)
+
+
+def test_t_half_equals_scipy():
+    values = [0.91, 0.93, 0.90, 0.95]
+    low, high = scipy_stats.t.interval(0.95, 3, np.mean(values), scipy_stats.sem(values))
+    assert stats.t_half(values) == pytest.approx((high - low) / 2)
+    assert stats.t_half([0.9]) is None
+
+
+def test_mean_interval_of_one_seed_is_wilsons():
+    assert stats.mean_interval([0.9], 200) == pytest.approx(stats.wilson(0.9, 200))
+    assert stats.mean_interval([0.9], None) is None
+    low, high = stats.mean_interval([0.88, 0.9, 0.92], 200)
+    assert low < stats.wilson(0.9, 200)[0] and high > stats.wilson(0.9, 200)[1]
+
+
+@pytest.mark.parametrize(("b", "c"), [(10, 2), (0, 6), (5, 5), (0, 0), (1, 0)])
+def test_mcnemar_exact_equals_the_binomial_test(b, c):
+    expected = scipy_stats.binomtest(b, b + c, 0.5).pvalue if b + c else 1.0
+    assert stats.mcnemar_exact(b, c) == pytest.approx(expected)
+
+
+def test_mcnemar_p_gives_each_example_one_vote_over_seeds():
+    a = np.array([[1, 1, 1, 0], [1, 1, 0, 0]])
+    b = np.array([[0, 0, 1, 0], [0, 1, 1, 0]])
+    # a wins examples 0 and 1, b wins example 2, example 3 is even
+    assert stats.mcnemar_p(a, b) == stats.mcnemar_exact(2, 1)
+    assert stats.mcnemar_p(a[0], b[0]) == stats.mcnemar_exact(2, 0)
+
+
+def test_unpack_bits_undoes_packing_and_drops_the_padding():
+    bits = np.array([1, 0, 1, 1, 0, 0, 1, 0, 1, 1])
+    evidence = {"n": 10, "bits": base64.b64encode(np.packbits(bits).tobytes()).decode()}
+    assert stats.unpack_bits(evidence).tolist() == bits.tolist()
+
+
+def test_theil_sen_equals_scipy_and_ignores_an_outlier():
+    values = [0.0, 1.1, 1.9, 3.2, 50.0, 5.1, 5.8]
+    assert stats.theil_sen(values) == pytest.approx(scipy_stats.theilslopes(values).slope)
+    assert stats.theil_sen(values) == pytest.approx(1.0, abs=0.1)
+    assert stats.theil_sen([1.0]) == 0.0
+
+
+def test_robust_sigma_finds_the_noise_under_a_trend_and_a_spike():
+    series = 0.5 * np.arange(4000) + np.random.default_rng(0).normal(0, 0.3, 4000)
+    series[100] += 1e6
+    assert stats.robust_sigma(series.tolist()) == pytest.approx(0.3, rel=0.05)
+    assert stats.robust_sigma([1.0]) == 0.0
+
+
+def test_binomial_noise_equals_scipy():
+    assert stats.binomial_noise(0.9, 1000) == pytest.approx(scipy_stats.binom(1000, 0.9).std() / 1000)
+
+
+@pytest.mark.parametrize(
+    ("k", "expected"), [(1, 0.0), (2, 1 / math.sqrt(math.pi)), (3, 1.5 / math.sqrt(math.pi)), (30, 2.0428)]
+)
+def test_expected_maximum_equals_the_known_values(k, expected):
+    assert stats.expected_maximum(k) == pytest.approx(expected, abs=1e-4)
+
+
+def test_drift_and_moving_look_at_the_tail_alone():
+    series = [10.0, 5.0, *[1.0 + 0.01 * (i % 2) for i in range(14)]]
+    assert abs(stats.drift(series)) < 0.02 and not stats.moving(series)
+    assert stats.moving([0.1 * i for i in range(16)])
+    assert stats.drift([0.1 * i for i in range(16)]) == pytest.approx(0.4)

@@ -1,0 +1,176 @@
+import math
+import random
+
+import pytest
+from pydantic import ValidationError
+
+from tuner.core.recipe import Recipe
+from tuner.execute.replay import descent, failure, replay
+from tuner.stages import Inputs, lr_sweep
+
+SETTINGS = lr_sweep.Settings()
+
+
+def recipe_of(**tables):
+    return Recipe.model_validate({"name": "r", "data": {"source": "digits"}, "model": {"name": "mlp"}, **tables})
+
+
+def rate(item):
+    return item.spec.tables["optimizer"]["lr"]
+
+
+def falling(drop, noise=0.02, seed=0):
+    """A hundred losses that end lower by `drop`, with a scatter from batch to batch but a fixed first one."""
+    rng = random.Random(seed)
+    losses = [2.3 - drop * min(1.0, step / 80) + rng.gauss(0, noise) for step in range(100)]
+    return descent([2.3, *losses[1:]])
+
+
+def valley(best, width=1.0, diverges_above=math.inf):
+    """The drop is largest at `best` and half of it `width * 0.83` decades away; above a limit it diverges."""
+
+    def script(item):
+        lr = rate(item)
+        if lr > diverges_above:
+            return descent([2.3, 2.5, math.nan])
+        return falling(1.5 * math.exp(-((math.log10(lr / best) / width) ** 2)), seed=item.spec.seed)
+
+    return script
+
+
+def sweep(script, recipe=None, settings=SETTINGS, shuffle=None):
+    recipe = recipe or recipe_of()
+    records = replay(lr_sweep, recipe, Inputs(), settings, script, shuffle)
+    return lr_sweep.judge(recipe, Inputs(), settings, records), records
+
+
+def rates_of(result):
+    return [entry["lr"] for entry in result.metrics["rates"]]
+
+
+def codes(result):
+    return [finding.code for finding in result.findings]
+
+
+def test_the_first_generation_is_the_decades_with_the_same_seeds():
+    recipe = recipe_of(seed=5, schedule={"name": "cosine", "warmup_epochs": 1}, optimizer={"momentum": 0.9})
+    items = lr_sweep.plan(recipe, Inputs(), SETTINGS, [])
+    assert [(rate(item), item.spec.seed) for item in items] == [
+        (lr, seed) for lr in (1e-4, 1e-3, 1e-2, 1e-1) for seed in (5, 6, 7)
+    ]
+    assert [item.number for item in items] == list(range(12))
+    spec = items[0].spec
+    assert (spec.horizon_steps, spec.horizon_epochs, spec.precision) == (100, None, "fp32")
+    assert spec.tables["schedule"] == {"name": "constant", "every": "step", "args": {}}
+    assert spec.tables["optimizer"]["momentum"] == 0.9
+    assert spec.overrides == {"optimizer.lr": 1e-4}
+
+
+def test_half_decades_come_second_inside_the_band_and_next_to_it():
+    result, records = sweep(valley(1e-2))
+    assert rates_of(result) == [1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1]
+    assert [record.number for record in records] == list(range(18))
+    assert (result.choice["lr"], result.choice["lr_low"], result.choice["lr_high"]) == (1e-2, 3e-3, 3e-2)
+    assert result.verdict == "pass" and codes(result) == []
+    assert "between 0.003 and 0.03; use 0.01" in result.headline
+
+
+def test_lr_is_the_centre_of_80_percent_and_the_ends_have_half():
+    drops = {1e-4: 0.1, 1e-3: 0.5, 3e-3: 0.6, 1e-2: 0.85, 3e-2: 1.0, 1e-1: 0.82, 3e-1: 0.49, 3e-4: 0.3}
+    result, _ = sweep(lambda item: falling(drops[rate(item)], noise=0.0))
+    by_rate = {entry["lr"]: entry["drop"] for entry in result.metrics["rates"]}
+    assert by_rate[1e-2] == pytest.approx(0.85)
+    assert result.choice["lr"] == pytest.approx(math.sqrt(1e-2 * 1e-1), rel=0.02)
+    assert (result.choice["lr_low"], result.choice["lr_high"]) == (1e-3, 1e-1)
+
+
+def test_the_range_is_extended_upwards_while_the_best_is_the_highest():
+    result, _ = sweep(valley(1.0), recipe_of(optimizer={"lr": 0.5}))
+    assert max(rates_of(result)) == 10.0
+    assert result.choice["lr"] == 1.0 and codes(result) == []
+
+
+def test_the_range_is_extended_downwards_while_the_best_is_the_lowest():
+    result, _ = sweep(valley(1e-6), recipe_of(optimizer={"lr": 1e-6}))
+    assert min(rates_of(result)) == 1e-7
+    assert result.choice["lr"] == 1e-6 and codes(result) == []
+
+
+def test_a_rate_that_diverged_is_never_passed():
+    result, _ = sweep(valley(1e-1, diverges_above=0.5))
+    statuses = {entry["lr"]: entry["status"] for entry in result.metrics["rates"]}
+    assert statuses == {1e-4: "completed", 1e-3: "completed", 1e-2: "completed", 3e-2: "completed", 1e-1: "completed",
+                        3e-1: "completed", 1.0: "diverged"}  # fmt: skip
+    assert result.metrics["rates"][-1]["diverged_at"] == 3
+    assert result.metrics["rates"][-1]["verdict"] == "diverges"
+
+
+def test_one_diverged_seed_makes_the_rate_diverge():
+    def script(item):
+        if rate(item) == 1e-1 and item.spec.seed == 2:
+            return descent([2.3, math.inf])
+        return valley(1e-2)(item)
+
+    result, _ = sweep(script)
+    assert {entry["lr"]: entry["status"] for entry in result.metrics["rates"]}[1e-1] == "diverged"
+
+
+def test_a_band_at_the_bound_of_the_range_is_reported():
+    result, _ = sweep(valley(100.0, width=2.0), recipe_of(optimizer={"lr": 5.0}))
+    assert max(rates_of(result)) == 10.0
+    assert codes(result) == ["LR301"] and result.verdict == "warn"
+
+
+def test_all_diverging_rates_are_an_error_after_going_down_to_the_floor():
+    result, _ = sweep(lambda item: descent([2.3, math.nan]))
+    assert min(rates_of(result)) == 1e-7 and max(rates_of(result)) == 1e-1
+    assert codes(result) == ["LR303"] and result.verdict == "fail"
+    assert set(result.choice) == {"precision", "precision_reason"}
+
+
+def test_nothing_falling_is_an_error_after_the_whole_range_was_tried():
+    result, _ = sweep(lambda item: falling(0.0, noise=0.05, seed=item.spec.seed))
+    assert (min(rates_of(result)), max(rates_of(result))) == (1e-7, 10.0)
+    assert codes(result) == ["LR302"] and result.verdict == "fail" and "lr" not in result.choice
+
+
+def test_rising_losses_send_the_sweep_down():
+    script = lambda item: falling(-1.0) if rate(item) > 1e-5 else valley(1e-6)(item)  # noqa: E731
+    result, _ = sweep(script, recipe_of(optimizer={"lr": 1e-6}))
+    assert result.choice["lr"] == pytest.approx(1e-6)
+
+
+def test_failed_rates_do_not_extend_the_range():
+    result, _ = sweep(lambda item: failure("oom", "out of memory\nmore"))
+    assert rates_of(result) == [1e-4, 1e-3, 1e-2, 1e-1]
+    assert codes(result) == ["LR307"]
+    assert result.findings[0].title.endswith("rates failed: out of memory")
+
+
+@pytest.mark.parametrize("shuffle", [1, 2])
+def test_the_order_of_results_does_not_matter(shuffle):
+    assert sweep(valley(1.0), shuffle=shuffle)[0] == sweep(valley(1.0))[0]
+
+
+def test_an_interrupted_generation_asks_for_what_is_missing():
+    recipe = recipe_of()
+    _, records = sweep(valley(1.0), recipe)
+    for kept in (records[:5], records[::2], records[:14], records[3:]):
+        asked = lr_sweep.plan(recipe, Inputs(), SETTINGS, kept)
+        done = {record.item.key for record in kept}
+        whole = {record.item.key: record.number for record in records}
+        assert asked and all(whole[item.key] == item.number and item.key not in done for item in asked)
+    assert lr_sweep.plan(recipe, Inputs(), SETTINGS, records) == []
+
+
+@pytest.mark.parametrize(
+    ("train", "precision"), [({}, "fp32"), ({"precision": "bf16"}, "bf16"), ({"step": "my.py:step"}, "fp32")]
+)
+def test_precision_is_settled_here(train, precision):
+    result, _ = sweep(valley(1e-2), recipe_of(train=train))
+    assert result.choice["precision"] == precision
+
+
+def test_settings_refuse_a_range_that_is_none():
+    with pytest.raises(ValidationError, match="low must be less than high"):
+        lr_sweep.Settings(low=1.0, high=0.1)

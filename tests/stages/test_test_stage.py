@@ -1,0 +1,91 @@
+import subprocess
+import sys
+
+import pytest
+
+from tests.search.search_cases import recipe_of
+from tuner.core.result import TrialResult
+from tuner.core.stats import wilson
+from tuner.errors import InputError
+from tuner.execute.replay import failure, replay
+from tuner.stages import Inputs
+from tuner.stages import test as stage
+
+WINNER = {"round": 2, "trial": "abc", "checkpoint": "fine-2/checkpoints/abc.pt", "params": {"optimizer.lr": 0.02}}
+EVIDENCE = {"accuracy": 0.9, "loss": 0.3, "n": 1000, "confusion": [[480, 20], [80, 420]], "class_names": ["a", "b"]}
+SETTINGS = stage.Settings()
+
+
+def inputs_of(mean=0.91, n=1000, winner=WINNER):
+    fine = {"choice": {}, "metrics": {"monitor": "val_accuracy", "mean": mean, "val_n": n}}
+    return Inputs({"fine": fine}, extra={"winner": winner})
+
+
+def evaluate(answer, inputs=None):
+    inputs = inputs or inputs_of()
+    records = replay(stage, recipe_of(), inputs, SETTINGS, lambda item: answer)
+    return stage.judge(recipe_of(), inputs, SETTINGS, records)
+
+
+def measured(**evidence):
+    return TrialResult("", None, "completed", evidence={"test_evaluation": {**EVIDENCE, **evidence}})
+
+
+def codes(result):
+    return [finding.code for finding in result.findings]
+
+
+def test_it_plans_one_evaluation_of_the_winners_checkpoint():
+    (item,) = stage.plan(recipe_of(), inputs_of(), SETTINGS, [])
+    assert item.spec.measure == {"test_evaluation": {"checkpoint": "fine-2/checkpoints/abc.pt"}}
+    assert item.spec.overrides == {"optimizer.lr": 0.02}
+    assert item.spec.horizon_epochs is None and item.spec.horizon_steps is None
+
+
+def test_it_reports_accuracy_interval_and_classes():
+    result = evaluate(measured())
+    assert result.metrics["interval"] == pytest.approx(wilson(0.9, 1000))
+    assert result.metrics["per_class"] == [0.96, 0.84]
+    assert (result.metrics["stage_of_checkpoint"], result.metrics["confusion"]) == ("fine-2", EVIDENCE["confusion"])
+    assert codes(result) == [] and result.verdict == "pass"
+    assert result.headline.startswith("Test accuracy 0.9000 (95 % interval 0.8798 to 0.9171) on 1000 examples")
+
+
+@pytest.mark.parametrize(("mean", "expected"), [(0.97, ["TE801"]), (0.91, []), (0.80, ["TE802"]), (0.92, [])])
+def test_it_compares_with_what_val_had(mean, expected):
+    assert codes(evaluate(measured(), inputs_of(mean))) == expected
+
+
+def test_an_unknown_size_of_val_skips_the_comparison():
+    result = evaluate(measured(), inputs_of(n=None))
+    assert {entry.check.split()[0] for entry in result.skipped} == {"TE801", "TE802"}
+
+
+def test_a_small_test_split_is_a_note():
+    assert codes(evaluate(measured(n=100, confusion=[[45, 5], [5, 45]]))) == ["TE803"]
+
+
+def test_a_model_at_the_baseline_fails():
+    result = evaluate(measured(accuracy=0.5, n=2000, confusion=[[1000, 0], [1000, 0]]), inputs_of(0.5))
+    assert codes(result) == ["TE804"] and result.verdict == "fail"
+
+
+def test_a_failed_evaluation_is_an_error_with_its_message():
+    result = evaluate(failure("data", "test split: cannot read x.png"))
+    assert "TE805" in codes(result) and "cannot read x.png" in result.findings[0].title
+    assert result.metrics["accuracy"] is None
+
+
+def test_without_a_winner_it_says_so():
+    with pytest.raises(InputError, match=r"winner\.json names no checkpoint"):
+        stage.plan(recipe_of(), inputs_of(winner=None), SETTINGS, [])
+
+
+def test_no_stage_or_rule_loads_torch():
+    code = (
+        "import sys; from tuner import stages, rules; from tuner.search import samplers, narrow, band, judged, knobs; "
+        "[stages.load(name) for name in stages.NAMES]; rules.all_rules(); from tuner.execute import replay; "
+        "heavy = {'torch', 'numpy', 'scipy', 'optuna', 'pandas', 'matplotlib', 'sklearn'} & set(sys.modules); "
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
