@@ -129,6 +129,7 @@ def test_judge_passes_with_the_numbers_when_a_rate_fits(recipe):
     )
     wanted = {"final_loss": 0.04, "loss_floor": 0.0, "final_accuracy": 1.0, "steps": 60, "lr": 0.01}
     assert {key: result.metrics[key] for key in wanted} == wanted
+    assert (result.metrics["eval_loss"], result.metrics["eval_loss_at_once"]) == (0.05, 1.0)
     assert result.metrics["trial"] == records[1].result.id
     assert [(rate["lr"], rate["status"]) for rate in result.metrics["rates"]] == [(0.01, "floor"), (0.05, "diverged")]
 

@@ -121,8 +121,10 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
         "lr": best.get("lr"),
         "examples": best.get("examples"),
         "train_mode_loss": best.get("train_mode_loss"),
-        "eval_loss": best.get("eval_loss"),
-        "eval_accuracy": best.get("eval_accuracy"),
+        # after the running statistics of normalisation layers have caught up with the few steps
+        "eval_loss": best.get("recalibrated_loss"),
+        "eval_accuracy": best.get("recalibrated_accuracy"),
+        "eval_loss_at_once": best.get("eval_loss"),
         "trial": evidence.get("trial"),
         "rates": evidence["rates"],
     }
