@@ -17,13 +17,29 @@ LAYERS = {
     "rules": {"errors", "core", "rules"},
     "search": {"errors", "core", "search"},
     "stages": {"errors", "core", "search", "rules", "stages"},
-    "parts": {"errors", "core", "parts", "registry"},
+    "parts": {"errors", "core", "parts", "registry", "usermodules"},
     "train": {"errors", "core", "parts", "train", "registry"},
     "execute": {"errors", "core", "execute", "train"},
     "view": {"errors", "core", "view"},
-    "registry": {"errors", "core", "parts", "train"},
+    "registry": {"errors", "core", "parts", "usermodules"},
+    "usermodules": {"errors"},
 }
-TORCHLESS = ("core", "rules", "search", "stages", "view", "workflow", "cli", "reporter", "rounds", "overview", "registry", "newrecipe")
+TORCHLESS = (
+    "core",
+    "rules",
+    "search",
+    "stages",
+    "view",
+    "workflow",
+    "cli",
+    "reporter",
+    "rounds",
+    "overview",
+    "registry",
+    "recipes",
+    "session",
+    "artifacts",
+)
 
 
 def package(path):
@@ -63,13 +79,17 @@ def test_imports_go_one_way(path):
         assert not any(name.split(".")[0] in ("typer", "click") for name in imports(ast.parse(path.read_text())))
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if package(p) in TORCHLESS], ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path", [p for p in FILES if package(p) in TORCHLESS], ids=lambda path: str(path.relative_to(ROOT))
+)
 def test_heavy_packages_are_not_imported_with_the_module(path):
     names = {name.split(".")[0] for name in imports(module_level(ast.parse(path.read_text())))}
     assert not names & set(HEAVY)
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if package(p) in ("core", "rules", "search", "stages", "view")], ids=str)
+@pytest.mark.parametrize(
+    "path", [p for p in FILES if package(p) in ("core", "rules", "search", "stages", "view")], ids=str
+)
 def test_deciding_and_drawing_never_import_torch(path):
     names = {name.split(".")[0] for name in imports(ast.parse(path.read_text()))}
     assert not names & {"torch", "torchvision"}
@@ -77,7 +97,12 @@ def test_deciding_and_drawing_never_import_torch(path):
 
 @pytest.mark.parametrize(
     ("arguments", "banned"),
-    [(["--help"], HEAVY), (["coarse", "--help"], HEAVY), (["status"], ("torch", "torchvision")), (["explain", "LR301"], ("torch", "torchvision"))],
+    [
+        (["--help"], HEAVY),
+        (["coarse", "--help"], HEAVY),
+        (["status"], ("torch", "torchvision")),
+        (["explain", "LR301"], ("torch", "torchvision")),
+    ],
 )
 def test_a_command_loads_no_more_than_it_needs(arguments, banned, tmp_path):
     code = (
@@ -87,10 +112,14 @@ def test_a_command_loads_no_more_than_it_needs(arguments, banned, tmp_path):
         "except SystemExit:\n    pass\n"
         f"print('LOADED', [name for name in {banned!r} if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
     assert done.stdout.rstrip().endswith("LOADED []"), done.stdout[-500:] + done.stderr[-500:]
 
 
 def test_python_m_tuner_works(tmp_path):
-    done = subprocess.run([sys.executable, "-m", "tuner", "--version"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-m", "tuner", "--version"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
     assert (done.returncode, done.stdout.split()[0]) == (0, "tuner")

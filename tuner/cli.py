@@ -21,10 +21,16 @@ from tuner import stages
 from tuner.errors import TunerError, UsageError, did_you_mean
 
 HELP = "Carry out the deep-learning tuning checklist on your model and data, step by step."
-app = typer.Typer(help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = typer.Typer(
+    help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+)
 
-RecipePath = Annotated[str, typer.Argument(metavar="RECIPE", help="path of a recipe, or the name of a file in recipes/")]
-OptionalRecipe = Annotated[str | None, typer.Argument(metavar="[RECIPE]", help="path or name of a recipe; none: every run in runs/")]
+RecipePath = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="path of a recipe, or the name of a file in recipes/")
+]
+OptionalRecipe = Annotated[
+    str | None, typer.Argument(metavar="[RECIPE]", help="path or name of a recipe; none: every run in runs/")
+]
 
 COMMON: dict[str, tuple[Any, Any, str]] = {
     "run_dir": (Path | None, None, "where the run's artifacts lie (default: runs/<recipe name>)"),
@@ -49,7 +55,9 @@ class Terminated(BaseException):
 def _parameters(extra: Mapping[str, tuple[Any, Any, str]]) -> list[inspect.Parameter]:
     kind = inspect.Parameter.KEYWORD_ONLY
     return [
-        inspect.Parameter(name, kind, default=default, annotation=Annotated[of, typer.Option(_flag(name, of), help=text)])
+        inspect.Parameter(
+            name, kind, default=default, annotation=Annotated[of, typer.Option(_flag(name, of), help=text)]
+        )
         for name, (of, default, text) in {**extra, **COMMON}.items()
     ]
 
@@ -60,7 +68,7 @@ def _flag(name: str, of: Any) -> str:
 
 
 def _setting_options(stage: str) -> dict[str, tuple[Any, Any, str]]:
-    """Return the options that a stage's Settings stand for; None means: not given, the recipe or the default decides."""
+    """Return the options that a stage's Settings stand for; None: not given, the recipe or the default decides."""
     options = {}
     for name, info in stages.load(stage).Settings.model_fields.items():
         text = f"{info.description or name} (default: {info.get_default()})"
@@ -104,6 +112,8 @@ def _register_stage(name: str) -> None:
                 return
             with workflow.locked():
                 outcome = workflow.run_stage(name)
+            for reason in outcome.stale:
+                reporter.say(f"This result is stale: {reason}")
             reporter.show(outcome.result, outcome.folder.path, name)
             _finish(reporter)
 
@@ -117,12 +127,14 @@ def _run(recipe: str, **options: Any) -> None:
     """Carry out the whole checklist up to the diagnosis, from where it stopped; then rounds of step 7."""
     through, rounds_wanted = options.pop("through"), options.pop("rounds")
     names = [name for name in stages.NAMES if name != "test"]
-    if through not in names:
-        raise UsageError(f"--through {through}: no such stage{did_you_mean(through, names)}", f"One of: {', '.join(names)}.")
-    if rounds_wanted < 0:
-        raise UsageError(f"--rounds {rounds_wanted}: must be 0 or more", "0 runs the checklist once.")
-    names = names[: names.index(through) + 1]
     with _session(recipe, {}, options) as (workflow, reporter):
+        if through not in names:
+            raise UsageError(
+                f"--through {through}: no such stage{did_you_mean(through, names)}", f"One of: {', '.join(names)}."
+            )
+        if rounds_wanted < 0:
+            raise UsageError(f"--rounds: must be 0 or more (got {rounds_wanted})", "0 runs the checklist once.")
+        names = names[: names.index(through) + 1]
         if options["dry_run"]:
             reporter.plan(workflow.plan_pending(names))
             return
@@ -153,13 +165,16 @@ def _session(recipe: str, flags: Mapping[str, Mapping[str, Any]], options: Mappi
     run_dir: list[Path] = []
     with _errors(options["json"], options["debug"], run_dir):
         from tuner.core.recipe import load_recipe
+        from tuner.recipes import find_recipe
+        from tuner.session import Options
         from tuner.view.progress import ProgressView
-        from tuner.workflow import Options, Workflow
+        from tuner.workflow import Workflow
 
         path = find_recipe(recipe)
-        given = {stage: {key: value for key, value in values.items() if value is not None} for stage, values in flags.items()}
+        given = {
+            stage: {key: value for key, value in values.items() if value is not None} for stage, values in flags.items()
+        }
         loaded = load_recipe(path, options["set"] or [], options["seed"], settings=stages.settings_models())
-        _check_flags(given)
         chosen = Options(
             run_dir=options["run_dir"],
             workers=options["workers"],
@@ -185,35 +200,6 @@ def _reporter(recipe: str, options: Mapping[str, Any], many: bool) -> Any:
     repeated += ["--run-dir", str(options["run_dir"])] if options["run_dir"] else []
     repeated += ["--seed", str(options["seed"])] if options["seed"] is not None else []
     return Reporter(recipe, repeated, as_json=options["json"], many=many)
-
-
-def _check_flags(flags: Mapping[str, Mapping[str, Any]]) -> None:
-    from pydantic import ValidationError
-
-    for stage, values in flags.items():
-        try:
-            stages.load(stage).Settings(**values)
-        except ValidationError as error:
-            problems = [
-                f"--{str(item['loc'][0]).replace('_', '-')}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r})"
-                for item in error.errors()
-            ]
-            raise UsageError("\n".join(problems), f"tuner {stage} --help lists the options.") from None
-
-
-def find_recipe(text: str) -> Path:
-    """Return the recipe's path: as given, or the name of a file in recipes/.
-
-    Raises:
-        UsageError: there is neither; close names are proposed.
-    """
-    for path in (Path(text), Path("recipes") / text, Path("recipes") / f"{text}.toml"):
-        if path.is_file():
-            return path
-    folder = Path("recipes")
-    known = [str(path.relative_to(folder).with_suffix("")) for path in sorted(folder.glob("**/*.toml"))]
-    listed = f"In recipes/: {', '.join(known)}." if known else "`tuner new` writes one."
-    raise UsageError(f"{text}: no such recipe{did_you_mean(Path(text).stem, known)}", listed)
 
 
 @contextmanager
@@ -299,8 +285,9 @@ def status(
     """Say which steps are fresh, stale (and why), missing or failed."""
     with _errors(as_json, False, []):
         from tuner import overview
+        from tuner.recipes import find_recipe
 
-        runs = overview.collect(recipe and find_recipe(recipe), run_dir, set_ or [])
+        runs = overview.collect(find_recipe(recipe) if recipe else None, run_dir, set_ or [])
         if as_json:
             print(json.dumps([run.to_json() for run in runs], indent=2))
             return
@@ -321,9 +308,10 @@ def report(
     """Print the reports of all finished steps again."""
     with _errors(as_json, False, []):
         from tuner import overview
+        from tuner.recipes import find_recipe
         from tuner.reporter import Reporter
 
-        for run in overview.collect(recipe and find_recipe(recipe), run_dir, []):
+        for run in overview.collect(find_recipe(recipe) if recipe else None, run_dir, []):
             repeated = ["--run-dir", str(run_dir)] if run_dir else []
             reporter = Reporter(recipe or run.recipe, repeated, as_json=as_json, many=True)
             for row in run.rows:
@@ -344,21 +332,29 @@ def explain(code: Annotated[str, typer.Argument(help="the code of a finding, e.g
         cards = [card for card in known.values() if code.upper() == card.code or code.lower() == card.cause]
         if not cards:
             names = [*known, *(card.cause for card in known.values())]
-            raise UsageError(f"{code}: no such code{did_you_mean(code.upper(), known) or did_you_mean(code.lower(), names)}", f"Known: {', '.join(known)}.")
+            raise UsageError(
+                f"{code}: no such code{did_you_mean(code.upper(), known) or did_you_mean(code.lower(), names)}",
+                f"Known: {', '.join(known)}.",
+            )
         for card in cards:
             show(card, make_console())
 
 
 @app.command()
 def new(
-    name: Annotated[str, typer.Argument(help="name of the recipe; it becomes recipes/NAME.toml, or NAME.toml without a recipes/ folder")],
-    custom: Annotated[bool, typer.Option("--custom", help="write a Python file with your own data, model, loss and step too")] = False,
+    name: Annotated[
+        str,
+        typer.Argument(help="name of the recipe; it becomes recipes/NAME.toml, or NAME.toml without a recipes/ folder"),
+    ],
+    custom: Annotated[
+        bool, typer.Option("--custom", help="write a Python file with your own data, model, loss and step too")
+    ] = False,
     source: Annotated[str, typer.Option(help="where the data come from")] = "digits",
     force: Annotated[bool, typer.Option("--force", help="overwrite what is there")] = False,
 ) -> None:
     """Write a commented recipe to start from."""
     with _errors(False, False, []):
-        from tuner.newrecipe import write_recipe
+        from tuner.recipes import write_recipe
 
         for path in write_recipe(name, source, custom, force):
             print(f"wrote {path}")
@@ -372,7 +368,11 @@ def _version(value: bool) -> None:
 
 
 @app.callback()
-def _root(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="show the version")] = False) -> None:
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="show the version")
+    ] = False,
+) -> None:
     pass
 
 
@@ -392,4 +392,4 @@ def main() -> None:
         sys.exit(getattr(error, "exit_code", 2))
 
 
-__all__ = ["app", "find_recipe", "main"]
+__all__ = ["app", "main"]

@@ -11,7 +11,7 @@ from tuner import rounds, stages
 from tuner.core.recipe import load_recipe
 from tuner.core.store import read_json
 from tuner.errors import InputError, TunerError
-from tuner.workflow import Options, Silent, State, Workflow
+from tuner.session import Options, Session, State
 
 
 @dataclass(frozen=True)
@@ -70,19 +70,21 @@ def _of_folder(folder: Path) -> Overview:
 
 
 def _overview(recipe: Path, run_dir: Path | None, overrides: Sequence[str]) -> Overview:
-    workflow = Workflow(recipe, load_recipe(recipe, overrides, settings=stages.settings_models()), Options(run_dir=run_dir), Silent())
-    numbers = [1, *(item["round"] for item in rounds.read_rounds(workflow.run.path))]
+    session = Session(
+        recipe, load_recipe(recipe, overrides, settings=stages.settings_models()), Options(run_dir=run_dir)
+    )
+    numbers = [1, *(item["round"] for item in rounds.read_rounds(session.run.path))]
     rows = []
     for number in numbers:
-        names = stages.NAMES[:-1] if number == 1 else rounds.stages_of(workflow.run.path, number)
-        rows += [_row(workflow, name, number) for name in names]
-    return Overview(workflow.run.path, str(recipe), [*rows, _row(workflow, "test", 1)])
+        names = stages.NAMES[:-1] if number == 1 else rounds.stages_of(session.run.path, number)
+        rows += [_row(session, name, number) for name in names]
+    return Overview(session.run.path, str(recipe), [*rows, _row(session, "test", 1)])
 
 
-def _row(workflow: Workflow, name: str, number: int) -> Row:
+def _row(session: Session, name: str, number: int) -> Row:
     label = rounds.folder_name(name, number)
     try:
-        state = workflow.state(name, number)
+        state = session.state(name, number)
     except InputError as error:
         return Row(name, label, number, "corrupt", [error.message])
     return _row_of(state, name, number)
@@ -93,7 +95,17 @@ def _row_of(state: State, name: str, number: int) -> Row:
     if state.result is None:
         return Row(name, state.label, number, state.kind, reasons)
     when = str((state.manifest or {}).get("finished_at", ""))
-    return Row(name, state.label, number, state.kind, reasons, state.result["verdict"], state.result["headline"], when, state.result)
+    return Row(
+        name,
+        state.label,
+        number,
+        state.kind,
+        reasons,
+        state.result["verdict"],
+        state.result["headline"],
+        when,
+        state.result,
+    )
 
 
 def _finished(folder: Path, name: str) -> Row:

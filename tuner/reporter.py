@@ -25,7 +25,11 @@ class Reporter:
     def next_command(self, stage: str, result: Mapping[str, Any]) -> str:
         """Return the command to type after a stage, with the user's own overrides."""
         if result["verdict"] == "fail":
-            codes = [finding["code"] for finding in result["findings"] if finding["severity"] == "error" and not finding["accepted"]]
+            codes = [
+                finding["code"]
+                for finding in result["findings"]
+                if finding["severity"] == "error" and not finding["accepted"]
+            ]
             return f"tuner explain {codes[0]}" if codes else self.command(stage)
         following = stages.NAMES[stages.NAMES.index(stage) + 1 :]
         return self.command(following[0]) if following else self.command("report")
@@ -54,10 +58,20 @@ class Reporter:
         for plan in plans:
             trials = plan.get("trials", [])
             waiting = [trial for trial in trials if not trial["finished"]]
-            words = f"{len(waiting)} trials to run first, {len(trials) - len(waiting)} finished" if trials else plan.get("state", "")
+            words = (
+                f"{len(waiting)} trials to run first, {len(trials) - len(waiting)} finished"
+                if trials
+                else plan.get("state", "")
+            )
             print(f" {plan['stage']}: {words}")
             for trial in waiting:
-                length = f"{trial['epochs']} epochs" if trial["epochs"] else f"{trial['steps']} steps" if trial["steps"] else ", ".join(trial["measure"])
+                length = (
+                    f"{trial['epochs']} epochs"
+                    if trial["epochs"]
+                    else f"{trial['steps']} steps"
+                    if trial["steps"]
+                    else ", ".join(trial["measure"])
+                )
                 params = ", ".join(f"{key} = {value}" for key, value in trial["params"].items())
                 print(f"   {trial['number']:>3}  seed {trial['seed']}  {length}  {params}")
 
@@ -70,4 +84,3 @@ class Reporter:
         """Print what was collected."""
         if self.as_json:
             print(json.dumps(self.results if self.many else self.results[-1], indent=2))
-

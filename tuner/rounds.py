@@ -1,7 +1,7 @@
 """Step 7: apply what the diagnosis proposes, search again, and keep the change only if it measurably helped.
 
-Round 1 is the user's recipe. Round k has its own `recipe-k.toml` (the recipe with the changes, as a readable diff),
-stage folders `fine-k`, `diagnose-k` (and `lr-sweep-k` where the change moves the good rates), and an entry in `rounds.json`.
+Round 1 is the user's recipe. Round k has its own `recipe-k.toml` (the recipe with the changes, as a readable diff), its
+folders `fine-k`, `diagnose-k` (and `lr-sweep-k` where the change moves the good rates), and an entry in `rounds.json`.
 """
 
 from __future__ import annotations
@@ -113,7 +113,12 @@ def stages_of(run: Path, round_number: int) -> list[str]:
 def winner(result: Mapping[str, Any], round_number: int) -> dict[str, Any]:
     """Return the content of `winner.json` for a finished fine stage."""
     choice = result["choice"]
-    return {"round": round_number, "trial": choice["trial"], "checkpoint": choice["checkpoint"], "params": choice["params"]}
+    return {
+        "round": round_number,
+        "trial": choice["trial"],
+        "checkpoint": choice["checkpoint"],
+        "params": choice["params"],
+    }
 
 
 def compare(
@@ -122,7 +127,7 @@ def compare(
     """Say whether a round's winner is better than the one before it beyond noise, and why, in one sentence.
 
     Better means: a higher mean over seeds by more than twice the standard error of the difference
-    (s1^2/n1 + s2^2/n2), and, where both winners' predictions on the same val examples are stored, a McNemar p below 0.05.
+    (s1^2/n1 + s2^2/n2), and, where both winners' predictions on the same val examples are there, McNemar's p < 0.05.
     """
     a, b = old["metrics"], new["metrics"]
     gain = b["mean"] - a["mean"]

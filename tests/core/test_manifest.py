@@ -49,7 +49,11 @@ def test_a_flag_stales_the_stage_itself_but_not_what_reads_it(recipe):
 def test_files_data_and_inputs_count(recipe):
     old = manifest_of(provenance(recipe(), user_files={"m.py": "a"}, inputs={"lr-sweep": {"choice": "x" * 64}}))
     now = provenance(recipe(), user_files={"m.py": "b"}, data_hash="d", inputs={"lr-sweep": {"choice": "y" * 64}})
-    assert [reason.key for reason in now.differences(old, own_settings=True)] == ["m.py", "data files", "choice of lr-sweep"]
+    assert [reason.key for reason in now.differences(old, own_settings=True)] == [
+        "m.py",
+        "data files",
+        "choice of lr-sweep",
+    ]
 
 
 def test_flatten_keeps_empty_tables_and_lists_as_leaves():

@@ -46,12 +46,17 @@ def test_defaults_are_filled_in(tmp_path):
 
 
 def test_unknown_key_is_named_with_line_and_guess(tmp_path):
-    text = GOOD + '\n[train]\nbatchsize = 3\n'
-    assert problem(tmp_path, text).startswith(f"{tmp_path}/r.toml:12: train.batchsize: unknown key - did you mean 'batch_size'?")
+    text = GOOD + "\n[train]\nbatchsize = 3\n"
+    assert problem(tmp_path, text).startswith(
+        f"{tmp_path}/r.toml:12: train.batchsize: unknown key - did you mean 'batch_size'?"
+    )
 
 
 def test_all_problems_come_at_once(tmp_path):
-    text = GOOD + '\n[train]\nbatch_size = 0\nprecision = "fp8"\n[optimizer]\nlr = -1\n[stages.coarse]\nepocs = 3\n[stages.corse]\n'
+    text = (
+        GOOD
+        + '\n[train]\nbatch_size = 0\nprecision = "fp8"\n[optimizer]\nlr = -1\n[stages.coarse]\nepocs = 3\n[stages.corse]\n'
+    )
     lines = problem(tmp_path, text).splitlines()
     assert len(lines) == 5
     assert any(":12: train.batch_size:" in line and "(got 0)" in line for line in lines)
@@ -72,7 +77,9 @@ def test_missing_tables_are_named(tmp_path):
 
 
 def test_wrong_type_says_what_was_found(tmp_path):
-    assert "train.batch_size: input should be a valid integer" in problem(tmp_path, GOOD + '[train]\nbatch_size = "many"\n')
+    assert "train.batch_size: input should be a valid integer" in problem(
+        tmp_path, GOOD + '[train]\nbatch_size = "many"\n'
+    )
 
 
 def test_syntax_error_names_the_line(tmp_path):
@@ -85,7 +92,10 @@ def test_missing_file_is_a_usage_error(tmp_path):
 
 
 def test_set_overrides_and_is_parsed_as_toml(tmp_path):
-    recipe = load_recipe(write(tmp_path), ["optimizer.lr=1e-3", "train.batch_size=32", "loss.name=focal", "search.model.width={choices=[1,2]}"])
+    recipe = load_recipe(
+        write(tmp_path),
+        ["optimizer.lr=1e-3", "train.batch_size=32", "loss.name=focal", "search.model.width={choices=[1,2]}"],
+    )
     assert (recipe.optimizer.lr, recipe.train.batch_size, recipe.loss.name) == (1e-3, 32, "focal")
     assert recipe.search == {"model.width": {"choices": [1, 2]}}
 

@@ -144,7 +144,10 @@ def test_lock_names_its_holder_and_dies_with_it(tmp_path):
     process = context.Process(target=hold, args=(tmp_path, ready, done))
     process.start()
     assert ready.wait(10)
-    with pytest.raises(InputError, match=rf"in use by process {process.pid} on .*: tuner coarse x"), RunDir(tmp_path).locked("me"):
+    with (
+        pytest.raises(InputError, match=rf"in use by process {process.pid} on .*: tuner coarse x"),
+        RunDir(tmp_path).locked("me"),
+    ):
         pass
     process.kill()
     process.join()

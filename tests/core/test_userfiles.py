@@ -4,7 +4,10 @@ import os
 
 from tuner.core.userfiles import copy_user_files, hash_data, hash_user_files, referenced_files, user_modules
 
-TABLES = {"data": {"source": "mine.py:load", "augment": [{"name": "aug.py:flip"}]}, "model": {"name": "torch.nn.Linear"}}
+TABLES = {
+    "data": {"source": "mine.py:load", "augment": [{"name": "aug.py:flip"}]},
+    "model": {"name": "torch.nn.Linear"},
+}
 
 
 def test_references_are_found_in_tables_lists_and_choices():

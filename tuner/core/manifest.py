@@ -45,7 +45,7 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def depended(recipe: Recipe, depends: Iterable[str]) -> dict[str, Any]:
-    """Return the leaves of the recipe that a stage declares to depend on (tables or dotted keys), absent ones as None."""
+    """Return the leaves of the recipe that a stage depends on (tables or dotted keys), absent ones as None."""
     whole = recipe.model_dump()
     leaves: dict[str, Any] = {}
     for dotted in depends:
@@ -101,7 +101,11 @@ class Provenance:
 
 def input_entry(result_path: Path, result: Mapping[str, Any]) -> dict[str, str]:
     """Describe an input stage in a manifest: its file, the file's hash, and the hash of what is read from it."""
-    return {"file": f"{result_path.parent.name}/result.json", "sha256": sha256(result_path), "choice": digest(result["choice"])}
+    return {
+        "file": f"{result_path.parent.name}/result.json",
+        "sha256": sha256(result_path),
+        "choice": digest(result["choice"]),
+    }
 
 
 def output_hashes(stage: StageDir) -> dict[str, str]:
@@ -123,11 +127,17 @@ def verify_outputs(stage: StageDir, manifest: Mapping[str, Any], names: Sequence
         if names is None and name.split("/")[0] in UNVERIFIED:
             continue
         path = stage.path / name
-        problem = "is missing" if not path.is_file() else "was changed after it was written" if sha256(path) != expected else ""
+        problem = (
+            "is missing"
+            if not path.is_file()
+            else "was changed after it was written"
+            if sha256(path) != expected
+            else ""
+        )
         if problem:
             raise InputError(
                 f"{path} {problem} (the manifest of {stage.label} records its sha256)",
-                f"Restore the file, or run the stage again with --fresh: tuner {manifest.get('stage', stage.label)} ... --fresh",
+                f"Restore the file, or start over: tuner {manifest.get('stage', stage.label)} RECIPE --fresh",
             )
 
 

@@ -32,12 +32,12 @@ class Data(_Component):
     """Where the examples come from, how they are split, normalised and augmented."""
 
     source: str
-    test_fraction: float | None = Field(None, gt=0, lt=1)
-    val_fraction: float = Field(0.2, gt=0, lt=1)
+    test_fraction: float | None = Field(default=None, gt=0, lt=1)
+    val_fraction: float = Field(default=0.2, gt=0, lt=1)
     split_seed: int = 0
     normalize: str | dict[str, list[float]] | None = None
     augment: list[str | dict[str, Any]] = Field(default_factory=list)
-    num_classes: int | None = Field(None, ge=2)
+    num_classes: int | None = Field(default=None, ge=2)
     cache: bool | None = None
 
     @field_validator("normalize")
@@ -83,8 +83,8 @@ class Optimizer(_Component):
     """How the weights are updated."""
 
     name: str = "sgd"
-    lr: float = Field(0.01, gt=0)
-    weight_decay: float | None = Field(None, ge=0)
+    lr: float = Field(default=0.01, gt=0)
+    weight_decay: float | None = Field(default=None, ge=0)
 
 
 class Schedule(_Component):
@@ -97,15 +97,15 @@ class Schedule(_Component):
 class Train(_Table):
     """The loop: batch size, precision, what is maximised, the user's own hooks."""
 
-    batch_size: int = Field(128, ge=1)
+    batch_size: int = Field(default=128, ge=1)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    threads_per_trial: int = Field(1, ge=1)
+    threads_per_trial: int = Field(default=1, ge=1)
     monitor: str = "val_accuracy"
     monitor_mode: Literal["max", "min"] = "max"
     step: str | None = None
     evaluate: str | None = None
     metric: str | None = None
-    clip_norm: float | None = Field(None, gt=0)
+    clip_norm: float | None = Field(default=None, gt=0)
 
 
 class Accept(_Table):
@@ -125,7 +125,7 @@ class Recipe(_Table):
     """A complete, runnable experiment."""
 
     name: str = Field(pattern=NAME_PATTERN)
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     data: Data
     model: Model
     loss: Loss = Loss()
@@ -155,7 +155,9 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UsageError(f"{path}: no such recipe", "Give the path of a .toml file, or `tuner new` to write one.") from None
+        raise UsageError(
+            f"{path}: no such recipe", "Give the path of a .toml file, or `tuner new` to write one."
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot read the recipe ({error})", "Give the path of a TOML text file.") from None
     try:
@@ -178,7 +180,8 @@ def parse_assignment(text: str) -> tuple[str, Any]:
         if re.fullmatch(r"[A-Za-z_][\w.:/-]*", raw.strip()):
             return key, raw.strip()
         raise UsageError(
-            f"--set {text}: {raw.strip()!r} is not a TOML value", 'Strings with spaces need quotes: --set name=\'"a b"\''
+            f"--set {text}: {raw.strip()!r} is not a TOML value",
+            "Strings with spaces need quotes: --set name='\"a b\"'",
         ) from None
 
 
@@ -188,7 +191,7 @@ SettingsModels = Mapping[str, type[BaseModel]]
 def load_recipe(
     path: Path, overrides: Sequence[str] = (), seed: int | None = None, *, settings: SettingsModels
 ) -> Recipe:
-    """Read, override (`key=value` texts) and check a recipe; `settings`: {stage: model of its `[stages.<stage>]` table}.
+    """Read, override (`key=value` texts) and check a recipe; `settings`: {stage: model of its `[stages]` table}.
 
     Raises:
         UsageError: every problem at once, as `file:line: key: what is wrong (got ...)`.
@@ -201,7 +204,9 @@ def load_recipe(
     try:
         raw = apply_overrides(raw, changes)
     except (AttributeError, TypeError):
-        raise UsageError(f"--set {', '.join(changes)}: a key leads through a value that is no table", "Check the dots.") from None
+        raise UsageError(
+            f"--set {', '.join(changes)}: a key leads through a value that is no table", "Check the dots."
+        ) from None
     for key, value in search.items():
         raw.setdefault("search", {})[key.removeprefix("search.").strip('"')] = value
     return _check_recipe(raw, path, set(changes), settings)

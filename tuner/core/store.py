@@ -201,7 +201,9 @@ def trial_row(record: Record) -> dict[str, Any]:
     """Return a trial's row of trials.csv: parameters, status, score, last and best metrics, cost."""
     result = record.result
     row: dict[str, Any] = {"number": record.number, "trial": result.id, "seed": record.item.spec.seed}
-    row |= {key: value if not isinstance(value, (dict, list)) else json.dumps(value) for key, value in record.params.items()}
+    row |= {
+        key: value if not isinstance(value, (dict, list)) else json.dumps(value) for key, value in record.params.items()
+    }
     row |= {"status": result.status, "score": result.score, "best_epoch": result.best_epoch}
     row["epochs"] = max((entry["epoch"] for entry in result.curve), default=0)
     for split in ("train", "train_eval", "val"):

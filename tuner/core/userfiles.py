@@ -16,7 +16,7 @@ from tuner.core.store import sha256, write_bytes
 _HOOKS = ("step", "evaluate", "metric")
 
 
-def referenced_files(tables: Mapping[str, Any], search: Mapping[str, Any] = {}) -> list[str]:  # noqa: B006
+def referenced_files(tables: Mapping[str, Any], search: Mapping[str, Any] = {}) -> list[str]:
     """Return every `file.py` that the tables name as `file.py:function`, choices of the search included."""
     names = {text.rpartition(":")[0] for text in _strings([tables, search]) if _is_reference(text)}
     return sorted(names)
@@ -39,7 +39,7 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def user_modules(tables: Mapping[str, Any], search: Mapping[str, Any], folder: Path) -> dict[str, Path]:
-    """Return {path relative to the recipe's folder: file} of the referenced files and of what they import from that folder."""
+    """Return {path relative to the recipe's folder: file} of the referenced files and what they import from there."""
     found: dict[str, Path] = {}
     waiting = [folder / name for name in referenced_files(tables, search)]
     while waiting:
@@ -76,7 +76,7 @@ def hash_user_files(modules: Mapping[str, Path]) -> dict[str, str]:
 
 
 def copy_user_files(modules: Mapping[str, Path], target: Path) -> None:
-    """Copy the user's files, as run, into the run folder; a path that leaves the recipe's folder keeps its name only."""
+    """Copy the user's files, as run, into the run folder; one from outside the recipe's folder keeps its name only."""
     for key, path in modules.items():
         write_bytes(target / (path.name if key.startswith("..") else key), path.read_bytes())
 

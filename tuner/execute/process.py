@@ -183,4 +183,3 @@ def _death(exitcode: int | None) -> str:
         name = signal.Signals(-exitcode).name
         return f"{name}, perhaps out of memory" if name == "SIGKILL" else name
     return f"exit code {exitcode}"
-

@@ -20,7 +20,7 @@ class SerialExecutor:
     def preflight(self, tables: Mapping[str, Any]) -> dict[str, Any]:
         from tuner.train.trial import preflight
 
-        return preflight(tables, self.env)
+        return preflight(tables, self.env, self.on_progress)
 
     def run(self, items: Sequence[WorkItem]) -> Iterator[TrialResult]:
         from tuner.train.trial import run_trial

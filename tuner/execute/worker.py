@@ -26,7 +26,7 @@ def serve(pipe: Connection) -> None:
             task, value, env = pipe.recv()
             if task == "preflight":
                 try:
-                    pipe.send(("answer", preflight(value, env)))
+                    pipe.send(("answer", preflight(value, env, tell)))
                 except TunerError as error:
                     pipe.send(("raised", error))
             else:

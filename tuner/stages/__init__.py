@@ -85,13 +85,9 @@ class Stage(Protocol):
     DEPENDS: tuple[str, ...]
     Settings: type[StageSettings]
 
-    def plan(
-        self, recipe: Recipe, inputs: Inputs, settings: Any, history: Sequence[Record]
-    ) -> list[WorkItem]: ...
+    def plan(self, recipe: Recipe, inputs: Inputs, settings: Any, history: Sequence[Record]) -> list[WorkItem]: ...
 
-    def judge(
-        self, recipe: Recipe, inputs: Inputs, settings: Any, results: Sequence[Record]
-    ) -> StageResult: ...
+    def judge(self, recipe: Recipe, inputs: Inputs, settings: Any, results: Sequence[Record]) -> StageResult: ...
 
 
 def load(name: str) -> Stage:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from tuner import registry
-from tuner.core.trial import TABLES, TrialEnv, TrialSpec
+from tuner.core.trial import TABLES, Progress, TrialEnv, TrialSpec
 from tuner.errors import UsageError, UserCodeError, user_code
 from tuner.train.device import pick_device
 from tuner.train.evaluate import are_scores
@@ -29,8 +29,12 @@ from tuner.train.setup import (
 PROBLEM = re.compile(rf"((?:{'|'.join(TABLES)})(?:\.[\w.-]+)?): (.*)")
 
 
-def preflight(tables: Mapping[str, Any], env: TrialEnv) -> dict[str, Any]:
+def preflight(
+    tables: Mapping[str, Any], env: TrialEnv, on_progress: Callable[[Progress], None] | None = None
+) -> dict[str, Any]:
     """Return the problems of the tables by dotted key, the kind of device, and a summary of the data and the model.
+
+    The data is decoded here, once for all trials; `on_progress` hears of that.
 
     Raises:
         UserCodeError, InputError, EnvironmentProblem: the user's code, the data or the machine is at fault.
@@ -47,7 +51,7 @@ def preflight(tables: Mapping[str, Any], env: TrialEnv) -> dict[str, Any]:
     setup: Setup | None = None
     with_data = _Collect(problems, "data.source")
     if not problems:
-        setup = with_data(lambda: make_setup(spec, env))
+        setup = with_data(lambda: make_setup(spec, env, _decoding(on_progress)))
     if setup is None:
         return answer
     answer["summary"] = _data_summary(setup)
@@ -58,6 +62,10 @@ def preflight(tables: Mapping[str, Any], env: TrialEnv) -> dict[str, Any]:
         return answer
     answer["summary"]["parameters"] = _build_and_try(setup, problems)
     return answer
+
+
+def _decoding(on_progress: Callable[[Progress], None] | None) -> Callable[[float, str], None] | None:
+    return None if on_progress is None else lambda share, words: on_progress(Progress(0, share, words))
 
 
 class _Collect:

@@ -153,8 +153,8 @@ class Setup:
         return schedule
 
 
-def make_setup(spec: TrialSpec, env: TrialEnv) -> Setup:
-    """Load the data and resolve every component of a trial.
+def make_setup(spec: TrialSpec, env: TrialEnv, on_progress: Callable[[float, str], None] | None = None) -> Setup:
+    """Load the data and resolve every component of a trial; `on_progress(share, words)` hears of decoding.
 
     Raises:
         UsageError, UserCodeError, InputError, EnvironmentProblem: what is wrong with a component or the data.
@@ -163,7 +163,7 @@ def make_setup(spec: TrialSpec, env: TrialEnv) -> Setup:
 
     env = replace(env, device=pick_device(env.device))
     functions, hooks = resolve_all(spec.tables, env.recipe_dir)
-    return Setup(spec, env, load_data(dict(spec.tables), env), functions, **hooks)
+    return Setup(spec, env, load_data(dict(spec.tables), env, on_progress=on_progress), functions, **hooks)
 
 
 def resolve_all(tables: Mapping[str, Any], recipe_dir: Path) -> tuple[dict[str, Callable[..., Any]], dict[str, Any]]:

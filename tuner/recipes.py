@@ -1,4 +1,4 @@
-"""`tuner new`: a commented recipe to start from, and with `--custom` a Python file with the four hooks."""
+"""Recipe files: finding one by name, and writing one to start from (`tuner new`)."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ epochs = 12
 """
 
 HOOKS = '''\
-"""Data, model, loss and train step of the recipe {name}. Keep what you need, delete the rest (and its line in the recipe)."""
+"""Data, model, loss and train step of the recipe {name}. Keep what you need; delete the rest, here and there."""
 
 import torch
 from sklearn.datasets import load_digits
@@ -89,7 +89,7 @@ from torch import nn
 
 
 def load():
-    """Return (train, val) or (train, val, test): pairs of tensors or arrays, or map-style datasets of (input, target)."""
+    """Return (train, val) or (train, val, test): pairs of arrays, or map-style datasets of (input, target)."""
     digits = load_digits()
     inputs = torch.as_tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 16  # (N, 1, 8, 8)
     return (inputs, torch.as_tensor(digits.target)), None  # None: tuner takes val and test from train
@@ -120,8 +120,23 @@ def train_step(model, batch, loss, optimizer):
 '''
 
 
+def find_recipe(text: str) -> Path:
+    """Return the recipe's path: as given, or the name of a file in recipes/.
+
+    Raises:
+        UsageError: there is neither; close names are proposed.
+    """
+    for path in (Path(text), Path("recipes") / text, Path("recipes") / f"{text}.toml"):
+        if path.is_file():
+            return path
+    folder = Path("recipes")
+    known = [str(path.relative_to(folder).with_suffix("")) for path in sorted(folder.glob("**/*.toml"))]
+    listed = f"In recipes/: {', '.join(known)}." if known else "`tuner new` writes one."
+    raise UsageError(f"{text}: no such recipe{did_you_mean(Path(text).stem, known)}", listed)
+
+
 def write_recipe(name: str, source: str, custom: bool, force: bool) -> list[Path]:
-    """Write NAME.toml (and NAME.py) into recipes/, or here where there is no such folder; return the paths, recipe first.
+    """Write NAME.toml (and NAME.py) into recipes/, or here where there is none; return the paths, recipe first.
 
     Raises:
         UsageError: the name or the source is not one, or a file is there already.
@@ -130,7 +145,9 @@ def write_recipe(name: str, source: str, custom: bool, force: bool) -> list[Path
     if not re.match(NAME_PATTERN, name):
         raise UsageError(f"{name!r} cannot name a recipe", "Letters, digits, '.', '_' and '-' only, e.g. my_images.")
     if source not in DATA:
-        raise UsageError(f"--source {source}: no such source{did_you_mean(source, DATA)}", f"One of: {', '.join(DATA)}.")
+        raise UsageError(
+            f"--source {source}: no such source{did_you_mean(source, DATA)}", f"One of: {', '.join(DATA)}."
+        )
     folder = Path("recipes") if Path("recipes").is_dir() else Path(".")
     contents = {folder / f"{name}.toml": _recipe(name, folder / f"{name}.toml", source, custom)}
     if custom:
@@ -153,8 +170,8 @@ def _recipe(name: str, path: Path, source: str, custom: bool) -> str:
             loss=f'name = "{name}.py:loss"',
             step=f'step = "{name}.py:train_step"\n',
         )
-    model = 'name = "mlp"                   # mlp | convnet | resnet8 | resnet20 | "torchvision.models.resnet18" | "file.py:build"\nwidth = 64\ndepth = 2'
-    if source not in FLAT:
-        model = model.replace('name = "mlp"    ', 'name = "convnet"').replace("width = 64", "width = 16")
+    choices = 'mlp | convnet | resnet8 | resnet20 | "torchvision.models.resnet18" | "file.py:build"'
+    kind, width = ("mlp", 64) if source in FLAT else ("convnet", 16)
+    model = f'name = "{kind}"' + " " * (23 - len(kind)) + f"# {choices}\nwidth = {width}\ndepth = 2"
     loss = 'name = "cross_entropy"\nlabel_smoothing = 0.0'
     return RECIPE.format(name=name, path=path, data=DATA[source], model=model, loss=loss, step="")

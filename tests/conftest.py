@@ -1,0 +1,115 @@
+"""Shared by the whole suite: a command line run in this process, and one finished run that tests copy."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import contextlib
+import io
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+RECIPE = """\
+name = "small"
+seed = 0
+
+[data]
+source = "digits"
+
+[model]
+name = "mlp"
+width = 32
+depth = 1
+
+[optimizer]
+name = "sgd"
+lr = 0.1
+momentum = 0.9
+
+[train]
+batch_size = 64
+
+[stages.lr-sweep]
+seeds = 2
+
+[stages.coarse]
+trials = 2
+epochs = 2
+
+[stages.fine]
+trials = 2
+epochs = 3
+finalists = 1
+seeds = 2
+"""
+
+
+@dataclass
+class Done:
+    """What a command gave."""
+
+    code: int
+    out: str
+    err: str
+
+
+def tuner(*arguments, cwd):
+    """Run `tuner ARGUMENTS` in this process, in the folder `cwd`, trials included (`--workers 0`)."""
+    from tuner.cli import main
+
+    out, err = io.StringIO(), io.StringIO()
+    before, argv = os.getcwd(), sys.argv
+    os.chdir(cwd)
+    sys.argv = ["tuner", *map(str, arguments)]
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                main()
+                code = 0
+            except SystemExit as stop:
+                code = stop.code or 0
+    finally:
+        os.chdir(before)
+        sys.argv = argv
+    return Done(code, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    """A function that runs a stage command here, serially; status and the like take no options, so they get none."""
+    monkeypatch.setenv("TUNER_CACHE", str(tmp_path / "cache"))
+
+    def run(*arguments, serial=True):
+        options = ["--workers", "0"] if serial and arguments[0] not in ("status", "report", "explain", "new") else []
+        return tuner(*arguments, *options, cwd=tmp_path)
+
+    return run
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "small.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory):
+    """A folder with small.toml and a finished run of it, test included. Never written to: tests copy it."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "small.toml").write_text(RECIPE)
+    for arguments in (("run", "small.toml"), ("test", "small.toml")):
+        done = tuner(*arguments, "--workers", "0", cwd=folder)
+        assert done.code == 0, done.out + done.err
+    return folder
+
+
+@pytest.fixture
+def finished(finished_run, tmp_path):
+    """A copy of the finished run in this test's own folder."""
+    shutil.copytree(finished_run, tmp_path, dirs_exist_ok=True)
+    return Path(tmp_path)
