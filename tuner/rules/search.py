@@ -244,7 +244,8 @@ def fine_val_too_small(evidence: Mapping[str, Any]) -> Finding | None:
     if half <= SMALL_HALF_WIDTH:
         return None
     title = f"{n} val examples leave an uncertainty of +- {100 * half:.1f} points"
-    return found("FI504", "note", title, evidence={"val_n": n, "half_width": half, "val_accuracy": accuracy})
+    seen = {"val_n": n, "half_width": half, "val_accuracy": accuracy}
+    return found("FI504", "note", title, evidence=seen, confidence=0.9)
 
 
 @rule(
