@@ -76,7 +76,7 @@ class Workflow:
         if self.options.fresh and folder.path.exists():
             shutil.rmtree(folder.path)
         facts = stages.Facts(session.user_files, session.data_hash, self.device)
-        inputs = stages.Inputs(results, session.trials(name, round_number), facts, self._extra(name))
+        inputs = stages.Inputs(results, session.trials(name, round_number), facts, self._extra(name), folder.label)
         started = time.monotonic()
         folder.begin(recipe.model_dump(mode="json"))
         records, result = self._decide(name, recipe, inputs, folder, executor)
@@ -99,7 +99,7 @@ class Workflow:
         settings = self.session.settings(name, self.session.recipe)
         kind = "cpu" if self.options.device == "auto" else self.options.device.split(":")[0]
         facts = stages.Facts(self.session.user_files, self.session.data_hash, kind)
-        inputs = stages.Inputs(results, self.session.trials(name, 1), facts, self._extra(name))
+        inputs = stages.Inputs(results, self.session.trials(name, 1), facts, self._extra(name), name)
         items: list[WorkItem] = stages.load(name).plan(self.session.recipe, inputs, settings, [])
         finished = {record.item.key for record in self.run.stage(name).records()}
         trials = [

@@ -44,14 +44,18 @@ class Facts:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a stage reads: the results of the stages in NEEDS, and of what these need in turn, by stage name (the content
-    of their `result.json`); the trials of those in NEEDS; and the facts. `extra` holds the content of other artifacts (test: `winner.json`).
+    """What a stage reads.
+
+    `results`: of the stages in NEEDS, and of what these need in turn, by stage name (the content of `result.json`).
+    `trials`: of those in NEEDS. `extra`: the content of other artifacts (test: `winner.json`). `folder`: the name of
+    the stage's own folder in the run (`fine`, in round 2 `fine-2`).
     """
 
     results: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     trials: Mapping[str, Sequence[Record]] = field(default_factory=dict)
     facts: Facts = Facts()
     extra: Mapping[str, Any] = field(default_factory=dict)
+    folder: str = ""
 
     def choice(self, stage: str) -> Mapping[str, Any]:
         """Return the `choice` of an earlier stage; empty when that stage was skipped by force."""

@@ -162,7 +162,7 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
     )
     if why:
         skipped = [*skipped, Skipped("paired test against the runner-up", why)]
-    return StageResult("fine", _headline(metrics), findings, ran, skipped, _choice(finalists, settings), metrics)
+    return StageResult("fine", _headline(metrics), findings, ran, skipped, _choice(finalists, settings, inputs.folder or "fine"), metrics)
 
 
 def _finalists(recipe: Recipe, settings: Settings, results: Sequence[Record]) -> list[Finalist]:
@@ -226,11 +226,11 @@ def _right(finalist: Finalist) -> dict[int, Any]:
     return found
 
 
-def _choice(finalists: Sequence[Finalist], settings: Settings) -> dict[str, Any]:
+def _choice(finalists: Sequence[Finalist], settings: Settings, folder: str) -> dict[str, Any]:
     if not finalists:
         return {}
     best = finalists[0].best
-    checkpoint = f"fine/checkpoints/{best.result.id}.pt"
+    checkpoint = f"{folder}/checkpoints/{best.result.id}.pt"
     trained = {"trial": best.result.id, "seed": best.item.spec.seed, "checkpoint": checkpoint}
     return {"params": dict(best.params), **trained, "epochs": settings.epochs, "best_epoch": best.result.best_epoch}
 
