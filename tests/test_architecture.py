@@ -16,7 +16,7 @@ LAYERS = {
     "core": {"errors", "core"},
     "rules": {"errors", "core", "rules"},
     "search": {"errors", "core", "search"},
-    "stages": {"errors", "core", "search", "rules", "stages"},
+    "stages": {"errors", "core", "search", "rules", "stages", "checklist"},
     "parts": {"errors", "core", "parts", "registry", "usermodules"},
     "train": {"errors", "core", "parts", "train", "registry"},
     "execute": {"errors", "core", "execute", "train"},

@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -17,13 +17,11 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 
 import tuner
-from tuner import stages
+from tuner import checklist
 from tuner.errors import TunerError, UsageError, did_you_mean
 
 HELP = "Carry out the deep-learning tuning checklist on your model and data, step by step."
-app = typer.Typer(
-    help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
-)
+
 
 RecipePath = Annotated[
     str, typer.Argument(metavar="RECIPE", help="path of a recipe, or the name of a file in recipes/")
@@ -69,6 +67,8 @@ def _flag(name: str, of: Any) -> str:
 
 def _setting_options(stage: str) -> dict[str, tuple[Any, Any, str]]:
     """Return the options that a stage's Settings stand for; None: not given, the recipe or the default decides."""
+    from tuner import stages
+
     options = {}
     for name, info in stages.load(stage).Settings.model_fields.items():
         text = f"{info.description or name} (default: {info.get_default()})"
@@ -84,7 +84,11 @@ def _option_type(annotation: Any) -> Any:
 
 
 def _command(
-    name: str, function: Callable[..., None], extra: Mapping[str, tuple[Any, Any, str]], short: str = ""
+    app: typer.Typer,
+    name: str,
+    function: Callable[..., None],
+    extra: Mapping[str, tuple[Any, Any, str]],
+    short: str = "",
 ) -> None:
     """Register `function(recipe, **options)` as a command whose options are `extra` and the common ones."""
 
@@ -101,8 +105,9 @@ def _command(
 # -- the stages -----------------------------------------------------------------------------------------------------
 
 
-def _register_stage(name: str) -> None:
-    settings = _setting_options(name)
+def _register_stage(app: typer.Typer, name: str, invoked: bool) -> None:
+    """Register a stage's command; its settings become options only where it is the command that was given."""
+    settings = _setting_options(name) if invoked else {}
 
     def stage(recipe: str, **options: Any) -> None:
         flags = {key: options.pop(key) for key in settings}
@@ -117,16 +122,20 @@ def _register_stage(name: str) -> None:
             reporter.show(outcome.result, outcome.folder.path, name)
             _finish(reporter)
 
-    module = stages.load(name)
-    stage.__doc__ = inspect.getdoc(module)
-    step = f"step {module.STEP}" if module.STEP.isdigit() else "at the end"
-    _command(name, stage, settings, f"{step}: {module.TITLE}")
+    stage.__doc__ = checklist.question(name)
+    _command(app, name, stage, settings, checklist.question(name))
+
+
+RUN_OPTIONS = {
+    "through": (str, "diagnose", "stop after this stage"),
+    "rounds": (int, 0, "how often to go back to step 5 with what the diagnosis proposes"),
+}
 
 
 def _run(recipe: str, **options: Any) -> None:
     """Carry out the whole checklist up to the diagnosis, from where it stopped; then rounds of step 7."""
     through, rounds_wanted = options.pop("through"), options.pop("rounds")
-    names = [name for name in stages.NAMES if name != "test"]
+    names = [name for name in checklist.NAMES if name != "test"]
     with _session(recipe, {}, options) as (workflow, reporter):
         if through not in names:
             raise UsageError(
@@ -164,6 +173,7 @@ def _session(recipe: str, flags: Mapping[str, Mapping[str, Any]], options: Mappi
     """Load the recipe and make the workflow; whatever goes wrong ends the command with its exit code."""
     run_dir: list[Path] = []
     with _errors(options["json"], options["debug"], run_dir):
+        from tuner import stages
         from tuner.core.recipe import load_recipe
         from tuner.recipes import find_recipe
         from tuner.session import Options
@@ -259,23 +269,9 @@ def _save_traceback(run_dir: list[Path]) -> Path | str:
     return path
 
 
-_command(
-    "run",
-    _run,
-    {
-        "through": (str, "diagnose", "stop after this stage"),
-        "rounds": (int, 0, "how often to go back to step 5 with what the diagnosis proposes"),
-    },
-    "steps 1 to 6, from where they stopped",
-)
-for _name in stages.NAMES:
-    _register_stage(_name)
-
-
 # -- looking --------------------------------------------------------------------------------------------------------
 
 
-@app.command()
 def status(
     recipe: OptionalRecipe = None,
     run_dir: Annotated[Path | None, typer.Option(help="the run's folder (default: runs/<recipe name>)")] = None,
@@ -299,7 +295,6 @@ def status(
             status_table([{**vars(row), "stage": row.label} for row in run.rows], make_console())
 
 
-@app.command()
 def report(
     recipe: OptionalRecipe = None,
     run_dir: Annotated[Path | None, typer.Option(help="the run's folder (default: runs/<recipe name>)")] = None,
@@ -320,7 +315,6 @@ def report(
             reporter.finish()
 
 
-@app.command()
 def explain(code: Annotated[str, typer.Argument(help="the code of a finding, e.g. LR301, or a cause")]) -> None:
     """Explain a finding: what it means, how it is detected, what it is confused with, how to fix it."""
     with _errors(False, False, []):
@@ -340,7 +334,6 @@ def explain(code: Annotated[str, typer.Argument(help="the code of a finding, e.g
             show(card, make_console())
 
 
-@app.command()
 def new(
     name: Annotated[
         str,
@@ -367,7 +360,6 @@ def _version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="show the version")
@@ -376,10 +368,24 @@ def _root(
     pass
 
 
+def build_app(arguments: Sequence[str]) -> typer.Typer:
+    """Return the command line. A stage's settings are read only when it is among the arguments: --help stays quick."""
+    app = typer.Typer(
+        help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+    )
+    app.callback()(_root)
+    _command(app, "run", _run, RUN_OPTIONS, "steps 1 to 6, from where they stopped")
+    for name in checklist.NAMES:
+        _register_stage(app, name, name in arguments)
+    for function in (status, report, explain, new):
+        app.command()(function)
+    return app
+
+
 def main() -> None:
     """Run the command line; every way out has a documented exit code."""
     try:
-        sys.exit(app(standalone_mode=False))
+        sys.exit(build_app(sys.argv[1:])(standalone_mode=False))
     except typer.Abort:
         sys.exit(130)
     except Exception as error:  # typer's own usage errors; the class is not public in every version
@@ -390,6 +396,3 @@ def main() -> None:
         else:
             error.show()  # type: ignore[attr-defined]
         sys.exit(getattr(error, "exit_code", 2))
-
-
-__all__ = ["app", "main"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from tuner import artifacts, rounds, stages
+from tuner import artifacts, checklist, rounds, stages
 from tuner.core.recipe import Recipe, key_lines, place_of
 from tuner.core.result import Record, StageResult, TrialResult
 from tuner.core.store import StageDir, read_json, write_json
@@ -229,7 +229,7 @@ class Workflow:
     def _run_items(self, name: str, items: Sequence[WorkItem], total: int, executor: Any) -> Iterator[Record]:
         """Run work items, with progress; `total` counts the finished ones of the stage too."""
         by_key = {item.key: item for item in items}
-        self.listener.start(stages.load(name).TITLE, total, total - len(items))
+        self.listener.start(checklist.title(name), total, total - len(items))
         try:
             for result in executor.run(items):
                 record = _as_stored(Record(by_key[result.id, result.until_epoch], result))

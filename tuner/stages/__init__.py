@@ -1,9 +1,10 @@
 """The stages of the checklist. A stage turns artifacts into trials and trial results into a verdict.
 
-It never trains and never prints. A stage is a module of this package with
+It never trains and never prints. A stage is a module of this package, listed in
+`tuner.checklist`, with
 
 - a docstring whose first line says which question it answers;
-- `STEP`: its place in the checklist; `TITLE`: its name in a report; `NEEDS`: the stages whose results it reads;
+- `NEEDS`: the stages whose results it reads;
 - `DEPENDS`: the recipe tables (or dotted keys) that its result depends on;
 - `Settings`: a frozen pydantic model; its fields become the command's options, their descriptions the help;
 - `plan(recipe, inputs, settings, history) -> list[WorkItem]`: pure; the next generation of work items, asked
@@ -20,11 +21,10 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
+from tuner.checklist import NAMES
 from tuner.core.recipe import Recipe
 from tuner.core.result import Record, StageResult
 from tuner.core.trial import TABLES, TrialSpec, WorkItem, apply_overrides
-
-NAMES = ("check-init", "overfit", "lr-sweep", "coarse", "fine", "diagnose", "test")
 
 
 class StageSettings(BaseModel):
@@ -83,8 +83,6 @@ class Inputs:
 class Stage(Protocol):
     """What a module of this package offers; see the package's docstring."""
 
-    STEP: str
-    TITLE: str
     NEEDS: tuple[str, ...]
     DEPENDS: tuple[str, ...]
     Settings: type[StageSettings]

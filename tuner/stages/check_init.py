@@ -13,8 +13,6 @@ from tuner.core.trial import WorkItem
 from tuner.rules import apply_rules
 from tuner.stages import Inputs, StageSettings
 
-STEP = "1"
-TITLE = "check of the initialisation"
 NEEDS = ()
 DEPENDS = ("data", "model", "loss", "optimizer", "train")
 

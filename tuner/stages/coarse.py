@@ -18,8 +18,6 @@ from tuner.search.narrow import at_borders, narrow
 from tuner.search.samplers import design
 from tuner.stages import Inputs, StageSettings
 
-STEP = "4"
-TITLE = "coarse search"
 NEEDS = ("lr-sweep",)
 DEPENDS = ("data", "model", "loss", "optimizer", "schedule", "train", "search")
 TOP = 5

@@ -17,8 +17,6 @@ from tuner.search.curve_facts import curve_facts
 from tuner.search.knobs import Knobs
 from tuner.stages import Inputs, StageSettings
 
-STEP = "6"
-TITLE = "diagnosis"
 NEEDS = ("fine",)
 DEPENDS = ("data", "model", "loss", "optimizer", "schedule", "train", "search")
 REPORTED = ("train_accuracy", "val_accuracy", "train_loss", "val_loss", "gap", "gap_interval", "best_epoch", "epochs")

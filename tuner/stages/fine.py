@@ -21,8 +21,6 @@ from tuner.search.narrow import at_borders
 from tuner.search.samplers import design
 from tuner.stages import Inputs, StageSettings
 
-STEP = "5"
-TITLE = "fine search"
 NEEDS = ("coarse", "lr-sweep")
 DEPENDS = ("data", "model", "loss", "optimizer", "schedule", "train", "search")
 
@@ -162,7 +160,15 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
     )
     if why:
         skipped = [*skipped, Skipped("paired test against the runner-up", why)]
-    return StageResult("fine", _headline(metrics), findings, ran, skipped, _choice(finalists, settings, inputs.folder or "fine"), metrics)
+    return StageResult(
+        "fine",
+        _headline(metrics),
+        findings,
+        ran,
+        skipped,
+        _choice(finalists, settings, inputs.folder or "fine"),
+        metrics,
+    )
 
 
 def _finalists(recipe: Recipe, settings: Settings, results: Sequence[Record]) -> list[Finalist]:

@@ -15,8 +15,6 @@ from tuner.rules import apply_rules
 from tuner.search.band import Band, Rate, decades, extension, find_band, measure, refinement
 from tuner.stages import Inputs, StageSettings
 
-STEP = "3"
-TITLE = "learning-rate sweep"
 NEEDS = ("overfit",)
 DEPENDS = ("data", "model", "loss", "optimizer", "train")
 CONSTANT = {"name": "constant", "every": "step", "args": {}}

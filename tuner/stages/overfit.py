@@ -14,8 +14,6 @@ from tuner.core.trial import WorkItem
 from tuner.rules import apply_rules
 from tuner.stages import Inputs, StageSettings
 
-STEP = "2"
-TITLE = "overfitting a tiny subset"
 NEEDS = ("check-init",)
 DEPENDS = ("data", "model", "loss", "optimizer", "train")
 

@@ -13,8 +13,6 @@ from tuner.errors import InputError
 from tuner.rules import apply_rules
 from tuner.stages import Inputs, StageSettings
 
-STEP = "end"
-TITLE = "test"
 NEEDS = ("fine",)
 DEPENDS = ("data", "model", "loss", "train")
 MEASURE = "test_evaluation"
