@@ -113,3 +113,8 @@ def searched(rows: Sequence[Row]) -> list[str]:
     """Return the columns of trials.csv that are recipe keys (dotted) with more than one value."""
     keys = [key for key in (rows[0] if rows else {}) if "." in key]
     return [key for key in keys if len({str(row.get(key)) for row in rows if row.get(key) is not None}) > 1]
+
+
+def has_won(finalist: Mapping[str, Any], winner: Any) -> bool:
+    """Tell whether the winning trial is one of a finalist's: the first, or one of those with new seeds."""
+    return winner is not None and winner in (get(finalist, "trial"), *(get(finalist, "trials", default=()) or ()))

@@ -94,8 +94,11 @@ def _apart(places: Sequence[float]) -> bool:
     return all(right - left >= 0.15 * span for left, right in itertools.pairwise(places))
 
 
-def curves_sheet(title: str, trials: Sequence[Row], stage_dir: Path) -> Figure:
-    """Draw val loss and val accuracy of every trial by epoch; the better the trial, the brighter its colour."""
+def curves_sheet(title: str, trials: Sequence[Row], stage_dir: Path, chosen: Any = None) -> Figure:
+    """Draw val loss and val accuracy of every trial by epoch; the better the trial, the brighter its colour.
+
+    The `chosen` trial stands out; without it, the best does.
+    """
     import matplotlib
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
@@ -110,7 +113,7 @@ def curves_sheet(title: str, trials: Sequence[Row], stage_dir: Path) -> Figure:
     tops: list[float] = []
     for row in ordered:
         rows = artifacts.curve(stage_dir, row["trial"])
-        winner = row is ordered[-1]
+        winner = row is ordered[-1] if chosen is None else row["trial"] == chosen
         colour = style.GREY if row["val_accuracy"] is None else colours(scale(row["val_accuracy"]))
         for ax, metric in ((left, "loss"), (right, "accuracy")):
             x, y = style.pairs(*artifacts.column(rows, "val", "epoch", metric))
@@ -124,7 +127,7 @@ def curves_sheet(title: str, trials: Sequence[Row], stage_dir: Path) -> Figure:
                 linewidth=2.4 if winner else 1.1,
                 marker="o",
                 markersize=4 if winner else 2.5,
-                label=f"best trial, {row['trial']}" if winner else None,
+                label=f"{'best' if chosen is None else 'chosen'} trial, {row['trial']}" if winner else None,
                 zorder=4 if winner else 2,
             )
             if metric == "loss":

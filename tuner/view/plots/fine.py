@@ -19,7 +19,7 @@ def figures(result: Mapping[str, Any], stage_dir: Path) -> dict[str, Figure]:
     """Draw the search sheet, the learning curves and the finalists."""
     trials = artifacts.trials(stage_dir)
     title = style.headline(result)
-    sheets = {"search": search_sheet(title, trials, result), "curves": curves_sheet(title, trials, stage_dir)}
+    sheets = {"search": search_sheet(title, trials, result), "curves": curves_sheet(title, trials, stage_dir, get(result, "choice", "trial"))}
     finalists = [entry for entry in items(result, "metrics", "finalists") if numbers(entry, "scores")]
     if finalists:
         sheets["finalists"] = _finalists(title, finalists, get(result, "choice", "trial"))
@@ -31,7 +31,7 @@ def _finalists(title: str, finalists: list[Mapping[str, Any]], winner: Any) -> F
     names = []
     for place, entry in enumerate(finalists):
         scores = numbers(entry, "scores")
-        won = get(entry, "trial") == winner and winner is not None
+        won = artifacts.has_won(entry, winner)
         colour = style.RED if won else style.BLUE
         ax.scatter(
             scores,

@@ -40,7 +40,7 @@ def body(result: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
 def _finalists(finalists: list[Mapping[str, Any]], winner: Any, page: Page) -> None:
     rows = []
     for entry in finalists:
-        mark = " *" if winner is not None and get(entry, "trial") == winner else ""
+        mark = " *" if artifacts.has_won(entry, winner) else ""
         rows.append(
             [
                 str(get(entry, "trial", default="-")) + mark,
