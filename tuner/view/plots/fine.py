@@ -19,10 +19,14 @@ def figures(result: Mapping[str, Any], stage_dir: Path) -> dict[str, Figure]:
     """Draw the search sheet, the learning curves and the finalists."""
     trials = artifacts.trials(stage_dir)
     title = style.headline(result)
-    sheets = {"search": search_sheet(title, trials, result), "curves": curves_sheet(title, trials, stage_dir, get(result, "choice", "trial"))}
+    chosen = get(result, "choice", "trial")
+    sheets = {
+        "search": search_sheet(title, trials, result),
+        "curves": curves_sheet(title, trials, stage_dir, chosen),
+    }
     finalists = [entry for entry in items(result, "metrics", "finalists") if numbers(entry, "scores")]
     if finalists:
-        sheets["finalists"] = _finalists(title, finalists, get(result, "choice", "trial"))
+        sheets["finalists"] = _finalists(title, finalists, chosen)
     return sheets
 
 
