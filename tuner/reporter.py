@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,7 +47,7 @@ class Reporter:
         if self.as_json:
             return
         if brief and result["verdict"] != "fail":
-            print(f" {folder.name}: {result['verdict'].upper()}, done before. {result['headline']}\n")
+            self.say(f"{folder.name}: {result['verdict'].upper()}, done before. {result['headline']}")
         else:
             report(dict(result), folder, self.next_command(stage, result), make_console())
             print()
@@ -78,7 +80,8 @@ class Reporter:
     def say(self, text: str) -> None:
         """Print a sentence between two reports."""
         if not self.as_json:
-            print(f" {text}\n")
+            width = min(100, shutil.get_terminal_size().columns)
+            print(textwrap.fill(text, width - 1, initial_indent=" ", subsequent_indent=" ") + "\n")
 
     def finish(self) -> None:
         """Print what was collected."""
