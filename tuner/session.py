@@ -21,11 +21,15 @@ from tuner.errors import InputError, UsageError
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says beside the recipe. `flags`: {stage: settings given as options}."""
+    """What the command line says beside the recipe. `flags`: {stage: settings given as options}.
+
+    `deadline`: how many seconds a trial may take (None: by what finished trials took).
+    """
 
     run_dir: Path | None = None
     workers: int | None = None
     device: str = "auto"
+    deadline: float | None = None
     force: bool = False
     fresh: bool = False
     allow_stale: bool = False

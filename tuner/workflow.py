@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +22,8 @@ from tuner.interrupts import uninterrupted
 from tuner.session import Options, Session, State
 
 EARLY = ("check-init", "overfit", "lr-sweep", "test")  # where the user's code raising ends the command
-RETRIED = ("crash", "timeout", "oom")  # failures of the machine: tried again when an unfinished stage goes on
+RETRIED = ("crash", "timeout", "oom", "data")  # what may have been mended: tried again when an unfinished stage goes on
+ALIKE = 4  # so many first trials of a stage that all fail in the same way end it
 
 
 class ProgressListener(Protocol):
@@ -74,6 +76,7 @@ class Workflow:
         executor = self._ready_executor(folder)
         session.check_device(name, round_number, self.device)
         if self.options.fresh and folder.path.exists():
+            folder.manifest_path.unlink(missing_ok=True)  # first: killed in between, the stage is unfinished
             shutil.rmtree(folder.path)
         facts = stages.Facts(session.user_files, session.data_hash, self.device)
         inputs = stages.Inputs(results, session.trials(name, round_number), facts, self._extra(name), folder.label)
@@ -185,8 +188,11 @@ class Workflow:
         from tuner.execute.serial import SerialExecutor
 
         workers = default_workers() if self.options.workers is None else self.options.workers
-        on_progress = self.listener.update
-        self._executor = ProcessExecutor(env, workers, on_progress) if workers else SerialExecutor(env, on_progress)
+        self._executor = (
+            ProcessExecutor(env, workers, self._hear, self.options.deadline)
+            if workers
+            else SerialExecutor(env, self._hear)
+        )
         self.listener.start("trying the recipe out", 0, 0)
         try:
             answer = self._executor.preflight(session.recipe.tables())
@@ -199,6 +205,13 @@ class Workflow:
         self.device = answer["device"]
         self._executor.env = replace(env, device=self.device)
         return self._executor
+
+    def _hear(self, progress: Progress) -> None:
+        """Pass on a trial's news."""
+        if progress.lasting:
+            self.listener.note(progress.note)
+        else:
+            self.listener.update(progress)
 
     def close(self) -> None:
         self.listener.stop()
@@ -218,8 +231,15 @@ class Workflow:
                 with uninterrupted():
                     folder.append(record)
                 finished[record.item.key] = record.result
-            records = sorted([*records, *(Record(item, finished[item.key]) for item in items)], key=_by_number)
+                if first_fail_alike([*records, *_known(items, finished)]):
+                    break
+            records = sorted([*records, *_known(items, finished)], key=_by_number)
+            if hopeless := first_fail_alike(records):
+                records = hopeless
             raise_hopeless(name, records, every=True)
+            if hopeless:
+                self.listener.note(f"{name} stops early: its first {ALIKE} trials all failed in the same way")
+                break
         result = stage.judge(recipe, inputs, settings, records)
         codes = recipe.accept.codes
         findings = [replace(finding, accepted=finding.accepted or finding.code in codes) for finding in result.findings]
@@ -257,8 +277,32 @@ def _by_number(record: Record) -> tuple[int, int]:
     return record.number, record.item.until_epoch or 0
 
 
+def _known(items: Sequence[WorkItem], finished: Mapping[Any, TrialResult]) -> list[Record]:
+    return [Record(item, finished[item.key]) for item in items if item.key in finished]
+
+
+def first_fail_alike(records: Sequence[Record]) -> list[Record]:
+    """Return the first trials of a stage, by number, if they are there and all failed in the same way; else nothing.
+
+    By number, not by arrival: the decision is the same whatever the number of workers.
+    """
+    by_number = {record.number: record for record in records}
+    first = [by_number[number] for number in range(ALIKE) if number in by_number]
+    kinds = {_kind(record.result) for record in first}
+    return first if len(first) == ALIKE and len(kinds) == 1 and None not in kinds else []
+
+
+def _kind(result: TrialResult) -> tuple[str, str] | None:
+    """Return what makes two failures alike: the kind, and the head of the message without its numbers."""
+    if result.status != "failed" or result.error is None:
+        return None
+    head = result.error.message.strip().splitlines()[:1]
+    return result.error.kind, re.sub(r"\d[\d.,]*", "", "".join(head))
+
+
 def raise_hopeless(name: str, records: Sequence[Record], every: bool) -> None:
-    """Raise the error that ends the command: in steps 1-3 and test any failure, later user code failing in every trial.
+    """Raise the error that ends the command: in steps 1-3 and test any failure; later user code that raises, or data
+    that cannot be read, in every trial.
 
     `every`: the records are all there are; otherwise they are one that has just come in.
     """
@@ -266,10 +310,11 @@ def raise_hopeless(name: str, records: Sequence[Record], every: bool) -> None:
     if not failed or failed[0].error is None:
         return
     error = failed[0].error
-    all_user_code = len(failed) == len(records) and all(r.error and r.error.kind == "user-code" for r in failed)
-    if not (all_user_code and every) and name not in EARLY:
-        return
     kinds: dict[str, type[TunerError]] = {"user-code": UserCodeError, "data": InputError}
+    met = {result.error.kind for result in failed if result.error}
+    all_alike = len(failed) == len(records) and len(met) == 1 and met <= set(kinds)
+    if not (all_alike and every) and name not in EARLY:
+        return
     if error.kind in kinds:
         raise kinds[error.kind](error.message, error.hint)
     if name in ("check-init", "overfit", "test") or (every and len(failed) == len(records)):

@@ -13,6 +13,7 @@ import pytest
 from tuner.core.recipe import Recipe
 from tuner.core.trial import TrialEnv, TrialSpec, WorkItem
 from tuner.errors import UserCodeError
+from tuner.execute.deadlines import Deadlines
 from tuner.execute.process import ProcessExecutor, default_workers
 from tuner.execute.serial import SerialExecutor
 
@@ -74,7 +75,7 @@ def test_a_worker_killed_once_is_tried_again(tmp_path, item, executor):
     assert result.status == "completed"
 
 
-@pytest.mark.parametrize(("fault", "name"), [("kill", "SIGKILL, perhaps out of memory"), ("segfault", "SIGSEGV")])
+@pytest.mark.parametrize(("fault", "name"), [("kill", "SIGKILL, "), ("segfault", "SIGSEGV")])
 def test_a_worker_that_always_dies_costs_its_own_trial_alone(item, executor, fault, name):
     results = {result.id: result for result in executor().run([item(0, fault=fault), item(1)])}
     broken, sound = results[item(0, fault=fault).spec.id], results[item(1).spec.id]
@@ -85,7 +86,7 @@ def test_a_worker_that_always_dies_costs_its_own_trial_alone(item, executor, fau
 
 def test_a_silent_worker_is_killed(item, executor):
     began = time.monotonic()
-    (result,) = executor(silence_seconds=3).run([item(fault="hang")])
+    (result,) = executor(deadlines=Deadlines(least=3)).run([item(fault="hang")])
     assert (result.status, result.error.kind) == ("failed", "timeout")
     assert "no sign of life" in result.error.message
     assert time.monotonic() - began < 30

@@ -296,11 +296,11 @@ def test_a_bug_of_ours_is_a_crash_with_its_traceback(tmp_path, monkeypatch):
     assert "loop.py" in result.error.message and "KeyError: 'ours'" in result.error.message
 
 
-def test_a_stage_folder_that_cannot_be_written_is_a_failure_with_its_path(tmp_path):
+def test_a_stage_folder_that_cannot_be_written_is_no_fault_of_the_trial(tmp_path):
     case = make_case(tmp_path)
     case.stage_dir.write_text("a file where the folder should be")
-    result = case.run()
-    assert result.status == "failed" and "cannot write" in result.error.message
+    with pytest.raises(EnvironmentProblem, match="cannot write"):
+        case.run()
 
 
 def test_failure_looks_for_memory_through_the_causes(tmp_path):

@@ -121,6 +121,7 @@ class StageDir:
             self.path.mkdir(parents=True, exist_ok=True)
             self.manifest_path.unlink(missing_ok=True)
             self.result_path.unlink(missing_ok=True)
+            sweep(self.path)
         write_json(self.path / "recipe.json", recipe)
 
     def append(self, record: Record) -> None:
@@ -175,9 +176,16 @@ class StageDir:
 
     def keep_checkpoints(self, trial_ids: set[str]) -> None:
         """Delete the weights of every trial but these."""
+        kept = {f"{trial_id}.pt" for trial_id in trial_ids}
         for path in (self.path / "checkpoints").glob("*"):
-            if path.name.split(".")[0] not in trial_ids:
-                path.unlink()
+            if path.name not in kept:  # states and what a killed writer left as well
+                path.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Delete the temporary files that killed writers left in a folder that nobody else writes to."""
+    for path in [*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")]:
+        path.unlink(missing_ok=True)
 
 
 def drop_torn_line(path: Path) -> None:

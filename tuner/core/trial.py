@@ -111,8 +111,9 @@ class TrialEnv:
 
 @dataclass(frozen=True)
 class Progress:
-    """A trial's news while it runs: the share that is done (0..1) and a few words."""
+    """A trial's news while it runs: the share that is done (0..1) and a few words; `lasting`: a line that stays."""
 
     number: int
     fraction: float
     note: str = ""
+    lasting: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -26,15 +27,19 @@ def state_path(stage_dir: Path, spec_id: str) -> Path:
 def save(path: Path, value: dict[str, Any]) -> None:
     """Write `value` under a temporary name, flush it to the disk, then rename it.
 
+    It is laid out in memory first: torch turns an error of the disk into one of its own.
+
     Raises:
         EnvironmentProblem: "cannot write" (disk full, folder read-only).
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    content = io.BytesIO()
+    torch.save(value, content)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("wb") as file:
-                torch.save(value, file)
+                file.write(content.getbuffer())
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)

@@ -165,6 +165,24 @@ def save_state(setup: Setup, training: Training, path: Path) -> None:
         checkpoint.save(path, state)
 
 
+def drop_unusable_state(setup: Setup) -> str | None:
+    """Delete the trial's saved state if it cannot be gone on from, and say why; it only saves time."""
+    if setup.env.stage_dir is None:
+        return None
+    path = checkpoint.state_path(setup.env.stage_dir, setup.spec.id)
+    if not path.is_file():
+        return None
+    fresh = start(setup)
+    try:
+        if checkpoint.load(path).get("spec_id") != setup.spec.id:
+            raise InputError(f"{path}: the state of another trial")
+        restore(setup, fresh, path, last=setup.spec.horizon_epochs or 0)
+    except (InputError, KeyError, TypeError, ValueError, AttributeError, RuntimeError, IndexError) as error:
+        path.unlink(missing_ok=True)
+        return error.message if isinstance(error, InputError) else f"{path}: not a state of this trial ({error!r})"
+    return None
+
+
 def restore(setup: Setup, training: Training, path: Path | None, last: int) -> None:
     """Bring `training` to where its saved state is, if there is one of this trial that is not past epoch `last`."""
     if path is None or not path.is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -15,13 +16,21 @@ from tuner import registry
 from tuner.core.result import FailureKind, Status, TrialError, TrialResult
 from tuner.core.streams import derive_seed
 from tuner.core.trial import Progress, TrialEnv, WorkItem
-from tuner.errors import InputError, TunerError, UsageError, UserCodeError, user_frames, where_in_user_code
+from tuner.errors import (
+    EnvironmentProblem,
+    InputError,
+    TunerError,
+    UsageError,
+    UserCodeError,
+    user_frames,
+    where_in_user_code,
+)
 from tuner.train import checkpoint
 from tuner.train.device import peak_memory_bytes, pick_device, reset_peak_memory, seed_everything
 from tuner.train.loop import fit
 from tuner.train.preflight import preflight
 from tuner.train.setup import Setup, Trained, make_setup
-from tuner.train.state import Training
+from tuner.train.state import Training, drop_unusable_state
 
 __all__ = ["preflight", "run_trial"]
 
@@ -43,7 +52,11 @@ class Outcome:
 
 
 def run_trial(item: WorkItem, env: TrialEnv, on_progress: OnProgress | None = None) -> TrialResult:
-    """Train and measure what `item` says. Nothing of an earlier trial in this process has an influence on it."""
+    """Train and measure what `item` says. Nothing of an earlier trial in this process has an influence on it.
+
+    Raises:
+        EnvironmentProblem: the disk is full or the like, which is no fault of the trial.
+    """
     started_at, clock = time.time(), time.perf_counter()
     device = "cpu"
     try:
@@ -51,6 +64,8 @@ def run_trial(item: WorkItem, env: TrialEnv, on_progress: OnProgress | None = No
         env = replace(env, device=device)
         reset_peak_memory(device)
         outcome = _carry_out(item, env, on_progress)
+    except EnvironmentProblem:
+        raise
     except Exception as error:
         outcome = Outcome("failed", error=failure(error, env.recipe_dir))
     if device.startswith("cuda"):
@@ -75,6 +90,8 @@ def _carry_out(item: WorkItem, env: TrialEnv, on_progress: OnProgress | None) ->
         evidence = _measure(setup, item, on_progress)
         return Outcome("completed", _rows(evidence), _with_skipped(evidence, skipped))
 
+    if (problem := drop_unusable_state(setup)) and on_progress is not None:
+        on_progress(Progress(item.number, 0.0, f"trial {item.number} starts over: {problem}", lasting=True))
     training = fit(setup, item.until_epoch, _throttled(item.number, on_progress))
     skipped |= training.skipped
     if training.diverged is not None:
@@ -174,10 +191,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an exception says that memory, of the GPU or of the machine, is exhausted."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
     words = (
         "DefaultCPUAllocator: can't allocate memory",
         "DefaultCPUAllocator: not enough memory",
         "CUDA out of memory",
+        "std::bad_alloc",
     )
     return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
