@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 import shlex
-import signal
 import sys
 import time
 import traceback
@@ -19,6 +18,8 @@ import typer
 import tuner
 from tuner import checklist
 from tuner.errors import TunerError, UsageError, did_you_mean
+from tuner.interrupts import Terminated, listen
+from tuner.pipes import make_unbreakable
 
 HELP = "Carry out the deep-learning tuning checklist on your model and data, step by step."
 
@@ -45,10 +46,6 @@ COMMON: dict[str, tuple[Any, Any, str]] = {
     "dry_run": (bool, False, "say what would be run, and run nothing"),
     "debug": (bool, False, "show tuner's own traceback on errors"),
 }
-
-
-class Terminated(BaseException):
-    """SIGTERM arrived."""
 
 
 def _parameters(extra: Mapping[str, tuple[Any, Any, str]]) -> list[inspect.Parameter]:
@@ -217,7 +214,7 @@ def _reporter(recipe: str, options: Mapping[str, Any], many: bool) -> Any:
 @contextmanager
 def _errors(as_json: bool, debug: bool, run_dir: list[Path]) -> Iterator[None]:
     """Show an error as the user should see it, and end the command with its exit code."""
-    signal.signal(signal.SIGTERM, _terminate)
+    listen()
     try:
         yield
     except typer.Exit:
@@ -238,10 +235,6 @@ def _errors(as_json: bool, debug: bool, run_dir: list[Path]) -> Iterator[None]:
         message = f"a bug of tuner: {type(error).__name__}: {error}"
         _fail(70, message, f"The traceback is in {saved}; finished trials are kept. Please report it.", as_json)
         raise typer.Exit(70) from None
-
-
-def _terminate(*_: Any) -> None:
-    raise Terminated
 
 
 def _stopped(code: int, word: str, as_json: bool) -> int:
@@ -356,6 +349,30 @@ def new(
         print(f"\nNext:  tuner run {path if not custom else path.with_suffix('.toml')}")
 
 
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="delete the decoded data; downloads stay")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """List the decoded data that all runs share, or delete them."""
+    with _errors(as_json, False, []):
+        from tuner.artifacts import cache_dir
+        from tuner.core import cached
+        from tuner.view.words import duration
+
+        folder = cache_dir()
+        shown, left = cached.clear(folder) if clear else (cached.entries(folder), 0)
+        total = cached.size_words(sum(entry.size_bytes for entry in shown))
+        if as_json:
+            print(json.dumps([entry.to_json() for entry in shown], indent=2))
+            return
+        for entry in shown:
+            age = duration(round(entry.age_seconds))
+            print(f" {cached.size_words(entry.size_bytes):>8}  {entry.kind:<10}  {age:>8} old  {entry.source}")
+        print(
+            f" {total} {'deleted from' if clear else 'in'} {folder}" + (f"; {left} in use, left there" if left else "")
+        )
+
+
 def _version(value: bool) -> None:
     if value:
         print(f"tuner {tuner.__version__}")
@@ -379,7 +396,7 @@ def build_app(arguments: Sequence[str]) -> typer.Typer:
     _command(app, "run", _run, RUN_OPTIONS, "steps 1 to 6, from where they stopped")
     for name in checklist.NAMES:
         _register_stage(app, name, name in arguments)
-    for function in (status, report, explain, new):
+    for function in (status, report, explain, new, cache):
         app.command()(function)
     return app
 
@@ -387,6 +404,7 @@ def build_app(arguments: Sequence[str]) -> typer.Typer:
 def main() -> None:
     """Run the command line; every way out has a documented exit code."""
     try:
+        make_unbreakable()
         sys.exit(build_app(sys.argv[1:])(standalone_mode=False))
     except typer.Abort:
         sys.exit(130)

@@ -1,11 +1,45 @@
-"""Signals that wait until what is being written is whole."""
+"""Signals: the first one ends the command in order, the second at once; both wait until what is written is whole."""
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived."""
+
+
+def listen() -> None:
+    """Have SIGINT raise KeyboardInterrupt and SIGTERM Terminated, once; whichever comes second ends the process.
+
+    Workers end with this process, and files are written whole or not at all, so nothing finished is lost then either.
+    """
+    stopping = False
+
+    def stop(number: int, _: Any) -> None:
+        nonlocal stopping
+        if stopping:
+            _leave(number)
+        stopping = True
+        raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, stop)
+    except ValueError:
+        return  # not the main thread: signals do not come here
+
+
+def _leave(number: int) -> None:
+    """End this process now; the live display may have hidden the cursor."""
+    if sys.stderr.isatty():
+        os.write(sys.stderr.fileno(), b"\x1b[?25h\n")
+    os._exit(128 + number)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from training_cases import make_case, without_clock
 
 import tuner.train.loop
 from tuner.core.result import TrialResult
+from tuner.errors import EnvironmentProblem
 from tuner.train import checkpoint
 from tuner.train.trial import failure, is_out_of_memory
 

@@ -9,18 +9,22 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tuner.core.cached import DECODED, sidecar, size_words
 from tuner.core.trial import digest
 from tuner.errors import EnvironmentProblem
 from tuner.parts.examples import OnProgress, Stored
 
 FORMAT = 1  # raise when the meaning of a cached array changes
+MARGIN_BYTES, MARGIN_SHARE = 1 << 30, 0.05  # of the disk that decoded data leave free: the smaller of the two
 
 
 def cache_folder(given: Path | None = None) -> Path:
@@ -32,7 +36,7 @@ def cache_folder(given: Path | None = None) -> Path:
 
 def cache_path(stored: Stored, folder: Path) -> Path:
     """Return where the array lies, whether or not it is there yet."""
-    return folder / "decoded" / f"{stored.name}-{digest([FORMAT, stored.key])[:20]}.npy"
+    return folder / DECODED / f"{stored.name}-{digest([FORMAT, stored.key])[:20]}.npy"
 
 
 def open_stored(stored: Stored, folder: Path, on_progress: OnProgress) -> np.ndarray:
@@ -74,6 +78,9 @@ def _make(stored: Stored, path: Path, on_progress: OnProgress) -> None:
     arrays: list[np.memmap[Any, Any]] = []
 
     def allocate(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        _require_space(path.parent, size)
+        on_progress(0.0, f"{size_words(size)} of decoded data go into {path.parent}")
         arrays.append(_reserved(temporary, shape, np.dtype(dtype)))
         return arrays[0]
 
@@ -82,9 +89,26 @@ def _make(stored: Stored, path: Path, on_progress: OnProgress) -> None:
         arrays[0].flush()
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
+        about = {"name": stored.name, "source": stored.key.get("source"), "root": stored.key.get("root")}
+        sidecar(path).write_text(json.dumps(about))
         os.replace(temporary, path)
+        on_progress(1.0, f"{size_words(path.stat().st_size)} of decoded data kept (tuner cache lists them)")
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _require_space(folder: Path, size: int) -> None:
+    """Refuse to fill the disk.
+
+    Raises:
+        EnvironmentProblem: "need ..., ... are free"; a margin for everything else on the disk is counted in.
+    """
+    disk = shutil.disk_usage(folder)
+    if size + min(MARGIN_BYTES, MARGIN_SHARE * disk.total) > disk.free:
+        raise EnvironmentProblem(
+            f"{folder}: disk full: the decoded data need {size_words(size)}, {size_words(disk.free)} are free",
+            "Free some space (tuner cache --clear), or set TUNER_CACHE to a folder on a larger disk.",
+        )
 
 
 def _reserved(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.memmap[Any, Any]:

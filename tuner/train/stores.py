@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tuner.errors import TunerError, UsageError, UserCodeError, user_frames, where_in_user_code
+from tuner.errors import InputError, TunerError, UsageError, UserCodeError, user_frames, where_in_user_code
 
 CHUNK_VALUES = 1 << 18  # of one chunk for statistics: 2 MiB in float64, which stays in the processor's cache
+UNREADABLE = (OSError, EOFError, UnicodeError, zipfile.BadZipFile, zlib.error, struct.error)  # the file, not the code
 RESIDENT_SHARE = 0.25  # of a GPU's free memory that the decoded data may take
 
 
@@ -69,6 +73,7 @@ class StreamStore:
 
         Raises:
             UserCodeError: `__getitem__` raised; the index is named.
+            InputError: it could not read its file; the index is named.
             UsageError: an example is no (input, target), or has another shape than the first.
         """
         items = [self.example(int(i)) for i in indices]
@@ -134,6 +139,11 @@ def read_example(dataset: Any, i: int, where: str, base_dir: Path) -> tuple[Tens
         raise
     except Exception as error:
         place = where_in_user_code(error, base_dir)
+        if isinstance(error, UNREADABLE):
+            raise InputError(
+                f"{where}[{i}] cannot be read: {type(error).__name__}: {error}\n{user_frames(error, base_dir)}",
+                "Replace that example's file, or leave it out.",
+            ) from error
         raise UserCodeError(
             f"{f'{place}: ' if place else ''}{where}[{i}] raised {type(error).__name__}: {error}\n"
             f"{user_frames(error, base_dir)}",
