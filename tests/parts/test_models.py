@@ -38,6 +38,29 @@ def test_a_residual_block_passes_its_shortcut_on_when_its_branch_is_zero():
     assert torch.equal(y[:, 2:], torch.zeros(3, 2, 3, 3))
 
 
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "elu", "tanh", "softplus", "sigmoid"])
+def test_convnet_pools_before_a_rising_activation_which_gives_the_same_outputs_and_gradients(activation):
+    model = models.convnet((1, 8, 8), 3, width=4, depth=1, activation=activation)
+    conv, norm, pool, act = model[0]
+    assert isinstance(pool, nn.MaxPool2d)
+    usual = nn.Sequential(nn.Sequential(conv, norm, act, pool), *model[1:])
+    x = torch.randn(16, 1, 8, 8)
+    grads = []
+    for one in (model, usual):
+        one.zero_grad()
+        one(x).square().sum().backward()
+        grads.append(conv.weight.grad.clone())
+    assert torch.equal(model(x), usual(x))
+    torch.testing.assert_close(*grads)
+
+
+@pytest.mark.parametrize("args", [{"activation": "gelu"}, {"activation": "silu"}, {"pool": "avg"}])
+def test_convnet_pools_after_an_activation_that_does_not_only_rise_or_with_averages(args):
+    assert kinds(models.convnet((1, 8, 8), 3, depth=1, **args))[2:4] != ["MaxPool2d", "ReLU"]
+    pool = kinds(models.convnet((1, 8, 8), 3, depth=1, **args))[3]
+    assert pool == ("AvgPool2d" if "pool" in args else "MaxPool2d")
+
+
 def test_mlp_of_depth_0_is_a_linear_classifier_of_the_flattened_input():
     model = models.mlp((1, 2, 2), 3, depth=0)
     x = torch.rand(5, 1, 2, 2)
@@ -52,9 +75,9 @@ def test_mlp_stacks_depth_layers_of_width():
     assert parameters(model) == (30 * 8 + 8) + 2 * (8 * 8 + 8) + (8 * 2 + 2)
 
 
-def test_convnet_is_three_conv_bn_relu_pool_blocks_with_global_pooling_by_default():
+def test_convnet_is_three_conv_bn_pool_relu_blocks_with_global_pooling_by_default():
     model = models.convnet((3, 32, 32), 10)
-    block = ["Conv2d", "BatchNorm2d", "ReLU", "MaxPool2d"]
+    block = ["Conv2d", "BatchNorm2d", "MaxPool2d", "ReLU"]
     assert kinds(model) == [*block * 3, "AdaptiveAvgPool2d", "Flatten", "Linear"]
     assert [m.out_channels for m in model.modules() if isinstance(m, nn.Conv2d)] == [32, 64, 128]
 

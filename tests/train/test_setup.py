@@ -228,3 +228,41 @@ def test_pick_device_says_what_is_there():
         pick_device("cud")
     with pytest.raises(EnvironmentProblem, match=r"--device: there is no 'cuda:99' here \(there is: 1 cpu"):
         pick_device("cuda:99")
+
+
+FUSED = [
+    ({"optimizer.name": "sgd"}, True),
+    ({"optimizer.name": "adamw"}, True),
+    ({"optimizer.name": "rmsprop"}, None),  # torch has no fused RMSprop
+    ({"optimizer.name": "adamw", "optimizer.foreach": True}, None),
+    ({"optimizer.name": "adamw", "optimizer.fused": False}, False),
+]
+
+
+@pytest.mark.parametrize(("overrides", "fused"), FUSED)
+def test_optimizer_updates_all_weights_in_one_kernel_where_torch_has_one_and_the_recipe_is_silent(
+    tmp_path, overrides, fused
+):
+    setup = make_case(tmp_path, overrides=overrides).setup()
+    assert setup.optimizer(setup.model()).defaults.get("fused") is fused
+
+
+def test_optimizer_is_not_fused_for_sparse_gradients_or_scaled_ones(tmp_path):
+    setup = make_case(tmp_path).setup(precision="fp16")
+    assert setup.optimizer(setup.model()).defaults["fused"] is None
+    setup = make_case(tmp_path).setup()
+    model = nn.Sequential(setup.model(), nn.Embedding(3, 2, sparse=True))
+    assert setup.optimizer(model).defaults["fused"] is None
+
+
+def test_a_fused_update_is_that_of_plain_momentum(tmp_path):
+    setup = make_case(tmp_path, overrides={"optimizer.momentum": 0.9}).setup()
+    weight = nn.Parameter(torch.tensor([1.0, -2.0]))
+    model = nn.Module()
+    model.weight = weight
+    optimizer = setup.optimizer(model, lr=0.5)
+    for grad in ([1.0, 2.0], [3.0, 0.0]):
+        weight.grad = torch.tensor(grad)
+        optimizer.step()
+    # v1 = g1, v2 = 0.9 v1 + g2; w = w0 - 0.5 (v1 + v2)
+    assert weight.tolist() == pytest.approx([1.0 - 0.5 * (1.0 + 3.9), -2.0 - 0.5 * (2.0 + 1.8)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import random
 import resource
 import sys
@@ -45,8 +46,32 @@ def pick_device(name: str) -> str:
     return name
 
 
+MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # of glibc's mallopt
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep what a step frees for the next step, in place of handing it back to the system.
+
+    Large tensors are otherwise mapped, cleared by the kernel page by page, and unmapped, in every step: up to a quarter
+    of the time of a small conv net. Where the C library is not glibc, nothing is changed.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        for largest in (1 << 30, 32 << 20):  # older versions refuse more than 32 MiB
+            if mallopt(MMAP_THRESHOLD, largest):
+                break
+        mallopt(TRIM_THRESHOLD, 2**31 - 1)
+
+
+def give_back_memory() -> None:
+    """Hand the memory that an earlier trial left free back to the system."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def reset_peak_memory(device: str) -> None:
     """Start measuring the peak from here, where the system can."""
+    give_back_memory()
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
     with contextlib.suppress(OSError):

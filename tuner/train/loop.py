@@ -20,8 +20,8 @@ from tuner.train.setup import Setup, as_scalar
 from tuner.train.state import Best, Divergence, Tape, Training, grad_norm, restore, save_state, start
 
 SAVE_SECONDS = 30.0  # a trial that is killed loses about this much
-CHECK_EVERY = {"cpu": 1}  # steps between looks at the loss; each look makes a GPU wait, so there every 16
-EVAL_BATCH = 64  # at least: evaluation keeps no activations
+CHECK_EVERY = 16  # steps between looks at the loss on a GPU, which waits for each; on a CPU every step is looked at
+EVAL_VALUES = 3 << 16  # input values of a batch in evaluation: 64 images of 32x32, which stay in a processor's cache
 
 OnStep = Callable[[float, str], None]  # share done (0..1), a few words
 
@@ -65,7 +65,7 @@ def train_epoch(setup: Setup, training: Training, epoch: int, last: int, on_step
     tape = Tape()
     for index, batch in enumerate(batches_of(setup, training, epoch)):
         take_step(setup, training, batch, tape)
-        if tape.unseen >= CHECK_EVERY.get(batch[0].device.type, 16) and tape.is_bad():
+        if is_bad(tape, batch[0].device.type):
             break
         if on_step is not None:
             on_step((epoch - 1 + (index + 1) / steps) / last, f"epoch {epoch}/{last}{latest(training, setup)}")
@@ -85,7 +85,7 @@ def train_steps(setup: Setup, training: Training, steps: int, on_step: OnStep | 
         for batch in batches_of(setup, training, training.epoch):
             take_step(setup, training, batch, tape)
             done += 1
-            if tape.unseen >= CHECK_EVERY.get(batch[0].device.type, 16) and tape.is_bad():
+            if is_bad(tape, batch[0].device.type):
                 break
             if on_step is not None:
                 on_step(done / steps, f"step {done}/{steps}")
@@ -150,18 +150,29 @@ def default_step(
     with autocast():
         outputs = as_float(model(inputs))
     objective = loss(outputs, targets)
-    scaler = scaler or torch.amp.GradScaler(inputs.device.type, enabled=False)
-    scaler.scale(objective).backward()
+    scaler = scaler if scaler is not None and scaler.is_enabled() else None
+    (objective if scaler is None else scaler.scale(objective)).backward()
     if clip_norm is not None:
-        scaler.unscale_(optimizer)
+        if scaler is not None:
+            scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
         if tape is not None:
             tape.grad_norm = norm.detach()
-    scaler.step(optimizer)
-    scaler.update()
+    if scaler is None:
+        optimizer.step()
+    else:
+        scaler.step(optimizer)
+        scaler.update()
     if tape is not None and are_scores(outputs, targets):
         tape.hits.append((outputs.detach().argmax(dim=1) == targets).sum())
     return objective.detach()
+
+
+def is_bad(tape: Tape, device: str) -> bool:
+    """Tell whether an objective that was not looked at before is not finite; on a GPU look now and then only."""
+    if device == "cpu":
+        return not math.isfinite(tape.losses[-1])
+    return tape.unseen >= CHECK_EVERY and tape.is_bad()
 
 
 def step_schedule(training: Training) -> None:
@@ -203,13 +214,20 @@ def measure_split(
 ) -> dict[str, float]:
     """Evaluate a split with the user's hooks where there are some, else with ours."""
     if batches is None:
-        batches = setup.data.batches(split, max(setup.batch_size, EVAL_BATCH))
+        batches = setup.data.batches(split, evaluation_batch(setup))
     if setup.evaluate_hook is None:
         return evaluate(model, batches, loss, setup.metric_hook, setup.autocast)
     values = hook_values(setup.evaluate_hook(model=model, batches=batches, loss=loss))
     if setup.metric_hook is not None:
         values["metric"] = metric_value(setup.metric_hook, *predict(model, batches, setup.autocast))
     return values
+
+
+def evaluation_batch(setup: Setup) -> int:
+    """Return the batch size of evaluation: large for small inputs, where a call costs more than its arithmetic."""
+    values = math.prod(setup.data.input_shape)
+    least = 64 if setup.data.device.type == "cpu" else 512
+    return max(least, min(1024, EVAL_VALUES // max(values, 1)))
 
 
 def monitored(setup: Setup, values: dict[str, float]) -> float:

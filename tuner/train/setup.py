@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from tuner.core.trial import TrialEnv, TrialSpec
 from tuner.errors import EnvironmentProblem, UsageError, UserCodeError, user_code
 from tuner.parts.heads import check_input, fit_head
 from tuner.registry import Hook, arguments, bind, call, hook, resolve
-from tuner.train.device import pick_device, seed_everything
+from tuner.train.device import keep_freed_memory, pick_device, seed_everything
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 OWN_KEYS = {
@@ -126,6 +127,8 @@ class Setup:
         """
         fn, folder = self.functions["optimizer"], self.env.recipe_dir
         kwargs = optimizer_arguments(fn, {**self.tables["optimizer"], **table_overrides}, model)
+        if self.precision != "fp16" and can_fuse(fn, kwargs, model):
+            kwargs["fused"] = True
         optimizer = call(fn, kwargs, "optimizer", folder)
         if not isinstance(optimizer, torch.optim.Optimizer):
             raise _not_a("optimizer.name", fn, optimizer, "torch.optim.Optimizer")
@@ -162,6 +165,7 @@ def make_setup(spec: TrialSpec, env: TrialEnv, on_progress: Callable[[float, str
     from tuner.train.data import load_data
 
     env = replace(env, device=pick_device(env.device))
+    keep_freed_memory()
     functions, hooks = resolve_all(spec.tables, env.recipe_dir)
     return Setup(spec, env, load_data(dict(spec.tables), env, on_progress=on_progress), functions, **hooks)
 
@@ -245,6 +249,19 @@ def optimizer_arguments(fn: Callable[..., Any], table: Mapping[str, Any], model:
         offered["weight_decay"] = decay
     kwargs = bind(fn, offered, args, "optimizer")
     return {key: tuple(item) if isinstance(item, list) and key == "betas" else item for key, item in kwargs.items()}
+
+
+def can_fuse(fn: Callable[..., Any], kwargs: Mapping[str, Any], model: nn.Module) -> bool:
+    """Tell whether one of torch's own optimizers can update all weights in one kernel: the same update in a third of
+    the time. Not with gradients scaled for fp16, where a skipped update would look like one that was made.
+    """
+    if not (isinstance(fn, type) and fn.__module__.startswith("torch.optim.")):
+        return False
+    others = ("fused", "foreach", "capturable", "differentiable")
+    fusable = "fused" in inspect.signature(fn).parameters and not any(key in kwargs for key in others)
+    sparse = any(getattr(module, "sparse", False) for module in model.modules())
+    kinds = {(item.device.type, item.is_floating_point()) for item in model.parameters()}
+    return fusable and not sparse and kinds in ({("cpu", True)}, {("cuda", True)})
 
 
 def schedule_arguments(

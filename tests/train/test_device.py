@@ -1,0 +1,26 @@
+import resource
+
+import pytest
+import torch
+
+from tuner.train import device
+
+
+@pytest.mark.skipif(not hasattr(device.ctypes.CDLL(None), "mallopt"), reason="the C library is not glibc")
+def test_memory_that_is_kept_is_not_mapped_again_by_the_next_step():
+    device.keep_freed_memory()
+    torch.ones(8 << 20)  # 32 MiB, freed at once
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        torch.ones(8 << 20)
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    assert faults < 3 * 8192  # of 10 x 8192 pages
+
+
+def test_a_new_trial_gives_freed_memory_back():
+    device.reset_peak_memory("cpu")
+    kept = torch.ones(32 << 20)
+    high = device.peak_memory_bytes("cpu")
+    del kept
+    device.reset_peak_memory("cpu")
+    assert device.peak_memory_bytes("cpu") < high - (64 << 20)
