@@ -66,6 +66,13 @@ def test_each_epoch_adds_its_three_rows_in_order(tmp_path):
     assert {"loss", "accuracy", "lr", "grad_norm"} <= set(training.curve[0])
 
 
+def test_the_train_subset_is_left_out_where_the_trial_does_not_ask_for_it_and_nothing_else_changes(tmp_path):
+    whole, less = (fit(make_case(tmp_path).setup(train_subset=asked)) for asked in (True, False))
+    assert rows(less, "train_eval") == []
+    assert less.curve == [row for row in whole.curve if row["split"] != "train_eval"]
+    assert same_weights(less.model, whole.model)
+
+
 def test_a_horizon_in_steps_adds_one_row_per_step_and_evaluates_nothing(tmp_path):
     setup = make_case(tmp_path).setup(horizon_steps=7)
     training = fit(setup)

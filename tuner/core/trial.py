@@ -42,6 +42,7 @@ class TrialSpec:
     `tables` are the recipe's data, model, loss, optimizer, schedule and train tables with `overrides` already
     applied, so that a base value which a trial replaces does not enter its id. Exactly one of `horizon_epochs`
     and `horizon_steps` is set for a trial that trains; both are None for one that only measures.
+    `train_subset`: whether a fixed subset of train is evaluated after each epoch, as val is.
     `measure` maps the name of a function in `tuner.train.probes` to its arguments; measures run after training.
     """
 
@@ -55,6 +56,7 @@ class TrialSpec:
     data_hash: str = ""
     device: str = "cpu"
     precision: str = "fp32"
+    train_subset: bool = True
 
     @property
     def id(self) -> str:

@@ -54,7 +54,8 @@ def _params(recipe: Recipe, inputs: Inputs, settings: Settings) -> list[dict[str
 
 def _item(recipe: Recipe, inputs: Inputs, settings: Settings, params: Mapping[str, Any], number: int) -> WorkItem:
     precision = inputs.choice("lr-sweep").get("precision", "fp32")
-    return WorkItem(inputs.spec(recipe, params, horizon_epochs=settings.epochs, precision=precision), number)
+    fields = {"horizon_epochs": settings.epochs, "precision": precision, "train_subset": False}
+    return WorkItem(inputs.spec(recipe, params, **fields), number)
 
 
 def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[Record]) -> StageResult:

@@ -29,7 +29,7 @@ OnStep = Callable[[float, str], None]  # share done (0..1), a few words
 def fit(setup: Setup, until_epoch: int | None = None, on_step: OnStep | None = None) -> Training:
     """Train to `until_epoch` (None: the horizon), from the saved state of the trial where there is one.
 
-    Each epoch adds the curve's rows `train`, `train_eval` and `val`. A horizon in steps adds one `train` row per step
+    Each epoch adds the curve's rows `train`, `train_eval` (where the spec asks for it) and `val`. A horizon in steps adds one `train` row per step
     and evaluates nothing.
     """
     spec = setup.spec
@@ -187,12 +187,12 @@ def step_schedule(training: Training) -> None:
 
 
 def evaluate_epoch(setup: Setup, training: Training, epoch: int) -> None:
-    """Add the rows of the train subset and of val, and keep the weights if this epoch is the best.
+    """Add the rows of the train subset, where it is asked for, and of val, and keep the weights if this epoch is the best.
 
     Raises:
         UsageError: the monitored value is not measured.
     """
-    for split in ("train_eval", "val"):
+    for split in ("train_eval", "val") if setup.spec.train_subset else ("val",):
         values = measure_split(setup, training.model, split, training.loss)
         training.curve.append({"step": training.updates, "epoch": epoch, "split": split, **values})
     if "accuracy" not in values:
