@@ -89,31 +89,42 @@ class ProcessExecutor:
 
     def preflight(self, tables: Mapping[str, Any]) -> dict[str, Any]:
         """Check in a worker what cannot be checked without torch; a TunerError found there is raised here."""
-        worker = self._free()
-        self._busy.append(worker)
-        worker.memory_kills = deaths.memory_kills()
-        try:
-            worker.pipe.send(("preflight", tables, self.env))
-            while True:
-                if not worker.pipe.poll(self.deadlines.silence):
-                    where = deaths.where_it_hangs(worker.process.pid, worker.stack, self.env.recipe_dir)
-                    self._bury(worker)
-                    text = f"no sign of life for {words(self.deadlines.silence)} while the recipe was tried out{where}"
-                    raise EnvironmentProblem(text, DEBUG)
-                kind, value = worker.pipe.recv()
-                if kind != "progress":
-                    break
-                self.on_progress(value)
-        except (EOFError, OSError):
-            self._bury(worker)
-            how = deaths.words(worker.process.exitcode, worker.memory_kills)
-            text = f"the worker process died while the recipe was tried out ({how})"
-            raise EnvironmentProblem(text, DEBUG) from None
+        died = 0
+        while True:
+            worker = self._free()
+            self._busy.append(worker)
+            worker.memory_kills = deaths.memory_kills()
+            try:
+                kind, value = self._tried_out(worker, tables)
+                break
+            except OSError:
+                self._bury(worker)
+                died, code = died + 1, worker.process.exitcode
+                if died >= deaths.tries(code, worker.memory_kills):
+                    how = deaths.words(code, worker.memory_kills)
+                    text = f"the worker process died while the recipe was tried out ({how})"
+                    raise EnvironmentProblem(text, DEBUG) from None
         self._busy.remove(worker)
         self._idle.append(worker)
         if kind == "raised":
             raise value
         return value
+
+    def _tried_out(self, worker: _Worker, tables: Mapping[str, Any]) -> tuple[str, Any]:
+        """Return a worker's answer to the recipe; OSError: it died."""
+        worker.pipe.send(("preflight", tables, self.env))
+        while worker.pipe.poll(self.deadlines.silence):
+            try:
+                kind, value = worker.pipe.recv()
+            except EOFError:
+                raise ConnectionResetError from None
+            if kind != "progress":
+                return kind, value
+            self.on_progress(value)
+        where = deaths.where_it_hangs(worker.process.pid, worker.stack, self.env.recipe_dir)
+        self._bury(worker)
+        text = f"no sign of life for {words(self.deadlines.silence)} while the recipe was tried out{where}"
+        raise EnvironmentProblem(text, DEBUG)
 
     def run(self, items: Sequence[WorkItem]) -> Iterator[TrialResult]:
         """Give the results as they come.

@@ -1,0 +1,107 @@
+"""Kill a `tuner` command at random moments, again and again, until it ends by itself."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+# Saves an unfinished trial after every epoch. Workers import the main module too, so it holds in them.
+MAIN = """\
+import sys
+import tuner.train.loop
+
+tuner.train.loop.SAVE_SECONDS = 0.0
+if __name__ == "__main__":
+    from tuner.cli import main
+
+    sys.argv[0] = "tuner"
+    main()
+"""
+TARGETS = ("worker", "supervisor", "group")
+
+
+def start(folder, *arguments):
+    """Start a command in a process group of its own."""
+    main = Path(folder) / "saving.py"
+    main.write_text(MAIN)
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "TUNER_CACHE": str(Path(folder) / "cache")}
+    return subprocess.Popen(
+        [sys.executable, str(main), *arguments],
+        cwd=folder,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def workers_of(group):
+    """The ids of the processes of a group that work on trials: forked, so they have the fork server's command line."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            command = (entry / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if int(fields[2]) == group and b"forkserver" in command:
+            found[int(entry.name)] = int(fields[1])
+    return [pid for pid, parent in found.items() if parent in found]  # the server itself is a child of the supervisor
+
+
+def kill(process, target, rng):
+    """Kill the target; return whether there was one."""
+    if target == "worker":
+        alive = workers_of(process.pid)
+        if not alive:
+            return False
+        victim = rng.choice(sorted(alive))
+    else:
+        victim = process.pid
+    try:
+        (os.killpg if target == "group" else os.kill)(victim, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def ready(process, log, seconds=60):
+    """Wait until the command has a worker; false when it ends before."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and process.poll() is None:
+        if workers_of(process.pid):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def ends_despite(folder, arguments, kills, seed, patience):
+    """Give a command again and again; kill something of it until `kills` are spent; return {target: kills}.
+
+    `patience`: the longest time in seconds between a command's first worker, or the last kill, and the next kill.
+    """
+    rng, done = random.Random(seed), Counter()
+    while True:
+        process = start(folder, *arguments)
+        alive = ready(process, None)
+        while alive and done.total() < kills:
+            try:
+                process.wait(rng.uniform(0, patience))
+                break
+            except subprocess.TimeoutExpired:
+                target = rng.choice(TARGETS)
+                if kill(process, target, rng):
+                    done[target] += 1
+                if target != "worker":
+                    break
+        out, _ = process.communicate(timeout=300)
+        if process.returncode >= 0:
+            assert process.returncode == 0, out
+            return done
