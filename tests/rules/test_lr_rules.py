@@ -10,11 +10,11 @@ def entry(rate, drop, status="completed", std=0.01):
 RATES = [entry(1e-3, 0.4), entry(1e-2, 1.0), entry(1e-1, 0.6)]
 SOUND = {
     "rates": RATES, "noise": 0.01, "recipe_lr": 0.01, "best_lr": 1e-2, "lr": 0.02, "lr_low": 1e-2, "lr_high": 1e-1,
-    "edge": None, "errors": [],
+    "edge": None, "errors": [], "precision": {"precision": "bf16", "candidate": "bf16", "lr": 0.01, "seeds": 3},
 }  # fmt: skip
 NO_BAND = {**SOUND, "lr": None, "lr_low": None, "lr_high": None, "best_lr": None}
 ALL = [lr.band_at_edge, lr.nothing_falls, lr.all_diverge, lr.recipe_rate_too_high, lr.recipe_rate_too_low,
-       lr.noise_larger_than_drop, lr.all_failed]  # fmt: skip
+       lr.noise_larger_than_drop, lr.all_failed, lr.short_format_differs]  # fmt: skip
 
 
 @pytest.mark.parametrize("check", ALL)
@@ -83,3 +83,11 @@ def test_failed_rates_beside_measured_ones_are_no_error():
     failed = entry(1e-3, None, "failed")
     assert lr.all_failed({**NO_BAND, "rates": [failed], "errors": ["boom\nmore"]}).title.endswith("rates failed: boom")
     assert lr.all_failed({**SOUND, "rates": [failed, entry(1e-2, 1.0)]}) is None
+
+
+def test_a_short_format_that_does_not_train_like_fp32_is_a_note():
+    tried = {"precision": "fp32", "reason": "why", "candidate": "bf16", "lr": 0.01, "seeds": 3}
+    finding = lr.short_format_differs({**SOUND, "precision": tried})
+    assert (finding.cause, finding.severity) == ("precision-problem", "note")
+    assert finding.evidence["lr"] == 0.01
+    assert lr.short_format_differs({**SOUND, "precision": {"precision": "fp32", "candidate": None}}) is None

@@ -1,10 +1,12 @@
 import math
 import random
+from dataclasses import replace
 
 import pytest
 from pydantic import ValidationError
 
 from tuner.core.recipe import Recipe
+from tuner.core.result import TrialResult
 from tuner.execute.replay import descent, failure, replay
 from tuner.stages import Inputs, lr_sweep
 
@@ -69,7 +71,7 @@ def test_the_first_generation_is_the_decades_with_the_same_seeds():
 def test_half_decades_come_second_inside_the_band_and_next_to_it():
     result, records = sweep(valley(1e-2))
     assert rates_of(result) == [1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1]
-    assert [record.number for record in records] == list(range(18))
+    assert [record.number for record in records if not record.item.spec.measure] == list(range(18))
     assert (result.choice["lr"], result.choice["lr_low"], result.choice["lr_high"]) == (1e-2, 3e-3, 3e-2)
     assert result.verdict == "pass" and codes(result) == []
     assert "between 0.003 and 0.03; use 0.01" in result.headline
@@ -169,6 +171,103 @@ def test_an_interrupted_generation_asks_for_what_is_missing():
 def test_precision_is_settled_here(train, precision):
     result, _ = sweep(valley(1e-2), recipe_of(train=train))
     assert result.choice["precision"] == precision
+
+
+def with_hardware(answer, short="bf16", multiply_adds=10**9, **facts):
+    """Answer the question what the hardware can do, and leave the rest to the script."""
+
+    def script(item):
+        if "hardware" not in item.spec.measure:
+            return answer(item)
+        found = {"short": short, "multiply_adds": multiply_adds, "grouped": False, **facts}
+        return TrialResult("", None, "completed", evidence={"hardware": found})
+
+    return script
+
+
+def worse_in_bf16(by):
+    """A valley around 1e-2 whose loss falls by less in bf16."""
+
+    def script(item):
+        lost = by if item.spec.precision == "bf16" else 0.0
+        return falling(1.5 * math.exp(-(math.log10(rate(item) / 1e-2) ** 2)) - lost, seed=item.spec.seed)
+
+    return script
+
+
+def test_auto_is_the_short_format_where_its_curves_agree():
+    result, records = sweep(with_hardware(worse_in_bf16(by=0.0)))
+    tried = [record.item for record in records if record.item.spec.precision == "bf16"]
+    assert [(rate(item), item.spec.seed, item.number) for item in tried] == [
+        (1e-2, seed, 19 + seed) for seed in range(3)
+    ]
+    assert result.choice["precision"] == "bf16"
+    assert result.metrics["precision"]["parity"]["agree"] and result.metrics["precision"]["candidate"] == "bf16"
+    assert codes(result) == []
+
+
+def test_the_parity_check_changes_nothing_about_the_rates():
+    with_check, _ = sweep(with_hardware(worse_in_bf16(by=0.5)))
+    without, _ = sweep(worse_in_bf16(by=0.0))
+    for key in ("lr", "lr_low", "lr_high"):
+        assert with_check.choice[key] == without.choice[key]
+    assert with_check.metrics["rates"] == without.metrics["rates"]
+
+
+def test_auto_is_fp32_where_the_curves_differ_and_a_note_says_so():
+    result, _ = sweep(with_hardware(worse_in_bf16(by=0.3)))
+    assert result.choice["precision"] == "fp32"
+    assert "differ by more than the noise" in result.choice["precision_reason"]
+    assert codes(result) == ["LR308"] and result.verdict == "pass"
+
+
+def test_auto_is_fp32_where_the_short_format_diverges():
+    def script(item):
+        return descent([2.3, math.nan]) if item.spec.precision == "bf16" else valley(1e-2)(item)
+
+    result, _ = sweep(with_hardware(script))
+    assert result.choice["precision"] == "fp32" and codes(result) == ["LR308"]
+    assert result.choice["precision_reason"] == "a trial in bf16 at a rate of 0.01 is diverged, in fp32 none"
+
+
+@pytest.mark.parametrize(
+    ("facts", "reason"),
+    [
+        ({"short": None}, "no fast 16-bit"),
+        ({"multiply_adds": 10**6}, "too few for bf16 to pay"),
+        ({"grouped": True}, "grouped convolutions"),
+    ],
+)
+def test_nothing_is_tried_where_the_facts_speak_against_it(facts, reason):
+    result, records = sweep(with_hardware(valley(1e-2), **facts))
+    assert {record.item.spec.precision for record in records} == {"fp32"}
+    assert result.choice["precision"] == "fp32" and reason in result.choice["precision_reason"]
+    assert codes(result) == []
+
+
+def test_the_precision_rests_on_no_measured_time():
+    slow = with_hardware(lambda item: replace(worse_in_bf16(0.0)(item), wall_seconds=99.0))
+    quick = with_hardware(lambda item: replace(worse_in_bf16(0.0)(item), wall_seconds=0.1))
+    one, other = sweep(slow)[0], sweep(quick)[0]
+    assert one.choice == other.choice
+    assert one.metrics["precision"].pop("wall_seconds") != other.metrics["precision"].pop("wall_seconds")
+    assert one.metrics == other.metrics
+
+
+@pytest.mark.parametrize("kept", [17, 18, 19, 20, 21])
+def test_a_sweep_interrupted_in_the_parity_check_goes_on_with_what_is_missing(kept):
+    script = with_hardware(worse_in_bf16(0.0))
+    _, records = sweep(script)
+    asked = lr_sweep.plan(recipe_of(), Inputs(), SETTINGS, records[:kept])
+    assert [item.number for item in asked][:1] == [kept]
+    assert {item.key for item in asked} <= {record.item.key for record in records[kept:]}
+
+
+@pytest.mark.parametrize("train", [{"precision": "fp32"}, {"precision": "bf16"}, {"step": "my.py:step"}])
+def test_nothing_is_asked_where_the_recipe_settles_the_precision(train):
+    _, records = sweep(with_hardware(valley(1e-2)), recipe_of(train=train))
+    assert not any(record.item.spec.measure for record in records)
+    assert {record.item.spec.precision for record in records} == {"fp32"}
 
 
 def test_settings_refuse_a_range_that_is_none():

@@ -174,3 +174,25 @@ def all_failed(evidence: Mapping[str, Any]) -> Finding | None:
     messages = evidence.get("errors") or ["no message"]
     title = f"the trials of {len(failed)} of {len(rates)} rates failed: {messages[0].splitlines()[0]}"
     return found("LR307", "error", title, evidence={"failed": len(failed), "messages": messages})
+
+
+@rule(
+    "LR308",
+    "precision-problem",
+    "lr-sweep",
+    meaning="Training in 16 bits was tried, and its losses are not those of fp32; coarse and fine train in fp32.",
+    detected="same rate, seeds and batches: the loss curves differ by more than three standard errors, or do not end",
+    why="16 bits hold 8 digits of binary: sums over many values, tiny updates and large outputs can be lost in them.",
+    fix="Nothing need be done. To train faster, look for what needs the digits: a large loss scale, no normalisation.",
+    confused_with="a rate at the edge of what is stable, where any rounding decides",
+    source="Micikevicius et al. 2018, Mixed precision training",
+)
+def short_format_differs(evidence: Mapping[str, Any]) -> Finding | None:
+    settled = evidence.get("precision")
+    if not settled:
+        raise Missing("the precision was not settled by measuring")
+    if settled.get("candidate") is None or settled["precision"] != "fp32" or "lr" not in settled:
+        return None
+    title = f"{settled['candidate']} does not train like fp32 here: {settled['reason']}"
+    seen = {"lr": settled["lr"], "seeds": settled["seeds"], **settled.get("parity", {})}
+    return found("LR308", "note", title, evidence=seen, confidence=0.8)

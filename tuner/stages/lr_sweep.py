@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,8 @@ from tuner.core.recipe import Recipe
 from tuner.core.result import Record, StageResult
 from tuner.core.trial import WorkItem
 from tuner.rules import apply_rules
-from tuner.search.band import Band, Rate, decades, extension, find_band, measure, refinement
+from tuner.search.band import Band, Rate, decades, extension, find_band, measure, rate_of, refinement
+from tuner.search.precision import Settled, candidate, near, settle
 from tuner.stages import Inputs, StageSettings
 
 NEEDS = ("overfit",)
@@ -38,7 +39,8 @@ class Settings(StageSettings):
 
 
 def plan(recipe: Recipe, inputs: Inputs, settings: Settings, history: Sequence[Record]) -> list[WorkItem]:
-    """Decades, then decades beyond while the best is at an end, then half-decades inside the band and next to it.
+    """Decades, then decades beyond while the best is at an end, then half-decades inside the band and next to it; then
+    what settles the precision.
 
     The same weights and batches for every rate follow from the seed. What has been decided is worked out again from
     `history`, so the plan is the same whenever it is asked for.
@@ -59,7 +61,33 @@ def plan(recipe: Recipe, inputs: Inputs, settings: Settings, history: Sequence[R
             return missing
         rates = measure([done[item.key] for item in asked])
         new = _next_rates(rates, settings)
-    return []
+    return [item for item in _about_precision(recipe, inputs, settings, asked, done) if item.key not in done]
+
+
+def _about_precision(
+    recipe: Recipe, inputs: Inputs, settings: Settings, asked: Sequence[WorkItem], done: Mapping[Any, Record]
+) -> list[WorkItem]:
+    """Give the question what the hardware can do; when it is answered, the trials of the parity check."""
+    rate = near(find_band(measure([done[item.key] for item in asked])))
+    if not _is_open(recipe) or rate is None:
+        return []
+    question = WorkItem(inputs.spec(recipe, {"optimizer.lr": rate.lr}, measure={"hardware": {}}), len(asked))
+    if question.key not in done:
+        return [question]
+    short, _ = candidate(_facts([done[question.key]]), inputs.facts.device)
+    seeds = range(recipe.seed, recipe.seed + settings.seeds) if short else ()
+    first = question.number + 1
+    return [_item(recipe, inputs, settings, rate.lr, seed, first + i, short or "fp32") for i, seed in enumerate(seeds)]
+
+
+def _is_open(recipe: Recipe) -> bool:
+    """Tell whether the recipe leaves the precision to the sweep."""
+    return recipe.train.precision == "auto" and recipe.train.step is None
+
+
+def _facts(records: Sequence[Record]) -> Mapping[str, Any]:
+    """Return what the probe of the hardware found."""
+    return next((r.result.evidence["hardware"] for r in records if "hardware" in r.result.evidence), {})
 
 
 def _next_rates(rates: Sequence[Rate], settings: Settings) -> list[float]:
@@ -69,30 +97,42 @@ def _next_rates(rates: Sequence[Rate], settings: Settings) -> list[float]:
     return [decade] if decade is not None else refinement(rates, *bounds)
 
 
-def _item(recipe: Recipe, inputs: Inputs, settings: Settings, lr: float, seed: int, number: int) -> WorkItem:
-    spec = inputs.spec(recipe, {"optimizer.lr": lr}, seed=seed, horizon_steps=settings.steps, precision="fp32")
+def _item(
+    recipe: Recipe, inputs: Inputs, settings: Settings, lr: float, seed: int, number: int, precision: str = "fp32"
+) -> WorkItem:
+    spec = inputs.spec(recipe, {"optimizer.lr": lr}, seed=seed, horizon_steps=settings.steps, precision=precision)
     return WorkItem(replace(spec, tables={**spec.tables, "schedule": dict(CONSTANT)}), number)
 
 
-def settle_precision(recipe: Recipe, device: str) -> tuple[str, str]:
+def settle_precision(recipe: Recipe, device: str, band: Band, results: Sequence[Record]) -> Settled:
     """Return the precision that coarse and fine use, and why."""
     if recipe.train.precision != "auto":
-        return recipe.train.precision, "the recipe says so"
+        return Settled(recipe.train.precision, "the recipe says so")
     if recipe.train.step is not None:
-        return "fp32", "the recipe has a train step of its own"
-    return "fp32", f"auto is settled to fp32 on {device}"
+        return Settled("fp32", "the recipe has a train step of its own")
+    rate = near(band)
+    at_rate = [record for record in results if rate is not None and rate_of(record.item) == rate.lr]
+    compared = [record for record in at_rate if record.item.spec.horizon_steps is not None]
+    return settle(_facts(results), device, rate, compared)
 
 
 def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[Record]) -> StageResult:
     """Name the band and the rate to use."""
-    band = find_band(measure(results))
-    precision, why = settle_precision(recipe, inputs.facts.device)
-    metrics = _metrics(band, recipe, settings, results)
+    swept = [record for record in results if _is_of_sweep(record)]
+    band = find_band(measure(swept))
+    settled = settle_precision(recipe, inputs.facts.device, band, results)
+    metrics = _metrics(band, recipe, settings, swept)
+    metrics["precision"] = {"precision": settled.precision, "reason": settled.reason, **settled.numbers}
     findings, ran, skipped = apply_rules("lr-sweep", metrics, recipe.accept.codes)
-    choice: dict[str, Any] = {"precision": precision, "precision_reason": why}
+    choice: dict[str, Any] = {"precision": settled.precision, "precision_reason": settled.reason}
     if band.lr is not None:
         choice |= {"lr": band.lr, "lr_low": band.lr_low, "lr_high": band.lr_high}
     return StageResult("lr-sweep", _headline(band, settings), findings, ran, skipped, choice, metrics)
+
+
+def _is_of_sweep(record: Record) -> bool:
+    """Tell whether a record measures a rate, and not the hardware or another precision."""
+    return record.item.spec.horizon_steps is not None and record.item.spec.precision == "fp32"
 
 
 def _metrics(band: Band, recipe: Recipe, settings: Settings, results: Sequence[Record]) -> dict[str, Any]:

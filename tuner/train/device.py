@@ -46,6 +46,20 @@ def pick_device(name: str) -> str:
     return name
 
 
+def short_format(device: str) -> str | None:
+    """Return the 16-bit format that the device multiplies in at more than the speed of fp32, or None.
+
+    On a CPU: bf16 where it has instructions for it (AVX-512 BF16, AMX). On a GPU: bf16, or fp16 on an older one.
+    """
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    if kind != "cpu":
+        return None
+    asked = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return "bf16" if any(supported is not None and supported() for supported in asked) else None
+
+
 MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # of glibc's mallopt
 
 
