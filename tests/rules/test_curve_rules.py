@@ -22,8 +22,8 @@ def evidence(recipe=None, **changes):
 
 
 ALL = [curves.train_longer, curves.trained_too_long, curves.overfitting, curves.gap_only, curves.underfitting,
-       curves.plateau, curves.unstable, curves.over_confident, curves.loss_above_start, evaluation.at_baseline,
-       evaluation.val_too_small, evaluation.val_above_train]  # fmt: skip
+       curves.plateau, curves.unstable, curves.over_confident, curves.loss_above_start, curves.schedule_ended,
+       evaluation.at_baseline, evaluation.val_too_small, evaluation.val_above_train]  # fmt: skip
 
 
 @pytest.mark.parametrize("check", ALL)
@@ -178,3 +178,29 @@ def test_val_above_train(high, fires):
 @pytest.mark.parametrize(("n", "fires"), [(200, True), (2000, False)])
 def test_val_too_small(n, fires):
     assert (evaluation.val_too_small(evidence(val_n=n)) is not None) == fires
+
+
+FALLING = [1.6 - 0.05 * i for i in range(15)]
+ENDED = {"train_losses": FALLING, "train_accuracy": 0.70, "val_accuracy": 0.69, "lrs": [0.1] * 14 + [0.001]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "fires"),
+    [
+        ({}, True),
+        ({"gap": 0.03}, True),
+        ({"gap": 0.031}, False),
+        ({"train_accuracy": 0.95}, False),  # the target is reached
+        ({"lrs": [0.1] * 15}, False),  # the rate has not ended it
+        ({"train_losses": [0.5, 0.502] * 7 + [0.5]}, False),  # nothing moves any more
+        ({"train_losses": FALLING[::-1]}, False),
+        ({"val_accuracy": 0.1}, False),  # at the baseline: another matter
+    ],
+)
+def test_schedule_ended(changes, fires):
+    finding = curves.schedule_ended(evidence(**{**ENDED, **changes}))
+    assert (finding is not None) == fires
+    if finding is not None:
+        assert (finding.cause, finding.severity) == ("train-longer", "note")
+        assert keys(finding) == ["stages.fine.epochs"]
+        assert finding.changes[0].new == 23

@@ -180,6 +180,32 @@ def underfitting(evidence: Mapping[str, Any]) -> Finding | None:
     return found("CU605", "note", title, evidence=seen, confidence=0.6, changes=changes)
 
 
+@rule(
+    "CU613",
+    "train-longer",
+    "diagnose",
+    meaning="The schedule ended a training that was still gaining: train and val accuracy are close, and far from full.",
+    detected="gap at most 3 points, train accuracy below the target (--target, default 0.95), train loss falling over "
+    "the tail by more than twice its noise, and the rate decayed to less than 2 % of its highest",
+    why="A small gap means that more can be learnt of the train split before val suffers; the rate left no time for it.",
+    fix="Train half as long again with the same shape of schedule, or take a larger model (model.width, model.depth).",
+    confused_with="a plateau at a constant rate; a model at its capacity, whose train loss no longer moves",
+    source="lecture on training neural networks, step 6: a small gap between train and val means underfitting",
+)
+def schedule_ended(evidence: Mapping[str, Any]) -> Finding | None:
+    gap = _number(evidence, "gap", "no train subset was measured")
+    train = _series(evidence, "train_losses")
+    if gap > NO_GAP or evidence["train_accuracy"] >= evidence["target"] or _at_baseline(evidence):
+        return None
+    if not _rate_gone(evidence) or not moving(train) or drift(train) >= 0:
+        return None
+    accuracy = evidence["train_accuracy"]
+    title = f"train accuracy is only {accuracy:.3f}, {100 * gap:.1f} points above val, when the schedule ends"
+    changes = evidence["knobs"].longer("the schedule ended while the loss was still falling, without a gap")
+    seen = {"train_accuracy": accuracy, "gap": gap, "target": evidence["target"], "loss_drift": drift(train)}
+    return found("CU613", "note", title, evidence=seen, confidence=0.7, changes=changes)
+
+
 def _at_baseline(evidence: Mapping[str, Any]) -> bool:
     accuracy, share, n = (evidence.get(key) for key in ("val_accuracy", "majority_share", "val_n"))
     return accuracy is not None and share is not None and bool(n) and wilson(accuracy, n or 0)[0] <= share
