@@ -24,7 +24,7 @@ class Reporter:
         self.many = many
         self.results: list[Mapping[str, Any]] = []
 
-    def next_command(self, stage: str, result: Mapping[str, Any]) -> str:
+    def next_command(self, stage: str, result: Mapping[str, Any], round_number: int = 1) -> str:
         """Return the command to type after a stage, with the user's own overrides."""
         if result["verdict"] == "fail":
             codes = [
@@ -33,6 +33,8 @@ class Reporter:
                 if finding["severity"] == "error" and not finding["accepted"]
             ]
             return f"tuner explain {codes[0]}" if codes else self.command(stage)
+        if stage == "diagnose" and result["choice"].get("changes"):
+            return f"{self.command('run')} --rounds {round_number}"
         following = stages.NAMES[stages.NAMES.index(stage) + 1 :]
         return self.command(following[0]) if following else self.command("report")
 
@@ -49,7 +51,7 @@ class Reporter:
         if brief and result["verdict"] != "fail":
             self.say(f"{folder.name}: {result['verdict'].upper()}, done before. {result['headline']}")
         else:
-            report(dict(result), folder, self.next_command(stage, result), make_console())
+            report(dict(result), folder, self.next_command(stage, result, round_number), make_console())
             print()
 
     def plan(self, plans: Sequence[Mapping[str, Any]]) -> None:
