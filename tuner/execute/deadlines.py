@@ -59,6 +59,8 @@ class Deadlines:
 
 def words(seconds: float) -> str:
     """Say a duration: `45 seconds`, `10 minutes`."""
+    if seconds == 1:
+        return "1 second"
     return f"{seconds:.3g} seconds" if seconds < 120 else f"{seconds / 60:.3g} minutes"
 
 
