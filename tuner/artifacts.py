@@ -16,7 +16,7 @@ from tuner.core import userfiles
 from tuner.core.manifest import output_hashes, read_manifest, verify_outputs
 from tuner.core.result import Record
 from tuner.core.store import RunDir, StageDir, read_json, write_json
-from tuner.errors import EnvironmentProblem, InputError
+from tuner.errors import EnvironmentProblem, InputError, TunerError
 from tuner.session import Session
 
 PACKAGES = ("torch", "torchvision", "numpy", "optuna", "pandas", "scikit-learn")
@@ -89,6 +89,8 @@ def draw_plots(name: str, result: Mapping[str, Any], folder: StageDir, note: Cal
         raise EnvironmentProblem(
             f"cannot write {folder.path / 'plots'}: {error}", "Look at the disk, then give the same command again."
         ) from error
+    except TunerError:  # the disk as well
+        raise
     except Exception as error:
         note(f"the plots of {name} could not be drawn: {type(error).__name__}: {error}")
 
