@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tuner.errors import InputError
+from tuner.train.checkpoint import load
 from tuner.train.probes._frame import CannotProbe
 
 BATCH = 512
@@ -55,7 +57,12 @@ def test_evaluation(setup: Any, checkpoint: str) -> dict[str, Any]:
         raise ValueError("the test evaluation needs the run's folder")
     path = setup.env.stage_dir.parent / checkpoint
     model = setup.model()
-    model.load_state_dict(torch.load(path, map_location=setup.env.device, weights_only=True)["model"])
+    weights = load(path, setup.env.device).get("model")
+    try:
+        model.load_state_dict(weights)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        why = str(error).strip().splitlines()[0]
+        raise InputError(f"{path}: not the weights of this model ({why})", "Run fine again with --fresh.") from error
     data = load_data(setup.spec.tables, setup.env, with_test=True)
     if not data.size("test"):
         return {"skipped": "the data has no test split"}
