@@ -14,7 +14,7 @@ from tuner import rounds, stages
 from tuner.core import userfiles
 from tuner.core.manifest import Provenance, Reason, depended, input_entry, read_manifest, verify_outputs
 from tuner.core.recipe import Recipe
-from tuner.core.result import Record
+from tuner.core.result import Record, last_of_each
 from tuner.core.store import RunDir, StageDir, read_json
 from tuner.errors import InputError, UsageError
 
@@ -188,9 +188,9 @@ class Session:
                 )
 
     def trials(self, name: str, round_number: int) -> dict[str, list[Record]]:
-        """Return the finished trials of the stages that a stage needs."""
+        """Return the finished trials of the stages that a stage needs, one record each."""
         needs = stages.load(name).NEEDS
-        return {need: self.result_folder(need, round_number).records() for need in needs}
+        return {need: last_of_each(self.result_folder(need, round_number).records()) for need in needs}
 
     def check_device(self, name: str, round_number: int, device: str) -> None:
         """Refuse inputs that were made on another kind of device."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,13 +16,10 @@ from tuner.core.recipe import Recipe, key_lines, place_of
 from tuner.core.result import Record, StageResult, TrialResult
 from tuner.core.store import StageDir, read_json, write_json
 from tuner.core.trial import Progress, TrialEnv, WorkItem
-from tuner.errors import EnvironmentProblem, InputError, TunerError, UsageError, UserCodeError
+from tuner.errors import UsageError
+from tuner.failures import ALIKE, first_fail_alike, raise_hopeless, worth_retrying
 from tuner.interrupts import uninterrupted
 from tuner.session import Options, Session, State
-
-EARLY = ("check-init", "overfit", "lr-sweep", "test")  # where the user's code raising ends the command
-RETRIED = ("crash", "timeout", "oom", "data")  # what may have been mended: tried again when an unfinished stage goes on
-ALIKE = 4  # so many first trials of a stage that all fail in the same way end it
 
 
 class ProgressListener(Protocol):
@@ -223,7 +219,7 @@ class Workflow:
     ) -> tuple[list[Record], StageResult]:
         """Plan and run generation after generation, reusing what an earlier call has finished, and judge the whole."""
         stage, settings = stages.load(name), self.session.settings(name, recipe)
-        finished = {record.item.key: record.result for record in folder.records() if not _worth_retrying(record)}
+        finished = {record.item.key: record.result for record in folder.records() if not worth_retrying(record)}
         records: list[Record] = []
         while items := stage.plan(recipe, inputs, settings, records):
             todo = list({item.key: item for item in items if item.key not in finished}.values())
@@ -233,7 +229,7 @@ class Workflow:
                 finished[record.item.key] = record.result
                 if first_fail_alike([*records, *_known(items, finished)]):
                     break
-            records = sorted([*records, *_known(items, finished)], key=_by_number)
+            records = sorted([*records, *_known(items, finished)], key=lambda record: record.order)
             if hopeless := first_fail_alike(records):
                 records = hopeless
             raise_hopeless(name, records, every=True)
@@ -273,56 +269,8 @@ class Workflow:
             pass
 
 
-def _by_number(record: Record) -> tuple[int, int]:
-    return record.number, record.item.until_epoch or 0
-
-
 def _known(items: Sequence[WorkItem], finished: Mapping[Any, TrialResult]) -> list[Record]:
     return [Record(item, finished[item.key]) for item in items if item.key in finished]
-
-
-def first_fail_alike(records: Sequence[Record]) -> list[Record]:
-    """Return the first trials of a stage, by number, if they are there and all failed in the same way; else nothing.
-
-    By number, not by arrival: the decision is the same whatever the number of workers.
-    """
-    by_number = {record.number: record for record in records}
-    first = [by_number[number] for number in range(ALIKE) if number in by_number]
-    kinds = {_kind(record.result) for record in first}
-    return first if len(first) == ALIKE and len(kinds) == 1 and None not in kinds else []
-
-
-def _kind(result: TrialResult) -> tuple[str, str] | None:
-    """Return what makes two failures alike: the kind, and the head of the message without its numbers."""
-    if result.status != "failed" or result.error is None:
-        return None
-    head = result.error.message.strip().splitlines()[:1]
-    return result.error.kind, re.sub(r"\d[\d.,]*", "", "".join(head))
-
-
-def raise_hopeless(name: str, records: Sequence[Record], every: bool) -> None:
-    """Raise the error that ends the command: in steps 1-3 and test any failure; later user code that raises, or data
-    that cannot be read, in every trial.
-
-    `every`: the records are all there are; otherwise they are one that has just come in.
-    """
-    failed = [record.result for record in records if record.result.status == "failed"]
-    if not failed or failed[0].error is None:
-        return
-    error = failed[0].error
-    kinds: dict[str, type[TunerError]] = {"user-code": UserCodeError, "data": InputError}
-    met = {result.error.kind for result in failed if result.error}
-    all_alike = len(failed) == len(records) and len(met) == 1 and met <= set(kinds)
-    if not (all_alike and every) and name not in EARLY:
-        return
-    if error.kind in kinds:
-        raise kinds[error.kind](error.message, error.hint)
-    if name in ("check-init", "overfit", "test") or (every and len(failed) == len(records)):
-        raise EnvironmentProblem(f"{name}: a trial failed ({error.kind}): {error.message}", error.hint)
-
-
-def _worth_retrying(record: Record) -> bool:
-    return record.result.error is not None and record.result.error.kind in RETRIED
 
 
 def _as_stored(record: Record) -> Record:

@@ -55,10 +55,11 @@ def test_trials_csv_has_one_sorted_row_per_trial_with_the_last_rung(tmp_path):
     import pandas
 
     stage = StageDir(tmp_path)
-    stage.rewrite([record(1), record(0, until=1, score=0.25), record(0, until=3, score=0.75)])
+    stage.rewrite([record(1), record(0, score=0.75), record(0, until=1, score=0.25), record(0, until=2, score=0.5)])
     table = pandas.read_csv(tmp_path / "trials.csv")
     assert table["number"].tolist() == [0, 1]
     assert table["score"].tolist() == [0.75, 0.5]
+    assert table["wall_seconds"].tolist() == [6.0, 2.0]
     assert table["optimizer.lr"].tolist() == [0.1, 0.2]
     assert table["best_val_loss"].tolist() == [1.25, 1.25]
     curve = pandas.read_csv(tmp_path / "curves" / f"{record(0).result.id}.csv")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -82,6 +82,11 @@ class Record:
         return self.item.number
 
     @property
+    def order(self) -> tuple[int, float]:
+        """By number, then by how far it was to go: to its horizon comes after every rung."""
+        return self.item.number, self.item.until_epoch or math.inf
+
+    @property
     def params(self) -> Mapping[str, Any]:
         """The trial's overrides: dotted key -> value."""
         return self.item.spec.overrides
@@ -103,6 +108,11 @@ class Record:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Record:
         return cls(WorkItem.from_json(value["item"]), TrialResult.from_json(value["result"]))
+
+
+def last_of_each(records: Iterable[Record]) -> list[Record]:
+    """Return one record per trial, by number: the one that went furthest, which supersedes those of lower rungs."""
+    return list({record.result.id: record for record in sorted(records, key=lambda record: record.order)}.values())
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tuner.core.result import Record, finite
+from tuner.core.result import Record, finite, last_of_each
 from tuner.errors import EnvironmentProblem, InputError
 
 CURVE_KEYS = ("step", "epoch", "split")
@@ -162,16 +162,20 @@ class StageDir:
 
     def rewrite(self, records: Sequence[Record]) -> None:
         """Write trials.jsonl, trials.csv and the curves of exactly these records, by number."""
-        ordered = sorted(records, key=lambda record: (record.number, record.item.until_epoch or 0))
+        ordered = sorted(records, key=lambda record: record.order)
         lines = [json.dumps(record.to_json(), allow_nan=False) + "\n" for record in ordered]
         write_bytes(self.trials_path, "".join(lines).encode())
-        last = {record.result.id: record for record in ordered}
-        for record in last.values():
+        last = last_of_each(ordered)
+        for record in last:
             write_curve(self.path / "curves" / f"{record.result.id}.csv", record)
+        kept = {record.result.id for record in last}
         for path in (self.path / "curves").glob("*.csv"):
-            if path.stem not in last:
+            if path.stem not in kept:
                 path.unlink()
-        rows = [trial_row(record) for record in sorted(last.values(), key=lambda record: record.number)]
+        cost: dict[str, float] = {}
+        for record in ordered:  # a trial that went on after a rung took the time of all its parts
+            cost[record.result.id] = cost.get(record.result.id, 0.0) + record.result.wall_seconds
+        rows = [trial_row(record) | {"wall_seconds": cost[record.result.id]} for record in last]
         write_csv(self.path / "trials.csv", list(dict.fromkeys(key for row in rows for key in row)), rows)
 
     def keep_checkpoints(self, trial_ids: set[str]) -> None:
