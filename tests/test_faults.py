@@ -22,7 +22,7 @@ from tuner.core.result import Record, TrialError, TrialResult
 from tuner.core.store import StageDir, sha256
 from tuner.core.trial import TrialSpec, WorkItem
 from tuner.errors import EnvironmentProblem, InputError, UserCodeError
-from tuner.workflow import first_fail_alike, raise_hopeless
+from tuner.failures import first_fail_alike, raise_hopeless
 
 FRAGILE = """
 from pathlib import Path

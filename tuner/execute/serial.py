@@ -1,4 +1,4 @@
-"""Run trials one after the other in this process: for debugging (`--workers 0`), with breakpoints and whole tracebacks."""
+"""Run trials one after the other in this process: for debugging (`--workers 0`), with breakpoints and no deadlines."""
 
 from __future__ import annotations
 
