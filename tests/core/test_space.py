@@ -73,7 +73,7 @@ def test_parse_names_the_problem(key, value, message):
 
 def test_parse_reports_every_problem_at_once():
     _, problems = parse_space({"lr": 3, "model.width": {"choices": []}, "optimizer.lr": {"low": 2, "high": 1}})
-    assert [key for key, _ in problems] == ["lr", "lr", "model.width", "optimizer.lr"]
+    assert [key for key, _ in problems] == ["lr", "model.width", "optimizer.lr"]
 
 
 def test_a_condition_on_a_value_that_is_never_chosen_is_a_problem():

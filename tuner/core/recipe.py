@@ -6,6 +6,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,13 +19,13 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class _Component(BaseModel):
     """A table that names a component; its other keys are the component's arguments (`args` where a name collides)."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
     args: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -125,7 +126,7 @@ class Recipe(_Table):
     """A complete, runnable experiment."""
 
     name: str = Field(pattern=NAME_PATTERN)
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     data: Data
     model: Model
     loss: Loss = Loss()
@@ -153,36 +154,45 @@ class Recipe(_Table):
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file; a syntax error becomes a UsageError that names file and line."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a byte order mark
     except FileNotFoundError:
         raise UsageError(
             f"{path}: no such recipe", "Give the path of a .toml file, or `tuner new` to write one."
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        found = f"byte 0x{error.object[error.start]:02x} is not UTF-8 text"
+        raise UsageError(f"{path}:{line}: not valid TOML: {found}", "Save the file as UTF-8.") from None
+    except OSError as error:
         raise UsageError(f"{path}: cannot read the recipe ({error})", "Give the path of a TOML text file.") from None
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        line = re.search(r"line (\d+)", str(error))
-        place = f"{path}:{line.group(1)}" if line else f"{path}"
-        raise UsageError(f"{place}: not valid TOML: {error}", "Strings need quotes; tables are [name].") from None
+        place, shown = str(path), ""
+        if found := re.search(r"line (\d+)", str(error)):
+            number = int(found.group(1))
+            place, shown = f"{path}:{number}", f": {text.splitlines()[number - 1].strip()}"
+        raise UsageError(
+            f"{place}: not valid TOML: {error}{shown}", "Strings need quotes; tables are [name]."
+        ) from None
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
     """Split `optimizer.lr=1e-3` into a dotted key and a TOML value; a bare word is taken as a string."""
     key, equals, raw = text.partition("=")
     key = key.strip()
-    if not equals or not key:
+    if not equals or not all(key.split(".")):
         raise UsageError(f"--set {text}: expected key=value (got {text!r})", "Example: --set optimizer.lr=1e-3")
     try:
-        return key, tomllib.loads(f"value = {raw.strip()}")["value"]
+        parsed = tomllib.loads(f"value = {raw.strip()}")
+        if len(parsed) == 1:
+            return key, parsed["value"]
     except tomllib.TOMLDecodeError:
         if re.fullmatch(r"[A-Za-z_][\w.:/-]*", raw.strip()):
             return key, raw.strip()
-        raise UsageError(
-            f"--set {text}: {raw.strip()!r} is not a TOML value",
-            "Strings with spaces need quotes: --set name='\"a b\"'",
-        ) from None
+    raise UsageError(
+        f"--set {text}: {raw.strip()!r} is not a TOML value", "Strings with spaces need quotes: --set name='\"a b\"'"
+    )
 
 
 SettingsModels = Mapping[str, type[BaseModel]]
@@ -208,24 +218,40 @@ def load_recipe(
             f"--set {', '.join(changes)}: a key leads through a value that is no table", "Check the dots."
         ) from None
     for key, value in search.items():
-        raw.setdefault("search", {})[key.removeprefix("search.").strip('"')] = value
-    return _check_recipe(raw, path, set(changes), settings)
+        if isinstance(raw.setdefault("search", {}), dict):
+            raw["search"][key.removeprefix("search.").replace('"', "")] = value
+    return _check_recipe(raw, path, {*changes, *search}, settings)
 
 
 def _check_recipe(raw: Mapping[str, Any], path: Path, from_flags: set[str], settings: SettingsModels) -> Recipe:
-    lines = key_lines(path)
+    places = Places(path, key_lines(path), frozenset(key.replace('"', "") for key in from_flags))
     problems: list[str] = []
     recipe: Recipe | None = None
     try:
         recipe = Recipe.model_validate(raw)
     except ValidationError as error:
-        problems += [_problem(item, path, lines, from_flags) for item in error.errors()]
-    problems += _unset_variables(raw.get("data"), path, lines)
-    problems += _check_stages(raw.get("stages", {}), path, lines, settings)
-    problems += _check_search(raw.get("search", {}), path, lines)
+        problems += [_problem(item, places) for item in error.errors()]
+    problems += _unset_variables(raw.get("data"), places)
+    problems += _check_stages(raw.get("stages", {}), places, settings)
+    problems += _check_search(raw.get("search", {}), places)
+    problems += _check_searched_values(recipe, places) if recipe is not None and not problems else []
     if recipe is not None and not problems:
         return recipe
-    raise UsageError("\n".join(problems), "Mend the recipe, or override a key with --set key=value.")
+    raise UsageError("\n".join(dict.fromkeys(problems)), "Mend the recipe, or override a key with --set key=value.")
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a key was given: on the command line, or in a line of the recipe."""
+
+    path: Path
+    lines: Mapping[str, int]
+    from_flags: frozenset[str] = frozenset()
+
+    def of(self, dotted: str) -> str:
+        flagged = any(f"{dotted}.".startswith(f"{flag}.") or flag.startswith(f"{dotted}.") for flag in self.from_flags)
+        inside = dotted in self.from_flags or dotted not in self.lines
+        return "--set" if flagged and inside else place_of(dotted, self.path, self.lines)
 
 
 def key_lines(path: Path) -> dict[str, int]:
@@ -234,7 +260,7 @@ def key_lines(path: Path) -> dict[str, int]:
     table = ""
     if not path.exists():
         return lines
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
         if header := re.match(r"\s*\[\[?\s*([^\]]+?)\s*\]", line):
             table = header.group(1).replace('"', "")
             lines.setdefault(table, number)
@@ -253,18 +279,31 @@ def place_of(dotted: str, path: Path, lines: Mapping[str, int]) -> str:
     return str(path)
 
 
-def _problem(item: Any, path: Path, lines: Mapping[str, int], from_flags: set[str]) -> str:
-    location = [str(part) for part in item["loc"] if part not in ("str", "dict[str,list[float]]")]
+def _problem(item: Any, places: Places) -> str:
+    location = [str(part) for part in item["loc"] if not str(part).startswith(("str", "dict["))]
     dotted = ".".join(location)
-    place = "--set" if dotted in from_flags else place_of(dotted, path, lines)
+    place = places.of(dotted)
     if item["type"] == "extra_forbidden":
         known = _fields_at(location[:-1])
         return f"{place}: {dotted}: unknown key{did_you_mean(location[-1], known)} (known: {', '.join(known)})"
     if item["type"] == "missing":
         what = "table" if dotted in TABLES else "key"
         return f"{place}: {dotted}: this {what} is missing"
+    return f"{place}: {dotted}: {_words(item, dotted)} (got {item['input']!r})"
+
+
+def _words(item: Any, dotted: str) -> str:
+    """Say a problem of pydantic's in the words of a recipe."""
+    if item["type"] in ("dict_type", "model_type") and dotted.startswith("data.augment."):
+        return 'must be a name, or a table with a name: { name = "random_crop", padding = 4 }'
+    if item["type"] == "string_type" and dotted.startswith("data.augment."):
+        return 'must be a name, or a table with a name: { name = "random_crop", padding = 4 }'
+    if item["type"] in ("dict_type", "model_type"):
+        return f"must be a table: [{dotted}]"
+    if dotted == "name" and item["type"] == "string_pattern_mismatch":
+        return "letters, digits, '.', '_' and '-' only, and a letter or digit first: it names a folder"
     text = item["msg"].removeprefix("Value error, ")
-    return f"{place}: {dotted}: {text[0].lower()}{text[1:]} (got {item['input']!r})"
+    return f"{text[0].lower()}{text[1:]}"
 
 
 def _fields_at(location: Sequence[str]) -> list[str]:
@@ -300,46 +339,66 @@ def expand_path(value: str, folder: Path) -> str:
     return os.path.normpath(folder / expanded)
 
 
-def _unset_variables(data: Any, path: Path, lines: Mapping[str, int]) -> list[str]:
+def _unset_variables(data: Any, places: Places) -> list[str]:
     problems = []
     for key, value in data.items() if isinstance(data, Mapping) else ():
         if key in PATH_KEYS and isinstance(value, str):
             try:
-                expand_path(value, path.parent)
+                expand_path(value, places.path.parent)
             except UsageError as error:
-                problems.append(f"{place_of(f'data.{key}', path, lines)}: data.{key}: {error.message}")
+                problems.append(f"{places.of(f'data.{key}')}: data.{key}: {error.message}")
     return problems
 
 
-def _check_stages(stages: Any, path: Path, lines: Mapping[str, int], settings: SettingsModels) -> list[str]:
+def _check_stages(stages: Any, places: Places, settings: SettingsModels) -> list[str]:
     if not isinstance(stages, Mapping):
         return []
     problems = []
     for name, values in stages.items():
-        place = place_of(f"stages.{name}", path, lines)
         if name not in settings:
+            place = places.of(f"stages.{name}")
             problems.append(f"{place}: stages.{name}: unknown stage{did_you_mean(name, settings)}")
             continue
         try:
             settings[name].model_validate(values)
         except ValidationError as error:
-            problems += [_stage_problem(name, item, settings[name], path, lines) for item in error.errors()]
+            problems += [_stage_problem(name, item, settings[name], places) for item in error.errors()]
     return problems
 
 
-def _stage_problem(name: str, item: Any, model: type[BaseModel], path: Path, lines: Mapping[str, int]) -> str:
+def _stage_problem(name: str, item: Any, model: type[BaseModel], places: Places) -> str:
     key = ".".join(["stages", name, *(str(part) for part in item["loc"])])
-    place = place_of(key, path, lines)
+    place = places.of(key)
     if item["type"] == "extra_forbidden":
         known = list(model.model_fields)
         return f"{place}: {key}: unknown key{did_you_mean(str(item['loc'][-1]), known)} (known: {', '.join(known)})"
-    return f"{place}: {key}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r})"
+    return f"{place}: {key}: {_words(item, key)} (got {item['input']!r})"
 
 
-def _check_search(search: Any, path: Path, lines: Mapping[str, int]) -> list[str]:
+def _check_search(search: Any, places: Places) -> list[str]:
     from tuner.core.space import parse_space
 
     if not isinstance(search, Mapping):
         return []
     _, problems = parse_space(search)
-    return [f"{place_of(f'search.{key}', path, lines)}: search.{key}: {text}" for key, text in problems]
+    return [f"{places.of(f'search.{key}')}: search.{key}: {text}" for key, text in problems]
+
+
+def _check_searched_values(recipe: Recipe, places: Places) -> list[str]:
+    """Check the values that a search may take, its ends and choices, as if they stood in the recipe."""
+    from tuner.core.space import extremes, space_of
+
+    problems = []
+    whole = recipe.model_dump()
+    for key, value in extremes(space_of(recipe.search)):
+        table = key.partition(".")[0]
+        try:
+            Recipe.model_fields[table].annotation.model_validate(apply_overrides(whole, {key: value})[table])  # type: ignore[union-attr]
+        except ValidationError as error:
+            place = places.of(f"search.{key}")
+            problems += [
+                f"{place}: search.{key}: {_words(item, key)} (got {value!r})"
+                for item in error.errors()
+                if key.startswith(".".join([table, *map(str, item["loc"][:1])]))
+            ]
+    return problems

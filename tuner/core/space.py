@@ -210,6 +210,21 @@ def space_of(search: Mapping[str, Any]) -> Space:
     return space
 
 
+def extremes(space: Space) -> Iterator[tuple[str, Any]]:
+    """Yield (key, value) for both ends of every range and for every choice: what a search can ask for at most."""
+    for dimension in space.dimensions:
+        domain = dimension.domain
+        values = (
+            domain.values()
+            if isinstance(domain, Choices)
+            else [tidy(domain.low, domain.integer), tidy(domain.high, domain.integer)]
+            if isinstance(domain, Range)
+            else []
+        )
+        for value in values:
+            yield dimension.key, value
+
+
 def parse_space(search: Mapping[str, Any]) -> tuple[Space, list[tuple[str, str]]]:
     """Read a `[search]` table; return the space and every problem as (key, what is wrong)."""
     if not search:
@@ -218,7 +233,7 @@ def parse_space(search: Mapping[str, Any]) -> tuple[Space, list[tuple[str, str]]
     dimensions = []
     for key, value in search.items():
         wrong = _key_problem(key)
-        domain, when, texts = _parse_value(key, value)
+        domain, when, texts = (None, {}, []) if wrong else _parse_value(key, value)
         problems += [(key, text) for text in ([wrong] if wrong else []) + texts]
         if domain is not None and not wrong and not texts:
             dimensions.append(Dimension(key, domain, when))
@@ -231,8 +246,8 @@ def parse_space(search: Mapping[str, Any]) -> tuple[Space, list[tuple[str, str]]
 def _key_problem(key: str) -> str | None:
     table, dot, rest = key.partition(".")
     if not dot or not rest:
-        text = f"not a dotted key of the recipe{did_you_mean(key, _known_keys())}"
-        return f'{text}; write it in quotes: "optimizer.lr" = ...'
+        close = did_you_mean(key, _known_keys())
+        return f'not a dotted key of the recipe{close}; write it in quotes: "optimizer.lr" = ...'
     if table not in TABLES:
         close = did_you_mean(key, _known_keys()) or did_you_mean(table, TABLES)
         return f"{table!r} is no table that a trial depends on (one of: {', '.join(TABLES)}){close}"

@@ -30,7 +30,7 @@ from tuner.core.trial import TABLES, TrialSpec, WorkItem, apply_overrides
 class StageSettings(BaseModel):
     """Base of every stage's Settings: frozen, and unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,9 @@ class Settings(StageSettings):
     @field_validator("rates", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
-        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+        if isinstance(value, str):
+            return tuple(float(part) for part in value.split(","))
+        return tuple(value) if isinstance(value, list) else value
 
     @field_validator("rates")
     @classmethod
