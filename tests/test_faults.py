@@ -112,6 +112,16 @@ def test_failures_end_the_command_by_their_kind():
     raise_hopeless("coarse", [failed(0, "data"), failed(1, "user-code")], every=True)
 
 
+def test_a_deadline_must_be_positive_and_reaches_the_workers(recipe, command, tmp_path):
+    done = command("check-init", "small.toml", "--deadline", "0")
+    assert (done.code, "--deadline: must be more than 0 seconds (got 0)" in done.err) == (2, True)
+    (tmp_path / "m.py").write_text("import time\n\ndef build(input_shape, num_classes):\n    time.sleep(60)\n")
+    options = ("--set", "model={name='m.py:build'}", "--deadline", "1.5", "--workers", "1")
+    done = command("check-init", "small.toml", *options, serial=False)
+    assert done.code == 5
+    assert f"no sign of life for 1.5 seconds while the recipe was tried out, stuck at {tmp_path}/m.py:4" in done.err
+
+
 # -- the disk -------------------------------------------------------------------------------------------------------
 
 

@@ -178,6 +178,10 @@ def _session(recipe: str, flags: Mapping[str, Mapping[str, Any]], options: Mappi
         from tuner.view.progress import ProgressView
         from tuner.workflow import Workflow
 
+        if options["deadline"] is not None and not options["deadline"] > 0:
+            raise UsageError(
+                f"--deadline: must be more than 0 seconds (got {options['deadline']:g})", "60 is a minute."
+            )
         path = find_recipe(recipe)
         given = {
             stage: {key: value for key, value in values.items() if value is not None} for stage, values in flags.items()
