@@ -18,7 +18,7 @@ from tuner.execute.process import ProcessExecutor, default_workers
 from tuner.execute.serial import SerialExecutor
 
 MODEL = """
-import os, time
+import os, re, time
 from torch import nn
 
 def build(input_shape, num_classes, fault="none", flag=""):
@@ -29,6 +29,8 @@ def build(input_shape, num_classes, fault="none", flag=""):
         os.kill(os.getpid(), 11)
     if fault == "hang":
         time.sleep(60)
+    if fault == "holds the GIL":
+        re.match("(a+)+$", "a" * 60 + "b")
     if fault == "raise":
         raise ValueError("no such width")
     return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))
@@ -95,7 +97,7 @@ def test_a_silent_worker_is_killed(item, executor):
 def test_user_code_that_raises_fails_its_trial_with_its_own_frames(tmp_path, item, executor):
     (result,) = executor().run([item(fault="raise")])
     assert (result.status, result.error.kind) == ("failed", "user-code")
-    assert f"{tmp_path}/m.py:14" in result.error.message
+    assert f"{tmp_path}/m.py:16" in result.error.message
     assert "tuner/train" not in result.error.message
 
 
@@ -111,7 +113,8 @@ def test_preflight_answers_with_sizes(item, executor):
     assert answer["summary"]["num_classes"] == 10
 
 
-def test_workers_end_with_their_supervisor(tmp_path, item):
+@pytest.mark.parametrize("fault", ["hang", "holds the GIL"])
+def test_workers_end_with_their_supervisor(tmp_path, item, fault):
     script = textwrap.dedent(
         f"""
         import sys
@@ -120,7 +123,7 @@ def test_workers_end_with_their_supervisor(tmp_path, item):
         from tuner.core.trial import TrialEnv, TrialSpec, WorkItem
         from tuner.execute.process import ProcessExecutor
         if __name__ == "__main__":
-            raw = {{"name": "t", "data": {{"source": "digits"}}, "model": {{"name": "m.py:build", "fault": "hang"}}}}
+            raw = {{"name": "t", "data": {{"source": "digits"}}, "model": {{"name": "m.py:build", "fault": {fault!r}}}}}
             spec = TrialSpec(tables=Recipe.model_validate(raw).tables(), overrides={{}}, seed=0, horizon_epochs=1)
             executor = ProcessExecutor(TrialEnv(Path({str(tmp_path)!r})), 1, lambda progress: None)
             worker = executor._start()
@@ -133,6 +136,7 @@ def test_workers_end_with_their_supervisor(tmp_path, item):
     supervisor = subprocess.Popen([sys.executable, tmp_path / "supervise.py"], stdout=subprocess.PIPE, text=True)
     pid = int(supervisor.stdout.readline())
     os.kill(pid, 0)
+    time.sleep(1.0)  # until it is in the user's code
     supervisor.send_signal(signal.SIGKILL)
     supervisor.wait()
     assert gone(pid, seconds=10)
