@@ -65,8 +65,8 @@ def test_a_public_function_of_the_module_is_a_built_in_and_a_private_or_imported
         ("model", "no_such.thing", r"^model\.name: 'no_such\.thing': there is no module 'no_such'"),
         ("model", "missing.py:build", r"^model\.name: no such file: .*missing\.py"),
         ("model", "mine.py:bild", r"^model\.name: .*mine\.py has no 'bild' - did you mean 'build'\?"),
-        ("model", "mine.py:", r"^model\.name: .*mine\.py has no ''"),
-        ("loss", "mine.py:number", r"^loss\.name: 'mine\.py:number' is not callable, it is a int"),
+        ("model", "mine.py:", r"^model\.name: 'mine\.py' names a file, but no function in it"),
+        ("loss", "mine.py:number", r"^loss\.name: 'mine\.py:number' is not callable, it is of type int"),
         ("step", "my_step", r"^train\.step: 'my_step' names no function"),
     ],
 )

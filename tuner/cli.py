@@ -182,6 +182,8 @@ def _session(recipe: str, flags: Mapping[str, Mapping[str, Any]], options: Mappi
             raise UsageError(
                 f"--deadline: must be more than 0 seconds (got {options['deadline']:g})", "60 is a minute."
             )
+        if options["workers"] is not None and options["workers"] < 0:
+            raise UsageError(f"--workers: must be 0 or more (got {options['workers']})", "0 runs trials one by one.")
         path = find_recipe(recipe)
         given = {
             stage: {key: value for key, value in values.items() if value is not None} for stage, values in flags.items()

@@ -67,39 +67,47 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def user_frames(error: BaseException, folder: Path) -> str:
     """Format the frames of `error` that lie in the user's `folder`, and the exception itself."""
-    folder = folder.resolve()
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if Path(frame.filename).resolve().is_relative_to(folder) and "site-packages" not in frame.filename
-    ]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_theirs(frame.filename, folder)]
     lines = traceback.format_list(frames) + traceback.format_exception_only(error)
     return "".join(lines).rstrip()
 
 
 def where_in_user_code(error: BaseException, folder: Path) -> str | None:
     """Return `path:line` of the innermost of the user's frames, or None when none is theirs."""
-    folder = folder.resolve()
+    if isinstance(error, SyntaxError) and error.filename and _is_theirs(error.filename, folder):
+        return f"{Path(error.filename).resolve()}:{error.lineno}"
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        path = Path(frame.filename).resolve()
-        if path.is_relative_to(folder) and "site-packages" not in frame.filename:
-            return f"{path}:{frame.lineno}"
+        if _is_theirs(frame.filename, folder):
+            return f"{Path(frame.filename).resolve()}:{frame.lineno}"
     return None
+
+
+def _is_theirs(filename: str, folder: Path) -> bool:
+    """Tell whether a frame's file lies in the user's folder; `<frozen importlib>` and the like are nobody's."""
+    if filename.startswith("<") or "site-packages" in filename:
+        return False
+    return Path(filename).resolve().is_relative_to(folder.resolve())
 
 
 @contextmanager
 def user_code(what: str, folder: Path) -> Iterator[None]:
     """Turn whatever the user's function raises into a UserCodeError that shows only their frames.
 
-    An exception with no frame in `folder` passes unchanged: it is not their code that raised it.
+    An exception with no frame in `folder` passes unchanged: it is not their code that raised it. `sys.exit` counts as
+    raising: a run that ended there with exit code 0 would look finished.
     """
     try:
         yield
     except TunerError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         where = where_in_user_code(error, folder)
         if where is None:
             raise
-        message = f"{where}: {what} raised {type(error).__name__}: {error}\n{user_frames(error, folder)}"
+        raised = (
+            f"not valid Python: {error.msg}"
+            if isinstance(error, SyntaxError)
+            else f"{what} raised {type(error).__name__}: {error}"
+        )
+        message = f"{where}: {raised}\n{user_frames(error, folder)}"
         raise UserCodeError(message, "Mend the line above, then give the same command again.") from error

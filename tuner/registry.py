@@ -55,15 +55,17 @@ def resolve(kind: str, name: str, base_dir: Path) -> Callable[..., Any]:
     """
     key, module_name = KINDS[kind]
     file, colon, attribute = name.rpartition(":")
-    if colon and file.endswith(".py"):
+    if name.endswith(".py"):
+        found = _from_file(key, name, "", base_dir)
+    elif colon and file.endswith(".py"):
         found = _from_file(key, file, attribute, base_dir)
-    elif "." in name and not name.endswith(".py"):
+    elif "." in name:
         found = _from_path(key, name, base_dir)
     else:
         found = _built_in(kind, key, module_name, name)
     if not callable(found):
         raise UsageError(
-            f"{key}: {name!r} is not callable, it is a {type(found).__name__}", "Name a function or a class."
+            f"{key}: {name!r} is not callable, it is of type {type(found).__name__}", "Name a function or a class."
         )
     return found
 
@@ -136,13 +138,15 @@ def _from_path(key: str, name: str, base_dir: Path) -> Any:
 
 def _from_file(key: str, file: str, attribute: str, base_dir: Path) -> Any:
     path = Path(base_dir) / Path(file).expanduser()
+    if not attribute:
+        raise UsageError(f"{key}: {file!r} names a file, but no function in it", f'Write "{file}:name".')
     if not path.is_file():
         close = did_you_mean(
             path.name, [item.name for item in path.parent.glob("*.py")] if path.parent.is_dir() else []
         )
         raise UsageError(f"{key}: no such file: {path}{close}", "The path is relative to the recipe's folder.")
     module = load_user_module(path, base_dir)
-    if not attribute or not hasattr(module, attribute):
+    if not hasattr(module, attribute):
         public = [item for item in vars(module) if not item.startswith("_")]
         raise UsageError(
             f"{key}: {path} has no {attribute!r}{did_you_mean(attribute, public)}", "Name a function of that file."
@@ -201,7 +205,8 @@ def bind(
     values.update(args)
     for key, item in by_name.items():
         if item.default is item.empty and key not in values:
-            passed = f" (tuner passes: {', '.join(offered)})" if offered else ""
+            ours = [item for item in offered if item != "cache_dir"]  # that one is between tuner and its own sources
+            passed = f" (tuner passes: {', '.join(ours)})" if ours else ""
             problems.append(f"{where}: {name}() needs {key!r}, which the recipe does not give{passed}")
     if problems:
         raise UsageError("\n".join(problems))

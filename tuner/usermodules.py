@@ -58,10 +58,9 @@ def load_user_module(path: Path, base_dir: Path) -> ModuleType:
     try:
         with _no_bytecode(), user_code(f"importing {path.name}", Path(folder)):
             spec.loader.exec_module(module)
-    except SyntaxError as error:
+    except (SyntaxError, UnicodeError) as error:  # without a line: not UTF-8 text, or bytes of 0
         sys.modules.pop(name, None)
-        text = f"{error.filename}:{error.lineno}: not valid Python: {error.msg}"
-        raise UserCodeError(text, "Mend the line above, then give the same command again.") from error
+        raise UserCodeError(f"{path}: not valid Python: {error}", "Save it as plain UTF-8 text.") from error
     except BaseException:
         sys.modules.pop(name, None)
         raise

@@ -191,13 +191,14 @@ class Workflow:
         )
         self.listener.start("trying the recipe out", 0, 0)
         try:
-            answer = self._executor.preflight(session.recipe.tables())
+            answer = self._executor.preflight({**session.recipe.tables(), "search": dict(session.recipe.search)})
         finally:
             self.listener.stop()
         if answer["problems"]:
             lines = key_lines(session.recipe_path)
             texts = [f"{place_of(key, session.recipe_path, lines)}: {key}: {text}" for key, text in answer["problems"]]
-            raise UsageError("\n".join(texts), "Mend the recipe, or override a key with --set key=value.")
+            usual = "Mend the recipe, or override a key with --set key=value."
+            raise UsageError("\n".join(texts), "\n".join(answer.get("hints", [])) or usual)
         self.device = answer["device"]
         self._executor.env = replace(env, device=self.device)
         return self._executor

@@ -62,7 +62,7 @@ def test_every_problem_of_every_table_is_reported_at_once(tmp_path):
             "model.name",
             "a batch of shape (2, 4) does not pass through the model: mat1",
         ),
-        ({"loss.name": "torch.nn.MSELoss"}, "loss.name", "the loss does not take the model's outputs"),
+        ({"loss.name": "torch.nn.MSELoss"}, "loss.name", "the loss fails on the model's outputs"),
     ],
 )
 def test_a_problem_is_found_by_building_and_trying(tmp_path, overrides, key, message):

@@ -169,8 +169,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         place, shown = str(path), ""
-        if found := re.search(r"line (\d+)", str(error)):
-            number = int(found.group(1))
+        if line_found := re.search(r"line (\d+)", str(error)):
+            number = int(line_found.group(1))
             place, shown = f"{path}:{number}", f": {text.splitlines()[number - 1].strip()}"
         raise UsageError(
             f"{place}: not valid TOML: {error}{shown}", "Strings need quotes; tables are [name]."

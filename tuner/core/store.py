@@ -22,6 +22,7 @@ from tuner.errors import EnvironmentProblem, InputError
 
 CURVE_KEYS = ("step", "epoch", "split")
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_NO_FOLDER = {errno.EEXIST, errno.ENOTDIR}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -33,6 +34,8 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in _FULL:
             hint = "Free some space, then give the same command again: what was finished is kept."
+        elif error.errno in _NO_FOLDER:
+            hint = "A file stands where a folder is needed: choose another folder with --run-dir."
         elif error.errno in _REFUSED:
             hint = "Make the folder writable, or choose another with --run-dir."
         else:

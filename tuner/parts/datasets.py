@@ -11,6 +11,8 @@ import functools
 import importlib.metadata
 import os
 import sys
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -136,6 +138,8 @@ def table(
     Missing numbers stay NaN (the data scan names them); a missing category is a category of its own.
     """
     file = Path(path).expanduser()
+    if not isinstance(separator, str) or not separator:
+        raise UsageError(f"data.separator: must be a text such as ',' or ';' (got {separator!r})")
     columns, labels, class_names, place, names = read_table(file, target, categorical, drop, separator)
     return Loaded(Split(columns, labels, place), class_names=class_names, feature_names=names, watch=(file,))
 
@@ -152,7 +156,7 @@ def npz(path: str) -> Loaded:
     try:
         with np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         hint = "Save plain arrays of numbers or texts with numpy.savez."
         raise InputError(f"{file}: not a readable .npz archive ({error})", hint) from None
     found = {name: _npz_split(arrays, name) for name in ("train", "val", "test")}
@@ -160,6 +164,8 @@ def npz(path: str) -> Loaded:
         held = ", ".join(sorted(arrays)) or "nothing"
         raise UsageError(f"data.path: {file} has no inputs and targets (it holds: {held})", "Name them x and y.")
     splits: dict[str, tuple[np.ndarray, np.ndarray]] = {name: pair for name, pair in found.items() if pair is not None}
+    for name, pair in splits.items():
+        _check_arrays(f"{file}: {name}", *pair)
     names = None
     if splits["train"][1].dtype.kind in "US":
         known = sorted({str(label) for _, labels in splits.values() for label in labels.ravel()})
@@ -169,6 +175,20 @@ def npz(path: str) -> Loaded:
     values = {k: Split(_channels_last(x), y, numbered(f"{file.name} {k}")) for k, (x, y) in splits.items()}
     images = _channels_last(splits["train"][0]).ndim == 4
     return Loaded(values["train"], values.get("val"), values.get("test"), images, names, watch=(file,))
+
+
+def _check_arrays(where: str, inputs: np.ndarray, targets: np.ndarray) -> None:
+    """Refuse arrays that are no examples with one target each."""
+    if inputs.ndim < 2:
+        hint = "One row per example: inputs.reshape(-1, 1) for a single feature."
+        raise InputError(f"{where}: the inputs have shape {inputs.shape}, not (examples, ...)", hint)
+    if inputs.dtype.kind not in "biuf":
+        raise InputError(f"{where}: the inputs must be numbers, they are {inputs.dtype}", "Encode them as numbers.")
+    if targets.ndim == 0 or len(inputs) != len(targets):
+        found = "a single target" if targets.ndim == 0 else f"{len(targets)} targets"
+        raise InputError(f"{where}: {len(inputs)} inputs but {found}", "Each input needs one target.")
+    if not len(inputs):
+        raise InputError(f"{where}: no examples", "Save at least a few examples per class.")
 
 
 def _npz_split(arrays: Mapping[str, np.ndarray], split: str) -> tuple[np.ndarray, np.ndarray] | None:

@@ -68,7 +68,8 @@ def _read(path: Path, separator: str) -> Any:
     except ImportError:
         raise EnvironmentProblem(f"{path}: reading Parquet needs pyarrow", "pip install 'tuner[parquet]'") from None
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors, pyarrow's both
-        raise InputError(f"{path}: not a readable table ({error})", "Mend the file.") from None
+        hint = "Save it as UTF-8." if isinstance(error, UnicodeDecodeError) else "Mend the file."
+        raise InputError(f"{path}: not a readable table ({' '.join(str(error).split())})", hint) from None
 
 
 def _known_columns(
@@ -89,7 +90,9 @@ def _known_columns(
             elif key != "target" and name == target:
                 problems.append(f"data.{key}: {name!r} is the target")
     if problems:
-        raise UsageError("\n".join(problems), "Names are those of the file's first line.")
+        other = next((sign for sign in ";\t|" if len(columns) == 1 and sign in columns[0]), None)
+        asked_for = f"The columns seem to be separated by {other!r}: set data.separator." if other else ""
+        raise UsageError("\n".join(problems), asked_for or "Names are those of the file's first line.")
 
 
 def _place(path: Path, rows: int) -> Callable[[int], str]:
@@ -115,7 +118,7 @@ def _labels(column: Any, place: Callable[[int], str], path: Path) -> tuple[np.nd
     if pandas.api.types.is_float_dtype(column):
         broken = np.flatnonzero(column.to_numpy() % 1 != 0)
         if len(broken):
-            value = column.iloc[int(broken[0])]
+            value = column.iloc[int(broken[0])].item()
             raise UsageError(
                 f"data.target: {column.name!r} holds real numbers ({value!r} in {place(int(broken[0]))}); "
                 "tuner needs one class per example",
@@ -156,4 +159,6 @@ def _truly_text(column: Any, name: str, place: Callable[[int], str]) -> None:
         raise UsageError(f"{place(int(faults[0]))}, column {name!r}: {value!r} in a column of numbers")
     count = column.nunique()
     if count > MAX_CATEGORIES:
-        raise UsageError(f"column {name!r} is text with {count} different values: add it to data.drop or categorical")
+        raise UsageError(
+            f"column {name!r} is text with {count} different values: add it to data.drop or data.categorical"
+        )

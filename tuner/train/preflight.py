@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -16,6 +18,7 @@ from tuner.errors import UsageError, UserCodeError, user_code
 from tuner.train.device import pick_device
 from tuner.train.evaluate import are_scores
 from tuner.train.loop import measure_split, monitored
+from tuner.train.searched import searched_problems
 from tuner.train.setup import (
     Setup,
     loss_arguments,
@@ -34,11 +37,21 @@ def preflight(
 ) -> dict[str, Any]:
     """Return the problems of the tables by dotted key, the kind of device, and a summary of the data and the model.
 
+    With a `search` table among them, the values that it may take are tried as well. `hints`: what mends the problems.
     The data is decoded here, once for all trials; `on_progress` hears of that.
 
     Raises:
         UserCodeError, InputError, EnvironmentProblem: the user's code, the data or the machine is at fault.
     """
+    with contextlib.redirect_stdout(sys.stderr):  # stdout is the report's, whatever the user's code prints
+        return _preflight(tables, env, on_progress)
+
+
+def _preflight(
+    tables: Mapping[str, Any], env: TrialEnv, on_progress: Callable[[Progress], None] | None
+) -> dict[str, Any]:
+    search = tables.get("search", {})
+    tables = {name: tables[name] for name in TABLES}
     registry.forget_user_modules()
     device = pick_device(env.device)
     env = replace(env, device=device)
@@ -46,22 +59,25 @@ def preflight(
     spec = TrialSpec(tables=tables, overrides={}, seed=0, horizon_epochs=1)
     answer: dict[str, Any] = {"problems": [], "device": torch.device(device).type, "summary": {}}
     problems: list[list[str]] = answer["problems"]
+    hints: list[str] = []
 
-    problems += _signatures(tables, env)
+    problems += _signatures(tables, env, hints)
     setup: Setup | None = None
-    with_data = _Collect(problems, "data.source")
+    with_data = _Collect(problems, "data.source", hints)
     if not problems:
         setup = with_data(lambda: make_setup(spec, env, _decoding(on_progress)))
     if setup is None:
-        return answer
+        return {**answer, "hints": list(dict.fromkeys(hints))}
     answer["summary"] = _data_summary(setup)
     size = setup.data.size("train")
     if setup.batch_size > size:
         text = f"is larger than the train split, which has {size} examples (got {setup.batch_size})"
         problems.append(["train.batch_size", text])
         return answer
-    answer["summary"]["parameters"] = _build_and_try(setup, problems)
-    return answer
+    answer["summary"]["parameters"] = _build_and_try(setup, problems, hints)
+    if not problems:
+        problems += searched_problems(setup, search, _signatures)
+    return {**answer, "hints": list(dict.fromkeys(hints))} if problems else answer
 
 
 def _decoding(on_progress: Callable[[Progress], None] | None) -> Callable[[float, str], None] | None:
@@ -71,23 +87,28 @@ def _decoding(on_progress: Callable[[Progress], None] | None) -> Callable[[float
 class _Collect:
     """Calls a function, and turns its UsageError into problems; a line without a key belongs to `key`."""
 
-    def __init__(self, problems: list[list[str]], key: str) -> None:
-        self.problems, self.key = problems, key
+    def __init__(self, problems: list[list[str]], key: str, hints: list[str]) -> None:
+        self.problems, self.key, self.hints = problems, key, hints
 
     def __call__(self, fn: Callable[[], Any]) -> Any:
         try:
             return fn()
         except UsageError as error:
+            self.hints += [error.hint] if error.hint else []
             for line in error.message.splitlines():
-                found = PROBLEM.fullmatch(line)
-                self.problems.append([found[1], found[2]] if found else [self.key, line])
+                if found := PROBLEM.fullmatch(line):
+                    self.problems.append([found[1], found[2]])
+                elif line.startswith("data.augment"):
+                    self.problems.append(["data.augment", line.partition(" ")[2]])
+                else:
+                    self.problems.append([self.key, line.removeprefix(f"{self.key} ")])
             return None
 
 
-def _signatures(tables: Mapping[str, Any], env: TrialEnv) -> list[list[str]]:
+def _signatures(tables: Mapping[str, Any], env: TrialEnv, hints: list[str]) -> list[list[str]]:
     """Resolve every component and check its arguments, without data: all problems at once."""
     problems: list[list[str]] = []
-    _Collect(problems, "model.name")(lambda: resolve_all(tables, env.recipe_dir))
+    _Collect(problems, "model.name", hints)(lambda: resolve_all(tables, env.recipe_dir))
     checks: dict[str, Callable[[Any], Any]] = {
         "model": lambda fn: model_arguments(fn, tables["model"], (1,), 2),
         "loss": lambda fn: loss_arguments(fn, tables["loss"]),
@@ -99,7 +120,7 @@ def _signatures(tables: Mapping[str, Any], env: TrialEnv) -> list[list[str]]:
             fn = registry.resolve(kind, tables[kind]["name"], env.recipe_dir)
         except UsageError:
             continue  # already among the problems
-        _Collect(problems, f"{kind}.name")(partial(check, fn))
+        _Collect(problems, f"{kind}.name", hints)(partial(check, fn))
     return problems
 
 
@@ -113,23 +134,43 @@ def _data_summary(setup: Setup) -> dict[str, Any]:
     }
 
 
-def _build_and_try(setup: Setup, problems: list[list[str]]) -> int | None:
+def _build_and_try(setup: Setup, problems: list[list[str]], hints: list[str]) -> int | None:
     """Build model, loss, optimizer and schedule once, and evaluate two examples; return the number of parameters."""
-    model = _Collect(problems, "model.name")(setup.model)
-    loss = _Collect(problems, "loss.name")(setup.loss)
+    collect = partial(_Collect, problems, hints=hints)
+    model = collect("model.name")(setup.model)
+    loss = collect("loss.name")(setup.loss)
     if model is None or loss is None:
         return None
     parameters = sum(item.numel() for item in model.parameters())
-    optimizer = _Collect(problems, "optimizer.name")(lambda: setup.optimizer(model))
+    optimizer = collect("optimizer.name")(lambda: setup.optimizer(model))
     if optimizer is not None:
         steps = setup.data.steps_per_epoch(setup.batch_size)
-        _Collect(problems, "schedule.name")(lambda: setup.schedule(optimizer, max(steps, 1) * 10, max(steps, 1)))
+        collect("schedule.name")(lambda: setup.schedule(optimizer, max(steps, 1) * 10, max(steps, 1)))
     batches = list(setup.data.batches("train", 2, indices=torch.arange(min(2, setup.data.size("train")))))
-    if _Collect(problems, "model.name")(lambda: _try_outputs(setup, model, batches[0])) is not None:
-        values = _Collect(problems, "loss.name")(lambda: _try_evaluation(setup, model, loss, batches))
-        if values is not None:
-            _Collect(problems, "train.monitor")(lambda: monitored(setup, values))
+    if collect("model.name")(lambda: _try_outputs(setup, model, batches[0])) is None or not _labels_fit(setup):
+        return parameters  # labels out of range are check-init's finding, which names them
+    values = collect("loss.name")(lambda: _try_evaluation(setup, model, loss, batches))
+    if values is not None:
+        collect("train.monitor")(lambda: monitored(setup, values))
+        collect("loss.name")(lambda: _try_gradient(setup, model, loss, batches[0]))
     return parameters
+
+
+def _labels_fit(setup: Setup) -> bool:
+    labels = torch.cat([setup.data.targets(split) for split in ("train", "val")])
+    return int(labels.min()) >= 0 and int(labels.max()) < setup.data.num_classes
+
+
+def _try_gradient(setup: Setup, model: torch.nn.Module, loss: Any, batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    """Check that the loss leads back to a weight; a step of the user's own may take another way."""
+    if setup.train_step is not None or not any(item.requires_grad for item in model.parameters()):
+        return
+    model.eval()
+    if not loss(model(batch[0]), batch[1]).requires_grad:
+        raise UsageError(
+            "loss.name: the loss has no gradient: something between the weights and the loss is cut off",
+            "Look for .detach(), .item(), .argmax(), torch.no_grad() or numpy in the model and the loss.",
+        )
 
 
 def _try_outputs(setup: Setup, model: torch.nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> Any:
@@ -156,7 +197,11 @@ def _try_evaluation(setup: Setup, model: torch.nn.Module, loss: Any, batches: An
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         if isinstance(error, (torch.OutOfMemoryError, UserCodeError)):
             raise
-        raise UsageError(f"loss.name: the loss does not take the model's outputs: {_first(error)}") from error
+        raise UsageError(
+            f"loss.name: the loss fails on the model's outputs: {_first(error)}",
+            "A loss is called with (outputs, targets) and the arguments in [loss]; where the model's outputs are not "
+            "one row of class scores per example, write your own: file.py:name.",
+        ) from error
 
 
 def _first(error: Exception) -> str:

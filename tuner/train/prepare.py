@@ -68,6 +68,7 @@ def prepare_built_in(
         return Part(ArrayStore(values, own, loaded.images).to(device), None, own, split.place)
 
     prepared = _prepare(table, labels, part, {"test", "val"} - set(present), with_test, loaded.class_names)
+    _one_shape({name: part.store.shape for name, part in prepared.parts.items()}, table.source)
     prepared = replace(prepared, feature_names=loaded.feature_names, watched=_watch(loaded.watch))
     _memo.clear()
     _memo[key] = prepared
@@ -110,13 +111,8 @@ def prepare_users(
         skipped.append(Skipped("gap between train and val", why))
     if "val" in present and present["val"].stochastic:
         skipped.append(Skipped("repeatable evaluation", "two reads of one val example differ"))
-    shapes = {name: split.store.shape for name, split in present.items() if name != "test" or with_test}
-    for name, shape in shapes.items():
-        if shape != shapes["train"]:
-            raise UsageError(
-                f"data.source {table.source}: {name} has inputs of shape {shape}, train of {shapes['train']}",
-                "All splits need one shape.",
-            )
+    read = {name: split.store.shape for name, split in present.items() if name != "test" or with_test}
+    _one_shape(read, table.source)
 
     def part(name: str) -> Part:
         split = present[name]
@@ -141,7 +137,7 @@ def _prepare(
         "val": table.val_fraction,
     }
     asked = {name: fraction for name, fraction in fractions.items() if name in missing}
-    _several_classes(labels["train"], table.source)
+    _several_classes(labels["train"], table.source, class_names)
     cut = splits.split(labels["train"], asked, table.split_seed, class_names, table.source)
     sizes = {name: len(values) for name, values in {**labels, **cut}.items()}
     _enough(labels, cut, table)
@@ -169,10 +165,20 @@ def _prepare(
     return Prepared(parts, sizes, num_classes, names, None)
 
 
-def _several_classes(train: np.ndarray, source: str) -> None:
+def _one_shape(shapes: Mapping[str, tuple[int, ...]], source: str) -> None:
+    for name, shape in shapes.items():
+        if shape != shapes["train"]:
+            raise UsageError(
+                f"data.source {source}: {name} has inputs of shape {shape}, train of {shapes['train']}",
+                "All splits need one shape.",
+            )
+
+
+def _several_classes(train: np.ndarray, source: str, names: tuple[str, ...] | None) -> None:
     if len(np.unique(train)) < 2:
+        only = repr(names[train[0]]) if names is not None and 0 <= train[0] < len(names) else train[0]
         raise InputError(
-            f"data.source {source}: all {len(train)} train examples are of one class ({train[0]})",
+            f"data.source {source}: all {len(train)} train examples are of one class ({only})",
             "There is nothing to tell apart; check how the labels are read.",
         )
 

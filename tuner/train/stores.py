@@ -198,9 +198,12 @@ def labels_of(values: Any, where: str, one: bool = False) -> np.ndarray:
         )
     if array.dtype.kind == "f":
         raise UsageError(
-            f"{where}: the targets are real numbers ({array.dtype}); tuner needs one integer class per example",
-            "If they are classes, return targets.long(); regression is not supported.",
+            f"{where}: the targets are real numbers ({array.dtype}{_first_broken(array)}); "
+            "tuner needs one integer class per example",
+            "If they are classes, make them whole numbers (int64); regression is not supported.",
         )
+    if array.ndim == 0:
+        raise UsageError(f"{where}: the targets are a single value ({array})", "Give one integer class per example.")
     if array.dtype.kind not in "biu":
         raise UsageError(
             f"{where}: the targets are not numbers ({described(array.ravel()[0]) if array.size else array.dtype}); "
@@ -210,11 +213,18 @@ def labels_of(values: Any, where: str, one: bool = False) -> np.ndarray:
     return array.astype(np.int64)
 
 
+def _first_broken(array: np.ndarray) -> str:
+    broken = np.flatnonzero(~(array % 1 == 0))
+    return f", e.g. {array[broken[0]].item()} at {broken[0]}" if len(broken) else ""
+
+
 def described(value: Any) -> str:
     """Say in a few words what a value is, for a message."""
     if isinstance(value, (Tensor, np.ndarray)):
         return f"an array of shape {tuple(value.shape)}, {value.dtype}"
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
         return f"a {type(value).__name__} of {len(value)}"
+    if value is None:
+        return "None"
     text = repr(value)
     return f"{type(value).__name__} {text}" if len(text) < 60 else f"a {type(value).__name__}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -63,10 +65,11 @@ def run_trial(item: WorkItem, env: TrialEnv, on_progress: OnProgress | None = No
         device = pick_device(env.device)
         env = replace(env, device=device)
         reset_peak_memory(device)
-        outcome = _carry_out(item, env, on_progress)
+        with contextlib.redirect_stdout(sys.stderr):  # stdout is the report's, whatever the user's code prints
+            outcome = _carry_out(item, env, on_progress)
     except EnvironmentProblem:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         outcome = Outcome("failed", error=failure(error, env.recipe_dir))
     if device.startswith("cuda"):
         torch.cuda.empty_cache()

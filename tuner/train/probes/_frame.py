@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from tuner.core.streams import derive_seed
+from tuner.errors import UserCodeError
 from tuner.train.loop import default_step
 
 Probe = Callable[..., dict[str, Any]]
@@ -114,6 +115,9 @@ def train_once(setup: Any, model: nn.Module, batch: Batch, loss: Callable[..., T
     """Make one training step, the user's own where the recipe has one, and return the loss it reports."""
     if setup.train_step is not None:
         value = setup.train_step(model=model, batch=batch, loss=loss, optimizer=optimizer)
+        if not isinstance(value, (Tensor, float, int)) or (isinstance(value, Tensor) and value.numel() != 1):
+            found = "None" if value is None else f"a {type(value).__name__}"
+            raise UserCodeError(f"train.step: must return the loss of the batch, it returned {found}", "Return it.")
         return float(value.detach() if isinstance(value, Tensor) else value)
     return float(default_step(model, batch, loss, optimizer, clip_norm=setup.spec.tables["train"].get("clip_norm")))
 
