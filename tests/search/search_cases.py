@@ -1,13 +1,16 @@
 """A synthetic search: recipes, inputs and scripts whose best configuration is known."""
 
 import base64
+import json
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 
 from tuner.core.recipe import Recipe
-from tuner.execute.replay import epochs
+from tuner.core.result import Record
+from tuner.execute.replay import ReplayExecutor, epochs, replay
 from tuner.stages import Inputs
 
 SWEEP = {"choice": {"lr": 0.03, "lr_low": 0.003, "lr_high": 0.3, "precision": "bf16"}, "metrics": {"lr_high": 0.3}}
@@ -37,6 +40,22 @@ def answers(accuracy, n=200, seed=0):
     return [int(rng.random() < accuracy) for _ in range(n)]
 
 
+def cut(script):
+    """Answer as a real trial does: at a rung with what it has by then, `stopped`; to the horizon with all of it."""
+
+    def at_rung(item):
+        whole = script(item)
+        until = item.until_epoch
+        if until is None or whole.status not in ("completed", "stopped"):
+            return whole
+        curve = [row for row in whole.curve if row["epoch"] <= until]
+        best = max((row for row in curve if row["split"] == "val"), key=lambda row: (row["accuracy"], -row["loss"]))
+        stopped = {"status": "stopped", "score": best["accuracy"], "best_epoch": best["epoch"], "evidence": {}}
+        return replace(whole, curve=curve, **stopped)
+
+    return at_rung
+
+
 def bowl(best=0.05, noise=0.0):
     """Accuracy falls with the distance of the rate from the best, in decades; width 32 is a little better."""
 
@@ -50,4 +69,36 @@ def bowl(best=0.05, noise=0.0):
             [accuracy * (1 - 0.5**epoch) for epoch in range(1, item.spec.horizon_epochs + 1)], evidence=evidence
         )
 
-    return script
+    return cut(script)
+
+
+def flat(found):
+    """Return the records of all generations in one list."""
+    return [record for generation in found for record in generation]
+
+
+def generations(stage, recipe, inputs, settings, script):
+    """Run a stage by replay; return its records as lists, one per generation, in the order asked."""
+    found = []
+    while items := stage.plan(recipe, inputs, settings, sorted(flat(found), key=lambda record: record.order)):
+        results = ReplayExecutor(script).run(items)
+        found.append([Record(item, result) for item, result in zip(items, results, strict=True)])
+    return found
+
+
+def assert_cut_anywhere_goes_on(stage, recipe, inputs, settings, script, seed=0):
+    """Cut a search at every point, in any order of arrival: it asks for what is missing, and ends with the same."""
+    rng = random.Random(seed)
+    whole = generations(stage, recipe, inputs, settings, script)
+    verdict = stage.judge(recipe, inputs, settings, flat(whole)).to_json()
+    for index, generation in enumerate(whole):
+        for count in range(len(generation) + 1):
+            arrived = rng.sample(generation, count)
+            history = sorted([*flat(whole[:index]), *arrived], key=lambda record: record.order)
+            history = [Record.from_json(json.loads(json.dumps(record.to_json()))) for record in history]
+            missing = [record.item for record in generation if record not in arrived]
+            after = [record.item for record in whole[index + 1]] if index + 1 < len(whole) else []
+            assert stage.plan(recipe, inputs, settings, history) == (missing or after)
+    shuffled = replay(stage, recipe, inputs, settings, script, shuffle=seed)
+    assert stage.judge(recipe, inputs, settings, shuffled).to_json() == verdict
+    return whole

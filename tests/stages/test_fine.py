@@ -1,10 +1,23 @@
 import dataclasses
+import math
 import statistics
 
 import pytest
 
-from tests.search.search_cases import SEARCH, SWEEP, answers, bits, bowl, inputs_of, recipe_of
-from tuner.core.result import TrialResult
+from tests.search.search_cases import (
+    SEARCH,
+    SWEEP,
+    answers,
+    assert_cut_anywhere_goes_on,
+    bits,
+    bowl,
+    cut,
+    flat,
+    generations,
+    inputs_of,
+    recipe_of,
+)
+from tuner.core.result import TrialResult, last_of_each
 from tuner.core.stats import mcnemar_exact
 from tuner.execute.replay import epochs, failure, replay
 from tuner.stages import coarse, fine
@@ -17,11 +30,12 @@ RECIPE = recipe_of(search=SEARCH)
 def after_coarse():
     inputs, settings = inputs_of(), coarse.Settings()
     records = replay(coarse, RECIPE, inputs, settings, bowl())
-    return inputs_of(coarse=coarse.judge(RECIPE, inputs, settings, records).to_json())
+    after = inputs_of(coarse=coarse.judge(RECIPE, inputs, settings, records).to_json())
+    return dataclasses.replace(after, trials={"coarse": last_of_each(records)})
 
 
 def search(inputs, script, settings=SETTINGS, recipe=RECIPE, shuffle=None):
-    records = replay(fine, recipe, inputs, settings, script, shuffle)
+    records = replay(fine, recipe, inputs, settings, cut(script), shuffle)
     return fine.judge(recipe, inputs, settings, records), records
 
 
@@ -49,21 +63,98 @@ def test_the_first_generation_has_coarses_best_unchanged_and_samples_around_them
     items = fine.plan(RECIPE, after_coarse, SETTINGS, [])
     choice = after_coarse.choice("coarse")
     assert [item.spec.overrides for item in items[:3]] == [entry["params"] for entry in choice["top"][:3]]
+    records = last_of_each(search(after_coarse, bowl())[1])[:8]
     low, high = (choice["space"]["optimizer.lr"][end] for end in ("low", "high"))
-    assert len(items) == 8 and all(low <= item.spec.overrides["optimizer.lr"] <= high for item in items)
+    assert len(items) == 4 and all(low <= record.params["optimizer.lr"] <= high for record in records)
     assert {item.spec.horizon_epochs for item in items} == {15}
     assert {item.spec.precision for item in items} == {"bf16"}
     assert all(item.spec.measure == {"val_predictions": {}} for item in items)
 
 
-def test_the_second_generation_repeats_the_finalists_with_new_seeds(after_coarse):
+@pytest.mark.parametrize("sampler", ["sobol", "random", "grid"])
+def test_a_sampler_that_does_not_learn_gives_all_configurations_at_once(after_coarse, sampler):
+    settings = fine.Settings(sampler=sampler)
+    items = fine.plan(RECIPE, after_coarse, settings, [])
+    count = 7 if sampler == "grid" else 8  # one point of the grid is among coarse's best
+    assert [item.number for item in items] == list(range(count))
+
+
+def test_coarses_best_is_never_stopped_and_others_are_halfway(after_coarse):
+    bad = [entry["params"] for entry in after_coarse.choice("coarse")["top"]][:3]
+
+    def script(item):  # what coarse thought best is worst here
+        return epochs([0.1] * 15) if item.spec.overrides in bad else bowl()(dataclasses.replace(item, until_epoch=None))
+
+    result, records = search(after_coarse, script, fine.Settings(trials=12))
+    last = last_of_each(records)
+    assert {r.result.status for r in last if r.params in bad} == {"completed"}
+    assert all(record.item.until_epoch == 8 for record in last if record.result.status == "stopped")
+    assert result.metrics["stopped"] > 0 and result.metrics["rungs"] == [8]
+    assert result.metrics["epochs_full"] - result.metrics["epochs_run"] == 7 * result.metrics["stopped"]
+
+
+def test_a_finalist_is_never_a_stopped_trial(after_coarse):
+    def script(item):  # whatever goes on after the rung diverges, but for what was stopped there once
+        going_on = item.until_epoch is None and item.number in (0, 1, 2, 3)
+        return TrialResult("", None, "diverged") if going_on else bowl()(dataclasses.replace(item, until_epoch=None))
+
+    found = generations(fine, RECIPE, after_coarse, fine.Settings(trials=5, generation=5, keep=0.1), cut(script))
+    records = flat(found)
+    result = fine.judge(RECIPE, after_coarse, fine.Settings(trials=5, generation=5, keep=0.1), records)
+    assert result.metrics["finalists"] and all(len(f["scores"]) == 3 for f in result.metrics["finalists"])
+    finalists = {trial for finalist in result.metrics["finalists"] for trial in finalist["trials"]}
+    assert {r.result.status for r in last_of_each(records) if r.result.id in finalists} == {"completed"}
+
+
+def test_a_finalist_that_was_stopped_is_trained_to_the_end_first(after_coarse):
+    settings = fine.Settings(rungs="8", trials=6, generation=6, keep=0.1, finalists=1)
+    scripted = {3: 0.9, 4: 0.8}
+
+    def script(item):
+        if item.spec.seed == 0 and item.until_epoch is None and item.number in (0, 1, 2, 3):
+            return TrialResult("", None, "diverged")
+        return epochs([scripted.get(item.number, 0.5)] * 15)
+
+    found = generations(fine, RECIPE, after_coarse, settings, cut(script))
+    items = [[(record.number, record.item.until_epoch) for record in generation] for generation in found]
+    assert items == [
+        [(number, 8) for number in range(6)],
+        [(number, None) for number in range(4)],
+        [(4, None)],
+        [(6, None), (7, None)],
+    ]
+    result = fine.judge(RECIPE, after_coarse, settings, flat(found))
+    assert result.choice["params"] == found[2][0].params
+
+
+def test_tpe_goes_where_fine_found_the_best(after_coarse):
+    settings = fine.Settings(trials=40, generation=4, rungs="none")
+    best = 0.025
+    records = [r for r in search(after_coarse, bowl(best=best), settings)[1] if r.item.spec.seed == 0]
+    off = [abs(math.log10(record.params["optimizer.lr"] / best)) for record in records]
+    sobol = fine.Settings(trials=40, rungs="none", sampler="sobol")
+    drawn = [r for r in search(after_coarse, bowl(best=best), sobol)[1] if r.item.spec.seed == 0]
+    plain = [abs(math.log10(record.params["optimizer.lr"] / best)) for record in drawn]
+    assert statistics.median(off[8:]) < 0.7 * statistics.median(plain[8:])
+
+
+@pytest.mark.parametrize("sampler", ["sobol", "random", "grid", "tpe"])
+@pytest.mark.parametrize("rungs", ["auto", "none"])
+def test_a_search_cut_anywhere_asks_for_the_same_remaining_trials(after_coarse, sampler, rungs):
+    settings = fine.Settings(sampler=sampler, rungs=rungs, trials=13)
+    assert_cut_anywhere_goes_on(fine, RECIPE, after_coarse, settings, bowl(noise=0.02))
+
+
+def test_the_finalists_are_repeated_with_new_seeds(after_coarse):
     _, records = search(after_coarse, bowl())
-    repeats = records[8:]
-    first = sorted(records[:8], key=lambda record: -record.result.score)
+    repeats = [record for record in records if record.item.spec.seed != 0]
+    first = [record for record in last_of_each(records) if record.item.spec.seed == 0]
+    first = sorted(first, key=lambda record: -record.result.score)
     assert [(record.item.spec.seed, record.params) for record in repeats] == [
         (seed, first[place].params) for seed in (1, 2) for place in (0, 1)
     ]
-    assert [record.number for record in records] == list(range(12))
+    assert [record.number for record in repeats] == [8, 9, 10, 11]
+    assert {record.item.until_epoch for record in repeats} == {None}
 
 
 def test_the_winner_has_the_best_mean_over_the_seeds(after_coarse):
@@ -133,14 +224,6 @@ def test_the_order_of_results_does_not_matter(after_coarse):
     assert search(after_coarse, bowl(noise=0.01), shuffle=3)[0] == search(after_coarse, bowl(noise=0.01))[0]
 
 
-def test_an_interrupted_search_asks_for_what_is_missing(after_coarse):
-    _, records = search(after_coarse, bowl(noise=0.01))
-    for missing in ([1, 6], [9], [8, 11]):
-        kept = [record for record in records if record.number not in missing]
-        items = fine.plan(RECIPE, after_coarse, SETTINGS, kept)
-        assert items == [records[number].item for number in missing]
-
-
 def test_a_key_that_a_round_has_fixed_leaves_the_search(after_coarse):
     recipe = recipe_of(search={"optimizer.lr": "auto"}, model={"name": "mlp", "width": 64})
     items = fine.plan(recipe, after_coarse, SETTINGS, [])
@@ -158,4 +241,4 @@ def test_a_new_sweep_moves_the_rates_along(after_coarse):
 
 def test_without_coarse_the_recipes_own_configuration_starts():
     items = fine.plan(RECIPE, inputs_of(), SETTINGS, [])
-    assert items[0].spec.overrides == {"optimizer.lr": 0.03, "model.width": 16} and len(items) == 8
+    assert items[0].spec.overrides == {"optimizer.lr": 0.03, "model.width": 16} and len(items) == 4

@@ -24,7 +24,7 @@ def _need(evidence: Mapping[str, Any], key: str, why: str) -> Any:
 def _none_left(code: str, evidence: Mapping[str, Any]) -> Finding | None:
     """Report that no configuration ended with a score, grouped by how they ended."""
     trials = _need(evidence, "trials", "no trial was run")
-    if evidence["completed"] or not trials:
+    if _scored(evidence) or not trials:
         return None
     failures = evidence.get("failures", {})
     parts = [f"{entry['count']} {kind}: {_line(entry['message'])}" for kind, entry in sorted(failures.items())]
@@ -32,6 +32,11 @@ def _none_left(code: str, evidence: Mapping[str, Any]) -> Finding | None:
         parts.append(f"{evidence['diverged']} diverged")
     seen = {"trials": trials, "diverged": evidence["diverged"], "failures": failures}
     return found(code, "error", f"all {trials} trials failed ({'; '.join(parts)})", evidence=seen)
+
+
+def _scored(evidence: Mapping[str, Any]) -> int:
+    """Return how many trials were trained, to the end or to a rung."""
+    return int(evidence["completed"] + evidence.get("stopped", 0))
 
 
 def _line(message: str) -> str:
@@ -43,7 +48,7 @@ def _line(message: str) -> str:
     "all-trials-failed",
     "coarse",
     meaning="Not one configuration could be trained to its end.",
-    detected="no trial has the status completed, and not all of them diverged",
+    detected="no trial has a score, and not all of them diverged",
     why="When everything fails the cause is shared: the code, the data, the memory, or the space itself.",
     fix="Read the message of each kind; run one configuration alone (--trials 1 --workers 0) to see it again.",
     source="Google tuning playbook: a high share of infeasible trials can indicate a bug",
@@ -139,7 +144,7 @@ def coarse_best_at_edge(evidence: Mapping[str, Any]) -> Finding | None:
 )
 def some_failed(evidence: Mapping[str, Any]) -> Finding | None:
     _need(evidence, "trials", "no trial was run")
-    if not evidence["failed"] or not evidence["completed"]:
+    if not evidence["failed"] or not _scored(evidence):
         return None
     kinds = evidence.get("failures", {})
     parts = [f"{entry['count']} {kind}: {_line(entry['message'])}" for kind, entry in sorted(kinds.items())]

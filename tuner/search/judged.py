@@ -52,7 +52,8 @@ def counts(records: Sequence[Record]) -> dict[str, Any]:
             entry["count"] += 1
     return {
         "trials": len(records),
-        "completed": statuses["completed"] + statuses["stopped"],
+        "completed": statuses["completed"],
+        "stopped": statuses["stopped"],
         "diverged": statuses["diverged"],
         "failed": statuses["failed"],
         "failures": failures,

@@ -2,7 +2,7 @@
 
 `design` gives the configurations that can be known before anything is trained (Sobol, random, grid): a pure function of
 the space, the seed and the count, so that a resumed stage asks for the same ones, and a larger count only adds to them.
-A sampler that learns from results (TPE) will be a second function here, which takes the records as well.
+The sampler that learns from results is in `tuner.search.tpe`.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _drawn(space: Space, sampler: str, seed: int) -> Generator[dict[str, Any], N
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    distributions = {dimension.key: _distribution(dimension) for dimension in space.dimensions}
+    distributions = {dimension.key: distribution(dimension) for dimension in space.dimensions}
     number = 0
     study = optuna.create_study(sampler=_qmc(seed)) if sampler == "sobol" else None
     if study is not None:
@@ -86,7 +86,7 @@ def _drawn(space: Space, sampler: str, seed: int) -> Generator[dict[str, Any], N
             asked = optuna.create_study(sampler=source).ask(distributions)
         else:
             asked = study.ask(distributions)
-        yield {dimension.key: _value(dimension, asked.params[dimension.key]) for dimension in space.dimensions}
+        yield {dimension.key: decoded(dimension, asked.params[dimension.key]) for dimension in space.dimensions}
         number += 1
 
 
@@ -104,10 +104,13 @@ def _qmc(seed: int) -> Any:
         )
 
 
-def _distribution(dimension: Dimension) -> Any:
+def distribution(dimension: Dimension, categories: bool = False) -> Any:
+    """Return Optuna's name for a domain; choices are whole numbers in order, or `categories` of their places."""
     import optuna
 
     match dimension.domain:
+        case Choices(options) if categories:
+            return optuna.distributions.CategoricalDistribution(tuple(range(len(options))))
         case Choices(options):
             return optuna.distributions.IntDistribution(0, len(options) - 1)
         case Range(low, high, log, step, True):
@@ -117,7 +120,7 @@ def _distribution(dimension: Dimension) -> Any:
     raise ValueError(f"{dimension.key} is still 'auto': the band of lr-sweep must be put in first")
 
 
-def _value(dimension: Dimension, drawn: float) -> Any:
+def decoded(dimension: Dimension, drawn: float) -> Any:
     """Turn what Optuna drew into the recipe's value; four digits are enough, and the range is kept."""
     if isinstance(dimension.domain, Choices):
         return dimension.domain.options[int(drawn)]
@@ -169,4 +172,4 @@ def _levels(dimension: Dimension, levels: int) -> list[float]:
         raise ValueError(f"{dimension.key} is still 'auto': the band of lr-sweep must be put in first")
     low, high = domain.scaled(domain.low), domain.scaled(domain.high)
     spaced = (domain.unscaled(low + (high - low) * index / (levels - 1)) for index in range(levels))
-    return list(dict.fromkeys(_value(dimension, value) for value in spaced))
+    return list(dict.fromkeys(decoded(dimension, value) for value in spaced))

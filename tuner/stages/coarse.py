@@ -8,19 +8,21 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tuner.core.recipe import Recipe
-from tuner.core.result import Record, StageResult
+from tuner.core.result import Record, StageResult, last_of_each
 from tuner.core.space import RATE, Space
 from tuner.core.streams import derive_seed
 from tuner.core.trial import WorkItem
 from tuner.rules import apply_rules
 from tuner.search import judged
+from tuner.search.generations import Source
+from tuner.search.halving import KEEP, Climb, Ladder, Rungs, coarse_rungs, ladder, next_items, saved
 from tuner.search.narrow import at_borders, narrow
-from tuner.search.samplers import design
 from tuner.stages import Inputs, StageSettings
 
 NEEDS = ("lr-sweep",)
 DEPENDS = ("data", "model", "loss", "optimizer", "schedule", "train", "search")
 TOP = 5
+LEAST = 3  # what fine carries on, and the good trials that the space is narrowed around, were trained to the end
 
 
 class Settings(StageSettings):
@@ -28,28 +30,32 @@ class Settings(StageSettings):
 
     trials: int = Field(16, ge=1, description="configurations to try")
     epochs: int = Field(3, ge=1, description="epochs per configuration")
-    sampler: Literal["sobol", "random", "grid"] = Field("sobol", description="how configurations are chosen")
-    generation: int = Field(8, ge=1, description="configurations planned at once")
+    sampler: Literal["sobol", "random", "grid", "tpe"] = Field("sobol", description="how configurations are chosen")
+    generation: int = Field(8, ge=1, description="configurations that a sampler which learns (tpe) asks for at once")
+    rungs: Rungs = Field("auto", description='epochs after which only the best go on: auto, none, or such as "1,2"')
+    keep: float = Field(KEEP, gt=0, le=1, description="share of the configurations that goes on at a rung")
+
+    @property
+    def ladder(self) -> Ladder:
+        return ladder(self.rungs, coarse_rungs(self.epochs), self.epochs, self.keep, LEAST)
 
 
 def plan(recipe: Recipe, inputs: Inputs, settings: Settings, history: Sequence[Record]) -> list[WorkItem]:
-    """Give the next generation: the recipe's own configuration first, then the sampler's."""
-    done = {record.number for record in history}
-    params = _params(recipe, inputs, settings)
-    for start in range(0, len(params), settings.generation):
-        numbers = range(start, min(start + settings.generation, len(params)))
-        if missing := [number for number in numbers if number not in done]:
-            return [_item(recipe, inputs, settings, params[number], number) for number in missing]
-    return []
+    """Give the next generation: the recipe's own configuration first, then the sampler's; the best go on at rungs."""
+
+    def make(params: Mapping[str, Any], number: int) -> WorkItem:
+        return _item(recipe, inputs, settings, params, number)
+
+    source = _source(recipe, inputs, settings)
+    return next_items(Climb(settings.trials, source.generation, settings.ladder), history, source.configure, make)
 
 
-def _params(recipe: Recipe, inputs: Inputs, settings: Settings) -> list[dict[str, Any]]:
+def _source(recipe: Recipe, inputs: Inputs, settings: Settings) -> Source:
     choice = inputs.choice("lr-sweep")
     space = judged.searched_space(recipe, choice)
+    seed, base = derive_seed(recipe.seed, "coarse"), judged.base_values(recipe, space)
     own = judged.own_params(recipe, space, choice)
-    seed = derive_seed(recipe.seed, "coarse")
-    base = judged.base_values(recipe, space)
-    return [own, *design(space, settings.sampler, seed, settings.trials - 1, base, taken=[own])]
+    return Source(space, settings.sampler, seed, settings.trials, base, [own], settings.generation)
 
 
 def _item(recipe: Recipe, inputs: Inputs, settings: Settings, params: Mapping[str, Any], number: int) -> WorkItem:
@@ -62,15 +68,18 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
     """Name the best configurations, and the space around them that fine searches."""
     choice = inputs.choice("lr-sweep")
     space = judged.searched_space(recipe, choice)
-    best = judged.scored(results)
-    facts = judged.val_facts(inputs.results, results)
+    trials = last_of_each(results)
+    best = judged.scored(trials)
+    facts = judged.val_facts(inputs.results, trials)
     metrics: dict[str, Any] = {
-        **judged.counts(results),
+        **judged.counts(trials),
+        **saved(results, settings.epochs),
         "best_val_accuracy": max((a for a in map(judged.val_accuracy, best) if a is not None), default=None),
         "best_score": best[0].result.score if best else None,
         "best_params": dict(best[0].params) if best else None,
         "monitor": recipe.train.monitor,
         "epochs": settings.epochs,
+        "rungs": list(settings.ladder.rungs),
         "sampler": settings.sampler,
         "space": space.to_json(),
         "rate": choice.get("lr"),
@@ -106,8 +115,15 @@ def _entry(record: Record) -> dict[str, Any]:
     }
 
 
+def _length(metrics: Mapping[str, Any]) -> str:
+    """Say how long the trials were, and what the rungs saved."""
+    if not metrics["stopped"]:
+        return f"{metrics['epochs']} epochs each"
+    return f"up to {metrics['epochs']} epochs each ({metrics['epochs_run']} epochs run of {metrics['epochs_full']})"
+
+
 def _headline(metrics: Mapping[str, Any]) -> str:
-    tried = f"{metrics['trials']} configurations, {metrics['epochs']} epochs each"
+    tried = f"{metrics['trials']} configurations, {_length(metrics)}"
     ended = [f"{metrics[name]} {name}" for name in ("diverged", "failed") if metrics[name]]
     if metrics["best_params"] is None:
         return f"None of {tried} gave a result: {', '.join(ended) or 'no score'}."

@@ -10,15 +10,17 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tuner.core.recipe import Recipe
-from tuner.core.result import Record, Skipped, StageResult
+from tuner.core.result import Record, Skipped, StageResult, last_of_each
 from tuner.core.space import RATE, Range, Space, tidy
 from tuner.core.stats import binomial_noise, mcnemar_p, mean_interval, mean_std, optimism, unpack_bits
 from tuner.core.streams import derive_seed
 from tuner.core.trial import WorkItem, canonical_json
 from tuner.rules import apply_rules
 from tuner.search import judged
+from tuner.search.generations import Source
+from tuner.search.halving import KEEP, Climb, Ladder, Rungs, fine_rungs, ladder, next_items, saved
 from tuner.search.narrow import at_borders
-from tuner.search.samplers import design
+from tuner.search.tpe import Told, told
 from tuner.stages import Inputs, StageSettings
 
 NEEDS = ("coarse", "lr-sweep")
@@ -30,10 +32,17 @@ class Settings(StageSettings):
 
     trials: int = Field(8, ge=1, description="configurations to try")
     epochs: int = Field(15, ge=1, description="epochs per configuration")
-    sampler: Literal["sobol", "random", "grid"] = Field("sobol", description="how configurations are chosen")
+    sampler: Literal["sobol", "random", "grid", "tpe"] = Field("tpe", description="how configurations are chosen")
+    generation: int = Field(4, ge=1, description="configurations that a sampler which learns (tpe) asks for at once")
+    rungs: Rungs = Field("auto", description='epochs after which only the best go on: auto, none, or such as "5,10"')
+    keep: float = Field(KEEP, gt=0, le=1, description="share of the configurations that goes on at a rung")
     carried: int = Field(3, ge=1, description="best configurations of coarse that are tried again unchanged")
     finalists: int = Field(2, ge=1, description="configurations that are trained again with new seeds")
     seeds: int = Field(3, ge=1, description="seeds per finalist, the first one included")
+
+    @property
+    def ladder(self) -> Ladder:
+        return ladder(self.rungs, fine_rungs(self.epochs), self.epochs, self.keep, self.finalists)
 
 
 @dataclass(frozen=True)
@@ -69,18 +78,29 @@ class Finalist:
 
 
 def plan(recipe: Recipe, inputs: Inputs, settings: Settings, history: Sequence[Record]) -> list[WorkItem]:
-    """First coarse's best unchanged and samples around them; then the finalists with new seeds."""
-    done = {record.item.key: record for record in history}
-    items = [
-        _item(recipe, inputs, settings, p, recipe.seed, i) for i, p in enumerate(_params(recipe, inputs, settings))
-    ]
-    if missing := [item for item in items if item.key not in done]:
-        return missing
-    finalists = judged.scored(done[item.key] for item in items)[: settings.finalists]
+    """First coarse's best unchanged and samples around them; then the finalists with new seeds.
+
+    The rungs stop neither coarse's best nor a finalist: one that was stopped, because those ahead of it diverged later,
+    is trained to the end first.
+    """
+
+    def make(params: Mapping[str, Any], number: int) -> WorkItem:
+        return _item(recipe, inputs, settings, params, recipe.seed, number)
+
+    first = [record for record in history if record.item.spec.seed == recipe.seed]
+    source = _source(recipe, inputs, settings)
+    climb = Climb(settings.trials, source.generation, settings.ladder, exempt=len(source.kept))
+    if items := next_items(climb, first, source.configure, make):
+        return items
+    trials = last_of_each(first)
+    finalists = judged.scored(trials)[: settings.finalists]
+    if stopped := [record for record in finalists if record.result.status == "stopped"]:
+        return [replace(record.item, until_epoch=None) for record in sorted(stopped, key=lambda record: record.order)]
+    done = {record.item.key for record in history}
     seeds = range(recipe.seed + 1, recipe.seed + settings.seeds)
     pairs = [(record, seed) for seed in seeds for record in finalists]
     repeats = [
-        _item(recipe, inputs, settings, record.params, seed, len(items) + i) for i, (record, seed) in enumerate(pairs)
+        _item(recipe, inputs, settings, record.params, seed, len(trials) + i) for i, (record, seed) in enumerate(pairs)
     ]
     return [item for item in repeats if item.key not in done]
 
@@ -94,8 +114,8 @@ def _item(
     return WorkItem(spec, number)
 
 
-def _params(recipe: Recipe, inputs: Inputs, settings: Settings) -> list[dict[str, Any]]:
-    """Return the configurations of the first generation, all different."""
+def _source(recipe: Recipe, inputs: Inputs, settings: Settings) -> Source:
+    """Return where the configurations come from: coarse's best unchanged, then the sampler on the narrowed space."""
     space = _space(recipe, inputs)
     base = judged.base_values(recipe, space)
     sweep = inputs.choice("lr-sweep")
@@ -107,8 +127,19 @@ def _params(recipe: Recipe, inputs: Inputs, settings: Settings) -> list[dict[str
             params[RATE] = tidy(params[RATE] * _shift(recipe, inputs))
         carried.setdefault(canonical_json(params), params)
     kept = list(carried.values())[: min(settings.carried, settings.trials)]
-    seed = derive_seed(recipe.seed, "fine")
-    return kept + design(space, settings.sampler, seed, settings.trials - len(kept), base, taken=kept)
+    seed, prior = derive_seed(recipe.seed, "fine"), _prior(recipe, inputs, space, kept)
+    return Source(space, settings.sampler, seed, settings.trials, base, kept, settings.generation, prior)
+
+
+def _prior(recipe: Recipe, inputs: Inputs, space: Space, kept: Sequence[Mapping[str, Any]]) -> list[Told]:
+    """Return what coarse's trials taught, where they searched the same keys and rates; all of fine's rank higher."""
+    if _shift(recipe, inputs) != 1.0:
+        return []
+    known = {canonical_json(dict(params)) for params in kept}
+    trials = [
+        record for record in last_of_each(inputs.trials.get("coarse", ())) if set(record.params) <= set(space.keys)
+    ]
+    return told([record for record in trials if canonical_json(dict(record.params)) not in known], whole=False)
 
 
 def _space(recipe: Recipe, inputs: Inputs) -> Space:
@@ -141,14 +172,17 @@ def _shift(recipe: Recipe, inputs: Inputs) -> float:
 def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[Record]) -> StageResult:
     """Name the winner, how sure its accuracy is, and whether it can be told from the runner-up."""
     space = _space(recipe, inputs)
-    finalists = _finalists(recipe, settings, results)
-    first = [record for record in results if record.item.spec.seed == recipe.seed]
+    trials = last_of_each(results)
+    finalists = _finalists(recipe, settings, trials)
     metrics: dict[str, Any] = {
-        **judged.counts(results),
-        **judged.val_facts(inputs.results, results),
-        "configurations": len(first),
+        **judged.counts(trials),
+        **saved(results, settings.epochs),
+        **judged.val_facts(inputs.results, trials),
+        "configurations": sum(record.item.spec.seed == recipe.seed for record in trials),
         "monitor": recipe.train.monitor,
         "epochs": settings.epochs,
+        "rungs": list(settings.ladder.rungs),
+        "sampler": settings.sampler,
         "space": space.to_json(),
         "finalists": [finalist.to_json() for finalist in finalists],
         "wall_seconds": sum(record.result.wall_seconds for record in results),
@@ -156,7 +190,7 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
     metrics |= _winner(finalists, metrics, space) if finalists else _nobody()
     findings, ran, skipped = apply_rules("fine", metrics, recipe.accept.codes)
     why = next(
-        (e["skipped"] for e in (r.result.evidence.get(judged.PREDICTIONS, {}) for r in results) if "skipped" in e), ""
+        (e["skipped"] for e in (r.result.evidence.get(judged.PREDICTIONS, {}) for r in trials) if "skipped" in e), ""
     )
     if why:
         skipped = [*skipped, Skipped("paired test against the runner-up", why)]

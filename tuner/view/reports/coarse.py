@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner.view import artifacts
-from tuner.view.artifacts import get, items
+from tuner.view.artifacts import get, items, numbers
 from tuner.view.console import space_lines
 from tuner.view.curves import Series
 from tuner.view.page import Page
@@ -42,8 +42,18 @@ def counts(metrics: Mapping[str, Any], page: Page) -> None:
         for key in ("completed", "stopped", "diverged", "failed")
         if key == "completed" or get(metrics, key, default=0)
     ]
-    page.text(f"{plural(total, 'trial')}: {', '.join(ends)}.", 3)
+    page.text(f"{plural(total, 'trial')}: {', '.join(ends)}.{_saved(metrics)}", 3)
     page.line()
+
+
+def _saved(metrics: Mapping[str, Any]) -> str:
+    """Say what the rungs saved, where they stopped a trial."""
+    run, full = (as_float(get(metrics, key)) for key in ("epochs_run", "epochs_full"))
+    if run is None or full is None or run >= full:
+        return ""
+    rungs = " and ".join(number(rung) for rung in numbers(metrics, "rungs"))
+    after = f" after {rungs} {'epoch' if rungs == '1' else 'epochs'}" if rungs else ""
+    return f" Stopping the worse{after} saved {100 * (1 - run / full):.0f} %: {run:.0f} epochs instead of {full:.0f}."
 
 
 def _top(top: list[Mapping[str, Any]], page: Page) -> None:

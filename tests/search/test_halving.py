@@ -1,0 +1,143 @@
+import itertools
+import math
+
+import pytest
+
+from tests.search.search_cases import cut, recipe_of
+from tuner.core.result import Record, TrialResult
+from tuner.core.trial import WorkItem
+from tuner.execute.replay import ReplayExecutor, epochs
+from tuner.search.halving import Climb, Ladder, fine_rungs, ladder, next_items, rank, read_rungs, saved
+from tuner.stages import Inputs
+
+RECIPE = recipe_of()
+
+
+def make(params, number):
+    return WorkItem(Inputs().spec(RECIPE, params, horizon_epochs=9), number)
+
+
+def numbered(index, numbers, before):
+    return [{"optimizer.lr": 0.001 * (number + 1)} for number in numbers]
+
+
+def climb(plan, script, configure=numbered):
+    """Return [(number, until_epoch), ...] per generation, and all records."""
+    records, asked = [], []
+    while items := next_items(plan, records, configure, make):
+        asked.append([(item.number, item.until_epoch) for item in items])
+        records += [Record(item, result) for item, result in zip(items, ReplayExecutor(script).run(items), strict=True)]
+    return asked, records
+
+
+def by_number(item):
+    """The higher the number the better, from the first epoch on."""
+    return cut(lambda item: epochs([0.5 + 0.01 * item.number] * 9))(item)
+
+
+def test_each_rung_keeps_its_share():
+    asked, _ = climb(Climb(8, 8, Ladder((1, 3), 0.5, 2)), by_number)
+    assert asked[0] == [(number, 1) for number in range(8)]
+    assert asked[1] == [(number, 3) for number in (4, 5, 6, 7)]
+    assert asked[2] == [(number, None) for number in (6, 7)]
+
+
+def test_at_least_so_many_go_on():
+    assert [Ladder((1,), 0.25, 3).passing(reached) for reached in (1, 4, 12, 13, 16)] == [3, 3, 3, 4, 4]
+    assert Ladder((1,), 0.1, 1).passing(30) == 3  # 0.1 * 30 is a little more than 3 in floating point
+
+
+def test_a_later_generation_is_compared_with_the_earlier_ones():
+    def falling(item):
+        return cut(lambda item: epochs([0.9 - 0.01 * item.number] * 9))(item)
+
+    asked, _ = climb(Climb(8, 4, Ladder((3,), 0.5, 1)), falling)
+    assert asked == [
+        [(number, 3) for number in range(4)],
+        [(0, None), (1, None)],
+        [(number, 3) for number in range(4, 8)],  # all worse than the best half of the eight
+    ]
+
+
+def test_the_exempt_always_go_on_unless_they_diverge():
+    def script(item):
+        return TrialResult("", None, "diverged") if item.number == 1 else by_number(item)
+
+    asked, _ = climb(Climb(6, 6, Ladder((3,), 0.3, 1), exempt=2), script)
+    assert asked[1] == [(0, None), (4, None), (5, None)]
+
+
+def test_there_are_no_rungs_where_nothing_could_be_stopped():
+    assert climb(Climb(2, 2, Ladder((3,), 0.5, 2)), by_number)[0] == [[(0, None), (1, None)]]
+    assert climb(Climb(3, 3, Ladder((3,), 0.5, 1), exempt=3), by_number)[0] == [[(n, None) for n in range(3)]]
+
+
+def test_a_space_without_more_configurations_ends_the_search():
+    def configure(index, numbers, before):
+        return numbered(index, numbers, before)[: max(0, 5 - numbers[0])]
+
+    asked, _ = climb(Climb(12, 4, Ladder()), by_number, configure)
+    assert asked == [[(number, None) for number in range(4)], [(4, None)]]
+
+
+def test_a_generation_learns_from_the_last_record_of_each_trial_before_it():
+    seen = {}
+
+    def configure(index, numbers, before):
+        seen[index] = [(record.number, record.item.until_epoch) for record in before]
+        return numbered(index, numbers, before)
+
+    climb(Climb(4, 2, Ladder((3,), 0.5, 1)), by_number, configure)
+    assert seen == {0: [], 1: [(0, 3), (1, None)]}
+
+
+def test_when_all_diverge_nothing_goes_on():
+    asked, _ = climb(Climb(4, 4, Ladder((1, 3), 0.5, 2)), lambda item: TrialResult("", None, "diverged"))
+    assert asked == [[(number, 1) for number in range(4)]]
+
+
+@pytest.mark.parametrize("score", [None, math.nan, math.inf])
+def test_a_score_that_is_not_finite_ranks_last(score):
+    item = make({"optimizer.lr": 0.1}, 0)
+    good = Record(make({"optimizer.lr": 0.2}, 1), TrialResult("b", 1, "stopped", score=-5.0))
+    assert rank(good) < rank(Record(item, TrialResult("a", 1, "stopped", score=score)))
+
+
+def test_the_order_of_the_history_does_not_matter():
+    plan = Climb(5, 5, Ladder((1, 3), 0.5, 1))
+    _, records = climb(plan, by_number)
+    first = [record for record in records if record.item.until_epoch == 1]
+    items = {tuple(next_items(plan, order, numbered, make)[i].number for i in range(3)) for order in permuted(first)}
+    assert items == {(2, 3, 4)}
+
+
+def permuted(records):
+    return list(itertools.permutations(records))
+
+
+def test_what_was_saved_counts_each_trial_once():
+    _, records = climb(Climb(8, 8, Ladder((1, 3), 0.5, 2)), by_number)
+    assert saved(records, 9) == {"epochs_run": 4 * 1 + 2 * 3 + 2 * 9, "epochs_full": 8 * 9}
+
+
+def test_a_diverged_trial_saves_nothing():
+    curve = [{"step": 3, "epoch": 2, "split": "train", "loss": None}]
+    record = Record(make({"optimizer.lr": 1.0}, 0), TrialResult("a", None, "diverged", curve))
+    assert saved([record], 9) == {"epochs_run": 2, "epochs_full": 2}
+
+
+def test_the_setting_is_read_from_text_lists_and_numbers():
+    assert [read_rungs(value) for value in ("auto", "none", "1, 2", [1, 2], 5, "5")] == [
+        "auto",
+        "none",
+        "1,2",
+        "1,2",
+        "5",
+        "5",
+    ]
+
+
+def test_rungs_at_or_beyond_the_horizon_are_none():
+    assert ladder("1,2,5", [], 5, 0.5, 2).rungs == (1, 2)
+    assert ladder("none", [1], 5, 0.5, 2).rungs == ()
+    assert [fine_rungs(epochs) for epochs in (5, 6, 15, 20)] == [[], [3], [8], [10]]

@@ -1,0 +1,172 @@
+"""Successive halving in deterministic generations: at each rung the best share goes on, the others stop there.
+
+All trials of a generation train to the first rung; when the last of them has ended, the best share trains on to the
+next one, and so on to the horizon. A trial keeps its horizon, so at a rung all are at the same point of their
+schedules, and one that goes on continues from its saved state. A rung's decision is taken among everything that has reached that rung,
+in this generation and in those before it; it does not depend on the order in which results arrive.
+
+Source: Jamieson and Talwalkar 2016 (successive halving); Li et al. 2020 (ASHA) for rungs shared by all generations.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+from tuner.core.result import Record, last_of_each
+from tuner.core.trial import WorkItem
+from tuner.search import judged
+
+KEEP = 0.5  # after a third of the epochs the order is a rough one: half is cut where other tools cut two thirds
+LEAST_EPOCHS_COARSE = 3  # a shorter search has no room for rungs
+LEAST_EPOCHS_FINE = 6
+
+Params = dict[str, Any]
+Configure = Callable[[int, range, Sequence[Record]], Sequence[Params]]
+Key = tuple[float, float, int]
+
+
+def read_rungs(value: Any) -> str:
+    """Return the setting as text: `auto`, `none`, or epochs such as `1,2`; lists and numbers are taken too."""
+    if isinstance(value, str) and value.strip() in ("auto", "none"):
+        return value.strip()
+    parts = value.split(",") if isinstance(value, str) else value if isinstance(value, (list, tuple)) else [value]
+    try:
+        rungs = [int(str(part)) for part in parts]
+    except ValueError:
+        rungs = []
+    if not rungs or rungs[0] < 1 or sorted(set(rungs)) != rungs:
+        raise ValueError(f'expected auto, none, or rising epochs such as "1,2" (got {value!r})')
+    return ",".join(map(str, rungs))
+
+
+Rungs = Annotated[str, BeforeValidator(read_rungs)]
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """The rungs (epochs below the horizon), the share that goes on at each, and how many go on at least."""
+
+    rungs: tuple[int, ...] = ()
+    keep: float = KEEP
+    least: int = 2
+
+    def passing(self, reached: int) -> int:
+        """Return how many of `reached` trials go on."""
+        return max(self.least, math.ceil(round(self.keep * reached, 9)))
+
+
+def ladder(setting: str, auto: Sequence[int], epochs: int, keep: float, least: int) -> Ladder:
+    """Make the ladder of a `rungs` setting; rungs at the horizon or beyond it are none."""
+    if setting == "none":
+        return Ladder((), keep, least)
+    rungs = auto if setting == "auto" else [int(part) for part in setting.split(",")]
+    return Ladder(tuple(rung for rung in rungs if rung < epochs), keep, least)
+
+
+def coarse_rungs(epochs: int) -> list[int]:
+    """Return 1, 2, 4, ... up to about half of the epochs: 1, 2 of 3 to 6, and 1, 2, 4 of 7 to 14."""
+    rungs = [1]
+    while 4 * rungs[-1] <= epochs + 1:
+        rungs.append(2 * rungs[-1])
+    return rungs if epochs >= LEAST_EPOCHS_COARSE else []
+
+
+def fine_rungs(epochs: int) -> list[int]:
+    """Return half of the epochs: a winner is looked for, and a rate that anneals shows late what it is worth."""
+    return [math.ceil(epochs / 2)] if epochs >= LEAST_EPOCHS_FINE else []
+
+
+@dataclass(frozen=True)
+class Climb:
+    """How many configurations there are, how many at once, and the rungs; the first `exempt` are never stopped."""
+
+    count: int
+    generation: int
+    ladder: Ladder
+    exempt: int = 0
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """The ladder's rungs; none where nothing could be stopped at one."""
+        return self.ladder.rungs if self.count > max(self.ladder.least, self.exempt) else ()
+
+
+def next_items(
+    climb: Climb, history: Iterable[Record], configure: Configure, make: Callable[[Params, int], WorkItem]
+) -> list[WorkItem]:
+    """Return the next items of a search: the first generation or rung that is not complete, without what is done.
+
+    `configure(index, numbers, before)` gives the configurations of generation `index`, fewer where the space has no
+    more; `before`: one record per trial of the generations before it, which alone it may learn from.
+    """
+    done: dict[int, dict[float, Record]] = {}
+    for record in history:
+        done.setdefault(record.number, {})[record.order[1]] = record
+    stops = [*map(float, climb.rungs), math.inf]
+    reached: list[list[Key]] = [[] for _ in stops]
+    for index, start in enumerate(range(0, climb.count, climb.generation)):
+        numbers = range(start, min(start + climb.generation, climb.count))
+        if any(number not in done for number in numbers):
+            before = last_of_each(
+                done[number][stop] for number in range(start) if number in done for stop in done[number]
+            )
+            asked = zip(numbers, configure(index, numbers, before), strict=False)
+            missing = [make(params, number) for number, params in asked if number not in done]
+            if missing:
+                return [replace(item, until_epoch=_until(stops[0])) for item in missing]
+        alive = [number for number in numbers if number in done]
+        if not alive:
+            return []
+        for stop, keys in zip(stops, reached, strict=True):
+            if missing := [_onwards(done[number], stop) for number in alive if stop not in done[number]]:
+                return missing
+            if alive and stop < math.inf:
+                alive = _passing(climb, [done[number][stop] for number in alive], keys)
+    return []
+
+
+def _passing(climb: Climb, records: Sequence[Record], keys: list[Key]) -> list[int]:
+    """Return the numbers that go on from a rung; `keys` holds what has reached it before, and is added to."""
+    for record in records:
+        bisect.insort(keys, rank(record))
+    bar = keys[min(climb.ladder.passing(len(keys)), len(keys)) - 1]
+    return [r.number for r in records if is_usable(r) and (r.number < climb.exempt or rank(r) <= bar)]
+
+
+def _onwards(records: Mapping[float, Record], stop: float) -> WorkItem:
+    """Return the item that takes a trial on: the same spec and horizon, so that it continues from its saved state."""
+    return replace(next(iter(records.values())).item, until_epoch=_until(stop))
+
+
+def _until(stop: float) -> int | None:
+    return None if stop == math.inf else int(stop)
+
+
+def is_usable(record: Record) -> bool:
+    """Tell whether a trial can go on: it neither diverged nor failed, and has a finite score."""
+    score = record.result.score
+    return record.result.status in ("completed", "stopped") and score is not None and math.isfinite(score)
+
+
+def rank(record: Record) -> Key:
+    """Return the key that trials are ordered by, best first; ties: the lower val loss, then the earlier trial."""
+    if not is_usable(record):
+        return math.inf, math.inf, record.number
+    return -(record.result.score or 0.0), judged.val_loss(record), record.number
+
+
+def saved(records: Sequence[Record], epochs: int) -> dict[str, int]:
+    """Return `epochs_run`, and `epochs_full`: what it would have been had every stopped trial gone to the horizon."""
+    run: dict[str, int] = {}
+    for record in records:
+        reached = max((int(row["epoch"]) for row in record.result.curve), default=0)
+        run[record.result.id] = max(reached, run.get(record.result.id, 0))
+    stopped = [record.result.id for record in last_of_each(records) if record.result.status == "stopped"]
+    total = sum(run.values())
+    return {"epochs_run": total, "epochs_full": total + sum(epochs - run[trial] for trial in stopped)}
