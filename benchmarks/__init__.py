@@ -1,0 +1,1 @@
+"""Side by side with what a user would otherwise write. `python -m benchmarks --help`."""
