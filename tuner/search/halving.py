@@ -2,8 +2,8 @@
 
 All trials of a generation train to the first rung; when the last of them has ended, the best share trains on to the
 next one, and so on to the horizon. A trial keeps its horizon, so at a rung all are at the same point of their
-schedules, and one that goes on continues from its saved state. A rung's decision is taken among everything that has reached that rung,
-in this generation and in those before it; it does not depend on the order in which results arrive.
+schedules, and one that goes on continues from its saved state. A rung's decision is taken among everything that has
+reached that rung, in this generation and in those before it, whatever the order in which results arrive.
 
 Source: Jamieson and Talwalkar 2016 (successive halving); Li et al. 2020 (ASHA) for rungs shared by all generations.
 """
