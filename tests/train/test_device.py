@@ -1,5 +1,7 @@
+import random
 import resource
 
+import numpy as np
 import pytest
 import torch
 
@@ -24,3 +26,14 @@ def test_a_new_trial_gives_freed_memory_back():
     del kept
     device.reset_peak_memory("cpu")
     assert device.peak_memory_bytes("cpu") < high - (64 << 20)
+
+
+@pytest.mark.parametrize("accelerator", [False, True])
+def test_seeding_is_that_of_torch_numpy_and_random(monkeypatch, accelerator):
+    monkeypatch.setattr(device, "_has_accelerator", lambda: accelerator)
+    torch.manual_seed(5)
+    wanted = torch.rand(3)
+    device.seed_everything(5)
+    assert torch.equal(torch.rand(3), wanted)
+    assert np.random.rand() == np.random.RandomState(5).rand()
+    assert random.random() == random.Random(5).random()
