@@ -101,7 +101,7 @@ def winner_of(run: RunDir) -> dict[str, Any]:
     Raises:
         InputError: it is missing, names a checkpoint that no stage wrote, or the checkpoint was changed.
     """
-    winner = read_json(run.winner_path)
+    winner = read_json(run.winner_path, hint="Have it written anew: tuner fine RECIPE --fresh")
     label, _, rest = str(winner.get("checkpoint", "")).partition("/")
     manifest = read_manifest(run.stage(label)) if label else None
     if manifest is None or rest not in manifest["outputs"]:
@@ -116,7 +116,8 @@ def winner_of(run: RunDir) -> dict[str, Any]:
 def looks(run: RunDir) -> list[dict[str, Any]]:
     """Return every look at the test split so far: when, by which command, and what it showed."""
     path = run.path / "test-looks.json"
-    return read_json(path) if path.exists() else []
+    hint = "It is the record of the looks at the test split: restore it, or move it away to begin a new one."
+    return read_json(path, list, hint) if path.exists() else []
 
 
 def log_look(run: RunDir, command: str, result: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from tuner import rounds, stages
 from tuner.core.recipe import load_recipe
-from tuner.core.store import read_json
+from tuner.core.store import read_json, read_result
 from tuner.errors import InputError, TunerError
 from tuner.session import Options, Session, State
 
@@ -59,7 +60,10 @@ def collect(recipe: Path | None, run_dir: Path | None, overrides: Sequence[str])
 
 
 def _of_folder(folder: Path) -> Overview:
-    recorded = [read_json(path).get("recipe", "") for path in sorted(folder.glob("*/manifest.json"))]
+    recorded = []
+    for path in sorted(folder.glob("*/manifest.json")):
+        with contextlib.suppress(InputError):  # its step is shown as corrupt
+            recorded.append(read_json(path).get("recipe", ""))
     if not recorded:
         return Overview(folder, "", [], "no step has finished")
     try:
@@ -109,5 +113,8 @@ def _row_of(state: State, name: str, number: int) -> Row:
 
 
 def _finished(folder: Path, name: str) -> Row:
-    result = read_json(folder / name / "result.json")
+    try:
+        result = read_result(folder / name / "result.json")
+    except InputError as error:
+        return Row(name, name, 1, "corrupt", [error.message])
     return Row(name, name, 1, "finished", (), result["verdict"], result["headline"], "", result)

@@ -45,7 +45,14 @@ def bases(run: Path, round_number: int) -> list[int]:
 def read_rounds(run: Path) -> list[dict[str, Any]]:
     """Return the entries of `rounds.json`: {round, base, changes, kept, why}, by round."""
     path = run / "rounds.json"
-    return read_json(path) if path.exists() else []
+    if not path.exists():
+        return []
+    hint = "Restore it, or move it away: then the rounds start over."
+    entries = read_json(path, list, hint)
+    keys = {"round", "base", "changes", "kept", "why"}
+    if not all(isinstance(item, dict) and keys <= set(item) for item in entries):
+        raise InputError(f"{path}: not what tuner wrote (each entry has {', '.join(sorted(keys))})", hint)
+    return entries
 
 
 def entry(run: Path, round_number: int) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from tuner.core import userfiles
 from tuner.core.manifest import Provenance, Reason, depended, input_entry, read_manifest, verify_outputs
 from tuner.core.recipe import Recipe
 from tuner.core.result import Record, last_of_each
-from tuner.core.store import RunDir, StageDir, read_json
+from tuner.core.store import RunDir, StageDir, read_json, read_result
 from tuner.errors import InputError, UsageError
 
 
@@ -104,7 +104,7 @@ class Session:
         for need in stage.NEEDS:
             folder = self.result_folder(need, round_number)
             if folder.manifest_path.exists() and folder.result_path.exists():
-                inputs[need] = input_entry(folder.result_path, read_json(folder.result_path))
+                inputs[need] = input_entry(folder.result_path, read_result(folder.result_path))
         return Provenance(
             tables=depended(recipe, (*stage.DEPENDS, "accept")),
             settings=self.settings(name, recipe).model_dump(mode="json"),
@@ -128,13 +128,13 @@ class Session:
             return State(folder.label, "interrupted" if folder.trials_path.exists() else "missing")
         if not self.options.fresh:
             verify_outputs(folder, manifest)
-        result = read_json(folder.result_path)
+        result = read_result(folder.result_path)
         reasons = self.provenance(name, round_number).differences(manifest, own_settings)
         for need in stages.load(name).NEEDS:
             upstream = self.state(need, rounds.effective_round(self.run.path, need, round_number))
             if upstream.kind != "fresh":
                 reasons += [Reason(f"{need} is {upstream.kind}", "fresh", upstream.kind), *upstream.reasons]
-        reasons = list(dict.fromkeys(reasons))
+        reasons = list({str(reason): reason for reason in reasons}.values())  # a value may be a list: not hashable
         return State(folder.label, "stale" if reasons else "fresh", reasons, result, manifest)
 
     def require_inputs(self, name: str, round_number: int = 1) -> dict[str, Mapping[str, Any]]:
@@ -174,7 +174,7 @@ class Session:
         for need in stages.load(name).NEEDS:
             folder = self.result_folder(need, round_number)
             if folder.manifest_path.exists():
-                found |= {**self._earlier(need, round_number), need: read_json(folder.result_path)}
+                found |= {**self._earlier(need, round_number), need: read_result(folder.result_path)}
         return found
 
     def check_folder(self) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from tuner import artifacts, checklist, rounds, stages
 from tuner.core.recipe import Recipe, key_lines, place_of
 from tuner.core.result import Record, StageResult, TrialResult
-from tuner.core.store import StageDir, read_json, write_json
+from tuner.core.store import StageDir, read_result, write_json
 from tuner.core.trial import Progress, TrialEnv, WorkItem
 from tuner.errors import UsageError
 from tuner.failures import ALIKE, first_fail_alike, raise_hopeless, worth_retrying
@@ -81,7 +81,7 @@ class Workflow:
         records, result = self._decide(name, recipe, inputs, folder, executor)
         made = {"device": self.device, "wall_seconds": round(time.monotonic() - started, 3)}
         artifacts.write_stage(session, name, round_number, records, result.to_json(), made, self.listener.note)
-        return Outcome(read_json(folder.result_path), folder, ran=True)
+        return Outcome(read_result(folder.result_path), folder, ran=True)
 
     def run_all(self, names: Sequence[str], show: Callable[[str, int, Outcome], None]) -> bool:
         """Bring the stages up to date, up to a failed verdict unless forced; return whether all were done."""
@@ -132,7 +132,7 @@ class Workflow:
         """Do rounds of step 7: apply what the diagnosis proposes, search again, keep it only if it helped."""
         base = 1
         for number in range(2, wanted + 2):
-            changes = read_json(self.session.result_folder("diagnose", base).result_path)["choice"].get("changes", [])
+            changes = read_result(self.session.result_folder("diagnose", base).result_path)["choice"].get("changes", [])
             if not changes:
                 say(f"Round {number}: the diagnosis proposes no change; nothing to try.")
                 return
@@ -152,7 +152,7 @@ class Workflow:
 
     def _keep_if_better(self, base: int, number: int) -> tuple[bool, str]:
         folders = [self.run.stage(rounds.folder_name("fine", which)) for which in (base, number)]
-        old, new = (read_json(folder.result_path) for folder in folders)
+        old, new = (read_result(folder.result_path) for folder in folders)
         kept, why = rounds.compare(old, new, folders[0].records(), folders[1].records())
         rounds.store_entry(self.run.path, {**rounds.entry(self.run.path, number), "kept": kept, "why": why})
         write_json(self.run.winner_path, rounds.winner(new, number) if kept else rounds.winner(old, base))

@@ -79,5 +79,5 @@ def test_a_manifest_that_is_none_is_refused(tmp_path):
     stage = StageDir(tmp_path)
     assert read_manifest(stage) is None
     write_json(stage.manifest_path, [])
-    with pytest.raises(InputError, match="not a manifest"):
+    with pytest.raises(InputError, match="not what tuner wrote"):
         read_manifest(stage)

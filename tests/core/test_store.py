@@ -101,7 +101,7 @@ def test_full_disk_is_named_and_leaves_the_old_file():
 
 def test_no_space_keeps_what_was_there(tmp_path, monkeypatch):
     path = tmp_path / "a.json"
-    write_json(path, 1)
+    write_json(path, {"kept": 1})
 
     def full(handle):
         raise OSError(28, "No space left on device")
@@ -110,7 +110,7 @@ def test_no_space_keeps_what_was_there(tmp_path, monkeypatch):
     with pytest.raises(EnvironmentProblem, match="No space left") as caught:
         write_json(path, 2)
     assert "Free some space" in caught.value.hint
-    assert read_json(path) == 1
+    assert read_json(path) == {"kept": 1}
     assert os.listdir(tmp_path) == ["a.json"]
 
 

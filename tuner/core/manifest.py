@@ -146,6 +146,10 @@ def read_manifest(stage: StageDir) -> dict[str, Any] | None:
     if not stage.manifest_path.exists():
         return None
     manifest = read_json(stage.manifest_path)
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("outputs"), dict):
-        raise InputError(f"{stage.manifest_path}: not a manifest", "Run the stage again with --fresh.")
+    tables = ("tables", "settings", "user_files", "inputs", "outputs")
+    if wrong := [key for key in tables if not isinstance(manifest.get(key), dict)]:
+        raise InputError(
+            f"{stage.manifest_path}: not what tuner wrote (no table {wrong[0]!r})",
+            f"Run {stage.label} again with --fresh.",
+        )
     return manifest

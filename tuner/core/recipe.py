@@ -390,7 +390,16 @@ def _check_searched_values(recipe: Recipe, places: Places) -> list[str]:
 
     problems = []
     whole = recipe.model_dump()
-    for key, value in extremes(space_of(recipe.search)):
+    space = space_of(recipe.search)
+    for dimension in space.dimensions:
+        for key, wanted in dimension.when.items():
+            value = recipe.value(key)
+            if key not in space and value not in (wanted if isinstance(wanted, list) else [wanted]):
+                place = places.of(f"search.{dimension.key}")
+                problems.append(
+                    f"{place}: search.{dimension.key}: when: {key} is {value!r} in this recipe: never varied"
+                )
+    for key, value in extremes(space):
         table = key.partition(".")[0]
         try:
             Recipe.model_fields[table].annotation.model_validate(apply_overrides(whole, {key: value})[table])  # type: ignore[union-attr]

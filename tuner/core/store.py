@@ -20,6 +20,7 @@ from typing import Any
 from tuner.core.result import Record, finite, last_of_each
 from tuner.errors import EnvironmentProblem, InputError
 
+RESULT_KEYS = ("stage", "verdict", "headline", "findings", "checks", "choice", "metrics")
 CURVE_KEYS = ("step", "epoch", "split")
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _NO_FOLDER = {errno.EEXIST, errno.ENOTDIR}
@@ -77,14 +78,35 @@ def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, An
     write_bytes(path, text.getvalue().encode())
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON artifact; a missing or broken one is an InputError that names it."""
+def read_json(path: Path, of: type = dict, hint: str = "") -> Any:
+    """Read a JSON artifact, an object or (`of = list`) a list.
+
+    Raises:
+        InputError: it is missing, broken, or of another kind; the message names it.
+    """
+    hint = hint or f"Run {path.parent.name} again with --fresh."
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{path}: missing", "Run the stage that writes it again with --fresh.") from None
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path}: not readable as JSON ({error})", "Run the stage again with --fresh.") from None
+        raise InputError(f"{path}: missing", hint) from None
+    except (ValueError, OSError, RecursionError) as error:
+        raise InputError(f"{path}: not readable as JSON ({error})", hint) from None
+    if not isinstance(value, of):
+        raise InputError(f"{path}: not what tuner wrote (a {type(value).__name__}, not a {of.__name__})", hint)
+    return value
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """Read a stage's `result.json`.
+
+    Raises:
+        InputError: as `read_json`, and where a key is missing.
+    """
+    value = read_json(path)
+    if lacking := [key for key in RESULT_KEYS if key not in value]:
+        hint = f"Run {path.parent.name} again with --fresh."
+        raise InputError(f"{path}: not what tuner wrote (it has no {lacking[0]!r})", hint)
+    return value
 
 
 def sha256(path: Path) -> str:

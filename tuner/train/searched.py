@@ -21,15 +21,16 @@ def searched_problems(setup: Setup, search: Mapping[str, Any], signatures: Signa
     if not search:
         return []
     space = space_of(search)
-    found: list[list[str]] = []
+    found: dict[tuple[str, str], list[Any]] = {}
     for key, value in extremes(space):
         params = _point(space, key, value, setup.tables)
         if key not in params:
             continue
         tables = apply_overrides(setup.tables, params)
         texts = [": ".join(item) for item in signatures(tables, setup.env, [])] or _built(setup, tables, key)
-        found += [[f"search.{key}", f"with {value!r}: {text}"] for text in texts]
-    return found
+        for text in texts:
+            found.setdefault((f"search.{key}", text.removeprefix(f"{key}: ")), []).append(value)
+    return [[key, text if len(values) > 1 else f"with {values[0]!r}: {text}"] for (key, text), values in found.items()]
 
 
 def _point(space: Space, key: str, value: Any, tables: Mapping[str, Any]) -> dict[str, Any]:
