@@ -16,8 +16,9 @@ from tuner.core.stats import robust_sigma
 from tuner.search.band import LAST, Band, Rate
 
 # Multiply-adds of one forward of a batch above which the short format pays. CPU: over 21 nets on a core with AVX-512
-# BF16 it ran at 0.75-1.02 of the speed of fp32 below 50 million, but for wide linear layers, and at 1.15-3.3 above 150
-# million (benchmarks/precision.py). GPU: below it a step's time is that of launching kernels.
+# BF16 a step in it ran at 0.74-1.02 of the speed of fp32 below 52 million, but for wide linear layers, and at 1.2-3.4
+# above 170 million, but for depthwise convolutions, 0.4 (benchmarks/precision.py). GPU: not measured; below it a step's
+# time is taken to be that of launching kernels.
 LEAST_WORK = {"cpu": 1e8, "cuda": 1e9}
 AGREE = 3.0  # standard errors that the two precisions may differ by
 SHARE = 0.02  # of the drop of the loss, that they may always differ by
