@@ -106,9 +106,13 @@ def _command(
 def _register_stage(app: typer.Typer, name: str, invoked: bool) -> None:
     """Register a stage's command; its settings become options only where it is the command that was given."""
     settings = _setting_options(name) if invoked else {}
+    extra = {**settings, **(APPLY if name == "fine" else {})}
 
     def stage(recipe: str, **options: Any) -> None:
         flags = {key: options.pop(key) for key in settings}
+        if options.pop("apply", False):
+            _apply(recipe, {name: flags}, options)
+            return
         with _session(recipe, {name: flags}, options) as (workflow, reporter):
             if options["dry_run"]:
                 reporter.plan([workflow.plan_only(name)])
@@ -121,7 +125,28 @@ def _register_stage(app: typer.Typer, name: str, invoked: bool) -> None:
             _finish(reporter)
 
     stage.__doc__ = checklist.question(name)
-    _command(app, name, stage, settings, checklist.question(name))
+    _command(app, name, stage, extra, checklist.question(name))
+
+
+APPLY = {"apply": (bool, False, "do one round of step 7: apply what the diagnosis proposes, keep it if it helped")}
+
+
+def _apply(recipe: str, flags: Mapping[str, Mapping[str, Any]], options: Mapping[str, Any]) -> None:
+    with _session(recipe, flags, options, many=True) as (workflow, reporter):
+        if options["dry_run"]:
+            raise UsageError("--dry-run does not go with --apply", "tuner status shows the rounds so far.")
+        with workflow.locked():
+            reporter.after_rounds(workflow.run_one_round(_shower(reporter), reporter.say))
+        _finish(reporter)
+
+
+def _shower(reporter: Any) -> Callable[[str, int, Any], None]:
+    """Return what a workflow calls with each result: the whole report of new ones, a line of those that stood there."""
+
+    def show(name: str, number: int, outcome: Any) -> None:
+        reporter.show(outcome.result, outcome.folder.path, name, number, brief=not outcome.ran)
+
+    return show
 
 
 RUN_OPTIONS = {
@@ -146,13 +171,11 @@ def _run(recipe: str, **options: Any) -> None:
             reporter.plan(workflow.plan_pending(names))
             return
 
-        def show(name: str, number: int, outcome: Any) -> None:
-            reporter.show(outcome.result, outcome.folder.path, name, number, brief=not outcome.ran)
-
+        show = _shower(reporter)
         with workflow.locked():
             passed = workflow.run_all(names, show)
-            if passed and through == "diagnose":
-                workflow.run_rounds(rounds_wanted, show, reporter.say)
+            if passed and through == "diagnose" and rounds_wanted:
+                reporter.after_rounds(workflow.run_rounds(rounds_wanted, show, reporter.say))
         _finish(reporter)
 
 
@@ -167,7 +190,9 @@ def _finish(reporter: Any) -> None:
 
 
 @contextmanager
-def _session(recipe: str, flags: Mapping[str, Mapping[str, Any]], options: Mapping[str, Any]) -> Iterator[Any]:
+def _session(
+    recipe: str, flags: Mapping[str, Mapping[str, Any]], options: Mapping[str, Any], many: bool = False
+) -> Iterator[Any]:
     """Load the recipe and make the workflow; whatever goes wrong ends the command with its exit code."""
     run_dir: list[Path] = []
     with _errors(options["json"], options["debug"], run_dir):
@@ -203,7 +228,7 @@ def _session(recipe: str, flags: Mapping[str, Mapping[str, Any]], options: Mappi
         workflow = Workflow(path, loaded, chosen, ProgressView(quiet=options["quiet"] or options["json"]))
         run_dir.append(workflow.run.path)
         try:
-            yield workflow, _reporter(recipe, options, many=not flags)
+            yield workflow, _reporter(recipe, options, many=many or not flags)
         finally:
             workflow.close()
 

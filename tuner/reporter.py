@@ -51,8 +51,14 @@ class Reporter:
         if brief and result["verdict"] != "fail":
             self.say(f"{folder.name}: {result['verdict'].upper()}, done before. {result['headline']}")
         else:
-            report(dict(result), folder, self.next_command(stage, result, round_number), make_console())
+            within_round = round_number > 1 and result["verdict"] != "fail"  # the command's end says how to go on
+            following = "" if within_round else self.next_command(stage, result, round_number)
+            report(dict(result), folder, following, make_console())
             print()
+
+    def after_rounds(self, more: int | None) -> None:
+        """Print the command to type after rounds of step 7; `more`: rounds to ask for, where there is more to try."""
+        self.say(f"Next:  {self.command('run')} --rounds {more}" if more else f"Next:  {self.command('test')}")
 
     def plan(self, plans: Sequence[Mapping[str, Any]]) -> None:
         """Print what would be run."""

@@ -91,10 +91,11 @@ def begin(recipe_path: Path, run: Path, number: int, base: int, changes: Sequenc
     known = next((item for item in read_rounds(run) if item["round"] == number), None)
     if known is not None and known["base"] == base and known["changes"] == list(changes):
         return
-    document = tomlkit.parse(recipe_path.read_text(encoding="utf-8"))
+    document = tomlkit.parse(recipe_path.read_text(encoding="utf-8-sig"))
     chain = [item for step in reversed(bases(run, base)[:-1]) for item in entry(run, step)["changes"]]
     for change in [*chain, *changes]:
         _set(document, change["key"].split("."), change["to"])
+        document.get("search", {}).pop(change["key"], None)  # fixed now, as in recipe_of
     text = [f"# round {number}: {recipe_path} with these changes, proposed by {folder_name('diagnose', base)}:"]
     text += [f"#   {item['key']}: {item['from']} -> {item['to']}  ({item['reason']})" for item in [*chain, *changes]]
     write_bytes(run / f"recipe-{number}.toml", ("\n".join(text) + "\n\n" + tomlkit.dumps(document)).encode())
@@ -137,6 +138,8 @@ def compare(
     (s1^2/n1 + s2^2/n2), and, where both winners' predictions on the same val examples are there, McNemar's p < 0.05.
     """
     a, b = old["metrics"], new["metrics"]
+    if a.get("mean") is None or b.get("mean") is None:
+        return False, "one of the two searches has no winner to compare"
     gain = b["mean"] - a["mean"]
     error = ((a.get("std") or 0.0) ** 2 / max(1, a["seeds"]) + (b.get("std") or 0.0) ** 2 / max(1, b["seeds"])) ** 0.5
     words = f"{a['mean']:.4f} -> {b['mean']:.4f} over {a['seeds']} and {b['seeds']} seeds (standard error {error:.4f})"

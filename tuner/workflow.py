@@ -16,7 +16,7 @@ from tuner.core.recipe import Recipe, key_lines, place_of
 from tuner.core.result import Record, StageResult, TrialResult
 from tuner.core.store import StageDir, read_result, write_json
 from tuner.core.trial import Progress, TrialEnv, WorkItem
-from tuner.errors import UsageError
+from tuner.errors import InputError, UsageError
 from tuner.failures import ALIKE, first_fail_alike, raise_hopeless, worth_retrying
 from tuner.interrupts import uninterrupted
 from tuner.session import Options, Session, State
@@ -128,27 +128,72 @@ class Workflow:
                 plans.append({"state": state.kind, **self.plan_only(name)})
         return plans
 
-    def run_rounds(self, wanted: int, show: Callable[[str, int, Outcome], None], say: Callable[[str], None]) -> None:
-        """Do rounds of step 7: apply what the diagnosis proposes, search again, keep it only if it helped."""
+    def run_rounds(
+        self, wanted: int, show: Callable[[str, int, Outcome], None], say: Callable[[str], None]
+    ) -> int | None:
+        """Do rounds of step 7, each built on the one before it, up to the first that is not kept.
+
+        Returns the number of rounds to ask for next, or None where there is nothing more to try.
+        """
         base = 1
         for number in range(2, wanted + 2):
-            changes = read_result(self.session.result_folder("diagnose", base).result_path)["choice"].get("changes", [])
-            if not changes:
+            if not (changes := self._proposed(base)):
                 say(f"Round {number}: the diagnosis proposes no change; nothing to try.")
-                return
-            rounds.begin(self.session.recipe_path, self.run.path, number, base, changes)
-            say(f"Round {number}: trying " + "; ".join(f"{c['key']}: {c['from']} -> {c['to']}" for c in changes))
-            for name in rounds.stages_of(self.run.path, number):
-                outcome = self.run_stage(name, number, own_settings=False)
-                show(name, number, outcome)
-                if outcome.result["verdict"] == "fail" and not self.options.force:
-                    say(f"Round {number} stops here; the winner of round {base} stays.")
-                    return
-            kept, why = self._keep_if_better(base, number)
-            say(f"Round {number} is {'kept' if kept else f'not kept, round {base} stays'}: {why}")
-            if not kept:
-                return
+                return None
+            if not self._round(number, base, changes, show, say):
+                return None
             base = number
+        return base if self._proposed(base) else None
+
+    def run_one_round(self, show: Callable[[str, int, Outcome], None], say: Callable[[str], None]) -> int | None:
+        """Do the next round of step 7 alone (`tuner fine --apply`), or finish the one that was interrupted.
+
+        Returns as `run_rounds`.
+
+        Raises:
+            InputError: the diagnosis to apply is missing or stale.
+        """
+        begun = rounds.read_rounds(self.run.path)
+        base = max((item["round"] for item in begun if item["kept"]), default=1)
+        state = self.session.state("diagnose", base)
+        if state.result is None or (state.reasons and not self.options.allow_stale):
+            raise InputError(
+                f"--apply needs the result of {state.label}, which is {state.kind}",
+                f"Have it made first: tuner run {self.session.recipe_path}",
+            )
+        changes = self._proposed(base)
+        tried = [item for item in begun if item["base"] == base and item["changes"] == list(changes)]
+        number = tried[-1]["round"] if tried else max((item["round"] for item in begun), default=1) + 1
+        if not changes:
+            say(f"Round {number}: the diagnosis proposes no change; nothing to try.")
+            return None
+        kept = self._round(number, base, changes, show, say)
+        return number if kept and self._proposed(number) else None
+
+    def _proposed(self, round_number: int) -> Sequence[Mapping[str, Any]]:
+        result = read_result(self.session.result_folder("diagnose", round_number).result_path)
+        return result["choice"].get("changes", [])
+
+    def _round(
+        self,
+        number: int,
+        base: int,
+        changes: Sequence[Mapping[str, Any]],
+        show: Callable[[str, int, Outcome], None],
+        say: Callable[[str], None],
+    ) -> bool:
+        """Apply changes to the recipe of round `base`, search again, and return whether they are kept."""
+        rounds.begin(self.session.recipe_path, self.run.path, number, base, changes)
+        say(f"Round {number}: trying " + "; ".join(f"{c['key']}: {c['from']} -> {c['to']}" for c in changes))
+        for name in rounds.stages_of(self.run.path, number):
+            outcome = self.run_stage(name, number, own_settings=False)
+            show(name, number, outcome)
+            if outcome.result["verdict"] == "fail" and not self.options.force:
+                say(f"Round {number} stops here; the winner of round {base} stays.")
+                return False
+        kept, why = self._keep_if_better(base, number)
+        say(f"Round {number} is {'kept' if kept else f'not kept, round {base} stays'}: {why}")
+        return kept
 
     def _keep_if_better(self, base: int, number: int) -> tuple[bool, str]:
         folders = [self.run.stage(rounds.folder_name("fine", which)) for which in (base, number)]

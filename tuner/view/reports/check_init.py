@@ -52,6 +52,11 @@ def _data(metrics: Mapping[str, Any], page: Page) -> None:
     if rows:
         page.gap()
     page.table(headers, rows, left=(0, 2, 3, 5), optional=(4, 3))
+    counts = get(splits.get("train"), "class_counts")
+    if isinstance(counts, list) and 0 in counts:
+        which = [str(label) for label, count in enumerate(counts) if count == 0]
+        starts = ": do the labels start at 1?" if which == ["0"] else "."
+        page.text(f"No train example of class {', '.join(which[:5])}{' ...' if len(which) > 5 else ''}{starts}", 3)
     across = get(metrics, "duplicates_across")
     across = get(across, "duplicates") if isinstance(across, Mapping) else across
     if isinstance(across, (int, float)) and across:
