@@ -73,6 +73,17 @@ def test_the_train_subset_is_left_out_where_the_trial_does_not_ask_for_it_and_no
     assert same_weights(less.model, whole.model)
 
 
+def test_bf16_trains_the_same_twice_and_one_and_one_epochs_are_two(tmp_path):
+    case = make_case(tmp_path, overrides={"optimizer.momentum": 0.9})
+    once, again = (fit(case.setup(precision="bf16")) for _ in range(2))
+    assert once.curve == again.curve and same_weights(once.model, again.model)
+    setup = case.setup(precision="bf16")
+    fit(setup, until_epoch=1)
+    resumed = fit(case.setup(precision="bf16"))
+    assert resumed.curve == once.curve and same_weights(once.model, resumed.model)
+    assert once.curve != fit(make_case(tmp_path / "fp32", overrides={"optimizer.momentum": 0.9}).setup()).curve
+
+
 def test_a_horizon_in_steps_adds_one_row_per_step_and_evaluates_nothing(tmp_path):
     setup = make_case(tmp_path).setup(horizon_steps=7)
     training = fit(setup)

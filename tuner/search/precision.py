@@ -44,7 +44,8 @@ def candidate(facts: Mapping[str, Any], device: str) -> tuple[str | None, str]:
         return None, "grouped convolutions are slower in 16 bits on a CPU"
     least = LEAST_WORK.get(device, math.inf)
     if work < least:
-        return None, f"a batch takes {work / 1e6:.3g} million multiply-adds, too few for {short} to pay ({least:.0e})"
+        millions = f"{work / 1e6:.3g} million multiply-adds"
+        return None, f"a batch takes {millions}, too few for {short} to pay (from {least / 1e6:g} million on)"
     return short, f"{short} on this {device}"
 
 
