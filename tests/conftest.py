@@ -84,7 +84,9 @@ def command(tmp_path, monkeypatch):
     monkeypatch.setenv("TUNER_CACHE", str(tmp_path / "cache"))
 
     def run(*arguments, serial=True):
-        options = ["--workers", "0"] if serial and arguments[0] not in ("status", "report", "explain", "new", "cache") else []
+        options = (
+            ["--workers", "0"] if serial and arguments[0] not in ("status", "report", "explain", "new", "cache") else []
+        )
         return tuner(*arguments, *options, cwd=tmp_path)
 
     return run

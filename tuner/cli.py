@@ -197,7 +197,7 @@ def _session(
     run_dir: list[Path] = []
     with _errors(options["json"], options["debug"], run_dir):
         from tuner import stages
-        from tuner.core.recipe import load_recipe
+        from tuner.core.recipe_file import load_recipe
         from tuner.recipes import find_recipe
         from tuner.session import Options
         from tuner.view.progress import ProgressView

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner import rounds, stages
-from tuner.core.recipe import load_recipe
+from tuner.core.recipe_file import load_recipe
 from tuner.core.store import read_json, read_result
 from tuner.errors import InputError, TunerError
 from tuner.session import Options, Session, State

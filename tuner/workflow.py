@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tuner import artifacts, checklist, rounds, stages
-from tuner.core.recipe import Recipe, key_lines, place_of
+from tuner.core.recipe import Recipe
+from tuner.core.recipe_file import key_lines, place_of
 from tuner.core.result import Record, StageResult, TrialResult
 from tuner.core.store import StageDir, read_result, write_json
 from tuner.core.trial import Progress, TrialEnv, WorkItem

@@ -3,7 +3,7 @@
 import pytest
 
 from tuner.core.manifest import Provenance, Reason, depended, flatten, output_hashes, read_manifest, verify_outputs
-from tuner.core.recipe import load_recipe
+from tuner.core.recipe_file import load_recipe
 from tuner.core.store import StageDir, write_bytes, write_json
 from tuner.errors import InputError
 

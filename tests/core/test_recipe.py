@@ -3,13 +3,14 @@
 import pytest
 
 from tuner import stages
-from tuner.core import recipe as recipe_module
-from tuner.core.recipe import expand_path, key_lines, parse_assignment
+from tuner.core import recipe_file
+from tuner.core.recipe import expand_path
+from tuner.core.recipe_file import key_lines, parse_assignment
 from tuner.errors import UsageError
 
 
 def load_recipe(path, overrides=()):
-    return recipe_module.load_recipe(path, overrides, settings=stages.settings_models())
+    return recipe_file.load_recipe(path, overrides, settings=stages.settings_models())
 
 
 GOOD = """\
@@ -55,7 +56,8 @@ def test_unknown_key_is_named_with_line_and_guess(tmp_path):
 def test_all_problems_come_at_once(tmp_path):
     text = (
         GOOD
-        + '\n[train]\nbatch_size = 0\nprecision = "fp8"\n[optimizer]\nlr = -1\n[stages.coarse]\nepocs = 3\n[stages.corse]\n'
+        + '\n[train]\nbatch_size = 0\nprecision = "fp8"\n[optimizer]\nlr = -1\n'
+        + "[stages.coarse]\nepocs = 3\n[stages.corse]\n"
     )
     lines = problem(tmp_path, text).splitlines()
     assert len(lines) == 5
@@ -67,7 +69,7 @@ def test_all_problems_come_at_once(tmp_path):
 
 @pytest.mark.parametrize("fraction", [0, 1, -0.1, 1.5])
 def test_val_fraction_outside_0_1_is_refused(tmp_path, fraction):
-    assert f"data.val_fraction: input should be" in problem(tmp_path, GOOD, [f"data.val_fraction={fraction}"])
+    assert "data.val_fraction: input should be" in problem(tmp_path, GOOD, [f"data.val_fraction={fraction}"])
 
 
 def test_missing_tables_are_named(tmp_path):

@@ -1,16 +1,16 @@
-"""Diagnostic rules. One rule is one function over evidence that gives a Finding or None; adding one is adding a function.
+"""Diagnostic rules. One rule is one function over evidence that gives a Finding or None; to add one, add a function.
 
 A rule is registered with its card, from which `tuner explain` and the table of codes are made:
 
-    @rule("LR301", "lr-band-at-edge", "lr-sweep", meaning=..., detected=..., why=..., fix=..., confused_with=..., source=...)
+    @rule("LR301", "lr-band-at-edge", "lr-sweep", meaning=..., detected=..., why=..., fix=..., source=...)
     def band_at_edge(evidence: Mapping) -> Finding | None:
         if "rates" not in evidence:
             raise Missing("no rate was measured")
         ...
-        return found("LR301", "warn", "the best rate, 10, is the last that was tried", evidence={...}, remedy="...", confidence=0.9)
+        return found("LR301", "warn", "the best rate, 10, is the last that was tried", evidence={...}, confidence=0.9)
 
-Codes: two letters for the group, then the number of the checklist's step: DA1xx data and IN1xx init (check-init), OV2xx overfit,
-LR3xx lr-sweep, CO4xx coarse, FI5xx fine, CU6xx diagnose, TE8xx test.
+Codes: two letters for the group, then the number of the checklist's step: DA1xx data and IN1xx init (check-init),
+OV2xx overfit, LR3xx lr-sweep, CO4xx coarse, FI5xx fine, CU6xx diagnose, TE8xx test.
 """
 
 from __future__ import annotations

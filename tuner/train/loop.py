@@ -29,8 +29,8 @@ OnStep = Callable[[float, str], None]  # share done (0..1), a few words
 def fit(setup: Setup, until_epoch: int | None = None, on_step: OnStep | None = None) -> Training:
     """Train to `until_epoch` (None: the horizon), from the saved state of the trial where there is one.
 
-    Each epoch adds the curve's rows `train`, `train_eval` (where the spec asks for it) and `val`. A horizon in steps adds one `train` row per step
-    and evaluates nothing.
+    Each epoch adds the curve's rows `train`, `train_eval` (where the spec asks for it) and `val`. A horizon in steps
+    adds one `train` row per step and evaluates nothing.
     """
     spec = setup.spec
     training = start(setup)
@@ -187,7 +187,7 @@ def step_schedule(training: Training) -> None:
 
 
 def evaluate_epoch(setup: Setup, training: Training, epoch: int) -> None:
-    """Add the rows of the train subset, where it is asked for, and of val, and keep the weights if this epoch is the best.
+    """Add the rows of the train subset, where it is asked for, and of val; keep the weights of the best epoch.
 
     Raises:
         UsageError: the monitored value is not measured.
