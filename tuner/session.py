@@ -133,7 +133,7 @@ class Session:
         for need in stages.load(name).NEEDS:
             upstream = self.state(need, rounds.effective_round(self.run.path, need, round_number))
             if upstream.kind != "fresh":
-                reasons += [Reason(f"{need} is {upstream.kind}", "fresh", upstream.kind), *upstream.reasons]
+                reasons += [Reason(need, "fresh", upstream.kind), *upstream.reasons]
         reasons = list({str(reason): reason for reason in reasons}.values())  # a value may be a list: not hashable
         return State(folder.label, "stale" if reasons else "fresh", reasons, result, manifest)
 

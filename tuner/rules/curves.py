@@ -20,6 +20,7 @@ GAP = 0.05  # a gap whose interval lies above this leaves room to regularise
 NO_GAP = 0.03
 RATE_GONE = 0.02  # share of the highest rate below which the schedule has ended the training
 UNSTABLE = 1.5  # times the sampling noise of val
+STILL_FALLS = 0.1  # share of its own level by which a loss that has stopped does not fall over the tail
 CEILING = 0.995  # train accuracy above which there is nothing left to fit
 
 
@@ -63,7 +64,9 @@ def train_longer(evidence: Mapping[str, Any]) -> Finding | None:
     half = wilson_half(min(1.0, accuracy[-1]), n) if n else 0.0
     if best <= 0.75 * epochs or rise <= max(2 * robust_sigma(accuracy), half) or _rate_gone(evidence):
         return None
-    title = f"val accuracy still rises at the end, by {100 * rise:.1f} points over the last quarter"
+    title = (
+        f"val accuracy still rises at the end, by {100 * rise:.1f} points over the last {max(4, epochs // 4)} epochs"
+    )
     reason = f"best epoch {best} of {epochs}, val accuracy still rising"
     seen = {"best_epoch": best, "epochs": epochs, "rise": rise, "half_width": half or None}
     return found("CU601", "note", title, evidence=seen, confidence=0.8, changes=evidence["knobs"].longer(reason))
@@ -184,10 +187,10 @@ def underfitting(evidence: Mapping[str, Any]) -> Finding | None:
     "CU613",
     "train-longer",
     "diagnose",
-    meaning="The schedule ended a training that was still gaining: train and val accuracy are close, and far from full.",
+    meaning="The schedule ended a training that still gained: train and val accuracy are close, and far from full.",
     detected="gap at most 3 points, train accuracy below the target (--target, default 0.95), train loss falling over "
     "the tail by more than twice its noise, and the rate decayed to less than 2 % of its highest",
-    why="A small gap means that more can be learnt of the train split before val suffers; the rate left no time for it.",
+    why="Without a gap, more can be learnt of the train split before val suffers; the rate left no time for it.",
     fix="Train half as long again with the same shape of schedule, or take a larger model (model.width, model.depth).",
     confused_with="a plateau at a constant rate; a model at its capacity, whose train loss no longer moves",
     source="lecture on training neural networks, step 6: a small gap between train and val means underfitting",
@@ -216,8 +219,8 @@ def _at_baseline(evidence: Mapping[str, Any]) -> bool:
     "plateau",
     "diagnose",
     meaning="Neither loss nor accuracy moves any more, at a rate that has never been lowered.",
-    detected="constant rate, train loss and val accuracy not moving over the tail (at least eight epochs), train "
-    "accuracy below 0.995",
+    detected="constant rate, train loss and val accuracy not moving over the tail (at least eight epochs), the loss "
+    "not falling by a tenth of its level, train accuracy below 0.995",
     why="At a constant rate the weights bounce around a minimum, at a height that the rate sets.",
     fix="Let the rate decay: schedule.name = 'cosine', or a step where the plateau begins.",
     confused_with="a model at its capacity, or labels that cannot be fitted",
@@ -229,6 +232,8 @@ def plateau(evidence: Mapping[str, Any]) -> Finding | None:
     rates = _series(evidence, "lrs", 8)
     fitted = evidence.get("train_accuracy")
     if rates[-1] < 0.99 * max(rates) or moving(accuracy) or moving(running):
+        return None
+    if drift(running) < -STILL_FALLS * running[-1]:  # a smooth fall has much "noise" while it levels off
         return None
     if (fitted is not None and fitted >= CEILING) or _at_baseline(evidence):
         return None

@@ -118,7 +118,7 @@ def _entry(record: Record) -> dict[str, Any]:
 def _length(metrics: Mapping[str, Any]) -> str:
     """Say how long the trials were, and what the rungs saved."""
     if not metrics["stopped"]:
-        return f"{metrics['epochs']} epochs each"
+        return f"{metrics['epochs']} epoch{'' if metrics['epochs'] == 1 else 's'} each"
     return f"up to {metrics['epochs']} epochs each ({metrics['epochs_run']} epochs run of {metrics['epochs_full']})"
 
 
