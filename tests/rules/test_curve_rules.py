@@ -204,3 +204,10 @@ def test_schedule_ended(changes, fires):
         assert (finding.cause, finding.severity) == ("train-longer", "note")
         assert keys(finding) == ["stages.fine.epochs"]
         assert finding.changes[0].new == 23
+
+
+def test_a_rise_that_slows_down_is_not_unstable():
+    # the val accuracy of a sound run on CIFAR-10 with 8,000 val examples, under a cosine schedule
+    accuracy = [0.4143, 0.453, 0.5178, 0.5843, 0.5844, 0.615, 0.6254, 0.6374]
+    accuracy += [0.6671, 0.6666, 0.6907, 0.7037, 0.7051, 0.7066, 0.7101]
+    assert curves.unstable(evidence(val_accuracies=accuracy, val_n=8000)) is None

@@ -6,7 +6,6 @@ last quarter (at least four evaluations), "moving" a drift over the tail beyond 
 
 from __future__ import annotations
 
-import itertools
 import statistics
 from collections.abc import Mapping
 from typing import Any
@@ -248,8 +247,8 @@ def plateau(evidence: Mapping[str, Any]) -> Finding | None:
     "unstable",
     "diagnose",
     meaning="Val accuracy jumps from epoch to epoch by more than sampling can explain.",
-    detected="standard deviation of successive differences in the second half, over sqrt 2, above 1.5 sqrt(p(1-p)/n); "
-    "at least eight epochs",
+    detected="noise of the second half (root mean square of its second differences, over sqrt 6, so that a steady rise "
+    "does not count) above 1.5 sqrt(p(1-p)/n); at least eight epochs",
     why="Successive models see the same val examples, so their differences should be smaller than sampling noise.",
     fix="Let the rate decay, or lower it; a larger batch, gradient clipping, or averaged weights.",
     confused_with="a val split so small that a few examples make the jumps: noise below the limit proves nothing",
@@ -259,8 +258,8 @@ def unstable(evidence: Mapping[str, Any]) -> Finding | None:
     accuracy = _series(evidence, "val_accuracies", 8)
     n = _number(evidence, "val_n", "the size of val is not known")
     half = accuracy[len(accuracy) // 2 :]
-    steps = [b - a for a, b in itertools.pairwise(half)]
-    noise = statistics.stdev(steps) / 2**0.5
+    bends = [a - 2 * b + c for a, b, c in zip(half, half[1:], half[2:], strict=False)]
+    noise = (statistics.fmean(bend**2 for bend in bends) / 6) ** 0.5
     sampling = binomial_noise(min(1.0, statistics.fmean(half)), n)
     if noise <= UNSTABLE * max(sampling, 1 / n):
         return None
