@@ -68,11 +68,8 @@ class Reporter:
         for plan in plans:
             trials = plan.get("trials", [])
             waiting = [trial for trial in trials if not trial["finished"]]
-            words = (
-                f"{len(waiting)} trials to run first, {len(trials) - len(waiting)} finished"
-                if trials
-                else plan.get("state", "")
-            )
+            count = f"{len(waiting)} trial{'' if len(waiting) == 1 else 's'} to run first"
+            words = f"{count}, {len(trials) - len(waiting)} finished" if trials else plan.get("state", "")
             print(f" {plan['stage']}: {words}")
             for trial in waiting:
                 length = (
@@ -80,7 +77,7 @@ class Reporter:
                     if trial["epochs"]
                     else f"{trial['steps']} steps"
                     if trial["steps"]
-                    else ", ".join(trial["measure"])
+                    else "measurements only"
                 )
                 params = ", ".join(f"{key} = {value}" for key, value in trial["params"].items())
                 print(f"   {trial['number']:>3}  seed {trial['seed']}  {length}  {params}")

@@ -285,6 +285,11 @@ def _headline(metrics: Mapping[str, Any]) -> str:
     if metrics["interval"] is not None:
         text += f" (95 % interval {metrics['interval'][0]:.3f} to {metrics['interval'][1]:.3f})"
     if metrics["runner_up_p"] is not None:
-        told = "cannot be told from" if metrics["runner_up_p"] >= 0.05 else "better than"
-        text += f"; {told} #2 (p = {metrics['runner_up_p']:.2g})"
+        gap, error = metrics.get("runner_up_gap"), metrics.get("runner_up_error")
+        if metrics["runner_up_p"] >= 0.05:
+            text += f"; cannot be told from #2 (p = {metrics['runner_up_p']:.2g})"
+        elif gap is not None and error is not None and gap < 2 * error:  # as FI501 judges it
+            text += f"; other seeds might prefer #2 ({gap:.4f} +- {error:.4f})"
+        else:
+            text += f"; better than #2 (p = {metrics['runner_up_p']:.2g})"
     return text + "."

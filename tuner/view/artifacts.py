@@ -118,3 +118,14 @@ def searched(rows: Sequence[Row]) -> list[str]:
 def has_won(finalist: Mapping[str, Any], winner: Any) -> bool:
     """Tell whether the winning trial is one of a finalist's: the first, or one of those with new seeds."""
     return winner is not None and winner in (get(finalist, "trial"), *(get(finalist, "trials", default=()) or ()))
+
+
+def best_of(trials: Sequence[Mapping[str, Any]]) -> int | None:
+    """Return the place of the trial with the best val accuracy (ties: the lower val loss, as the search decides)."""
+    scored = [i for i, trial in enumerate(trials) if as_float(trial.get("val_accuracy")) is not None]
+
+    def order(i: int) -> tuple[float, float]:
+        loss = as_float(trials[i].get("best_val_loss"))
+        return -trials[i]["val_accuracy"], loss if loss is not None else float("inf")
+
+    return min(scored, key=order, default=None)

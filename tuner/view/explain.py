@@ -60,7 +60,8 @@ def explain(rule: Card, console: Console) -> None:
             page.heading(heading)
             page.text(" ".join(text.split()), 3)
     page.gap()
-    page.text(f'If you know it and mean it, put it in the recipe:  [accept] codes = ["{rule.code}"]', 1, 2, "dim")
+    accepted = f'[accept] codes = ["{rule.code}"], reason = "..."'
+    page.text(f"If you know it and mean it, put it in the recipe:  {accepted}", 1, 2, "dim")
     page.print()
 
 

@@ -68,7 +68,8 @@ def _panel(ax: Any, key: str, trials: Sequence[Row], scores: Sequence[Any], know
     ax.scatter(
         x, y, c=y, cmap=style.VALUES, vmin=low, vmax=best, s=44, edgecolors=style.BLACK, linewidths=0.5, zorder=3
     )
-    best_x = next((a for a, b in shown if b == best), None)
+    place = artifacts.best_of(trials)
+    best_x = as_numbers[place] if place is not None else None
     if best_x is not None:
         ring = {"s": 150, "facecolors": "none", "edgecolors": style.RED, "linewidths": 1.8, "zorder": 4}
         ax.scatter([best_x], [best], label=f"best, {fixed(best)}", **ring)

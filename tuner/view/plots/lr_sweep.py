@@ -58,6 +58,8 @@ def _drop(ax: Axes, rates: list[Mapping[str, Any]], choice: Mapping[str, Any]) -
     style.log_axis(ax.xaxis)
     if key == "drop":
         ax.axhline(0, color=style.GREY, linewidth=0.8)
+        if (top := max(heights, default=0.0)) > 0 and min(heights) < -top:  # one rate that blew up hides all others
+            ax.set_ylim(-top, 1.15 * max(h + e for h, e in zip(heights, errors, strict=True) if h > 0))
     style.label(ax, "learning rate", "drop of the loss [nats]" if key == "drop" else "final loss [nats]", "By rate")
     style.legend(ax)
 

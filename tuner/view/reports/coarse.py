@@ -82,7 +82,7 @@ def scatter(trials: list[dict[str, Any]], page: Page) -> None:
     scored = [value for value in y if value is not None]
     if not scored:
         return
-    best = y.index(max(scored))
+    best = artifacts.best_of(trials) or 0
     gone = [value if score is None else None for value, score in zip(x, y, strict=True)]
     series = [Series("best trial", [x[best]], [y[best]], line=False)]
     series.append(Series("other trials", x, y, line=False))

@@ -13,6 +13,8 @@ from tuner.view.words import fixed, is_number, number, plus_minus, rate
 
 TITLE = "STEP 3  learning-rate sweep"
 
+HIGH = 2.0  # times the loss before training: what rises further is drawn at the top
+
 
 def body(result: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
     """Show a row per rate, the band and the chosen rate, and loss against rate."""
@@ -43,11 +45,13 @@ def body(result: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
         page.text(text + (f"; precision {precision}." if precision else "."), 3)
     x = [get(entry, "lr") for entry in rates]
     y = [get(entry, "final_loss") for entry in rates]
-    gone = [get(entry, "lr") if get(entry, "final_loss") is None else None for entry in rates]
+    before = get(rates[0], "first_loss") if rates else None
+    if before is not None and is_number(before):  # one rate that blew up would press all others flat
+        y = [None if is_number(value) and value > HIGH * before else value for value in y]
+    gone = [lr if value is None else None for lr, value in zip(x, y, strict=True)]
     series = [Series("loss after the sweep", x, y)]
     if any(lr is not None for lr in gone):
-        series.append(Series("diverged", gone, [None] * len(gone), glyph="x", line=False, at_top=True))
-    before = get(rates[0], "first_loss") if rates else None
+        series.append(Series("diverged, or above", gone, [None] * len(gone), glyph="x", line=False, at_top=True))
     page.plot(
         series,
         height=10,
