@@ -6,8 +6,6 @@ import inspect
 import json
 import shlex
 import sys
-import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +15,8 @@ import typer
 
 import tuner
 from tuner import checklist
-from tuner.errors import TunerError, UsageError, did_you_mean
-from tuner.interrupts import Terminated, listen
+from tuner.errors import UsageError, did_you_mean
+from tuner.exits import exit_codes, fail
 from tuner.pipes import make_unbreakable
 
 HELP = "Carry out the deep-learning tuning checklist on your model and data, step by step."
@@ -183,7 +181,7 @@ def _finish(reporter: Any) -> None:
     """End the command: print what is left to print; a failed verdict is exit code 1."""
     reporter.finish()
     if any(result["verdict"] == "fail" for result in reporter.results):
-        raise typer.Exit(1)
+        raise SystemExit(1)
 
 
 # -- one command's session ------------------------------------------------------------------------------------------
@@ -195,7 +193,7 @@ def _session(
 ) -> Iterator[Any]:
     """Load the recipe and make the workflow; whatever goes wrong ends the command with its exit code."""
     run_dir: list[Path] = []
-    with _errors(options["json"], options["debug"], run_dir):
+    with exit_codes(options["json"], options["debug"], run_dir):
         from tuner import stages
         from tuner.core.recipe_file import load_recipe
         from tuner.recipes import find_recipe
@@ -242,59 +240,6 @@ def _reporter(recipe: str, options: Mapping[str, Any], many: bool) -> Any:
     return Reporter(recipe, repeated, as_json=options["json"], many=many)
 
 
-@contextmanager
-def _errors(as_json: bool, debug: bool, run_dir: list[Path]) -> Iterator[None]:
-    """Show an error as the user should see it, and end the command with its exit code."""
-    listen()
-    try:
-        yield
-    except typer.Exit:
-        raise
-    except KeyboardInterrupt:
-        raise typer.Exit(_stopped(130, "Interrupted", as_json)) from None
-    except Terminated:
-        raise typer.Exit(_stopped(143, "Terminated", as_json)) from None
-    except TunerError as error:
-        if debug:
-            traceback.print_exc()
-        _fail(error.exit_code, error.message, error.hint, as_json)
-        raise typer.Exit(error.exit_code) from None
-    except Exception as error:
-        saved = _save_traceback(run_dir)
-        if debug:
-            traceback.print_exc()
-        message = f"a bug of tuner: {type(error).__name__}: {error}"
-        _fail(70, message, f"The traceback is in {saved}; finished trials are kept. Please report it.", as_json)
-        raise typer.Exit(70) from None
-
-
-def _stopped(code: int, word: str, as_json: bool) -> int:
-    command = shlex.join(["tuner", *sys.argv[1:]])
-    _fail(code, f"{word}. What was finished is kept.", f"The same command goes on from here: {command}", as_json)
-    return code
-
-
-def _fail(code: int, message: str, hint: str, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps({"error": {"code": code, "message": message, "hint": hint}}))
-        return
-    from tuner.view.errors import show_error
-    from tuner.view.page import make_console
-
-    show_error(TunerError(message, hint), make_console(stderr=True))
-
-
-def _save_traceback(run_dir: list[Path]) -> Path | str:
-    folder = run_dir[0] if run_dir else Path(".")
-    path = folder / f"traceback-{time.strftime('%Y%m%d-%H%M%S')}.txt"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(traceback.format_exc())
-    except OSError as error:
-        return f"no file ({error.strerror}); --debug prints it"
-    return path
-
-
 # -- looking --------------------------------------------------------------------------------------------------------
 
 
@@ -305,7 +250,7 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Say which steps are fresh, stale (and why), missing or failed."""
-    with _errors(as_json, False, []):
+    with exit_codes(as_json, False, []):
         from tuner import overview
         from tuner.recipes import find_recipe
 
@@ -327,7 +272,7 @@ def report(
     as_json: Annotated[bool, typer.Option("--json", help="print a list of the stages' results as JSON")] = False,
 ) -> None:
     """Print the reports of all finished steps again."""
-    with _errors(as_json, False, []):
+    with exit_codes(as_json, False, []):
         from tuner import overview
         from tuner.recipes import find_recipe
         from tuner.reporter import Reporter
@@ -343,7 +288,7 @@ def report(
 
 def explain(code: Annotated[str, typer.Argument(help="the code of a finding, e.g. LR301, or a cause")]) -> None:
     """Explain a finding: what it means, how it is detected, what it is confused with, how to fix it."""
-    with _errors(False, False, []):
+    with exit_codes(False, False, []):
         from tuner import rules
         from tuner.view.explain import explain as show
         from tuner.view.page import make_console
@@ -372,7 +317,7 @@ def new(
     force: Annotated[bool, typer.Option("--force", help="overwrite what is there")] = False,
 ) -> None:
     """Write a commented recipe to start from."""
-    with _errors(False, False, []):
+    with exit_codes(False, False, []):
         from tuner.recipes import write_recipe
 
         for path in write_recipe(name, source, custom, force):
@@ -385,7 +330,7 @@ def cache(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """List the decoded data that all runs share, or delete them."""
-    with _errors(as_json, False, []):
+    with exit_codes(as_json, False, []):
         from tuner.artifacts import cache_dir
         from tuner.core import cached
         from tuner.view.words import duration
@@ -443,7 +388,7 @@ def main() -> None:
         if not hasattr(error, "format_message"):
             raise
         if "--json" in sys.argv:
-            _fail(2, error.format_message(), "tuner --help lists the commands.", True)
+            fail(2, error.format_message(), "tuner --help lists the commands.", True)
         else:
             error.show()  # type: ignore[attr-defined]
         sys.exit(getattr(error, "exit_code", 2))
