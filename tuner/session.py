@@ -152,7 +152,7 @@ class Session:
                     continue
                 raise InputError(
                     f"{name} needs the result of {need}, which is {state.kind} in {self.run.path}",
-                    f"Run it first: {command}",
+                    f"Run it first: {self._way_to(need, round_number)}",
                 )
             if state.reasons and not self.options.allow_stale:
                 listed = "\n".join(f"  {reason}" for reason in state.reasons)
@@ -167,6 +167,13 @@ class Session:
                 )
             results[need] = state.result
         return {**self._earlier(name, round_number), **results}
+
+    def _way_to(self, name: str, round_number: int) -> str:
+        """Return the command that makes a result: its stage's own, or all up to it where more is missing."""
+        folders = [self.result_folder(need, round_number) for need in stages.load(name).NEEDS]
+        if all(folder.manifest_path.exists() for folder in folders):
+            return f"tuner {name} {self.recipe_path}"
+        return f"tuner run {self.recipe_path} --through {name}"
 
     def _earlier(self, name: str, round_number: int) -> dict[str, Mapping[str, Any]]:
         """Return the results of every stage that `name` needs, at any depth, as far as they are there."""

@@ -1,0 +1,496 @@
+"""Bad input: one clear message, with the place, what was found and what mends it; the documented exit code."""
+
+import io
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import RECIPE
+
+HOOKS = """\
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+X = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
+Y = (X[:, 0] > 0).long()
+
+def load():
+    return (X, Y), None
+def build(input_shape, num_classes):
+    return nn.Sequential(nn.Flatten(), nn.LazyLinear(16), nn.ReLU(), nn.Linear(16, num_classes))
+def loss(outputs, targets):
+    return nn.functional.cross_entropy(outputs, targets)
+def step(model, batch, loss, optimizer):
+    optimizer.zero_grad()
+    value = loss(model(batch[0]), batch[1])
+    value.backward()
+    optimizer.step()
+    return value
+"""
+OWN = {
+    "load": "data={source='u.py:load'}",
+    "build": "model={name='u.py:build'}",
+    "loss": "loss={name='u.py:loss'}",
+    "step": "train.step='u.py:step'",
+    "evaluate": "train.evaluate='u.py:evaluate'",
+    "metric": "train.metric='u.py:metric'",
+    "augment": "data.augment=['u.py:augment']",
+    "optimizer": "optimizer={name='u.py:optimizer', lr=0.1}",
+    "schedule": "schedule={name='u.py:schedule'}",
+}
+SIGNATURES = {
+    "load": "",
+    "build": "input_shape, num_classes",
+    "loss": "outputs, targets",
+    "step": "model, batch, loss, optimizer",
+    "evaluate": "model, batches, loss",
+    "metric": "outputs, targets",
+    "augment": "inputs, targets, generator",
+    "optimizer": "params, lr",
+    "schedule": "optimizer, total_steps",
+}
+
+
+def refused(done, code, *messages):
+    """Assert one error with this code and these texts, nothing on stdout, no traceback."""
+    assert done.code == code, done.out + done.err
+    for message in messages:
+        assert message in done.err, done.err
+    assert "Traceback" not in done.err and "bug of tuner" not in done.err
+    assert done.out == ""
+    assert done.err.startswith("error: ") and "\nerror: " not in done.err and "\nhint: " in done.err
+
+
+@pytest.fixture
+def own(command, tmp_path):
+    """A function that runs check-init with one hook of u.py replaced."""
+
+    def run(kind, definition, *arguments, stage="check-init"):
+        (tmp_path / "small.toml").write_text(RECIPE)
+        (tmp_path / "u.py").write_text(f"{HOOKS}\n{definition}\n")
+        sets = [OWN[kind], "train.batch_size=8", *arguments]
+        return command(stage, "small.toml", *(part for text in sets for part in ("--set", text)))
+
+    return run
+
+
+# -- the recipe -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('source = "digits"', 'source = ["digits"]', "small.toml:5: data.source: input should be a valid string"),
+        ("[data]", "[[data]]", "small.toml:4: data: must be a table: [data]"),
+        ("[stages.coarse]", "[[stages.coarse]]", "stages.coarse: must be a table: [stages.coarse]"),
+        ("batch_size = 64", 'batch_size = "64"', "small.toml:18: train.batch_size: input should be a valid integer"),
+        ("batch_size = 64", "batch_size = true", "train.batch_size: input should be a valid integer (got True)"),
+        ("batch_size = 64", "batch_size = -1", "train.batch_size: input should be greater than or equal to 1 (got -1)"),
+        ("lr = 0.1", 'lr = "1e-3"', "small.toml:14: optimizer.lr: input should be a valid number"),
+        ("lr = 0.1", "lr = inf", "small.toml:14: optimizer.lr: input should be a finite number (got inf)"),
+        ("lr = 0.1", "lr = nan", "optimizer.lr: input should be"),
+        ("seed = 0", "seed = 99999999999999999999", "small.toml:2: seed: "),
+        ("epochs = 2", 'epochs = "two"', "small.toml:25: stages.coarse.epochs: input should be a valid integer"),
+        ('name = "small"', 'name = "../x"', "small.toml:1: name: letters, digits, '.', '_' and '-' only"),
+        ('source = "digits"', 'source = "digits"\naugment = [3]', "data.augment.0: must be a name, or a table"),
+        ('name = "mlp"', "name = mlp", "small.toml:8: not valid TOML: "),
+        ('name = "mlp"', "name = mlp", ": name = mlp"),
+        ("batch_size = 64", "batch_size = 0\nprecision = 'fp64'", "precision: input should be 'auto'"),
+    ],
+)
+def test_a_recipe_is_refused_with_its_line(command, tmp_path, old, new, message):
+    (tmp_path / "small.toml").write_text(RECIPE.replace(old, new, 1))
+    refused(command("check-init", "small.toml"), 2, message)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [
+        ('"model.widht" = { choices = [16, 32] }', "search.model.widht: mlp() takes no such argument - did you mean"),
+        ('"model.width" = { choices = [16, -3] }', "search.model.width: with -3: must be an integer of at least 1"),
+        ('"train.batch_size" = { low = -8, high = 64 }', "search.train.batch_size: input should be greater than"),
+        ('"train.batch_size" = { choices = [64, 4000] }', "with 4000: larger than the train split, which has 1150"),
+        ('"optimizer.name" = { choices = ["sgd", "adamm"] }', "with 'adamm': unknown optimizer 'adamm' - did you mean"),
+        ('"optimizer.name" = { choices = ["sgd", "adam"] }', "with 'adam': optimizer.momentum: Adam() takes no such"),
+        ('"optimizer.lr" = { low = -1.0, high = 0.1 }', "small.toml:34: search.optimizer.lr: input should be greater"),
+        (
+            '"optimizer.lr" = { low = 0.01, high = 0.1, when = { "optimizer.name" = "adam" } }',
+            "when: optimizer.name is 'sgd' in this recipe: never varied",
+        ),
+        (
+            "optimizer.lr = { low = 0.01, high = 0.1 }",
+            "search.optimizer: not a dotted key of the recipe - did you mean",
+        ),
+        ('"model.width" = { choices = [] }', "choices: expected a list that is not empty (got [])"),
+    ],
+)
+def test_a_search_that_no_trial_could_follow_is_refused(command, tmp_path, search, message):
+    (tmp_path / "small.toml").write_text(f"{RECIPE}\n[search]\n{search}\n")
+    refused(command("check-init", "small.toml"), 2, message)
+
+
+def test_a_conditional_search_key_is_tried_only_where_its_condition_holds(command, tmp_path):
+    recipe = RECIPE.replace("momentum = 0.9\n", "")
+    search = '"optimizer.name" = { choices = ["sgd", "adam"] }\n'
+    search += '"optimizer.momentum" = { low = 0.8, high = 0.99, when = { "optimizer.name" = "sgd" } }\n'
+    (tmp_path / "small.toml").write_text(f"{recipe}\n[search]\n{search}")
+    assert command("check-init", "small.toml").code == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("optimizer.lr", "expected key=value"),
+        ("=3", "expected key=value"),
+        ("optimizer..lr=3", "expected key=value"),
+        ("optimizer.lr=0.1\nseed=3", "is not a TOML value"),
+        ("foo.bar=1", "--set: foo: unknown key"),
+        ("stages.coarse.trials=0", "--set: stages.coarse.trials: input should be greater than or equal to 1"),
+        ("seed.x=1", "a key leads through a value that is no table"),
+        ("search=3", "--set: search: must be a table"),
+    ],
+)
+def test_an_override_is_refused_as_such(recipe, command, text, message):
+    refused(command("check-init", "small.toml", "--set", text), 2, message)
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "message"),
+    [
+        (b"\xef\xbb\xbf" + RECIPE.encode(), 0, ""),
+        (RECIPE.replace("\n", "\r\n").encode(), 0, ""),
+        (
+            RECIPE.replace("small", "sm\xe4ll").encode("latin-1"),
+            2,
+            "small.toml:1: not valid TOML: byte 0xe4 is not UTF",
+        ),
+        (b"", 2, "small.toml: name: this key is missing"),
+    ],
+    ids=["byte order mark", "windows line ends", "latin-1", "empty"],
+)
+def test_recipes_of_other_editors(command, tmp_path, content, code, message):
+    (tmp_path / "small.toml").write_bytes(content)
+    done = command("check-init", "small.toml")
+    assert (done.code, message in done.err) == (code, True), done.err
+
+
+def test_a_folder_with_spaces_and_letters_of_all_kinds_holds_recipe_and_files(command, tmp_path):
+    folder = tmp_path / "mein Gerät ☃"
+    folder.mkdir()
+    (folder / "a b.toml").write_text(RECIPE.replace('source = "digits"', 'source = "u.py:load"').replace("= 64", "= 8"))
+    (folder / "u.py").write_text(HOOKS)
+    done = command("check-init", f"{folder.name}/a b.toml")
+    assert done.code == 0, done.err
+    assert f"Next:  tuner overfit '{folder.name}/a b.toml'" in done.out.replace("\\\n", "").replace("  ", " ").replace(
+        "Next: ", "Next:  "
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--workers", "-1"], 2, "--workers: must be 0 or more (got -1)"),
+        (["--run-dir", "small.toml"], 5, "a file stands where a folder is needed"),
+        (["--device", "nope"], 2, "unknown device 'nope'"),
+        (["--device", "mps"], 5, "there is no 'mps' here"),
+    ],
+)
+def test_flags_are_refused(recipe, command, arguments, code, message):
+    done = command("check-init", "small.toml", *arguments, serial="--workers" not in arguments)
+    assert done.code == code
+    assert message.lower() in done.err.lower()
+
+
+# -- data files -----------------------------------------------------------------------------------------------------
+
+TABLE = "source = 'table', path = 'd.csv', target = 'y'"
+NPZ = "source = 'npz', path = 'd.npz'"
+IMAGES = "source = 'image_folder', root = 'img'"
+X = np.random.default_rng(0).normal(size=(60, 4)).astype("float32")
+LABELS = (X[:, 0] > 0).astype(int)
+
+
+def csv(rows=60, line=lambda i: f"{i % 7},{i * 0.5},{'ab'[i % 2]}", head="x,z,y"):
+    return "\n".join([head, *map(line, range(rows))]) + "\n"
+
+
+def png(size=8):
+    file = io.BytesIO()
+    Image.new("RGB", (size, size), (size, 10, 200)).save(file, "PNG")
+    return file.getvalue()
+
+
+def check(command, tmp_path, table, files):
+    (tmp_path / "small.toml").write_text(RECIPE)
+    for name, content in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return command("check-init", "small.toml", "--set", f"data={{{table}}}", "--set", "train.batch_size=8")
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "message"),
+    [
+        (csv(line=lambda i: f"{i},1,{'a' if i != 9 else ''}"), 3, "the target 'y' is missing in row 9 (line 11)"),
+        (csv(head="x,z,why"), 2, "data.target: "),
+        (csv(line=lambda i: f"{i},1,{i * 0.37}"), 2, "holds real numbers (0.37 in row 1 (line 3))"),
+        (csv(line=lambda i: f"{i},1,a"), 3, "are of one class ('a')"),
+        (
+            csv(line=lambda i: f"{i},1,c{i}"),
+            3,
+            "too few examples of a class to be in train, val, test: class 'c0' has 1",
+        ),
+        (csv(line=lambda i: f"{i if i != 5 else 'oops'},1,{'ab'[i % 2]}"), 2, "row 5 (line 7), column 'x': 'oops'"),
+        (csv(line=lambda i: f"{i},id{i},{'ab'[i % 2]}"), 2, "add it to data.drop or data.categorical"),
+        (csv().replace(",", ";"), 2, "hint: The columns seem to be separated by ';': set data.separator."),
+        (csv() + "1,2,3,4,5\n", 3, "Expected 3 fields in line 62, saw 5"),
+        (csv().replace("a", "ä").encode("latin-1"), 3, "hint: Save it as UTF-8."),
+        ("x,y\n", 3, "a header but no rows"),
+        ("", 3, "not a readable table"),
+    ],
+)
+def test_a_table_is_refused(command, tmp_path, content, code, message):
+    refused(check(command, tmp_path, TABLE, {"d.csv": content}), code, message)
+
+
+def archive(**arrays):
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "message"),
+    [
+        (archive(a=X, b=LABELS), 2, "hint: Name them x and y."),
+        (archive(x=X, y=LABELS + 0.5), 2, "the targets are real numbers (float64, e.g. "),
+        (archive(x=X, y=np.where(np.arange(60) == 3, np.nan, LABELS)), 2, "e.g. nan at 3)"),
+        (archive(x=X, y=np.eye(2)[LABELS]), 2, "looks one-hot or multi-hot"),
+        (archive(x=X, y=LABELS[:50]), 3, "d.npz: train: 60 inputs but 50 targets"),
+        (archive(x=X, y=LABELS, x_val=X[:, :3], y_val=LABELS), 2, "val has inputs of shape (3,), train of (4,)"),
+        (archive(x=X[:, 0], y=LABELS), 3, "the inputs have shape (60,), not (examples, ...)"),
+        (archive(x=np.float32(3), y=LABELS), 3, "the inputs have shape (), not (examples, ...)"),
+        (archive(x=X[:0], y=LABELS[:0]), 3, "train: no examples"),
+        (archive(x=X.astype(str), y=LABELS), 3, "the inputs must be numbers"),
+        (archive(x=X, y=LABELS)[:300], 3, "not a readable .npz archive"),
+        (b"junk", 3, "not a readable .npz archive"),
+    ],
+)
+def test_an_archive_of_arrays_is_refused(command, tmp_path, content, code, message):
+    refused(check(command, tmp_path, NPZ, {"d.npz": content}), code, message)
+
+
+def test_negative_labels_are_a_finding_wherever_they_lie(command, tmp_path):
+    done = check(command, tmp_path, NPZ, {"d.npz": archive(x=X, y=LABELS - 1)})
+    assert (done.code, "DA102" in done.out, done.err) == (1, True, "")
+
+
+def test_labels_that_start_at_1_are_said(command, tmp_path):
+    done = check(command, tmp_path, NPZ, {"d.npz": archive(x=X, y=LABELS + 1)})
+    assert (done.code, "No train example of class 0: do the labels start at 1?" in done.out) == (0, True)
+
+
+FOLDER = {f"img/{name}/{i}.png": png(8) for name in ("cat", "dog") for i in range(20)}
+
+
+@pytest.mark.parametrize(
+    ("files", "code", "message"),
+    [
+        ({"img/.keep": ""}, 3, "no class folder in it"),
+        ({f"img/{i}.png": png() for i in range(9)}, 3, "no class folder in it"),
+        ({**FOLDER, "img/emu/.keep": ""}, 3, "no image in class folder"),
+        ({**FOLDER, "img/cat/bad.png": png()[:45]}, 3, "img/cat/bad.png: not a readable image"),
+        ({**FOLDER, "img/cat/bad.png": b""}, 3, "img/cat/bad.png: not a readable image"),
+        ({**FOLDER, "img/cat/big.png": png(16)}, 3, "hint: Set data.image_size"),
+        ({name: file for name, file in FOLDER.items() if "cat" in name}, 3, "only one class folder ('cat')"),
+        (dict(list(FOLDER.items())[:2] + list(FOLDER.items())[-2:]), 3, "class 'cat' has 2, class 'dog' has 2"),
+    ],
+)
+def test_a_folder_of_images_is_refused(command, tmp_path, files, code, message):
+    refused(check(command, tmp_path, IMAGES, files), code, message)
+
+
+def test_a_text_file_among_images_is_passed_over(command, tmp_path):
+    assert check(command, tmp_path, IMAGES, {**FOLDER, "img/cat/notes.txt": "x", "img/README": "x"}).code in (0, 1)
+
+
+# -- the user's code ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [kind for kind in OWN])
+def test_what_a_hook_raises_is_shown_with_the_users_frames_only(own, tmp_path, kind):
+    done = own(kind, f"def {kind}({SIGNATURES[kind]}):\n    raise ValueError('boom')", stage="run")
+    line = HOOKS.count("\n") + 3
+    assert done.code == 4, done.out + done.err
+    assert f"error: {tmp_path}/u.py:{line}: " in done.err and "ValueError: boom" in done.err
+    assert "/tuner/" not in done.err and "Traceback" not in done.err
+
+
+@pytest.mark.parametrize("kind", ["load", "step"])
+def test_a_hook_that_exits_is_an_error_too(own, kind):
+    refused(own(kind, f"def {kind}({SIGNATURES[kind]}):\n    import sys; sys.exit(0)"), 4, "raised SystemExit: 0")
+
+
+@pytest.mark.parametrize(
+    ("kind", "definition", "code", "message"),
+    [
+        ("load", "def load(): pass", 2, "data.source: u.py:load returned None"),
+        ("load", "def load(): return ((X, Y),)", 2, "returned a tuple of 1"),
+        ("load", "def load(): return X, Y", 2, "returned one pair of arrays, not splits"),
+        ("load", "def load():\n    yield X", 2, "returned generator"),
+        ("load", "def load(): return (X, Y.float()), None", 2, "the targets are real numbers (float32)"),
+        ("load", "def load(): return (X, nn.functional.one_hot(Y)), None", 2, "looks one-hot or multi-hot"),
+        ("load", "def load(): return DataLoader(X), None", 2, "train is a DataLoader"),
+        ("load", "def load(path): return (X, Y), None", 2, "load() needs 'path', which the recipe does not give"),
+        ("load", "def laod(): pass\ndel load", 2, "u.py has no 'load' - did you mean 'laod'?"),
+        ("load", "load = 3", 2, "is not callable, it is of type int"),
+        ("load", "def load(:\n    pass", 4, "u.py:21: not valid Python: invalid syntax"),
+        ("load", "import no_such_module_at_all", 4, "No module named 'no_such_module_at_all'"),
+        ("build", "def build(input_shape, num_classes): pass", 4, "build() must return a torch.nn.Module"),
+        ("build", "def build(input_shape, num_classes): return nn.Linear(3, 10)", 2, "does not pass through the model"),
+        (
+            "build",
+            "def build(input_shape, num_classes): return nn.Sequential(nn.Flatten(), nn.LazyLinear(7))",
+            2,
+            "the model has 7 outputs, the data has 10 classes",
+        ),
+        (
+            "build",
+            "class M(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+            "        self.f = nn.LazyLinear(10)\n"
+            "    def forward(self, x):\n        return self.f(x.flatten(1)), x\n"
+            "def build(input_shape, num_classes): return M()",
+            2,
+            "the loss fails on the model's outputs",
+        ),
+        ("loss", "def loss(outputs, targets): return 3.0", 4, "the loss must be a scalar tensor"),
+        (
+            "loss",
+            "def loss(outputs, targets): return nn.functional.cross_entropy(outputs, targets).detach()",
+            2,
+            "the loss has no gradient",
+        ),
+        ("step", "def step(model, batch, loss, optimizer): pass", 4, "train.step: must return the loss of the batch"),
+        ("step", "def step(model, batch, loss): pass\ndef step(model, extra): pass", 2, "step() needs 'extra'"),
+        ("metric", "def metric(outputs, targets): return torch.ones(3)", 4, "the metric must be a number"),
+        ("evaluate", "def evaluate(model, batches, loss): return {'acc': 1}", 4, "the dictionary must hold a 'loss'"),
+        (
+            "augment",
+            "def augment(inputs, targets, generator): return inputs",
+            2,
+            "data.augment: u.py:augment must return",
+        ),
+        ("optimizer", "def optimizer(params, lr): return [1]", 4, "must return a torch.optim.Optimizer"),
+    ],
+)
+def test_what_a_hook_gives_is_checked(own, kind, definition, code, message):
+    refused(own(kind, definition), code, message)
+
+
+def test_what_the_users_code_prints_is_not_on_stdout(own):
+    done = own("load", "def load():\n    print('HELLO')\n    return (X, Y), None")
+    assert (done.code, "HELLO" in done.out, "HELLO" in done.err) == (0, False, True)
+
+
+def test_a_name_that_is_only_a_file_asks_for_a_function(recipe, command):
+    done = command("check-init", "small.toml", "--set", "model={name='u.py'}")
+    refused(done, 2, "'u.py' names a file, but no function in it", 'Write "u.py:name".')
+
+
+# -- the run folder -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "arguments", "message"),
+    [
+        ("coarse/result.json", "[]", ["fine"], "coarse/result.json: not what tuner wrote (a list, not a dict)"),
+        ("coarse/result.json", "{}", ["fine"], "coarse/result.json: not what tuner wrote (it has no 'stage')"),
+        ("coarse/result.json", "{", ["fine"], "coarse/result.json: not readable as JSON"),
+        ("coarse/manifest.json", '{"outputs": {}}', ["fine"], "coarse/manifest.json: not what tuner wrote"),
+        ("coarse/trials.jsonl", "", ["fine"], "coarse/trials.jsonl was changed after it was written"),
+        ("coarse/trials.csv", "", ["fine"], "coarse/trials.csv was changed after it was written"),
+        ("coarse/recipe.json", "[]", ["fine"], "coarse/recipe.json: not what tuner wrote"),
+        ("winner.json", "[]", ["test", "--force"], "winner.json: not what tuner wrote"),
+        ("winner.json", '{"checkpoint": "../../x.pt"}', ["test", "--force"], "names a checkpoint that no stage wrote"),
+        ("test-looks.json", '{"a": 1}', ["test", "--force"], "test-looks.json: not what tuner wrote"),
+        ("rounds.json", "[3]", ["status"], "rounds.json: not what tuner wrote"),
+        ("rounds.json", "{", ["fine", "--apply"], "rounds.json: not readable as JSON"),
+    ],
+)
+def test_an_artifact_that_tuner_did_not_write_is_named(finished, command, name, content, arguments, message):
+    path = finished / "runs" / "small" / name
+    path.write_text(content)
+    before = {file: file.read_bytes() for file in path.parent.rglob("*.json")}
+    stage, *options = arguments
+    refused(command(stage, "small.toml", *options), 3, message)
+    assert {file: file.read_bytes() for file in path.parent.rglob("*.json")} == before
+
+
+def test_a_corrupt_step_does_not_keep_status_from_showing_the_others(finished, command):
+    (finished / "runs/small/coarse/manifest.json").write_text("{")
+    for arguments in (("status",), ("status", "small.toml")):
+        done = command(*arguments)
+        assert done.code == 0, done.err
+        assert "corrupt" in done.out and "check-init  fresh" in done.out
+
+
+def test_a_changed_list_is_stale_like_any_other_key(finished, command):
+    done = command("coarse", "small.toml", "--set", "data.augment=['gaussian_noise']")
+    refused(done, 3, "data.augment: [] -> ['gaussian_noise']")
+
+
+def test_a_renamed_recipe_is_another_run(finished, command):
+    shutil.copy(finished / "small.toml", finished / "other.toml")
+    text = (finished / "other.toml").read_text().replace('name = "small"', 'name = "other"', 1)
+    (finished / "other.toml").write_text(text)
+    refused(command("fine", "other.toml"), 3, "which is missing in runs/other")
+
+
+def test_an_accepted_search_change_stales_coarse_and_names_the_key(finished, command):
+    done = command("fine", "small.toml", "--set", 'search={"model.width"={choices=[16,32]}}')
+    refused(done, 3, "fine needs coarse, whose result is stale", "search.model.width")
+
+
+def test_test_before_fine_says_what_is_missing(recipe, command):
+    missing = "test needs the result of fine, which is missing in runs/small"
+    refused(command("test", "small.toml"), 3, missing, "hint: Run it first: tuner run small.toml --through fine")
+
+
+@pytest.mark.parametrize("name", ["garbage\0", ""])
+def test_a_lock_file_with_other_content_does_not_matter(finished, command, name):
+    (finished / "runs/small/lock").write_text(name)
+    assert command("fine", "small.toml").code == 0
+
+
+def test_every_error_is_json_with_json(own, command, tmp_path):
+    cases = [
+        (2, ["--set", "optimizer.lr=inf"]),
+        (2, ["--set", "model.widht=3"]),
+        (3, ["--set", "data={source='npz', path='no.npz'}"]),
+        (4, ["--set", "loss={name='u.py:loss'}"]),
+        (5, ["--device", "cuda:99"]),
+    ]
+    (tmp_path / "small.toml").write_text(RECIPE)
+    (tmp_path / "u.py").write_text("def loss(outputs, targets):\n    raise ValueError('boom')\n")
+    for code, arguments in cases:
+        done = command("check-init", "small.toml", "--json", *arguments)
+        error = json.loads(done.out)["error"]
+        assert (done.code, error["code"], done.err) == (code, code, ""), arguments
+        assert error["message"] and error["hint"]
+
+
+def test_a_run_from_another_folder_finds_the_recipes_files(command, tmp_path):
+    elsewhere = tmp_path / "a" / "b"
+    elsewhere.mkdir(parents=True)
+    text = RECIPE.replace('source = "digits"', "source = 'table'\npath = 'd.csv'\ntarget = 'y'").replace("= 64", "= 8")
+    (elsewhere / "small.toml").write_text(text)
+    (elsewhere / "d.csv").write_text(csv())
+    assert command("check-init", os.path.join("a", "b", "small.toml")).code == 0
+    assert (tmp_path / "runs" / "small" / "check-init" / "result.json").exists()
