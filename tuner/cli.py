@@ -259,11 +259,12 @@ def status(
             print(json.dumps([run.to_json() for run in runs], indent=2))
             return
         from tuner.view.page import make_console
-        from tuner.view.status import status_table
+        from tuner.view.status import rounds_lines, status_table
 
         for run in runs:
             print(f"\n {run.path}   recipe {run.recipe or 'unknown'}" + (f"\n {run.problem}" if run.problem else ""))
             status_table([{**vars(row), "stage": row.label} for row in run.rows], make_console())
+            rounds_lines(run.rounds, make_console())
 
 
 def report(

@@ -38,10 +38,12 @@ class Overview:
     recipe: str
     rows: Sequence[Row]
     problem: str = ""
+    rounds: Sequence[Mapping[str, Any]] = ()
 
     def to_json(self) -> dict[str, Any]:
         rows = [{key: value for key, value in asdict(row).items() if key != "result"} for row in self.rows]
-        return {"run": str(self.path), "recipe": self.recipe, "problem": self.problem, "stages": rows}
+        head = {"run": str(self.path), "recipe": self.recipe, "problem": self.problem}
+        return {**head, "stages": rows, "rounds": list(self.rounds)}
 
 
 def collect(recipe: Path | None, run_dir: Path | None, overrides: Sequence[str]) -> list[Overview]:
@@ -77,12 +79,13 @@ def _overview(recipe: Path, run_dir: Path | None, overrides: Sequence[str]) -> O
     session = Session(
         recipe, load_recipe(recipe, overrides, settings=stages.settings_models()), Options(run_dir=run_dir)
     )
-    numbers = [1, *(item["round"] for item in rounds.read_rounds(session.run.path))]
+    begun = rounds.read_rounds(session.run.path)
+    numbers = [1, *(item["round"] for item in begun)]
     rows = []
     for number in numbers:
         names = stages.NAMES[:-1] if number == 1 else rounds.stages_of(session.run.path, number)
         rows += [_row(session, name, number) for name in names]
-    return Overview(session.run.path, str(recipe), [*rows, _row(session, "test", 1)])
+    return Overview(session.run.path, str(recipe), [*rows, _row(session, "test", 1)], rounds=begun)
 
 
 def _row(session: Session, name: str, number: int) -> Row:

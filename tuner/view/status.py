@@ -50,3 +50,18 @@ def _reasons(reasons: list[str], page: Page, indent: int) -> None:
         page.text(f"- {reason}", indent, hang=2)
     if len(reasons) > REASONS_SHOWN:
         page.text(f"- and {len(reasons) - REASONS_SHOWN} more", indent, hang=2)
+
+
+def rounds_lines(entries: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """Print what the rounds of step 7 changed, and whether each was kept and why."""
+    if not entries:
+        return
+    page = Page(console)
+    page.gap()
+    for entry in entries:
+        changes = "; ".join(f"{get(c, 'key')}: {get(c, 'from')} -> {get(c, 'to')}" for c in get(entry, "changes"))
+        page.text(f"round {get(entry, 'round')}, built on round {get(entry, 'base')}: {changes}", 1, hang=2)
+        kept = get(entry, "kept")
+        words = "not decided yet" if kept is None else f"{'kept' if kept else 'not kept'}: {get(entry, 'why')}"
+        page.text(words, 3, hang=2)
+    page.print()
