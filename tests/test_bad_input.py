@@ -135,6 +135,17 @@ def test_a_search_that_no_trial_could_follow_is_refused(command, tmp_path, searc
     refused(command("check-init", "small.toml"), 2, message)
 
 
+def test_a_misspelt_accepted_code_is_refused(command, tmp_path):
+    (tmp_path / "small.toml").write_text(f'{RECIPE}\n[accept]\ncodes = ["IN1O4"]\nreason = "meant"\n')
+    message = "small.toml:34: accept.codes: no rule has the code 'IN1O4' - did you mean 'IN1"
+    refused(command("check-init", "small.toml"), 2, message)
+
+
+def test_a_report_of_nothing_says_so(command, tmp_path):
+    (tmp_path / "small.toml").write_text(RECIPE)
+    refused(command("report", "small.toml"), 3, "no step of runs/small has finished")
+
+
 def test_a_conditional_search_key_is_tried_only_where_its_condition_holds(command, tmp_path):
     recipe = RECIPE.replace("momentum = 0.9\n", "")
     search = '"optimizer.name" = { choices = ["sgd", "adam"] }\n'

@@ -277,6 +277,27 @@ def test_a_round_that_was_killed_goes_on_where_it_stopped(run, command):
     assert rounds.entry(folder, 2)["kept"] is True
 
 
+def test_the_winner_of_a_round_with_another_model_is_tested_as_it_was_trained(run, command):
+    forge(run / "runs" / "r" / "diagnose", [change("model.width", 8, 64), change("stages.fine.epochs", 2, 10)])
+    done = command("run", "r.toml", "--rounds", "1")
+    assert done.code == 0, done.out + done.err
+    assert read(run, "winner.json")["round"] == 2, done.out
+    assert (run / "runs" / "r" / "lr-sweep-2" / "result.json").exists()
+    tested = command("test", "r.toml")
+    assert tested.code == 0, tested.out + tested.err
+    assert f"val had {read(run, 'fine-2/result.json')['metrics']['mean']:.4f}" in tested.out.replace("\n ", " ")
+    rows = json.loads(command("status", "r.toml", "--json").out)[0]["stages"]
+    assert {row["label"]: row["state"] for row in rows}["test"] == "fresh"
+
+
+def test_a_new_winner_makes_an_old_test_stale(run, command):
+    assert command("test", "r.toml").code == 0
+    assert command("run", "r.toml", "--rounds", "1").code == 0
+    again = command("test", "r.toml")
+    assert (again.code, "This result is stale: " in again.out) == (0, True)
+    assert len(read(run, "test-looks.json")) == 1
+
+
 def test_apply_without_a_diagnosis_says_what_to_run(command, tmp_path):
     (tmp_path / "r.toml").write_text(RECIPE)
     done = command("fine", "r.toml", "--apply")

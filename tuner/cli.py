@@ -15,7 +15,7 @@ import typer
 
 import tuner
 from tuner import checklist
-from tuner.errors import UsageError, did_you_mean
+from tuner.errors import InputError, UsageError, did_you_mean
 from tuner.exits import exit_codes, fail
 from tuner.pipes import make_unbreakable
 
@@ -196,7 +196,7 @@ def _session(
     with exit_codes(options["json"], options["debug"], run_dir):
         from tuner import stages
         from tuner.core.recipe_file import load_recipe
-        from tuner.recipes import find_recipe
+        from tuner.recipes import check_codes, find_recipe
         from tuner.session import Options
         from tuner.view.progress import ProgressView
         from tuner.workflow import Workflow
@@ -212,6 +212,7 @@ def _session(
             stage: {key: value for key, value in values.items() if value is not None} for stage, values in flags.items()
         }
         loaded = load_recipe(path, options["set"] or [], options["seed"], settings=stages.settings_models())
+        check_codes(path, loaded)
         chosen = Options(
             run_dir=options["run_dir"],
             workers=options["workers"],
@@ -284,6 +285,8 @@ def report(
             for row in run.rows:
                 if row.result is not None:
                     reporter.show(row.result, run.path / row.label, row.stage, row.round)
+            if not reporter.results:
+                raise InputError(f"no step of {run.path} has finished", "tuner run RECIPE begins with step 1.")
             reporter.finish()
 
 

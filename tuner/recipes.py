@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tuner.core.recipe import NAME_PATTERN
+from tuner.core.recipe import NAME_PATTERN, Recipe
+from tuner.core.recipe_file import key_lines, place_of
 from tuner.core.store import write_bytes
 from tuner.errors import UsageError, did_you_mean
 
@@ -133,6 +134,24 @@ def find_recipe(text: str) -> Path:
     known = [str(path.relative_to(folder).with_suffix("")) for path in sorted(folder.glob("**/*.toml"))]
     listed = f"In recipes/: {', '.join(known)}." if known else "`tuner new` writes one."
     raise UsageError(f"{text}: no such recipe{did_you_mean(Path(text).stem, known)}", listed)
+
+
+def check_codes(path: Path, recipe: Recipe) -> None:
+    """Refuse accepted codes that no rule has: a misspelt one would accept nothing.
+
+    Raises:
+        UsageError: the code, and the nearest known one.
+    """
+    if not recipe.accept.codes:
+        return
+    from tuner.rules import all_rules
+
+    known = all_rules()
+    unknown = [code for code in recipe.accept.codes if code not in known]
+    if unknown:
+        place = place_of("accept.codes", path, key_lines(path))
+        texts = [f"{place}: accept.codes: no rule has the code {code!r}{did_you_mean(code, known)}" for code in unknown]
+        raise UsageError("\n".join(texts), "`tuner explain CODE` explains a code; reports show them with each finding.")
 
 
 def write_recipe(name: str, source: str, custom: bool, force: bool) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -93,12 +94,21 @@ class Session:
         """Return the recipe of a round: the user's, with the changes that the round applies."""
         return rounds.recipe_of(self.recipe, self.run.path, round_number)
 
+    def basis(self, name: str, round_number: int) -> int:
+        """Return the round whose recipe and results a stage is made from: its own; test's is the winner's."""
+        if name != "test":
+            return round_number
+        with contextlib.suppress(InputError):  # who needs the winner says what is wrong with it
+            return read_json(self.run.winner_path).get("round", 1)
+        return 1
+
     def result_folder(self, name: str, round_number: int) -> StageDir:
         """Return the folder whose result of a stage holds in a round: its own, or that of a round it is built on."""
         return self.run.stage(rounds.folder_name(name, rounds.effective_round(self.run.path, name, round_number)))
 
     def provenance(self, name: str, round_number: int = 1) -> Provenance:
         stage = stages.load(name)
+        round_number = self.basis(name, round_number)
         recipe = self.recipe_of(round_number)
         inputs = {}
         for need in stage.NEEDS:
@@ -130,6 +140,7 @@ class Session:
             verify_outputs(folder, manifest)
         result = read_result(folder.result_path)
         reasons = self.provenance(name, round_number).differences(manifest, own_settings)
+        round_number = self.basis(name, round_number)
         for need in stages.load(name).NEEDS:
             upstream = self.state(need, rounds.effective_round(self.run.path, need, round_number))
             if upstream.kind != "fresh":
@@ -144,6 +155,7 @@ class Session:
             InputError: one is missing, stale (key, old and new are listed) or failed, and the options don't allow it.
         """
         results = {}
+        round_number = self.basis(name, round_number)
         for need in stages.load(name).NEEDS:
             state = self.state(need, rounds.effective_round(self.run.path, need, round_number))
             command = f"tuner {need} {self.recipe_path}"
@@ -197,12 +209,14 @@ class Session:
     def trials(self, name: str, round_number: int) -> dict[str, list[Record]]:
         """Return the finished trials of the stages that a stage needs, one record each."""
         needs = stages.load(name).NEEDS
+        round_number = self.basis(name, round_number)
         return {need: last_of_each(self.result_folder(need, round_number).records()) for need in needs}
 
     def check_device(self, name: str, round_number: int, device: str) -> None:
         """Refuse inputs that were made on another kind of device."""
         if self.options.allow_stale:
             return
+        round_number = self.basis(name, round_number)
         for need in stages.load(name).NEEDS:
             manifest = read_manifest(self.result_folder(need, round_number))
             if manifest is not None and manifest.get("device") != device:

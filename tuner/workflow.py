@@ -67,7 +67,7 @@ class Workflow:
         state = self._stored(name, round_number, own_settings)
         if state is not None:
             return Outcome(state.result or {}, folder, ran=False, stale=tuple(map(str, state.reasons)))
-        recipe = session.recipe_of(round_number)
+        recipe = session.recipe_of(session.basis(name, round_number))
         session.settings(name, recipe)  # a wrong flag is said before anything else
         results = session.require_inputs(name, round_number)
         executor = self._ready_executor(folder)
@@ -96,11 +96,12 @@ class Workflow:
     def plan_only(self, name: str) -> dict[str, Any]:
         """Return what a stage would do first, without doing it (`--dry-run`)."""
         results = self.session.require_inputs(name)
-        settings = self.session.settings(name, self.session.recipe)
+        recipe = self.session.recipe_of(self.session.basis(name, 1))
+        settings = self.session.settings(name, recipe)
         kind = "cpu" if self.options.device == "auto" else self.options.device.split(":")[0]
         facts = stages.Facts(self.session.user_files, self.session.data_hash, kind)
         inputs = stages.Inputs(results, self.session.trials(name, 1), facts, self._extra(name), name)
-        items: list[WorkItem] = stages.load(name).plan(self.session.recipe, inputs, settings, [])
+        items: list[WorkItem] = stages.load(name).plan(recipe, inputs, settings, [])
         finished = {record.item.key for record in self.run.stage(name).records()}
         trials = [
             {

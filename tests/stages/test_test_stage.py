@@ -13,6 +13,7 @@ from tuner.stages import test as stage
 
 WINNER = {"round": 2, "trial": "abc", "checkpoint": "fine-2/checkpoints/abc.pt", "params": {"optimizer.lr": 0.02}}
 EVIDENCE = {"accuracy": 0.9, "loss": 0.3, "n": 1000, "confusion": [[480, 20], [80, 420]], "class_names": ["a", "b"]}
+EVIDENCE |= {"non_finite": 0, "first_non_finite": None}
 SETTINGS = stage.Settings()
 
 
@@ -68,6 +69,12 @@ def test_a_small_test_split_is_a_note():
 def test_a_model_at_the_baseline_fails():
     result = evaluate(measured(accuracy=0.5, n=2000, confusion=[[1000, 0], [1000, 0]]), inputs_of(0.5))
     assert codes(result) == ["TE804"] and result.verdict == "fail"
+
+
+def test_answers_that_are_not_finite_are_a_warning_that_names_the_first():
+    result = evaluate(measured(non_finite=2, first_non_finite="row 6 (line 8)", loss=None))
+    assert codes(result) == ["TE806"] and result.verdict == "warn"
+    assert result.findings[0].title == "2 of 1000 test examples get no finite answer, first row 6 (line 8)"
 
 
 def test_a_failed_evaluation_is_an_error_with_its_message():

@@ -195,3 +195,23 @@ def test_failed(evidence: Mapping[str, Any]) -> Finding | None:
         return None
     why = evidence.get("error") or "no result"
     return found("TE805", "error", f"the test evaluation failed: {why.splitlines()[0]}", evidence={"error": why})
+
+
+@rule(
+    "TE806",
+    "non-finite-input",
+    "test",
+    meaning="The winner's answer to some test examples is NaN or infinite.",
+    detected="Every output on the test split is looked at; steps 1 to 6 never see these examples.",
+    why="Such an answer counts as the first class: the accuracy holds answers that are none, and there is no loss.",
+    fix="Mend the named example (step 1 checks train and val alone), then look again: tuner test RECIPE --force.",
+    confused_with="an overflow in reduced precision; the test runs in fp32",
+    source="checklist, step 1",
+)
+def test_answers_not_finite(evidence: Mapping[str, Any]) -> Finding | None:
+    count = _number(evidence, "non_finite", "the outputs were not looked at")
+    if not count:
+        return None
+    first = evidence.get("first_non_finite")
+    title = f"{count} of {evidence.get('n')} test examples get no finite answer, first {first}"
+    return found("TE806", "warn", title, evidence={"count": count, "first": first}, confidence=1.0)

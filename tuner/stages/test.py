@@ -61,6 +61,8 @@ def _metrics(evidence: Mapping[str, Any], inputs: Inputs, winner: Mapping[str, A
         "accuracy": accuracy,
         "interval": list(wilson(accuracy, n)) if accuracy is not None and n else None,
         "loss": evidence.get("loss"),
+        "non_finite": evidence.get("non_finite"),
+        "first_non_finite": evidence.get("first_non_finite"),
         "n": n,
         "confusion": confusion,
         "class_names": evidence.get("class_names"),

@@ -68,6 +68,8 @@ def test_evaluation(setup: Any, checkpoint: str) -> dict[str, Any]:
         return {"skipped": "the data has no test split"}
     found: dict[str, Any] = {"n": data.size("test"), "class_names": list(data.class_names or [])}
     outputs, targets = _predict(setup, model, data.batches("test", BATCH))
+    broken = torch.nonzero(~outputs.isfinite().all(1)).flatten().tolist()
+    found |= {"non_finite": len(broken), "first_non_finite": data.describe("test", broken[0]) if broken else None}
     right = outputs.argmax(1)
     loss = setup.loss()
     device = torch.device(setup.env.device)
