@@ -30,6 +30,13 @@ class Missing(Exception):
     """Raised by a rule whose evidence is not there; its text is the reason that the report shows."""
 
 
+def need(evidence: Mapping[str, Any], key: str, why: str) -> Any:
+    """Return a piece of evidence; without it the rule cannot be applied, and `why` is the reason shown."""
+    if evidence.get(key) is None:
+        raise Missing(why)
+    return evidence[key]
+
+
 @dataclass(frozen=True)
 class Rule:
     """A rule and its card."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from tuner.core.result import Finding
 from tuner.core.stats import binomial_noise, drift, moving, robust_sigma, theil_sen, wilson, wilson_half
-from tuner.rules import Missing, found, rule
+from tuner.rules import Missing, found, need, rule
 
 ENOUGH = 5  # evaluations below which a curve has no tail
 GAP = 0.05  # a gap whose interval lies above this leaves room to regularise
@@ -30,12 +30,6 @@ def _series(evidence: Mapping[str, Any], name: str, least: int = ENOUGH) -> list
     if len(values) < least:
         raise Missing(f"fewer than {least} epochs")
     return list(values)
-
-
-def _number(evidence: Mapping[str, Any], name: str, why: str) -> Any:
-    if evidence.get(name) is None:
-        raise Missing(why)
-    return evidence[name]
 
 
 def _rate_gone(evidence: Mapping[str, Any]) -> bool:
@@ -83,7 +77,7 @@ def train_longer(evidence: Mapping[str, Any]) -> Finding | None:
     source="Google tuning playbook: best step in the first 10 % of training",
 )
 def trained_too_long(evidence: Mapping[str, Any]) -> Finding | None:
-    best, epochs = _number(evidence, "best_epochs", "no best epoch"), evidence["epochs"]
+    best, epochs = need(evidence, "best_epochs", "no best epoch"), evidence["epochs"]
     if epochs < 10:
         raise Missing("fewer than 10 epochs")
     losses = _series(evidence, "running_losses")
@@ -147,7 +141,7 @@ def _accuracy_since(evidence: Mapping[str, Any], epoch: int) -> float:
     source="CS231n notes: the gap between train and val accuracy",
 )
 def gap_only(evidence: Mapping[str, Any]) -> Finding | None:
-    low, high = _number(evidence, "gap_interval", "no train subset, or the size of val is not known")
+    low, high = need(evidence, "gap_interval", "no train subset, or the size of val is not known")
     if low <= GAP or _rises_after_best(evidence) is not None:
         return None
     gap = evidence["gap"]
@@ -170,7 +164,7 @@ def gap_only(evidence: Mapping[str, Any]) -> Finding | None:
     source="CS231n notes: val tracks train when capacity is too low",
 )
 def underfitting(evidence: Mapping[str, Any]) -> Finding | None:
-    gap = _number(evidence, "gap", "no train subset was measured")
+    gap = need(evidence, "gap", "no train subset was measured")
     train = _series(evidence, "train_losses")
     if gap > NO_GAP or evidence["train_accuracy"] >= evidence["target"] or _at_baseline(evidence):
         return None
@@ -195,7 +189,7 @@ def underfitting(evidence: Mapping[str, Any]) -> Finding | None:
     source="lecture on training neural networks, step 6: a small gap between train and val means underfitting",
 )
 def schedule_ended(evidence: Mapping[str, Any]) -> Finding | None:
-    gap = _number(evidence, "gap", "no train subset was measured")
+    gap = need(evidence, "gap", "no train subset was measured")
     train = _series(evidence, "train_losses")
     if gap > NO_GAP or evidence["train_accuracy"] >= evidence["target"] or _at_baseline(evidence):
         return None
@@ -256,7 +250,7 @@ def plateau(evidence: Mapping[str, Any]) -> Finding | None:
 )
 def unstable(evidence: Mapping[str, Any]) -> Finding | None:
     accuracy = _series(evidence, "val_accuracies", 8)
-    n = _number(evidence, "val_n", "the size of val is not known")
+    n = need(evidence, "val_n", "the size of val is not known")
     half = accuracy[len(accuracy) // 2 :]
     bends = [a - 2 * b + c for a, b, c in zip(half, half[1:], half[2:], strict=False)]
     noise = (statistics.fmean(bend**2 for bend in bends) / 6) ** 0.5

@@ -7,20 +7,25 @@ from typing import Any
 
 from tuner.core.result import Finding, Severity
 from tuner.core.stats import difference_interval, wilson, wilson_half
-from tuner.rules import Missing, found, rule
+from tuner.rules import Missing, found, need, rule
 
-SURE_HALF_WIDTH = 0.05
-SMALL_HALF_WIDTH = 0.025
+SURE_HALF_WIDTH = 0.05  # a split with a narrower interval would have shown that something was learnt
+SMALL_HALF_WIDTH = 0.025  # a wider interval hides the differences that tuning is about
 EASIER = 0.02  # val above train by more than this, surely, is no accident
 
 
-def _number(evidence: Mapping[str, Any], name: str, why: str) -> Any:
-    if evidence.get(name) is None:
-        raise Missing(why)
-    return evidence[name]
+def small_split(code: str, split: str, accuracy: float, n: int) -> Finding | None:
+    """Report a split whose size leaves its accuracy more uncertain than the differences that tuning is about."""
+    half = wilson_half(accuracy, n)
+    if half <= SMALL_HALF_WIDTH:
+        return None
+    title = f"{n} {split} examples leave an uncertainty of +- {100 * half:.1f} points"
+    seen = {"n": n, "half_width": half, "accuracy": accuracy}
+    return found(code, "note", title, evidence=seen, confidence=0.9)
 
 
-def _baseline(code: str, evidence: Mapping[str, Any], accuracy: float, n: int, share: float) -> Finding | None:
+def baseline(code: str, accuracy: float, n: int, share: float) -> Finding | None:
+    """Report an accuracy whose interval reaches down to the share of the commonest class."""
     low, high = wilson(accuracy, n)
     if low > share:
         return None
@@ -43,10 +48,10 @@ def _baseline(code: str, evidence: Mapping[str, Any], accuracy: float, n: int, s
     source="Karpathy, a recipe for training neural networks: the input-independent baseline",
 )
 def at_baseline(evidence: Mapping[str, Any]) -> Finding | None:
-    accuracy = _number(evidence, "val_accuracy", "the winner has no val accuracy")
-    n = _number(evidence, "val_n", "the size of val is not known")
-    share = _number(evidence, "majority_share", "the share of the commonest class is not known")
-    return _baseline("CU606", evidence, accuracy, n, share)
+    accuracy = need(evidence, "val_accuracy", "the winner has no val accuracy")
+    n = need(evidence, "val_n", "the size of val is not known")
+    share = need(evidence, "majority_share", "the share of the commonest class is not known")
+    return baseline("CU606", accuracy, n, share)
 
 
 @rule(
@@ -61,13 +66,9 @@ def at_baseline(evidence: Mapping[str, Any]) -> Finding | None:
     source="Karpathy, a recipe: add significant digits to your eval; Google tuning playbook",
 )
 def val_too_small(evidence: Mapping[str, Any]) -> Finding | None:
-    accuracy = _number(evidence, "val_accuracy", "the winner has no val accuracy")
-    n = _number(evidence, "val_n", "the size of val is not known")
-    half = wilson_half(accuracy, n)
-    if half <= SMALL_HALF_WIDTH:
-        return None
-    title = f"{n} val examples leave an uncertainty of +- {100 * half:.1f} points"
-    return found("CU609", "note", title, evidence={"val_n": n, "half_width": half}, confidence=0.9)
+    accuracy = need(evidence, "val_accuracy", "the winner has no val accuracy")
+    n = need(evidence, "val_n", "the size of val is not known")
+    return small_split("CU609", "val", accuracy, n)
 
 
 @rule(
@@ -82,7 +83,7 @@ def val_too_small(evidence: Mapping[str, Any]) -> Finding | None:
     source="UMLAUT: val above train; Google tuning playbook",
 )
 def val_above_train(evidence: Mapping[str, Any]) -> Finding | None:
-    low, high = _number(evidence, "gap_interval", "no train subset, or the size of val is not known")
+    low, high = need(evidence, "gap_interval", "no train subset, or the size of val is not known")
     if high >= -EASIER:
         return None
     title = f"val is {-100 * evidence['gap']:.1f} points above train ({-100 * high:.1f} to {-100 * low:.1f})"
@@ -128,13 +129,13 @@ def above_val(evidence: Mapping[str, Any]) -> Finding | None:
 
 
 def _against_val(evidence: Mapping[str, Any]) -> tuple[float, float]:
-    val = _number(evidence, "val_accuracy", "fine has no val accuracy")
-    val_n = _number(evidence, "val_n", "the size of val is not known")
+    val = need(evidence, "val_accuracy", "fine has no val accuracy")
+    val_n = need(evidence, "val_n", "the size of val is not known")
     return difference_interval(val, val_n, _test_accuracy(evidence), evidence["n"])
 
 
 def _test_accuracy(evidence: Mapping[str, Any]) -> float:
-    return float(_number(evidence, "accuracy", "the test split was not evaluated"))
+    return float(need(evidence, "accuracy", "the test split was not evaluated"))
 
 
 def _both(evidence: Mapping[str, Any], low: float, high: float) -> dict[str, Any]:
@@ -152,12 +153,7 @@ def _both(evidence: Mapping[str, Any], low: float, high: float) -> dict[str, Any
     source="Wilson 1927",
 )
 def test_too_small(evidence: Mapping[str, Any]) -> Finding | None:
-    accuracy, n = _test_accuracy(evidence), evidence["n"]
-    half = wilson_half(accuracy, n)
-    if half <= SMALL_HALF_WIDTH:
-        return None
-    title = f"{n} test examples leave an uncertainty of +- {100 * half:.1f} points"
-    return found("TE803", "note", title, evidence={"n": n, "half_width": half})
+    return small_split("TE803", "test", _test_accuracy(evidence), evidence["n"])
 
 
 @rule(
@@ -177,7 +173,7 @@ def test_at_baseline(evidence: Mapping[str, Any]) -> Finding | None:
     rows = [sum(row) for row in evidence.get("confusion") or []]
     if not rows or not sum(rows):
         raise Missing("no confusion matrix")
-    return _baseline("TE804", evidence, accuracy, evidence["n"], max(rows) / sum(rows))
+    return baseline("TE804", accuracy, evidence["n"], max(rows) / sum(rows))
 
 
 @rule(
@@ -209,7 +205,7 @@ def test_failed(evidence: Mapping[str, Any]) -> Finding | None:
     source="checklist, step 1",
 )
 def test_answers_not_finite(evidence: Mapping[str, Any]) -> Finding | None:
-    count = _number(evidence, "non_finite", "the outputs were not looked at")
+    count = need(evidence, "non_finite", "the outputs were not looked at")
     if not count:
         return None
     first = evidence.get("first_non_finite")

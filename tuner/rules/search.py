@@ -6,24 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from tuner.core.result import Finding
-from tuner.core.stats import wilson, wilson_half
-from tuner.rules import Missing, found, rule
+from tuner.rules import Missing, found, need, rule
+from tuner.rules.evaluation import baseline, small_split
 
-SURE_HALF_WIDTH = 0.05  # a val set with a narrower interval would have shown that something was learnt
-SMALL_HALF_WIDTH = 0.025  # a wider interval hides the differences that fine is about
 MANY = 0.5  # share of infeasible configurations that speaks about the space
 SIGNIFICANT = 0.05
 
 
-def _need(evidence: Mapping[str, Any], key: str, why: str) -> Any:
-    if evidence.get(key) is None:
-        raise Missing(why)
-    return evidence[key]
-
-
 def _none_left(code: str, evidence: Mapping[str, Any]) -> Finding | None:
     """Report that no configuration ended with a score, grouped by how they ended."""
-    trials = _need(evidence, "trials", "no trial was run")
+    trials = need(evidence, "trials", "no trial was run")
     if _scored(evidence) or not trials:
         return None
     failures = evidence.get("failures", {})
@@ -71,7 +63,7 @@ def all_trials_failed(evidence: Mapping[str, Any]) -> Finding | None:
     source="CS231n notes",
 )
 def all_trials_diverged(evidence: Mapping[str, Any]) -> Finding | None:
-    trials = _need(evidence, "trials", "no trial was run")
+    trials = need(evidence, "trials", "no trial was run")
     if not trials or evidence["diverged"] < trials:
         return None
     return found("CO402", "error", f"all {trials} configurations diverged", evidence={"diverged": trials})
@@ -90,16 +82,10 @@ def all_trials_diverged(evidence: Mapping[str, Any]) -> Finding | None:
     source="CS231n notes; Karpathy, a recipe for training neural networks: the input-independent baseline",
 )
 def best_at_baseline(evidence: Mapping[str, Any]) -> Finding | None:
-    accuracy = _need(evidence, "best_val_accuracy", "no trial has a val accuracy")
-    share = _need(evidence, "majority_share", "the share of the commonest class is not known")
-    n = _need(evidence, "val_n", "the size of val is not known")
-    low, high = wilson(accuracy, n)
-    if low > share:
-        return None
-    severity = "error" if (high - low) / 2 < SURE_HALF_WIDTH else "warn"
-    title = f"the best val accuracy, {accuracy:.3f}, is no better than the commonest class, {share:.3f}"
-    seen = {"best_val_accuracy": accuracy, "interval": [low, high], "majority_share": share, "val_n": n}
-    return found("CO403", severity, title, evidence=seen, confidence=0.9)  # type: ignore[arg-type]
+    accuracy = need(evidence, "best_val_accuracy", "no trial has a val accuracy")
+    share = need(evidence, "majority_share", "the share of the commonest class is not known")
+    n = need(evidence, "val_n", "the size of val is not known")
+    return baseline("CO403", accuracy, n, share)
 
 
 def _edge(code: str, evidence: Mapping[str, Any], remedy: str) -> Finding | None:
@@ -143,7 +129,7 @@ def coarse_best_at_edge(evidence: Mapping[str, Any]) -> Finding | None:
     source="Optuna #6085",
 )
 def some_failed(evidence: Mapping[str, Any]) -> Finding | None:
-    _need(evidence, "trials", "no trial was run")
+    need(evidence, "trials", "no trial was run")
     if not evidence["failed"] or not _scored(evidence):
         return None
     kinds = evidence.get("failures", {})
@@ -164,7 +150,7 @@ def some_failed(evidence: Mapping[str, Any]) -> Finding | None:
     source="Google tuning playbook: infeasible trials",
 )
 def many_diverged(evidence: Mapping[str, Any]) -> Finding | None:
-    trials = _need(evidence, "trials", "no trial was run")
+    trials = need(evidence, "trials", "no trial was run")
     if not MANY * trials < evidence["diverged"] < trials:
         return None
     title = f"{evidence['diverged']} of {trials} configurations diverged"
@@ -243,14 +229,9 @@ def fine_best_at_edge(evidence: Mapping[str, Any]) -> Finding | None:
     source="Karpathy, a recipe: add significant digits to your eval; Google tuning playbook",
 )
 def fine_val_too_small(evidence: Mapping[str, Any]) -> Finding | None:
-    accuracy = _need(evidence, "best_val_accuracy", "no trial has a val accuracy")
-    n = _need(evidence, "val_n", "the size of val is not known")
-    half = wilson_half(accuracy, n)
-    if half <= SMALL_HALF_WIDTH:
-        return None
-    title = f"{n} val examples leave an uncertainty of +- {100 * half:.1f} points"
-    seen = {"val_n": n, "half_width": half, "val_accuracy": accuracy}
-    return found("FI504", "note", title, evidence=seen, confidence=0.9)
+    accuracy = need(evidence, "best_val_accuracy", "no trial has a val accuracy")
+    n = need(evidence, "val_n", "the size of val is not known")
+    return small_split("FI504", "val", accuracy, n)
 
 
 @rule(
@@ -265,7 +246,7 @@ def fine_val_too_small(evidence: Mapping[str, Any]) -> Finding | None:
     source="Google tuning playbook: training instability",
 )
 def finalist_unstable(evidence: Mapping[str, Any]) -> Finding | None:
-    finalists = _need(evidence, "finalists", "there are no finalists")
+    finalists = need(evidence, "finalists", "there are no finalists")
     short = [entry for entry in finalists if entry.get("lost")]
     if not short:
         return None
