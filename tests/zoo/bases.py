@@ -11,9 +11,9 @@ from typing import Any
 
 DATA: dict[str, dict[str, Any]] = {
     "digits": {"source": "digits"},
-    "shapes": {"source": "parts.py:shapes"},
+    "shapes": {"source": "parts.py:shapes", "normalize": "standardize"},  # bytes, as the next
     "cancer": {"source": "parts.py:cancer"},
-    "cifar": {"source": "parts.py:cifar"},
+    "cifar": {"source": "parts.py:cifar", "normalize": "standardize"},
 }
 
 MODELS: dict[str, dict[str, Any]] = {
