@@ -150,6 +150,7 @@ def _shower(reporter: Any) -> Callable[[str, int, Any], None]:
 RUN_OPTIONS = {
     "through": (str, "diagnose", "stop after this stage"),
     "rounds": (int, 0, "how often to go back to step 5 with what the diagnosis proposes"),
+    "budget": (str | None, None, "time for coarse and fine together, such as 20m; each round takes fine's part again"),
 }
 
 
@@ -157,7 +158,8 @@ def _run(recipe: str, **options: Any) -> None:
     """Carry out the whole checklist up to the diagnosis, from where it stopped; then rounds of step 7."""
     through, rounds_wanted = options.pop("through"), options.pop("rounds")
     names = [name for name in checklist.NAMES if name != "test"]
-    with _session(recipe, {}, options) as (workflow, reporter):
+    budget = options.pop("budget")
+    with _session(recipe, {}, options, budget=budget) as (workflow, reporter):
         if through not in names:
             raise UsageError(
                 f"--through {through}: no such stage{did_you_mean(through, names)}", f"One of: {', '.join(names)}."
@@ -189,12 +191,16 @@ def _finish(reporter: Any) -> None:
 
 @contextmanager
 def _session(
-    recipe: str, flags: Mapping[str, Mapping[str, Any]], options: Mapping[str, Any], many: bool = False
+    recipe: str,
+    flags: Mapping[str, Mapping[str, Any]],
+    options: Mapping[str, Any],
+    many: bool = False,
+    budget: str | None = None,
 ) -> Iterator[Any]:
     """Load the recipe and make the workflow; whatever goes wrong ends the command with its exit code."""
     run_dir: list[Path] = []
     with exit_codes(options["json"], options["debug"], run_dir):
-        from tuner import stages
+        from tuner import budgets, stages
         from tuner.core.recipe_file import load_recipe
         from tuner.recipes import check_codes, find_recipe
         from tuner.session import Options
@@ -210,7 +216,7 @@ def _session(
         path = find_recipe(recipe)
         given = {
             stage: {key: value for key, value in values.items() if value is not None} for stage, values in flags.items()
-        }
+        } | budgets.shares(budget)
         loaded = load_recipe(path, options["set"] or [], options["seed"], settings=stages.settings_models())
         check_codes(path, loaded)
         chosen = Options(

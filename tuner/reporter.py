@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from tuner import stages
+from tuner.view import plan as plan_view
 from tuner.view.console import make_console, report
+from tuner.view.page import Page
 
 
 class Reporter:
@@ -71,6 +73,10 @@ class Reporter:
             count = f"{len(waiting)} trial{'' if len(waiting) == 1 else 's'} to run first"
             words = f"{count}, {len(trials) - len(waiting)} finished" if trials else plan.get("state", "")
             print(f" {plan['stage']}: {words}")
+            if "search" in plan:
+                page = Page(make_console())
+                plan_view.show(plan["search"], page)
+                page.print()
             for trial in waiting:
                 length = (
                     f"{trial['epochs']} epochs"

@@ -106,6 +106,16 @@ class Session:
         """Return the folder whose result of a stage holds in a round: its own, or that of a round it is built on."""
         return self.run.stage(rounds.folder_name(name, rounds.effective_round(self.run.path, name, round_number)))
 
+    def result_of(self, name: str, round_number: int) -> Mapping[str, Any]:
+        """Return the result of a stage that holds in a round; empty where there is none."""
+        folder = self.result_folder(name, round_number)
+        return read_result(folder.result_path) if folder.manifest_path.exists() else {}
+
+    def records_of(self, name: str, round_number: int) -> list[Record]:
+        """Return all finished items of a stage, those at rungs too; none unless the stage has finished."""
+        folder = self.result_folder(name, round_number)
+        return folder.records() if folder.manifest_path.exists() else []
+
     def provenance(self, name: str, round_number: int = 1) -> Provenance:
         stage = stages.load(name)
         round_number = self.basis(name, round_number)

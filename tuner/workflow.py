@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from tuner import artifacts, checklist, rounds, stages
+from tuner import artifacts, budgets, checklist, rounds, stages
 from tuner.core.recipe import Recipe
 from tuner.core.recipe_file import key_lines, place_of
 from tuner.core.result import Record, StageResult, TrialResult
@@ -21,6 +21,7 @@ from tuner.errors import InputError, UsageError
 from tuner.failures import ALIKE, first_fail_alike, raise_hopeless, worth_retrying
 from tuner.interrupts import uninterrupted
 from tuner.session import Options, Session, State
+from tuner.view import plan as plan_view
 
 
 class ProgressListener(Protocol):
@@ -68,8 +69,9 @@ class Workflow:
         if state is not None:
             return Outcome(state.result or {}, folder, ran=False, stale=tuple(map(str, state.reasons)))
         recipe = session.recipe_of(session.basis(name, round_number))
-        session.settings(name, recipe)  # a wrong flag is said before anything else
+        settings = session.settings(name, recipe)  # a wrong flag is said before anything else
         results = session.require_inputs(name, round_number)
+        budgets.planned(session, name, round_number, settings, self._workers(), folder, keep=False)  # enough for it?
         executor = self._ready_executor(folder)
         session.check_device(name, round_number, self.device)
         if self.options.fresh and folder.path.exists():
@@ -79,15 +81,24 @@ class Workflow:
         inputs = stages.Inputs(results, session.trials(name, round_number), facts, self._extra(name), folder.label)
         started = time.monotonic()
         folder.begin(recipe.model_dump(mode="json"))
-        records, result = self._decide(name, recipe, inputs, folder, executor)
-        made = {"device": self.device, "wall_seconds": round(time.monotonic() - started, 3)}
+        settings, plan = budgets.planned(session, name, round_number, settings, self._workers(), folder, keep=True)
+        finished = {record.item.key: record.result for record in folder.records() if not worth_retrying(record)}
+        reused = len(finished)
+        if plan is not None:
+            self.listener.note(plan_view.line(folder.label, plan))
+        records, result = self._decide(name, recipe, inputs, settings, finished, folder, executor)
+        wall_seconds = round(time.monotonic() - started, 3)
+        made = {"device": self.device, "wall_seconds": wall_seconds, "reused_trials": reused}
         artifacts.write_stage(session, name, round_number, records, result.to_json(), made, self.listener.note)
         return Outcome(read_result(folder.result_path), folder, ran=True)
 
     def run_all(self, names: Sequence[str], show: Callable[[str, int, Outcome], None]) -> bool:
         """Bring the stages up to date, up to a failed verdict unless forced; return whether all were done."""
-        for name in names:
-            outcome = self.run_stage(name, own_settings=False)
+        for index, name in enumerate(names):
+            if name in budgets.SHARES:  # a budget that is too little for what comes later is said now
+                for later in names[index + 1 :]:
+                    self._forecast(later)
+            outcome = self.run_stage(name, own_settings=self._has_flags(name))
             show(name, 1, outcome)
             if outcome.result["verdict"] == "fail" and not self.options.force:
                 return False
@@ -101,8 +112,10 @@ class Workflow:
         kind = "cpu" if self.options.device == "auto" else self.options.device.split(":")[0]
         facts = stages.Facts(self.session.user_files, self.session.data_hash, kind)
         inputs = stages.Inputs(results, self.session.trials(name, 1), facts, self._extra(name), name)
+        folder = self.run.stage(name)
+        settings, forecast = budgets.planned(self.session, name, 1, settings, self._workers(), folder, keep=False)
         items: list[WorkItem] = stages.load(name).plan(recipe, inputs, settings, [])
-        finished = {record.item.key for record in self.run.stage(name).records()}
+        finished = {record.item.key for record in folder.records()}
         trials = [
             {
                 "number": item.number,
@@ -115,20 +128,39 @@ class Workflow:
             }
             for item in items
         ]
-        return {"stage": name, "settings": settings.model_dump(mode="json"), "trials": trials}
+        found = {"stage": name, "settings": settings.model_dump(mode="json"), "trials": trials}
+        return found if forecast is None else {**found, "search": forecast}
 
     def plan_pending(self, names: Sequence[str]) -> list[dict[str, Any]]:
         """Return for each stage that it is fresh, or its plan; those behind the first that is not wait for it."""
         plans: list[dict[str, Any]] = []
         for name in names:
-            state = self.session.state(name)
+            state = self.session.state(name, own_settings=self._has_flags(name))
             if state.kind == "fresh":
                 plans.append({"stage": name, "state": "fresh"})
             elif any(plan["state"] != "fresh" for plan in plans):
-                plans.append({"stage": name, "state": "waits for the steps before it"})
+                waiting = {"stage": name, "state": "waits for the steps before it"}
+                forecast = self._forecast(name)
+                plans.append(waiting if forecast is None else {**waiting, "search": forecast})
             else:
                 plans.append({"state": state.kind, **self.plan_only(name)})
         return plans
+
+    def _has_flags(self, name: str) -> bool:
+        """Tell whether the command gives a stage settings of its own, as `tuner run --budget` does."""
+        return bool(self.options.flags.get(name))
+
+    def _forecast(self, name: str) -> dict[str, Any] | None:
+        """Return the plan of a search as far as it can be told before the steps before it are done."""
+        settings = self.session.settings(name, self.session.recipe)
+        folder = self.run.stage(name)
+        return budgets.planned(self.session, name, 1, settings, self._workers(), folder, keep=False)[1]
+
+    def _workers(self) -> int:
+        """Return how many trials run at once."""
+        from tuner.execute.process import default_workers
+
+        return max(1, default_workers() if self.options.workers is None else self.options.workers)
 
     def run_rounds(
         self, wanted: int, show: Callable[[str, int, Outcome], None], say: Callable[[str], None]
@@ -188,7 +220,7 @@ class Workflow:
         rounds.begin(self.session.recipe_path, self.run.path, number, base, changes)
         say(f"Round {number}: trying " + "; ".join(f"{c['key']}: {c['from']} -> {c['to']}" for c in changes))
         for name in rounds.stages_of(self.run.path, number):
-            outcome = self.run_stage(name, number, own_settings=False)
+            outcome = self.run_stage(name, number, own_settings=self._has_flags(name))
             show(name, number, outcome)
             if outcome.result["verdict"] == "fail" and not self.options.force:
                 say(f"Round {number} stops here; the winner of round {base} stays.")
@@ -227,13 +259,12 @@ class Workflow:
         if self._executor is not None:
             self._executor.env = env
             return self._executor
-        from tuner.execute.process import ProcessExecutor, default_workers
+        from tuner.execute.process import ProcessExecutor
         from tuner.execute.serial import SerialExecutor
 
-        workers = default_workers() if self.options.workers is None else self.options.workers
         self._executor = (
-            ProcessExecutor(env, workers, self._hear, self.options.deadline)
-            if workers
+            ProcessExecutor(env, self._workers(), self._hear, self.options.deadline)
+            if self.options.workers != 0
             else SerialExecutor(env, self._hear)
         )
         self.listener.start("trying the recipe out", 0, 0)
@@ -263,11 +294,17 @@ class Workflow:
             self._executor.close()
 
     def _decide(
-        self, name: str, recipe: Recipe, inputs: stages.Inputs, folder: StageDir, executor: Any
+        self,
+        name: str,
+        recipe: Recipe,
+        inputs: stages.Inputs,
+        settings: Any,
+        finished: dict[Any, TrialResult],
+        folder: StageDir,
+        executor: Any,
     ) -> tuple[list[Record], StageResult]:
         """Plan and run generation after generation, reusing what an earlier call has finished, and judge the whole."""
-        stage, settings = stages.load(name), self.session.settings(name, recipe)
-        finished = {record.item.key: record.result for record in folder.records() if not worth_retrying(record)}
+        stage = stages.load(name)
         records: list[Record] = []
         while items := stage.plan(recipe, inputs, settings, records):
             todo = list({item.key: item for item in items if item.key not in finished}.values())

@@ -134,6 +134,11 @@ class StageDir:
         return self.path / "manifest.json"
 
     @property
+    def plan_path(self) -> Path:
+        """What a search with a budget has planned: written before its first trial."""
+        return self.path / "plan.json"
+
+    @property
     def trials_path(self) -> Path:
         return self.path / "trials.jsonl"
 

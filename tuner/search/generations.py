@@ -11,6 +11,13 @@ from tuner.core.space import Space
 from tuner.search import tpe
 from tuner.search.samplers import design
 
+LEARNING = ("tpe",)
+
+
+def at_once(sampler: str, count: int, size: int, kept: int = 0) -> int:
+    """Return how many of `count` configurations are asked for at once; the first generation holds all that are kept."""
+    return max(size, kept) if sampler in LEARNING else max(count, 1)
+
 
 @dataclass(frozen=True)
 class Source:
@@ -31,12 +38,11 @@ class Source:
 
     @property
     def learns(self) -> bool:
-        return self.sampler == "tpe"
+        return self.sampler in LEARNING
 
     @property
     def generation(self) -> int:
-        """How many configurations are asked for at once; the first generation holds all that are kept."""
-        return max(self.size, len(self.kept)) if self.learns else max(self.count, 1)
+        return at_once(self.sampler, self.count, self.size, len(self.kept))
 
     def configure(self, index: int, numbers: range, before: Sequence[Record]) -> list[dict[str, Any]]:
         """Return the configurations of generation `index`, in the order of their numbers; see `halving.next_items`."""

@@ -17,20 +17,38 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from tuner.checklist import NAMES
 from tuner.core.recipe import Recipe
 from tuner.core.result import Record, StageResult
 from tuner.core.trial import TABLES, TrialSpec, WorkItem, apply_overrides
+from tuner.search.budget import EXAMPLES, Bounds, BudgetText, Outline
 
 
 class StageSettings(BaseModel):
     """Base of every stage's Settings: frozen, and unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class SearchSettings(StageSettings):
+    """Of a stage that searches. With a budget, `trials` and `epochs` are those of the plan that was made for it."""
+
+    BOUNDS: ClassVar[Bounds]
+
+    trials: int = Field(ge=1, description="configurations to try")
+    epochs: int = Field(ge=1, description="epochs per configuration")
+    budget: BudgetText = Field(None, description=f"plan trials and epochs to fit: {EXAMPLES}")
+
+    def planned(self, trials: int, epochs: int) -> Self:
+        return self.model_copy(update={"trials": trials, "epochs": epochs})
+
+    def outline(self) -> Outline:
+        """Return the shape of the search: how many trials train how far."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)

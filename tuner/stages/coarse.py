@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -14,10 +14,11 @@ from tuner.core.streams import derive_seed
 from tuner.core.trial import WorkItem
 from tuner.rules import apply_rules
 from tuner.search import judged
-from tuner.search.generations import Source
+from tuner.search.budget import Bounds, Outline
+from tuner.search.generations import Source, at_once
 from tuner.search.halving import KEEP, Climb, Ladder, Rungs, coarse_rungs, ladder, next_items, saved
 from tuner.search.narrow import at_borders, narrow
-from tuner.stages import Inputs, StageSettings
+from tuner.stages import Inputs, SearchSettings
 
 NEEDS = ("lr-sweep",)
 DEPENDS = ("data", "model", "loss", "optimizer", "schedule", "train", "search")
@@ -25,8 +26,10 @@ TOP = 5
 LEAST = 3  # what fine carries on, and the good trials that the space is narrowed around, were trained to the end
 
 
-class Settings(StageSettings):
+class Settings(SearchSettings):
     """How many configurations, how long, and how they are chosen."""
+
+    BOUNDS: ClassVar[Bounds] = Bounds(least=4, enough=8, plenty=64, shortest=1, longest=5)
 
     trials: int = Field(16, ge=1, description="configurations to try")
     epochs: int = Field(3, ge=1, description="epochs per configuration")
@@ -38,6 +41,10 @@ class Settings(StageSettings):
     @property
     def ladder(self) -> Ladder:
         return ladder(self.rungs, coarse_rungs(self.epochs), self.epochs, self.keep, LEAST)
+
+    def outline(self) -> Outline:
+        generation = at_once(self.sampler, self.trials, self.generation)
+        return Outline(Climb(self.trials, generation, self.ladder), self.epochs)
 
 
 def plan(recipe: Recipe, inputs: Inputs, settings: Settings, history: Sequence[Record]) -> list[WorkItem]:

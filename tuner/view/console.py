@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tuner.view import plan
 from tuner.view.artifacts import base_stage, get, items, round_of
 from tuner.view.page import COLOURS, Page, make_console
 from tuner.view.words import plural, setting_text, short_keys, value_text
@@ -36,6 +37,7 @@ def report(result: Mapping[str, Any], stage_dir: Path, next_command: str, consol
     module.body(result, stage_dir, page)
     _findings(page, result, stage_dir)
     _changes(page, result)
+    plan.outcome(stage_dir, page)
     _skipped(page, result, stage_dir)
     _files(page, stage_dir)
     if next_command:

@@ -1,0 +1,162 @@
+"""What a search will take, and the plan that a budget is turned into: made once, kept in the stage's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tuner import rounds
+from tuner.core.manifest import Provenance
+from tuner.core.recipe import Recipe
+from tuner.core.space import Space
+from tuner.core.store import StageDir, read_json, write_json
+from tuner.errors import InputError, UsageError
+from tuner.search import judged
+from tuner.search.budget import AIM, Budget, Fit, Outline, clock, fit, parse
+from tuner.search.costs import Costs, disk_bytes, of_search, of_sweep
+from tuner.session import Session
+from tuner.stages import SearchSettings
+
+SHARES = {"coarse": 0.25, "fine": 0.75}  # of a budget for the whole search: fine trains longer, and its finalists again
+MORE = 2  # times the budget: what that would buy is said
+KEYS = ("budget", "trials", "epochs", "rungs", "repeats", "epochs_in_all", "expected_seconds", "disk_bytes", "workers")
+
+
+def shares(text: str | None) -> dict[str, dict[str, str]]:
+    """Return {stage: settings} of a budget for the whole search.
+
+    Raises:
+        UsageError: it is no time.
+    """
+    if text is None:
+        return {}
+    try:
+        budget = parse(text)
+    except ValueError as error:
+        raise UsageError(f"--budget: {error} (got {text!r})", "tuner run takes a time, such as 20m or 1h30m.") from None
+    if budget.unit != "seconds":
+        raise UsageError(
+            f"--budget: tuner run takes a time for coarse and fine together, such as 20m or 1h30m (got {text!r})",
+            f"Give {budget.unit} to a stage of its own: tuner coarse RECIPE --budget {text}",
+        )
+    return {stage: {"budget": clock(budget.amount * share)} for stage, share in SHARES.items()}
+
+
+def planned(
+    session: Session, name: str, round_number: int, settings: Any, workers: int, folder: StageDir, keep: bool
+) -> tuple[Any, dict[str, Any] | None]:
+    """Return the settings with the trials and epochs of the plan, and the plan; None for a stage that searches nothing.
+
+    A stage with a budget whose plan was made from the same things keeps it, whatever time and workers there are now.
+    `keep`: write a new plan into the folder, before the first trial; a plan of a search without budget goes.
+
+    Raises:
+        UsageError: the budget is less than the least sensible search takes.
+    """
+    if not isinstance(settings, SearchSettings):
+        return settings, None
+    path = folder.plan_path
+    if settings.budget is None:
+        if keep:
+            path.unlink(missing_ok=True)
+        return settings, forecast(session, name, round_number, settings, workers)
+    made_from = session.provenance(name, round_number)
+    plan = _known(folder, made_from)
+    if plan is None:
+        plan = {**_fitted(session, name, round_number, settings, workers), "made_from": vars(made_from)}
+        if keep:
+            write_json(path, plan)
+    return settings.planned(plan["trials"], plan["epochs"]), plan
+
+
+def _known(folder: StageDir, made_from: Provenance) -> dict[str, Any] | None:
+    """Return the plan that stands in the folder, if it was made from the same things."""
+    if not folder.plan_path.exists():
+        return None
+    plan = read_json(folder.plan_path)
+    if lacking := [key for key in (*KEYS, "made_from") if key not in plan]:
+        raise InputError(
+            f"{folder.plan_path}: not what tuner wrote (it has no {lacking[0]!r})",
+            f"Run {folder.label} again with --fresh.",
+        )
+    return None if made_from.differences(plan["made_from"], own_settings=True) else plan
+
+
+def forecast(session: Session, name: str, round_number: int, settings: SearchSettings, workers: int) -> dict[str, Any]:
+    """Say what a search takes with these settings; `expected_seconds` is None where no step times are known."""
+    costs = _costs(session, name, round_number, workers)
+    most = _most(session, name, round_number)
+    outline = settings.planned(min(settings.trials, most or settings.trials), settings.epochs).outline()
+    scan = session.result_of("check-init", round_number).get("metrics", {})
+    return {
+        "budget": settings.budget,
+        "trials": outline.climb.count,
+        "epochs": outline.epochs,
+        "rungs": outline.rungs(),
+        "repeats": outline.repeats,
+        "epochs_in_all": outline.total_epochs,
+        "expected_seconds": None if costs is None else round(outline.seconds(costs), 1),
+        "disk_bytes": disk_bytes(outline.trials, outline.total_epochs, int(scan.get("parameters") or 0)),
+        "workers": workers,
+        "costs": None if costs is None else costs.to_json(),
+    }
+
+
+def _fitted(session: Session, name: str, round_number: int, settings: SearchSettings, workers: int) -> dict[str, Any]:
+    """Return the plan that fits the budget, and what a larger budget would buy."""
+    budget = parse(settings.budget or "")
+    costs = _costs(session, name, round_number, workers)
+    if budget.unit == "seconds" and costs is None:
+        raise UsageError(
+            f"--budget {budget}: no step times are known, so a time cannot be planned",
+            f"Run lr-sweep first, or give trials or epochs: tuner {name} {session.recipe_path} --budget 40trials",
+        )
+    most = _most(session, name, round_number)
+
+    def outline(trials: int, epochs: int) -> Outline:
+        return settings.planned(trials, epochs).outline()
+
+    def best(of: Budget) -> Fit:
+        return fit(of, settings.BOUNDS, settings.epochs, most or 10**9, outline, costs)
+
+    found = best(budget)
+    if not found.fits:
+        least = outline(found.trials, found.epochs).spent(budget.unit, costs)
+        needed = str(Budget(least / (AIM if budget.unit == "seconds" else 1.0), budget.unit))
+        words = f"{found.trials} configurations of {found.epochs} epoch{'' if found.epochs == 1 else 's'}"
+        raise UsageError(
+            f"--budget {budget}: too little for {name}; the least sensible search ({words}) takes {needed}",
+            f"Give at least that: tuner {name} {session.recipe_path} --budget {needed}",
+        )
+    larger = best(budget.times(MORE))
+    chosen = settings.planned(found.trials, found.epochs)
+    return {
+        "schema": 1,
+        "stage": name,
+        **forecast(session, name, round_number, chosen, workers),
+        "larger": {"times": MORE, "budget": str(budget.times(MORE)), "trials": larger.trials, "epochs": larger.epochs},
+    }
+
+
+def _costs(session: Session, name: str, round_number: int, workers: int) -> Costs | None:
+    """Return what has been measured last: by lr-sweep, or for fine by coarse, whose trials are like fine's own."""
+    at = session.result_of("check-init", round_number).get("metrics", {}).get("data") or {}
+    sweep = session.records_of("lr-sweep", round_number)
+    searched = session.records_of("coarse", round_number) if name != "coarse" else []
+    newer = rounds.effective_round(session.run.path, "lr-sweep", round_number) > 1
+    if searched and not newer:  # a round that swept the rates again has another model, batch size or optimizer
+        epochs = int(session.result_of("coarse", round_number).get("metrics", {}).get("epochs") or 1)
+        if (costs := of_search(searched, sweep, at, epochs, workers)) is not None:
+            return costs
+    recipe: Recipe = session.recipe_of(round_number)
+    precision = session.result_of("lr-sweep", round_number).get("choice", {}).get("precision", "fp32")
+    return of_sweep(sweep, at, recipe.train.batch_size, precision, workers)
+
+
+def _most(session: Session, name: str, round_number: int) -> int | None:
+    """Return how many configurations the space has; None: without end."""
+    narrowed: Mapping[str, Any] = session.result_of("coarse", round_number).get("choice", {}).get("space") or {}
+    if name != "coarse" and narrowed:
+        return Space.from_json(narrowed).size()
+    choice = session.result_of("lr-sweep", round_number).get("choice", {})
+    return judged.searched_space(session.recipe_of(round_number), choice).size()

@@ -1,0 +1,213 @@
+"""A budget of time, trials or epochs: which search fits into it, what it takes, and what a larger one would buy.
+
+A search is outlined before it is run: how many trials reach each rung, in waves that the workers share. All of it is
+arithmetic on the settings and on measured costs, so the same numbers give the same plan.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator
+
+from tuner.search.costs import Costs
+from tuner.search.halving import Climb
+
+EXAMPLES = "20m, 90s, 1h30m, 40trials or 120epochs"
+AIM = 0.95  # of a time budget is planned for: a search that ends a little early is better than one that is late
+MOST_TRIALS = 10_000
+UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
+
+Unit = Literal["seconds", "trials", "epochs"]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much of what may be spent."""
+
+    amount: float
+    unit: Unit
+
+    def times(self, factor: float) -> Budget:
+        return replace(self, amount=self.amount * factor)
+
+    def __str__(self) -> str:
+        return clock(self.amount) if self.unit == "seconds" else f"{self.amount:.0f}{self.unit}"
+
+
+def clock(seconds: float) -> str:
+    """Return a time as a budget is written, rounded up to whole seconds: `1h30m`, `20m`, `90s`."""
+    whole = math.ceil(seconds - 1e-9)
+    if whole < 120 and whole % 60:
+        return f"{whole}s"
+    parts = [(whole // 3600, "h"), (whole % 3600 // 60, "m"), (whole % 60, "s")]
+    return "".join(f"{count}{unit}" for count, unit in parts if count) or "0s"
+
+
+def parse(text: str) -> Budget:
+    """Read a budget such as `20m`, `1h30m`, `40trials` or `120epochs`.
+
+    Raises:
+        ValueError: it is none of these, or nothing.
+    """
+    plain = re.sub(r"\s+", "", text.lower())
+    if counted := re.fullmatch(r"(\d+)(trial|epoch)s?", plain):
+        unit: Unit = "trials" if counted[2] == "trial" else "epochs"
+        budget = Budget(float(counted[1]), unit)
+    elif re.fullmatch(r"(\d+(\.\d+)?h)?(\d+(\.\d+)?m)?(\d+(\.\d+)?s)?", plain) and plain:
+        parts = re.findall(r"(\d+(?:\.\d+)?)([hms])", plain)
+        budget = Budget(sum(float(count) * UNITS[unit] for count, unit in parts), "seconds")
+    else:
+        raise ValueError(f"expected a time, or a number of trials or epochs: {EXAMPLES}")
+    if not budget.amount > 0:
+        raise ValueError(f"expected more than nothing: {EXAMPLES}")
+    return budget
+
+
+def read_budget(value: Any) -> str | None:
+    """Return the setting as text in one spelling: `90 S` is `90s`."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise ValueError(f"expected text such as {EXAMPLES}")
+    parse(value)
+    return re.sub(r"\s+", "", value.lower())
+
+
+BudgetText = Annotated[str | None, BeforeValidator(read_budget)]
+
+
+@dataclass(frozen=True)
+class Wave:
+    """Trials that train side by side from one epoch to another; the next wave waits for the last of them."""
+
+    begun: int
+    until: int
+    trials: int
+
+
+@dataclass(frozen=True)
+class Outline:
+    """The shape of a search: the climb over `epochs`, and `repeats` trials from scratch when it has ended.
+
+    `evaluated`: splits that are evaluated after each epoch (val; fine's train subset as well).
+    """
+
+    climb: Climb
+    epochs: int
+    repeats: int = 0
+    evaluated: int = 1
+
+    def waves(self) -> list[Wave]:
+        """Return the waves of the search, as they come where no trial diverges or fails."""
+        found: list[Wave] = []
+        stops = [*self.climb.rungs, self.epochs]
+        reached = dict.fromkeys(stops, 0)
+        for start in range(0, self.climb.count, self.climb.generation):
+            alive, begun = min(self.climb.generation, self.climb.count - start), 0
+            exempt = min(self.climb.exempt, alive) if start == 0 else 0
+            for stop in stops:
+                if alive:
+                    found.append(Wave(begun, stop, alive))
+                    reached[stop] += alive
+                    passing = min(self.climb.ladder.passing(reached[stop]), reached[stop])
+                    alive = max(exempt, round(alive * passing / reached[stop]))
+                begun = stop
+        return [*found, *([Wave(0, self.epochs, self.repeats)] if self.repeats else [])]
+
+    @property
+    def trials(self) -> int:
+        return self.climb.count + self.repeats
+
+    @property
+    def total_epochs(self) -> int:
+        return sum((wave.until - wave.begun) * wave.trials for wave in self.waves())
+
+    def rungs(self) -> list[dict[str, int]]:
+        """Return how many configurations are expected to train up to each rung, repeats left out."""
+        counts: dict[int, int] = {}
+        for wave in self.waves()[: -1 if self.repeats else None]:
+            counts[wave.until] = counts.get(wave.until, 0) + wave.trials
+        return [{"until": until, "trials": counts[until]} for until in sorted(counts)]
+
+    def seconds(self, costs: Costs) -> float:
+        """Return the wall time to expect: each wave keeps the workers busy in turns."""
+        epoch = costs.epoch_seconds + self.evaluated * costs.evaluation_seconds
+        turns = (
+            math.ceil(wave.trials / costs.workers) * (costs.item_seconds + epoch * (wave.until - wave.begun))
+            for wave in self.waves()
+        )
+        return costs.fixed_seconds + sum(turns)
+
+    def spent(self, unit: Unit, costs: Costs | None) -> float:
+        """Return how much of a budget in `unit` the search takes."""
+        if unit == "seconds":
+            if costs is None:
+                raise ValueError("a time cannot be planned without measured costs")
+            return self.seconds(costs)
+        return self.trials if unit == "trials" else self.total_epochs
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a stage takes for a sensible search: trials that are the least, enough, and plenty; the epochs' ends."""
+
+    least: int
+    enough: int
+    plenty: int
+    shortest: int
+    longest: int
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The search that was chosen, or (`fits` false) the least there is."""
+
+    trials: int
+    epochs: int
+    fits: bool = True
+
+
+def fit(
+    budget: Budget, bounds: Bounds, epochs: int, most: int, outline: Callable[[int, int], Outline], costs: Costs | None
+) -> Fit:
+    """Choose trials and epochs: as many configurations as fit at the epochs that were set.
+
+    Fewer epochs where that would leave too few configurations; more where there would be plenty of them, or where the
+    space has no more. `most`: configurations that the space has.
+    """
+    limit = budget.amount * (AIM if budget.unit == "seconds" else 1.0)
+    most = max(1, min(most, MOST_TRIALS))
+    least, enough, plenty = (min(number, most) for number in (bounds.least, bounds.enough, bounds.plenty))
+    shortest, longest = min(bounds.shortest, epochs), max(bounds.longest, epochs)
+
+    def room(length: int) -> int:
+        return _most_that_fit(most, lambda trials: outline(trials, length).spent(budget.unit, costs) <= limit)
+
+    if budget.unit == "trials":  # what a trial costs is not counted, so nothing says to change its length
+        return Fit(room(epochs), epochs) if room(epochs) >= least else Fit(least, epochs, fits=False)
+    if room(epochs) >= plenty:
+        longer = [length for length in range(epochs, longest + 1) if room(length) >= plenty]
+        return Fit(room(longer[-1]), longer[-1])
+    shorter = range(epochs, shortest - 1, -1)
+    for wanted in (enough, least):
+        for length in shorter:
+            if (count := room(length)) >= wanted:
+                return Fit(count, length)
+    return Fit(least, shortest, fits=False)
+
+
+def _most_that_fit(most: int, fits: Callable[[int], bool]) -> int:
+    """Return the largest count up to `most` that fits, by doubling and halving; 0 where one does not fit."""
+    low, high = 0, 1
+    while high <= most and fits(high):
+        low, high = high, high * 2
+    high = min(high, most + 1)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low

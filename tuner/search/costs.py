@@ -1,0 +1,91 @@
+"""What the parts of a search take, from the trials that have been run: seconds per epoch, per evaluation, per item."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tuner.core.result import Record
+
+FORWARD = 0.35  # of a step is its forward pass: what evaluating the same examples takes
+ITEM_SECONDS = 0.015  # setting a trial up, saving its state and handing it over, where nothing measured it
+HANDED_SECONDS = 0.005  # between two items of a worker: its result is written and flushed
+FIXED_SECONDS = 4.5  # of a command: workers start, the recipe is tried out, the plots are drawn
+TEXT_BYTES, ROW_BYTES, PLOT_BYTES = 4_000, 600, 400_000  # of a trial's lines, of an epoch in them, of a stage's plots
+COPIES = 5  # of the weights that a stopped trial keeps: model, two of the optimizer, the best ones twice
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Seconds that a worker takes, when `workers` run at once. `source`: the stage that they were measured in."""
+
+    epoch_seconds: float
+    evaluation_seconds: float
+    item_seconds: float = ITEM_SECONDS
+    fixed_seconds: float = FIXED_SECONDS
+    workers: int = 1
+    source: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def of_sweep(
+    records: Sequence[Record], data: Mapping[str, Any], batch_size: int, precision: str, workers: int
+) -> Costs | None:
+    """Return costs from the steps of lr-sweep, at the precision that it settled where that was tried.
+
+    `data`: check-init's scan, for the sizes of train and val. None where no trial went through its steps.
+    """
+    whole = [r for r in records if r.item.spec.horizon_steps and r.result.status == "completed"]
+    whole = [record for record in whole if record.item.spec.precision == precision] or whole
+    train, val = (_size(data, split) for split in ("train", "val"))
+    if not whole or not train:
+        return None
+    item = _item_seconds(records)
+    step = statistics.median((r.result.wall_seconds - item) / int(r.item.spec.horizon_steps or 1) for r in whole)
+    step = max(step, 1e-6)
+    epoch = step * math.ceil(train / batch_size)
+    return Costs(epoch, FORWARD * epoch * val / train, item + HANDED_SECONDS, workers=workers, source="lr-sweep")
+
+
+def of_search(
+    records: Sequence[Record], sweep: Sequence[Record], data: Mapping[str, Any], epochs: int, workers: int
+) -> Costs | None:
+    """Return costs from the epochs of coarse (all records, rungs included), of the trials that went furthest.
+
+    These are the configurations that fine searches around. None where no trial has been through an epoch.
+    """
+    train, val = (_size(data, split) for split in ("train", "val"))
+    done: dict[str, dict[int, float]] = {}  # trial -> {epoch reached: seconds of the item that reached it}
+    for record in records:
+        if record.result.status in ("completed", "stopped") and record.result.curve:
+            reached = max(int(row["epoch"]) for row in record.result.curve)
+            done.setdefault(record.result.id, {})[reached] = record.result.wall_seconds
+    furthest = [items for items in done.values() if max(items) >= epochs] or list(done.values())
+    if not furthest:
+        return None
+    item = _item_seconds(sweep)
+    per_epoch = [(sum(items.values()) - item * len(items)) / max(items) for items in furthest]
+    both = max(statistics.fmean(per_epoch), 1e-6)
+    share = FORWARD * val / train if train else 0.0
+    epoch = both / (1 + share)
+    return Costs(epoch, epoch * share, item + HANDED_SECONDS, workers=workers, source="coarse")
+
+
+def _size(data: Mapping[str, Any], split: str) -> int:
+    return int((data.get(split) or {}).get("n") or 0)
+
+
+def _item_seconds(records: Sequence[Record]) -> float:
+    """Return what a trial takes beside its steps: the question about the hardware is set up, and little more."""
+    asked = [record.result.wall_seconds for record in records if "hardware" in record.item.spec.measure]
+    return max(ITEM_SECONDS, *asked) if asked else ITEM_SECONDS
+
+
+def disk_bytes(trials: int, total_epochs: int, parameters: int) -> int:
+    """Return the most that a search takes on disk: the weights of all trials lie there until it has ended."""
+    return PLOT_BYTES + trials * TEXT_BYTES + 2 * total_epochs * ROW_BYTES + trials * COPIES * 4 * parameters
