@@ -38,6 +38,7 @@ class Data(_Component):
     augment: list[str | dict[str, Any]] = Field(default_factory=list)
     num_classes: int | None = Field(default=None, ge=2)
     cache: bool | None = None
+    loader_workers: int = Field(default=0, ge=0)
 
     @field_validator("normalize")
     @classmethod

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import faulthandler
 import multiprocessing
 import os
@@ -12,10 +10,9 @@ import threading
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 
+from tuner.core.processes import die_with_parent
 from tuner.errors import TunerError
 from tuner.execute.deaths import DUMP_SIGNAL
-
-PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 def serve(pipe: Connection, stack: Connection) -> None:
@@ -60,5 +57,4 @@ def _die_with_fork_server() -> None:
     if alive is not None:
         forkserver._forkserver._forkserver_alive_fd = None  # type: ignore[attr-defined]
         os.close(alive)
-    with contextlib.suppress(OSError, AttributeError):  # only Linux has it
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()

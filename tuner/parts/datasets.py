@@ -21,7 +21,7 @@ import numpy as np
 
 from tuner.errors import EnvironmentProblem, InputError, UsageError
 from tuner.parts.examples import Allocate, Loaded, OnProgress, Split, Stored, numbered
-from tuner.parts.image_files import ClassFolders, decode_all, find_splits
+from tuner.parts.image_files import ClassFolders, decode, decode_all, find_splits
 from tuner.parts.tables import read_table
 
 CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -235,7 +235,10 @@ def _decoded(name: str, found: ClassFolders, size: tuple[int, int] | None, chann
     def make(allocate: Allocate, on_progress: OnProgress) -> None:
         decode_all(found.paths, size, channels, allocate, on_progress)
 
-    stored = Stored(f"image_folder-{name}", key, make)
+    def read(i: int) -> np.ndarray:
+        return decode(found.paths[i], size, channels)
+
+    stored = Stored(f"image_folder-{name}", key, make, read)
     return Split(stored, np.array(found.labels, dtype=np.int64), found.paths.__getitem__)
 
 

@@ -18,11 +18,13 @@ class Stored:
     """An array that is kept on disk: `key` is everything that made it, `make` makes it when the disk has none.
 
     `make(allocate, on_progress)` asks once for an array of a shape and dtype and fills it. `name` begins the file name.
+    `read(i)` makes row i alone, for data that are too large to be kept; None where that would not save anything.
     """
 
     name: str
     key: Mapping[str, Any]
     make: Callable[[Allocate, OnProgress], None]
+    read: Callable[[int], np.ndarray] | None = None
 
 
 def numbered(what: str) -> Callable[[int], str]:

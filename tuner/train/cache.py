@@ -27,6 +27,10 @@ FORMAT = 1  # raise when the meaning of a cached array changes
 MARGIN_BYTES, MARGIN_SHARE = 1 << 30, 0.05  # of the disk that decoded data leave free: the smaller of the two
 
 
+class NoRoom(EnvironmentProblem):
+    """Say that the disk has no room for the decoded data."""
+
+
 def cache_folder(given: Path | None = None) -> Path:
     """Return the folder of decoded data: the given one, $TUNER_CACHE, or ~/.cache/tuner."""
     if given is not None:
@@ -45,6 +49,7 @@ def open_stored(stored: Stored, folder: Path, on_progress: OnProgress) -> np.nda
     The mapping is copy-on-write: processes share its pages, and a write by mistake stays in the process that made it.
 
     Raises:
+        NoRoom: the disk has no room for the array; nothing was written.
         EnvironmentProblem: the disk is full, or the cache folder cannot be written; nothing half-written stays.
     """
     path = cache_path(stored, folder)
@@ -101,11 +106,11 @@ def _require_space(folder: Path, size: int) -> None:
     """Refuse to fill the disk.
 
     Raises:
-        EnvironmentProblem: "need ..., ... are free"; a margin for everything else on the disk is counted in.
+        NoRoom: "need ..., ... are free"; a margin for everything else on the disk is counted in.
     """
     disk = shutil.disk_usage(folder)
     if size + min(MARGIN_BYTES, MARGIN_SHARE * disk.total) > disk.free:
-        raise EnvironmentProblem(
+        raise NoRoom(
             f"{folder}: disk full: the decoded data need {size_words(size)}, {size_words(disk.free)} are free",
             "Free some space (tuner cache --clear), or set TUNER_CACHE to a folder on a larger disk.",
         )

@@ -20,7 +20,7 @@ from tuner.errors import UsageError, user_code
 from tuner.parts.examples import OnProgress
 from tuner.parts.normalise import Normaliser, normaliser
 from tuner.train.prepare import Prepared, prepare_built_in, prepare_users
-from tuner.train.stores import ArrayStore, Part, described
+from tuner.train.stores import Part, described
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ class Batches:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         part = self.data.part(self.split)
         positions = part.positions(self.indices)
-        for start in range(0, len(positions), self.batch_size):
-            yield self.data.batch(part, positions[start : start + self.batch_size], None)
+        for inputs, targets in part.store.stream(positions.split(self.batch_size)):
+            yield self.data.finish(inputs, targets, None)
 
 
 @dataclass(frozen=True)
@@ -155,19 +155,17 @@ class Data:
         draws = None
         if augment and self.augmentations:
             draws = torch.Generator(self.device).manual_seed(derive_seed(seed, "augment", epoch))
-        for step in range(self.steps_per_epoch(batch_size)):
-            yield self.batch(part, positions[step * batch_size : (step + 1) * batch_size], draws)
+        chosen = positions.split(batch_size)[: self.steps_per_epoch(batch_size)]
+        for inputs, targets in part.store.stream(chosen, derive_seed(seed, "loader", epoch)):
+            yield self.finish(inputs, targets, draws)
 
     def batches(self, split: str, batch_size: int, indices: Tensor | Sequence[int] | None = None) -> Batches:
         """Return the split's batches in fixed order, without augmentation; `indices` selects members of it."""
         self.part(split)
         return Batches(self, split, batch_size, _positions(indices))
 
-    def batch(self, part: Part, positions: Tensor, draws: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        """Return the examples at these positions of the part's store, augmented where `draws` is given."""
-        if isinstance(part.store, ArrayStore):
-            positions = positions.to(part.store.values.device)
-        inputs, targets = part.store.read(positions)
+    def finish(self, inputs: Tensor, targets: Tensor, draws: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """Return a batch as read on the device, augmented where `draws` is given, and normalised."""
         inputs, targets = inputs.to(self.device), targets.to(self.device)
         if draws is not None:
             for augmentation in self.augmentations:
@@ -230,4 +228,5 @@ def _try_augmentation(data: Data) -> None:
     if not data.augmentations:
         return
     part = data.part("train")
-    data.batch(part, part.positions(torch.arange(min(2, len(part)))), torch.Generator(data.device).manual_seed(0))
+    inputs, targets = part.store.read(part.positions(torch.arange(min(2, len(part)))))
+    data.finish(inputs, targets, torch.Generator(data.device).manual_seed(0))

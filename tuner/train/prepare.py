@@ -19,9 +19,9 @@ from tuner.errors import InputError, UsageError
 from tuner.parts.examples import Loaded, OnProgress, Split, Stored
 from tuner.parts.normalise import Normaliser
 from tuner.train import splits
-from tuner.train.cache import cache_folder, open_stored
-from tuner.train.stores import ArrayStore, Part, labels_of
-from tuner.train.userdata import load_user
+from tuner.train.cache import NoRoom, cache_folder, open_stored
+from tuner.train.stores import ArrayStore, Part, StreamStore, labels_of
+from tuner.train.userdata import Reading, load_user
 
 DEFAULT_TEST_FRACTION = 0.2
 
@@ -47,7 +47,7 @@ def prepare_built_in(
     table: DataTable, args: Mapping[str, Any], env: TrialEnv, device: torch.device, with_test: bool, report: OnProgress
 ) -> Prepared:
     folder = cache_folder(env.cache_dir)
-    kept = table.model_dump(exclude={"normalize", "augment", "cache"})
+    kept = table.model_dump(exclude={"normalize", "augment"})
     key = canonical_json([kept, str(folder), str(device), with_test])
     if key in _memo and _memo[key].watched == _watch([path for path, _ in _memo[key].watched]):
         return _memo[key]
@@ -61,8 +61,15 @@ def prepare_built_in(
 
     def part(name: str) -> Part:
         split: Split = present[name]
-        values = torch.from_numpy(_opened(split.inputs, folder, report))
         own = torch.from_numpy(labels[name])
+        where = f"data.source {table.source}: {name}"
+        kept = _kept(split, table, folder, report)
+        if kept is None:
+            assert isinstance(split.inputs, Stored) and split.inputs.read is not None
+            rows = _Rows(split.inputs.read, labels[name], loaded.images)
+            store = StreamStore(rows, where, env.recipe_dir, tuple(rows[0][0].shape), table.loader_workers)
+            return Part(store, None, own, split.place)
+        values = torch.from_numpy(kept)
         if not loaded.images and values.dtype not in (torch.uint8, torch.int32, torch.int64):
             values = values.float()
         return Part(ArrayStore(values, own, loaded.images).to(device), None, own, split.place)
@@ -73,6 +80,36 @@ def prepare_built_in(
     _memo.clear()
     _memo[key] = prepared
     return prepared
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The examples of an array that is not kept decoded: each is made when it is read."""
+
+    make: Callable[[int], np.ndarray]
+    labels: np.ndarray
+    images: bool
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
+        values = torch.from_numpy(np.array(self.make(i)))
+        return values.permute(2, 0, 1) if self.images else values, int(self.labels[i])
+
+
+def _kept(split: Split, table: DataTable, folder: Path, report: OnProgress) -> np.ndarray | None:
+    """Return a split's inputs decoded, or None where they stream: the user says so, or the disk has no room."""
+    can_stream = isinstance(split.inputs, Stored) and split.inputs.read is not None
+    if can_stream and table.cache is False:
+        return None
+    try:
+        return _opened(split.inputs, folder, report)
+    except NoRoom as problem:
+        if not can_stream or table.cache:
+            raise
+        report(0.0, f"not kept decoded, read anew in every epoch: {problem.message}")
+        return None
 
 
 def _watch(paths: Sequence[Path]) -> tuple[tuple[Path, int], ...]:
@@ -87,7 +124,8 @@ def prepare_users(
     table: DataTable, args: Mapping[str, Any], env: TrialEnv, device: torch.device, with_test: bool, report: OnProgress
 ) -> Prepared:
     seed = derive_seed(table.split_seed, "load")
-    found = load_user(table.source, args, env.recipe_dir, seed, bool(table.cache), with_test, report)
+    reading = Reading(env.recipe_dir, bool(table.cache), table.loader_workers)
+    found = load_user(table.source, args, reading, seed, with_test, report)
     present = {name: split for name, split in found.items() if split is not None}
     train = present["train"]
     own_test = "test" in present

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
 import struct
 import zipfile
 import zlib
@@ -13,10 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
+from tuner.core.processes import die_with_parent
 from tuner.errors import InputError, TunerError, UsageError, UserCodeError, user_frames, where_in_user_code
 
 CHUNK_VALUES = 1 << 18  # of one chunk for statistics: 2 MiB in float64, which stays in the processor's cache
+STREAM_SAMPLE = 10_000  # examples of a stream that statistics are taken from, for not reading all in every process
 UNREADABLE = (OSError, EOFError, UnicodeError, zipfile.BadZipFile, zlib.error, struct.error)  # the file, not the code
 RESIDENT_SHARE = 0.25  # of a GPU's free memory that the decoded data may take
 
@@ -45,6 +50,11 @@ class ArrayStore:
         taken = self.values.view(len(self.values), -1).index_select(0, indices).view(-1, *self.values.shape[1:])
         return taken.permute(0, 3, 1, 2) if self.images else taken, self.targets.index_select(0, indices)
 
+    def stream(self, batches: Sequence[Tensor], seed: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Give the inputs and targets of one batch of positions after the other."""
+        for positions in batches:
+            yield self.read(positions.to(self.values.device))
+
     def whole(self) -> Tensor:
         """Return all inputs without copying them."""
         return self.values.permute(0, 3, 1, 2) if self.images else self.values
@@ -58,12 +68,16 @@ class ArrayStore:
 
 @dataclass(frozen=True)
 class StreamStore:
-    """A user's map-style Dataset, read example by example in the order that is asked for."""
+    """A map-style Dataset (a user's, or files that are not kept decoded), read in the order that is asked for.
+
+    `loader_workers` processes read ahead; with 0 the trial's own process reads each batch when it is due.
+    """
 
     dataset: Any
     where: str  # e.g. "data.source my_data.py:load: train"
     base_dir: Path
     shape: tuple[int, ...]
+    loader_workers: int = 0
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -76,8 +90,28 @@ class StreamStore:
             InputError: it could not read its file; the index is named.
             UsageError: an example is no (input, target), or has another shape than the first.
         """
-        items = [self.example(int(i)) for i in indices]
-        return torch.stack([item[0] for item in items]), torch.tensor([item[1] for item in items])
+        return _stacked([self.example(int(i)) for i in indices])
+
+    def stream(self, batches: Sequence[Tensor], seed: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Give the inputs and targets of one batch of positions after the other; raises as `read` does.
+
+        Loader processes draw their random numbers from `seed` and their own number.
+        """
+        loader = DataLoader(
+            _Examples(self),
+            batch_sampler=[positions.tolist() for positions in batches],
+            num_workers=self.loader_workers,
+            collate_fn=_stacked_or_error,
+            worker_init_fn=_die_with_parent,
+            generator=torch.Generator().manual_seed(seed),
+            multiprocessing_context="fork" if self.loader_workers else None,
+        )
+        with _may_have_children():
+            batches_read = iter(loader)
+        for read in batches_read:
+            if isinstance(read, TunerError):
+                raise read
+            yield read
 
     def to(self, device: torch.device) -> StreamStore:
         return self
@@ -91,6 +125,46 @@ class StreamStore:
                 "All examples need one shape: resize, crop or pad in your Dataset.",
             )
         return inputs, target
+
+
+@dataclass(frozen=True)
+class _Examples(Dataset):
+    """The examples of a stream for torch's DataLoader; an error is handed over as a value, so that it stays whole."""
+
+    store: StreamStore
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int] | TunerError:
+        try:
+            return self.store.example(i)
+        except TunerError as error:
+            return error
+
+
+def _stacked(items: Sequence[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
+    return torch.stack([item[0] for item in items]), torch.tensor([item[1] for item in items])
+
+
+def _stacked_or_error(items: Sequence[Any]) -> Any:
+    return next((item for item in items if isinstance(item, TunerError)), None) or _stacked(items)
+
+
+@contextlib.contextmanager
+def _may_have_children() -> Iterator[None]:
+    """Let a worker of ours, which is a daemon, start loader processes; they die with it (`_die_with_parent`)."""
+    config = multiprocessing.current_process()._config  # type: ignore[attr-defined]
+    before = config.get("daemon")
+    config["daemon"] = False
+    try:
+        yield
+    finally:
+        config["daemon"] = before
+
+
+def _die_with_parent(number: int) -> None:
+    die_with_parent()
 
 
 Store = ArrayStore | StreamStore
@@ -124,11 +198,13 @@ class Part:
         return self.store.read(self.positions(chosen))[0].cpu()
 
     def chunks(self) -> Iterator[Tensor]:
-        """Give the raw inputs in order, a bounded number of values at a time."""
+        """Give the raw inputs in order, a bounded number of values at a time; of a large stream an even sample."""
         size = max(1, CHUNK_VALUES // max(1, int(np.prod(self.store.shape))))
         positions = self.positions(None)
-        for start in range(0, len(positions), size):
-            yield self.store.read(positions[start : start + size])[0]
+        if isinstance(self.store, StreamStore) and len(positions) > STREAM_SAMPLE:
+            positions = positions[torch.linspace(0, len(positions) - 1, STREAM_SAMPLE).long()]
+        for inputs, _ in self.store.stream(positions.split(size)):
+            yield inputs
 
 
 def read_example(dataset: Any, i: int, where: str, base_dir: Path) -> tuple[Tensor, int]:

@@ -27,6 +27,15 @@ _labels: dict[str, np.ndarray] = {}  # targets of streams that this process has 
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How a user's Datasets are read: kept in memory or streamed, and by how many loader processes."""
+
+    base_dir: Path
+    cache: bool = False
+    loader_workers: int = 0
+
+
+@dataclass(frozen=True)
 class UserSplit:
     """One split of the user's: its store, its labels, and whether two reads of one example differ."""
 
@@ -53,12 +62,13 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def load_user(
-    name: str, args: Mapping[str, Any], base_dir: Path, seed: int, cache: bool, with_test: bool, on_progress: OnProgress
+    name: str, args: Mapping[str, Any], reading: Reading, seed: int, with_test: bool, on_progress: OnProgress
 ) -> dict[str, UserSplit | None]:
     """Call the user's `load` and return its splits; val may be None, `test` is absent if not returned.
 
     Test examples are not read unless `with_test`.
     """
+    base_dir = reading.base_dir
     fn = registry.resolve("source", name, base_dir)
     kwargs = registry.bind(fn, {}, args, "data")
     where = f"data.source {name}"
@@ -78,7 +88,7 @@ def load_user(
             splits[split] = None
         elif split != "test" or with_test:
             memo = digest([name, dict(args), str(base_dir), _stamps(), split])
-            splits[split] = _user_split(value, f"{where}: {split}", split, base_dir, cache, memo, on_progress)
+            splits[split] = _user_split(value, f"{where}: {split}", split, reading, memo, on_progress)
         else:
             splits[split] = _unread(value, f"{where}: {split}", split)
     if splits.get("test", True) is None:
@@ -103,24 +113,22 @@ def _unread(value: Any, where: str, split: str) -> UserSplit:
     return UserSplit(ArrayStore(empty, empty, False), np.zeros(size, dtype=np.int64), numbered(split))
 
 
-def _user_split(
-    value: Any, where: str, split: str, base_dir: Path, cache: bool, memo: str, on_progress: OnProgress
-) -> UserSplit:
+def _user_split(value: Any, where: str, split: str, reading: Reading, memo: str, on_progress: OnProgress) -> UserSplit:
     names = _class_names(value)
     pair = _as_pair(value, where)
     if pair is not None:
         return UserSplit(_array_store(*pair, where), labels_of(pair[1], where), numbered(split), names)
     dataset = _checked(value, where)
-    first, _ = read_example(dataset, 0, where, base_dir)
-    store = StreamStore(dataset, where, base_dir, tuple(first.shape))
+    first, _ = read_example(dataset, 0, where, reading.base_dir)
+    store = StreamStore(dataset, where, reading.base_dir, tuple(first.shape), reading.loader_workers)
     stochastic, probe = _read_twice(store)
-    if cache and stochastic:
+    if reading.cache and stochastic:
         raise UsageError(
             f"data.cache: true, but two reads of one example differ ({where})",
             "Remove the random transform (data.augment does it per batch), or data.cache.",
         )
     key = digest([memo, len(dataset), probe])
-    if cache:
+    if reading.cache:
         inputs, labels = _read_all(store, on_progress, keep=True)
         assert inputs is not None
         return UserSplit(_array_store(inputs, labels, where), labels, numbered(split), names)
