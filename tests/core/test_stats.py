@@ -33,20 +33,6 @@ def test_difference_interval_equals_newcombes_example():
     assert stats.difference_interval(56 / 70, 70, 48 / 80, 80) == pytest.approx((0.0524, 0.3339), abs=5e-5)
 
 
-def test_t_half_equals_scipy():
-    values = [0.91, 0.93, 0.90, 0.95]
-    low, high = scipy_stats.t.interval(0.95, 3, np.mean(values), scipy_stats.sem(values))
-    assert stats.t_half(values) == pytest.approx((high - low) / 2)
-    assert stats.t_half([0.9]) is None
-
-
-def test_mean_interval_of_one_seed_is_wilsons():
-    assert stats.mean_interval([0.9], 200) == pytest.approx(stats.wilson(0.9, 200))
-    assert stats.mean_interval([0.9], None) is None
-    low, high = stats.mean_interval([0.88, 0.9, 0.92], 200)
-    assert low < stats.wilson(0.9, 200)[0] and high > stats.wilson(0.9, 200)[1]
-
-
 @pytest.mark.parametrize(("b", "c"), [(10, 2), (0, 6), (5, 5), (0, 0), (1, 0)])
 def test_mcnemar_exact_equals_the_binomial_test(b, c):
     expected = scipy_stats.binomtest(b, b + c, 0.5).pvalue if b + c else 1.0

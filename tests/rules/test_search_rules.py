@@ -79,12 +79,20 @@ def test_a_border_names_key_value_and_end():
         (None, 0.03, 0.01, False),
         (0.2, None, None, True),
         (0.01, 0.03, None, False),
+        (0.01, -0.02, 0.0101, True),
+        (0.01, -0.02, 0.01, False),
     ],
 )
 def test_within_noise_by_either_measure(p, gap, error, fires):
     finding = search.winner_within_noise({**FINE, "runner_up_p": p, "runner_up_gap": gap, "runner_up_error": error})
     assert (finding is not None) == fires
     assert finding is None or finding.severity == "note"
+
+
+def test_within_noise_says_why_the_simpler_one_was_taken():
+    assert "because" not in search.winner_within_noise({**FINE, "runner_up_p": 0.4}).title
+    finding = search.winner_within_noise({**FINE, "runner_up_p": 0.4, "preferred": "it has 40 % fewer parameters"})
+    assert finding.title.endswith("; it was taken because it has 40 % fewer parameters")
 
 
 def test_within_noise_needs_a_measure():

@@ -164,8 +164,11 @@ def test_the_winner_has_the_best_mean_over_the_seeds(after_coarse):
     assert result.metrics["mean"] == pytest.approx(statistics.fmean([0.94, 0.93, 0.95]))
     assert result.metrics["std"] == pytest.approx(statistics.stdev([0.94, 0.93, 0.95]))
     assert result.metrics["seeds"] == 3 and result.metrics["best_val_accuracy"] == 0.95
+    expected = result.metrics["expected"]
+    assert expected["basis"] == pytest.approx(0.94) and expected["basis_runs"] == 2  # the new seeds: 0.93 and 0.95
     low, high = result.metrics["interval"]
-    assert low < 0.94 < high
+    assert low < expected["value"] < high and expected["value"] <= 0.94
+    assert f"expect {expected['value']:.3f} on new data (95 % interval {low:.3f} to {high:.3f})" in result.headline
     best = next(r for r in records if r.params == top[1] and r.item.spec.seed == 2)
     assert result.choice["trial"] == best.result.id
     assert result.choice["checkpoint"] == f"fine/checkpoints/{best.result.id}.pt"
@@ -189,6 +192,38 @@ def test_a_winner_within_noise_is_a_note(after_coarse):
     assert result.metrics["runner_up_p"] == 1.0
     assert "FI501" in codes(result) and result.verdict == "pass"
     assert "cannot be told from #2" in result.headline
+
+
+def sized(script, sizes):
+    """Let trials record how many parameters their model has, by params; the others 1,000."""
+
+    def with_size(item):
+        answer = script(item)
+        size = next((size for params, size in sizes if item.spec.overrides == params), 1000)
+        predictions = {**answer.evidence.get("val_predictions", {}), "parameters": size}
+        return dataclasses.replace(answer, evidence={"val_predictions": predictions})
+
+    return with_size
+
+
+@pytest.mark.parametrize(("size", "takes_second"), [(750, True), (751, False), (1000, False)])
+def test_the_simpler_of_two_that_cannot_be_told_apart_is_taken(after_coarse, size, takes_second):
+    top = [entry["params"] for entry in after_coarse.choice("coarse")["top"]]
+    same = answers(0.9)
+    script = two(top[0], top[1], [[0.9, 0.92, 0.9], [0.9, 0.9, 0.91]], (same, same))
+    result, _ = search(after_coarse, sized(script, [(top[1], size)]))
+    assert result.choice["params"] == top[takes_second]
+    assert ("25 % fewer parameters" in result.headline) == takes_second
+    assert ("25 % fewer parameters" in result.findings[0].title) == takes_second
+    assert result.metrics["runner_up_gap"] == pytest.approx(-0.01 / 3 if takes_second else 0.01 / 3)
+
+
+def test_a_simpler_one_that_is_clearly_worse_is_not_taken(after_coarse):
+    top = [entry["params"] for entry in after_coarse.choice("coarse")["top"]]
+    good, bad = [1] * 180 + [0] * 20, [1] * 160 + [0] * 40
+    script = two(top[0], top[1], [[0.9, 0.9, 0.9], [0.8, 0.8, 0.8]], (good, bad))
+    result, _ = search(after_coarse, sized(script, [(top[1], 10)]))
+    assert result.choice["params"] == top[0] and result.metrics["preferred"] == ""
 
 
 def test_a_finalist_that_diverges_with_a_new_seed_loses(after_coarse):

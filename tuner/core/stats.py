@@ -47,29 +47,6 @@ def mean_std(values: Sequence[float]) -> tuple[float, float | None]:
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
-def t_half(values: Sequence[float]) -> float | None:
-    """Return half the width of the 95 % t interval of the mean; None for fewer than two values."""
-    from scipy.special import stdtrit
-
-    if len(values) < 2:
-        return None
-    return float(stdtrit(len(values) - 1, 0.975)) * statistics.stdev(values) / math.sqrt(len(values))
-
-
-def mean_interval(values: Sequence[float], n: int | None) -> tuple[float, float] | None:
-    """Return the 95 % interval of a mean accuracy over seeds, each measured on the same `n` examples.
-
-    Two independent sources add up in squares: the seeds (t) and the examples (Wilson). `n` None: the seeds alone.
-    """
-    mean = statistics.fmean(values)
-    seeds = t_half(values)
-    if n is None:
-        return None if seeds is None else (mean - seeds, mean + seeds)
-    low, high = wilson(min(1.0, max(0.0, mean)), n)
-    seeds = seeds or 0.0
-    return max(0.0, mean - math.hypot(seeds, mean - low)), min(1.0, mean + math.hypot(seeds, high - mean))
-
-
 def unpack_bits(evidence: Mapping[str, Any]) -> Any:
     """Return the array of 0 and 1, one per val example, of the `val_predictions` probe."""
     import numpy as np

@@ -165,7 +165,8 @@ def many_diverged(evidence: Mapping[str, Any]) -> Finding | None:
     detected="paired test on the same val examples (McNemar, each example one vote over the seeds) gives p >= 0.05, or "
     "the means over the seeds differ by less than twice the standard error of the difference",
     why="Chosen again with other seeds, or another val split, the runner-up might win.",
-    fix="Take either: prefer the simpler or cheaper one. More --seeds or a larger val split would tell them apart.",
+    fix="Take either; where one has clearly fewer parameters, it was taken. More --seeds or a larger val split would "
+    "tell them apart.",
     confused_with="two configurations that are truly equal",
     source="McNemar 1947; Google tuning playbook: retrain the best trial to estimate its variance",
 )
@@ -176,15 +177,16 @@ def winner_within_noise(evidence: Mapping[str, Any]) -> Finding | None:
     if p is None and error is None:
         raise Missing("neither paired predictions nor several seeds per finalist")
     by_test = p is not None and p >= SIGNIFICANT
-    by_seeds = error is not None and gap is not None and gap < 2 * error
+    by_seeds = error is not None and gap is not None and abs(gap) < 2 * error
     if not by_test and not by_seeds:
         return None
     said = [f"p = {p:.2g}"] if p is not None else []
     said += [f"difference {gap:.4f} +- {error:.4f} over the seeds"] if error is not None and gap is not None else []
     seen = {"runner_up_p": p, "difference": gap, "standard_error": error}
-    return found(
-        "FI501", "note", f"the winner cannot be told from #2 ({', '.join(said)})", evidence=seen, confidence=0.95
-    )
+    title = f"the winner cannot be told from #2 ({', '.join(said)})"
+    if reason := evidence.get("preferred"):
+        title += f"; it was taken because {reason}"
+    return found("FI501", "note", title, evidence=seen, confidence=0.95)
 
 
 @rule(

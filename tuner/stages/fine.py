@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from tuner.core.recipe import Recipe
 from tuner.core.result import Record, Skipped, StageResult, last_of_each
 from tuner.core.space import RATE, Range, Space, tidy
-from tuner.core.stats import binomial_noise, mcnemar_p, mean_interval, mean_std, optimism, unpack_bits
+from tuner.core.stats import mean_std
 from tuner.core.streams import derive_seed
 from tuner.core.trial import WorkItem, canonical_json
 from tuner.rules import apply_rules
 from tuner.search import judged
-from tuner.search.generations import Source
+from tuner.search.budget import Bounds, Outline
+from tuner.search.finalists import SIGNIFICANT, Finalist, against, cannot_be_told, ranked, simplest_first
+from tuner.search.generations import Source, at_once
 from tuner.search.halving import KEEP, Climb, Ladder, Rungs, fine_rungs, ladder, next_items, saved
+from tuner.search.honest import estimate
 from tuner.search.narrow import at_borders
 from tuner.search.tpe import Told, told
-from tuner.stages import Inputs, StageSettings
+from tuner.stages import Inputs, SearchSettings
 
 NEEDS = ("coarse", "lr-sweep")
 DEPENDS = ("data", "model", "loss", "optimizer", "schedule", "train", "search")
 
 
-class Settings(StageSettings):
+class Settings(SearchSettings):
     """How many configurations, how long, and how the winner is confirmed."""
+
+    BOUNDS: ClassVar[Bounds] = Bounds(least=3, enough=5, plenty=24, shortest=4, longest=20)
 
     trials: int = Field(8, ge=1, description="configurations to try")
     epochs: int = Field(15, ge=1, description="epochs per configuration")
@@ -44,37 +48,11 @@ class Settings(StageSettings):
     def ladder(self) -> Ladder:
         return ladder(self.rungs, fine_rungs(self.epochs), self.epochs, self.keep, self.finalists)
 
-
-@dataclass(frozen=True)
-class Finalist:
-    """A configuration that was trained with several seeds; `lost` counts the seeds that gave no score."""
-
-    records: tuple[Record, ...]
-    lost: int
-
-    @property
-    def scores(self) -> list[float]:
-        return [float(record.result.score or 0.0) for record in self.records]
-
-    @property
-    def mean(self) -> float:
-        return statistics.fmean(self.scores)
-
-    @property
-    def best(self) -> Record:
-        return judged.scored(self.records)[0]
-
-    def to_json(self) -> dict[str, Any]:
-        mean, std = mean_std(self.scores)
-        return {
-            "trial": self.best.result.id,
-            "trials": [record.result.id for record in self.records],
-            "params": dict(self.best.params),
-            "scores": self.scores,
-            "mean": mean,
-            "std": std,
-            "lost": self.lost,
-        }
+    def outline(self) -> Outline:
+        kept = min(self.carried, self.trials)
+        generation = at_once(self.sampler, self.trials, self.generation, kept)
+        repeats = min(self.finalists, self.trials) * (self.seeds - 1)
+        return Outline(Climb(self.trials, generation, self.ladder, exempt=kept), self.epochs, repeats, evaluated=2)
 
 
 def plan(recipe: Recipe, inputs: Inputs, settings: Settings, history: Sequence[Record]) -> list[WorkItem]:
@@ -170,58 +148,44 @@ def _shift(recipe: Recipe, inputs: Inputs) -> float:
 
 
 def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[Record]) -> StageResult:
-    """Name the winner, how sure its accuracy is, and whether it can be told from the runner-up."""
+    """Name the winner, what to expect of it on new data, and whether it can be told from the runner-up."""
     space = _space(recipe, inputs)
     trials = last_of_each(results)
-    finalists = _finalists(recipe, settings, trials)
+    first = [record for record in trials if record.item.spec.seed == recipe.seed]
+    finalists, reason = simplest_first(ranked(trials, recipe.seed, settings.finalists))
     metrics: dict[str, Any] = {
         **judged.counts(trials),
         **saved(results, settings.epochs),
         **judged.val_facts(inputs.results, trials),
-        "configurations": sum(record.item.spec.seed == recipe.seed for record in trials),
+        "configurations": len(first),
         "monitor": recipe.train.monitor,
         "epochs": settings.epochs,
         "rungs": list(settings.ladder.rungs),
         "sampler": settings.sampler,
         "space": space.to_json(),
         "finalists": [finalist.to_json() for finalist in finalists],
+        "preferred": reason,
         "wall_seconds": sum(record.result.wall_seconds for record in results),
     }
-    metrics |= _winner(finalists, metrics, space) if finalists else _nobody()
+    metrics |= _winner(recipe, finalists, first, metrics, space) if finalists else _nobody()
     findings, ran, skipped = apply_rules("fine", metrics, recipe.accept.codes)
     why = next(
         (e["skipped"] for e in (r.result.evidence.get(judged.PREDICTIONS, {}) for r in trials) if "skipped" in e), ""
     )
     if why:
         skipped = [*skipped, Skipped("paired test against the runner-up", why)]
-    return StageResult(
-        "fine",
-        _headline(metrics),
-        findings,
-        ran,
-        skipped,
-        _choice(finalists, settings, inputs.folder or "fine"),
-        metrics,
-    )
+    chosen = _choice(finalists, settings, inputs.folder or "fine")
+    return StageResult("fine", _headline(metrics), findings, ran, skipped, chosen, metrics)
 
 
-def _finalists(recipe: Recipe, settings: Settings, results: Sequence[Record]) -> list[Finalist]:
-    """Return the finalists, the winner first: fewest seeds lost, then the highest mean, then the earlier trial."""
-    first = [record for record in results if record.item.spec.seed == recipe.seed]
-    found = []
-    for chosen in judged.scored(first)[: settings.finalists]:
-        runs = [record for record in results if judged.same_params(record.params, chosen.params)]
-        good = sorted(judged.scored(runs), key=lambda record: record.number)
-        found.append(Finalist(tuple(good), len(runs) - len(good)))
-    return sorted(found, key=lambda finalist: (finalist.lost, -finalist.mean, finalist.records[0].number))
-
-
-def _winner(finalists: Sequence[Finalist], metrics: Mapping[str, Any], space: Space) -> dict[str, Any]:
+def _winner(
+    recipe: Recipe, finalists: Sequence[Finalist], first: Sequence[Record], metrics: Mapping[str, Any], space: Space
+) -> dict[str, Any]:
     winner = finalists[0]
     mean, std = mean_std(winner.scores)
-    is_accuracy = metrics["monitor"] == "val_accuracy"
-    interval = mean_interval(winner.scores, metrics["val_n"] if is_accuracy else None)
-    n = metrics["val_n"]
+    n = metrics["val_n"] if metrics["monitor"] == "val_accuracy" else None
+    whole = [record for record in judged.scored(first) if record.result.status == "completed"]
+    expected = estimate(finalists, whole, len(first), n, derive_seed(recipe.seed, "fine", "selection"))
     found = {
         "trial": winner.best.result.id,
         "best_val_accuracy": judged.val_accuracy(winner.best),
@@ -230,40 +194,17 @@ def _winner(finalists: Sequence[Finalist], metrics: Mapping[str, Any], space: Sp
         "seeds": len(winner.scores),
         "mean": mean,
         "std": std,
-        "interval": None if interval is None else list(interval),
-        "optimism": optimism(metrics["configurations"], binomial_noise(mean, n)) if is_accuracy and n else None,
+        "interval": None if expected.interval is None else list(expected.interval),
+        "expected": expected.to_json(),
         "runner_up": None,
         "runner_up_p": None,
     }
-    return found | (_against(winner, finalists[1]) if len(finalists) > 1 else {})
+    return found | (against(winner, finalists[1]) if len(finalists) > 1 else {})
 
 
 def _nobody() -> dict[str, Any]:
-    nothing = ("trial", "best_val_accuracy", "best_params", "mean", "std", "interval", "runner_up", "runner_up_p")
-    return {**dict.fromkeys(nothing), "seeds": 0, "at_border": {}}
-
-
-def _against(winner: Finalist, other: Finalist) -> dict[str, Any]:
-    """Compare with the runner-up: paired on the val examples of the seeds that both have, and by the means."""
-    ours, theirs = _right(winner), _right(other)
-    seeds = sorted(set(ours) & set(theirs))
-    p = mcnemar_p([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]) if seeds else None
-    (mean, std), (other_mean, other_std) = mean_std(winner.scores), mean_std(other.scores)
-    error = None
-    if std is not None and other_std is not None:
-        error = (std**2 / len(winner.scores) + other_std**2 / len(other.scores)) ** 0.5
-    gap = {"runner_up_gap": mean - other_mean, "runner_up_error": error}
-    return {"runner_up": other.best.result.id, "runner_up_p": p, **gap}
-
-
-def _right(finalist: Finalist) -> dict[int, Any]:
-    """Return the right (1) and wrong (0) answers on val, by seed, where they were stored."""
-    found = {}
-    for record in finalist.records:
-        evidence = record.result.evidence.get(judged.PREDICTIONS, {})
-        if "bits" in evidence:
-            found[record.item.spec.seed] = unpack_bits(evidence)
-    return found
+    nothing = ("trial", "best_val_accuracy", "best_params", "mean", "std", "interval", "expected", "runner_up")
+    return {**dict.fromkeys((*nothing, "runner_up_p")), "seeds": 0, "at_border": {}}
 
 
 def _choice(finalists: Sequence[Finalist], settings: Settings, folder: str) -> dict[str, Any]:
@@ -278,18 +219,21 @@ def _choice(finalists: Sequence[Finalist], settings: Settings, folder: str) -> d
 def _headline(metrics: Mapping[str, Any]) -> str:
     if metrics["best_params"] is None:
         return f"None of {metrics['configurations']} configurations gave a result."
-    name = metrics["monitor"].replace("_", " ")
+    name, expected = metrics["monitor"].replace("_", " "), metrics["expected"]["value"]
     text = f"{judged.words(metrics['best_params'])} wins with {name} {metrics['mean']:.4f}"
     if metrics["std"] is not None:
         text += f" +- {metrics['std']:.4f} over {metrics['seeds']} seeds"
     if metrics["interval"] is not None:
-        text += f" (95 % interval {metrics['interval'][0]:.3f} to {metrics['interval'][1]:.3f})"
+        low, high = metrics["interval"]
+        text += f"; expect {expected:.3f} on new data (95 % interval {low:.3f} to {high:.3f})"
+    if metrics["preferred"]:
+        return f"{text}; taken because {metrics['preferred']}."
     if metrics["runner_up_p"] is not None:
         gap, error = metrics.get("runner_up_gap"), metrics.get("runner_up_error")
-        if metrics["runner_up_p"] >= 0.05:
+        if metrics["runner_up_p"] >= SIGNIFICANT:
             text += f"; cannot be told from #2 (p = {metrics['runner_up_p']:.2g})"
-        elif gap is not None and error is not None and gap < 2 * error:  # as FI501 judges it
-            text += f"; other seeds might prefer #2 ({gap:.4f} +- {error:.4f})"
+        elif cannot_be_told(metrics) and gap is not None:
+            text += f"; cannot be told from #2: other seeds might prefer it ({gap:.4f} +- {error:.4f})"
         else:
             text += f"; better than #2 (p = {metrics['runner_up_p']:.2g})"
     return text + "."

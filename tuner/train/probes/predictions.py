@@ -34,7 +34,8 @@ def _predict(setup: Any, model: nn.Module, batches: Any) -> tuple[Tensor, Tensor
 def val_predictions(setup: Any) -> dict[str, Any]:
     """Say of every val example whether the trained model gets it right: one bit each, packed, base64.
 
-    Bits are in the split's order, the first in the highest bit of the first byte; `n` is their number.
+    Bits are in the split's order, the first in the highest bit of the first byte; `n` is their number. `parameters`:
+    how many the model has, by which the simpler of two equals is known.
     """
     if setup.trained is None:
         return {"skipped": "the trial has trained no model"}
@@ -43,7 +44,8 @@ def val_predictions(setup: Any) -> dict[str, Any]:
     except CannotProbe as reason:
         return {"skipped": str(reason)}
     right = (outputs.argmax(1) == targets).numpy()
-    return {"n": len(right), "bits": base64.b64encode(np.packbits(right).tobytes()).decode()}
+    count = sum(item.numel() for item in setup.trained.model.parameters())
+    return {"n": len(right), "bits": base64.b64encode(np.packbits(right).tobytes()).decode(), "parameters": count}
 
 
 def test_evaluation(setup: Any, checkpoint: str) -> dict[str, Any]:

@@ -1,0 +1,133 @@
+"""The configurations that were trained with several seeds: who wins, by how much, and whether that can be told at all.
+
+Where the best two cannot be told apart, the simpler one is taken: clearly fewer parameters, a number that is the same
+on every machine, where seconds are not.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tuner.core.result import Record
+from tuner.core.stats import mcnemar_p, mean_std, unpack_bits
+from tuner.search import judged
+
+SIMPLER = 0.75  # of the parameters: less of a difference is no reason
+SIGNIFICANT = 0.05
+CLEAR = 2.0  # standard errors by which the means must differ
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """A configuration that was trained with several seeds, the search's own first; `lost`: seeds without a score."""
+
+    records: tuple[Record, ...]
+    lost: int
+    first_seed: int
+
+    @property
+    def scores(self) -> list[float]:
+        return [float(record.result.score or 0.0) for record in self.records]
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.scores)
+
+    @property
+    def best(self) -> Record:
+        return judged.scored(self.records)[0]
+
+    @property
+    def unchosen(self) -> tuple[Record, ...]:
+        """The runs with new seeds, by which the configuration was not chosen; all of them where there are none."""
+        return tuple(r for r in self.records if r.item.spec.seed != self.first_seed) or self.records
+
+    @property
+    def parameters(self) -> int | None:
+        """How many parameters the model has, where the trials recorded it."""
+        return next((n for n in map(_parameters, self.records) if n is not None), None)
+
+    def to_json(self) -> dict[str, Any]:
+        mean, std = mean_std(self.scores)
+        return {
+            "trial": self.best.result.id,
+            "trials": [record.result.id for record in self.records],
+            "params": dict(self.best.params),
+            "scores": self.scores,
+            "mean": mean,
+            "std": std,
+            "lost": self.lost,
+            "parameters": self.parameters,
+        }
+
+
+def _parameters(record: Record) -> int | None:
+    count = record.result.evidence.get(judged.PREDICTIONS, {}).get("parameters")
+    return int(count) if isinstance(count, int) and count > 0 else None
+
+
+def ranked(trials: Sequence[Record], first_seed: int, count: int) -> list[Finalist]:
+    """Return the finalists, the best first: fewest seeds lost, then the highest mean, then the earlier trial."""
+    first = [record for record in trials if record.item.spec.seed == first_seed]
+    found = []
+    for chosen in judged.scored(first)[:count]:
+        runs = [record for record in trials if judged.same_params(record.params, chosen.params)]
+        good = sorted(judged.scored(runs), key=lambda record: record.number)
+        found.append(Finalist(tuple(good), len(runs) - len(good), first_seed))
+    return sorted(found, key=lambda finalist: (finalist.lost, -finalist.mean, finalist.records[0].number))
+
+
+def simplest_first(finalists: Sequence[Finalist]) -> tuple[list[Finalist], str]:
+    """Put the simplest of those that cannot be told from the best in front of it; return them and why (or "")."""
+    if not finalists:
+        return [], ""
+    best = finalists[0]
+    size = best.parameters
+    equals = [other for other in finalists[1:] if size and _equals(best, other)]
+    simpler = [other for other in equals if other.parameters and other.parameters <= SIMPLER * (size or 0)]
+    if not simpler:
+        return list(finalists), ""
+    winner = min(simpler, key=lambda other: other.parameters or 0)  # the first of equals: the higher mean
+    share = 100 * (1 - (winner.parameters or 0) / (size or 1))
+    reason = f"it cannot be told from {judged.words(best.best.params)} and has {share:.0f} % fewer parameters"
+    return [winner, *(other for other in finalists if other is not winner)], reason
+
+
+def _equals(best: Finalist, other: Finalist) -> bool:
+    return other.lost <= best.lost and cannot_be_told(against(best, other))
+
+
+def cannot_be_told(compared: Mapping[str, Any]) -> bool:
+    """Judge what `against` found: neither the paired test nor the spread over the seeds may leave a doubt."""
+    p, gap, error = (compared.get(f"runner_up_{name}") for name in ("p", "gap", "error"))
+    by_test = p is not None and p >= SIGNIFICANT
+    by_seeds = error is not None and gap is not None and abs(gap) < CLEAR * error
+    return by_test or by_seeds
+
+
+def against(winner: Finalist, other: Finalist) -> dict[str, Any]:
+    """Compare with the runner-up: paired on the val examples of the seeds that both have, and by the means."""
+    ours, theirs = right_by_seed(winner), right_by_seed(other)
+    seeds = sorted(set(ours) & set(theirs))
+    p = mcnemar_p([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]) if seeds else None
+    (mean, std), (other_mean, other_std) = mean_std(winner.scores), mean_std(other.scores)
+    error = None
+    if std is not None and other_std is not None:
+        error = (std**2 / len(winner.scores) + other_std**2 / len(other.scores)) ** 0.5
+    gap = {"runner_up_gap": mean - other_mean, "runner_up_error": error}
+    return {"runner_up": other.best.result.id, "runner_up_p": p, **gap}
+
+
+def right_by_seed(finalist: Finalist) -> dict[int, Any]:
+    """Return the right (1) and wrong (0) answers on val, by seed, where they were stored."""
+    found = {record.item.spec.seed: right_of(record) for record in finalist.records}
+    return {seed: right for seed, right in found.items() if right is not None}
+
+
+def right_of(record: Record) -> Any:
+    """Return the array of right (1) and wrong (0) answers on val of one trial, or None."""
+    evidence = record.result.evidence.get(judged.PREDICTIONS, {})
+    return unpack_bits(evidence) if "bits" in evidence else None
