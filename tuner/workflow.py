@@ -312,7 +312,7 @@ class Workflow:
                 with uninterrupted():
                     folder.append(record)
                 finished[record.item.key] = record.result
-                if first_fail_alike([*records, *_known(items, finished)]):
+                if record.result.status == "failed" and first_fail_alike([*records, *_known(items, finished)]):
                     break
             records = sorted([*records, *_known(items, finished)], key=lambda record: record.order)
             if hopeless := first_fail_alike(records):

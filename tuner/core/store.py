@@ -226,10 +226,13 @@ def drop_torn_line(path: Path) -> None:
     """Cut off what follows the last newline: a line whose writer was killed."""
     if not path.exists():
         return
-    content = path.read_bytes()
-    end = content.rfind(b"\n") + 1
-    if end < len(content):
-        os.truncate(path, end)
+    with open(path, "rb") as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return
+        file.seek(-1, os.SEEK_END)
+        if file.read() == b"\n":
+            return
+    os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
 
 
 def write_curve(path: Path, record: Record) -> None:

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ class TrialSpec:
     precision: str = "fp32"
     train_subset: bool = True
 
-    @property
+    @cached_property  # a stage of many trials asks for it again and again
     def id(self) -> str:
         """Return the first 12 hex digits of the hash of this value."""
         return digest(asdict(self))[:12]
