@@ -1,0 +1,85 @@
+"""The cases of the zoo: loading them, choosing some, and what a record of one depends on."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import importlib
+import pkgutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import tuner
+from tests.zoo.case import CASES, HERE, Case
+from tests.zoo.recipe import recipe_text
+
+PARTS = ("dev", "held-out", "all")
+DRAWN = ("view/", "cli.py", "reporter.py", "exits.py", "pipes.py")  # of tuner: decides nothing
+
+
+def load_cases() -> dict[str, Case]:
+    """Import every family of bugs and look-alikes, and return the cases by name."""
+    for kind in ("bugs", "healthy"):
+        for module in pkgutil.iter_modules([str(HERE / kind)]):
+            importlib.import_module(f"tests.zoo.{kind}.{module.name}")
+    return dict(sorted(CASES.items()))
+
+
+def chosen(part: str, names: Sequence[str] = ()) -> list[Case]:
+    """Return the cases of a part; with names, those whose name or family is named, or that begin like a name with `*`.
+
+    Raises:
+        ValueError: a name chooses nothing.
+    """
+    cases = [case for case in load_cases().values() if part == "all" or case.held_out == (part == "held-out")]
+    if not names:
+        return cases
+    matches = {name: [case for case in load_cases().values() if _matches(case, name)] for name in names}
+    if missing := [name for name, found in matches.items() if not found]:
+        raise ValueError(f"no case is named {', '.join(missing)}")
+    wanted = {case.name for found in matches.values() for case in found}
+    return [case for case in cases if case.name in wanted] or [case for case in CASES.values() if case.name in wanted]
+
+
+def _matches(case: Case, name: str) -> bool:
+    return name in (case.name, case.family) or (name.endswith("*") and case.name.startswith(name[:-1]))
+
+
+def definition(case: Case) -> str:
+    """Return a hash of what the case is: its recipe, its own code and what its file shares, and the zoo's parts."""
+    return _digest([recipe_text(case), _own_code(case), (HERE / "parts.py").read_text()])
+
+
+def record_key(case: Case, seed: int) -> str:
+    """Return a hash of all that a record of the case depends on: the case, the seed, and tuner's sources."""
+    return _digest([definition(case), str(seed), case.step, _sources()])[:16]
+
+
+@functools.cache
+def _sources() -> str:
+    folder = Path(tuner.__file__).parent
+    paths = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.py"))
+    return _digest((folder / path).read_text() for path in paths if not path.startswith(DRAWN))
+
+
+def _own_code(case: Case) -> str:
+    """Return the case's file without the other cases in it: writing one more leaves the records of this one valid."""
+    source = case.file.read_text()
+    nodes = [node for node in ast.parse(source).body if not _is_other_case(node, case)]
+    return "\n".join(ast.unparse(node) for node in nodes)
+
+
+def _is_other_case(node: ast.stmt, case: Case) -> bool:
+    if isinstance(node, ast.FunctionDef):
+        decorated = any(_registers(item) for item in node.decorator_list)
+        return decorated and f'"{case.file.name}:{node.name}"' not in recipe_text(case)
+    return isinstance(node, ast.Expr) and (_registers(node.value) or isinstance(node.value, ast.Constant))
+
+
+def _registers(node: ast.expr) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("bug", "healthy")
+
+
+def _digest(texts: Iterable[str]) -> str:
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
