@@ -13,7 +13,7 @@ DATA: dict[str, dict[str, Any]] = {
     "digits": {"source": "digits"},
     "shapes": {"source": "parts.py:shapes", "normalize": "standardize"},  # bytes, as the next
     "cancer": {"source": "parts.py:cancer"},
-    "cifar": {"source": "parts.py:cifar", "normalize": "standardize"},
+    "cifar": {"source": "parts.py:cifar", "images": 2000, "normalize": "standardize"},
 }
 
 MODELS: dict[str, dict[str, Any]] = {
@@ -32,6 +32,11 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
 STAGES: dict[str, dict[str, Any]] = {
     "coarse": {"trials": 4, "epochs": 2},
     "fine": {"trials": 3, "epochs": 8},
+}
+
+SHORTER: dict[str, dict[str, dict[str, Any]]] = {  # where an epoch takes longer
+    "shapes": {"lr-sweep": {"steps": 60}},
+    "cifar": {"lr-sweep": {"steps": 50}, "fine": {"trials": 3, "epochs": 6}},
 }
 
 BASES = {
@@ -59,5 +64,5 @@ def recipe_of(base: str) -> Mapping[str, Any]:
         "optimizer": dict(OPTIMIZERS[optimizer]),
         "train": {"batch_size": 64, "precision": "fp32"},
         "search": {"optimizer.lr": "auto"},
-        "stages": {name: dict(settings) for name, settings in STAGES.items()},
+        "stages": {name: dict(settings) for name, settings in {**STAGES, **SHORTER.get(data, {})}.items()},
     }
