@@ -113,7 +113,9 @@ def test_a_gap_alone_is_room_to_regularise(low, fires):
     [
         ({}, True),
         ({"train_accuracy": 0.95}, False),
-        ({"gap": 0.031}, False),
+        ({"gap_interval": [0.03, 0.06]}, True),
+        ({"gap_interval": [0.031, 0.06]}, False),
+        ({"gap": 0.031, "gap_interval": None}, False),  # the size of val is not known
         ({"train_losses": [1.0 - 0.05 * i for i in range(15)]}, False),  # still falling
         ({"majority_share": 0.75}, False),  # at the baseline: another finding
     ],
@@ -188,8 +190,8 @@ ENDED = {"train_losses": FALLING, "train_accuracy": 0.70, "val_accuracy": 0.69, 
     ("changes", "fires"),
     [
         ({}, True),
-        ({"gap": 0.03}, True),
-        ({"gap": 0.031}, False),
+        ({"gap_interval": [0.03, 0.06]}, True),
+        ({"gap_interval": [0.031, 0.06]}, False),
         ({"train_accuracy": 0.95}, False),  # the target is reached
         ({"lrs": [0.1] * 15}, False),  # the rate has not ended it
         ({"train_losses": [0.5, 0.502] * 7 + [0.5]}, False),  # nothing moves any more

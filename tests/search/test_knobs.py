@@ -82,3 +82,30 @@ def test_calming_anneals_first_and_lowers_a_fixed_rate_second():
     cosine = {"name": "cosine"}
     assert changes(knobs(schedule=cosine, optimizer={"lr": 0.3}).calm("")) == {"optimizer.lr": (0.3, 0.1)}
     assert changes(knobs(schedule=cosine, search={"optimizer.lr": "auto"}).calm("")) == {}
+
+
+@pytest.mark.parametrize(
+    ("key", "tables", "expected"),
+    [
+        ("optimizer.weight_decay", {"optimizer": {"weight_decay": 0.1}}, (0.1, 0.01)),
+        ("model.dropout", {"model": {"name": "mlp", "dropout": 0.5}}, (0.5, 0.0)),
+        ("loss.label_smoothing", {"loss": {"label_smoothing": 0.9}}, (0.9, 0.1)),
+        ("loss.label_smoothing", {"loss": {"label_smoothing": 0.1}}, (0.1, 0.0)),
+        ("data.augment", {"data": {"source": "digits", "augment": ["hflip"]}}, (["hflip"], [])),
+        ("optimizer.weight_decay", {}, None),
+    ],
+)
+def test_a_regulariser_is_taken_back_by_itself(key, tables, expected):
+    assert changes(knobs(**tables).less(key, "")).get(key) == expected
+
+
+def test_a_regulariser_that_is_searched_is_left_alone():
+    search = {"optimizer.weight_decay": {"low": 1e-5, "high": 1e-1, "log": True}}
+    assert knobs({"optimizer.weight_decay": 0.1}, search=search).less("optimizer.weight_decay", "") == []
+
+
+def test_a_limit_of_the_gradients_is_raised_and_a_rate_multiplied():
+    given = knobs(train={"clip_norm": 0.01}, optimizer={"lr": 0.1})
+    assert changes(given.unclipped("")) == {"train.clip_norm": (0.01, 1.0)}
+    assert changes(knobs().unclipped("")) == {}
+    assert changes(given.rate(10.0, "")) == {"optimizer.lr": (0.1, 1.0)}

@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import pytest
 
-from tests.search.search_cases import answers, bits, recipe_of
+from tests.search.search_cases import answers, assert_cut_anywhere_goes_on, bits, recipe_of
 from tuner.core.result import Record
 from tuner.core.trial import WorkItem
-from tuner.execute.replay import epochs
+from tuner.execute.replay import epochs, failure, replay
 from tuner.stages import Inputs, diagnose
 
 
@@ -87,5 +89,215 @@ def test_without_a_train_subset_gap_rules_are_skipped():
     assert result.metrics["gap"] is None and "no train subset" in result.headline
 
 
-def test_it_plans_nothing():
+# --- confirming runs: a scripted winner, and what the arms answer ---------------------------------------------------
+
+
+def flat(accuracy, n=15):
+    """Curves that have long stopped moving, train as good as val."""
+    return [accuracy + 0.002 * (i % 2) for i in range(n)]
+
+
+def case(curves, recipe=None, params=None, counts=(100, 100, 100, 100), n=1000, precision="fp32"):
+    """Return recipe and inputs of a diagnosis of these curves."""
+    recipe = recipe or recipe_of(search={"optimizer.momentum": {"low": 0.5, "high": 0.9}})
+    spec = Inputs().spec(recipe, params or {}, seed=0, horizon_epochs=15, precision=precision)
+    result = replace(curves, id=spec.id, evidence={"val_predictions": bits(answers(0.9, n))})
+    choice = {"trial": spec.id, "params": params or {}, "epochs": 15, "checkpoint": f"fine/checkpoints/{spec.id}.pt"}
+    scan = {"metrics": {"data": {"val": {"class_counts": list(counts)}}}}
+    results = {"fine": {"choice": choice, "metrics": {}}, "check-init": scan}
+    return recipe, Inputs(results, {"fine": [Record(WorkItem(spec, 0), result)]})
+
+
+def arm(item):
+    """Name what a work item changes: the keys, how the rate moves, whether it starts afresh."""
+    tables = item.spec.tables
+    return {
+        "fresh": item.spec.horizon_epochs is not None,
+        "lr": tables["optimizer"]["lr"],
+        "dropout": not item.spec.measure or item.spec.measure["continued"]["dropout"],
+        "decay": tables["optimizer"].get("weight_decay"),
+        "smoothing": tables["loss"].get("label_smoothing"),
+        "augment": tables["data"].get("augment"),
+        "width": tables["model"].get("width"),
+        "clip": tables["train"].get("clip_norm"),
+        "precision": item.spec.precision,
+    }
+
+
+def answered(given, rule, settings=None):
+    """Run the confirming runs, each ending at the accuracy that `rule(arm, seed)` says; judge."""
+    recipe, inputs = given
+    settings = settings or diagnose.Settings()
+
+    def script(item):
+        accuracy = rule(arm(item)) + 0.001 * item.spec.seed
+        return epochs([accuracy] * (item.spec.horizon_epochs or 1))
+
+    records = replay(diagnose, recipe, inputs, settings, script)
+    return diagnose.judge(recipe, inputs, settings, records), records
+
+
+def with_table(**tables):
+    return recipe_of(search={"optimizer.momentum": {"low": 0.5, "high": 0.9}}, **tables)
+
+
+LOW = epochs(flat(0.7), lr=0.01)
+
+
+def test_a_sound_winner_asks_for_no_confirming_run():
+    val = [0.5, 0.8, 0.9, 0.95, 0.96, 0.97, *[0.97, 0.972] * 4, 0.973]
+    curves = epochs(val, train_accuracy=[v + 0.01 for v in val], lr=[0.1 / epoch for epoch in range(1, 16)])
+    assert diagnose.plan(*case(curves), diagnose.Settings(), []) == []
+
+
+def test_no_winner_asks_for_nothing():
     assert diagnose.plan(recipe_of(), Inputs(), diagnose.Settings(), []) == []
+
+
+def test_confirm_off_asks_for_nothing():
+    assert diagnose.plan(*case(LOW), diagnose.Settings(confirm=False), []) == []
+
+
+def test_an_accuracy_that_stays_low_asks_beside_a_control_with_every_seed():
+    items = diagnose.plan(*case(LOW), diagnose.Settings(seeds=3), [])
+    assert [item.spec.seed for item in items] == [0, 1, 2] * 3
+    assert sorted({arm(item)["lr"] for item in items}) == [0.001, 0.01, 0.1]
+    assert all(item.spec.tables["schedule"]["name"] == "constant" for item in items)
+    # ten steps per epoch: a hundred of them are ten epochs
+    assert {item.spec.measure["continued"]["epochs"] for item in items} == {10}
+
+
+@pytest.mark.parametrize(
+    ("tables", "helps", "code", "cause", "keys"),
+    [
+        ({}, lambda a: a["lr"] == 0.1 and not a["fresh"], "CU614", "lr-too-low", ["optimizer.lr"]),
+        ({"optimizer": {"lr": 0.01, "weight_decay": 0.1}}, lambda a: a["decay"] == 0, "CU616", "over-regularised",
+         ["optimizer.weight_decay"]),
+        ({"model": {"name": "mlp", "width": 16, "dropout": 0.8}}, lambda a: not a["dropout"], "CU616",
+         "over-regularised", ["model.dropout"]),
+        ({"loss": {"label_smoothing": 0.9}}, lambda a: a["smoothing"] == 0, "CU617", "smoothing-too-strong",
+         ["loss.label_smoothing"]),
+        ({"data": {"source": "digits", "augment": ["hflip"]}}, lambda a: a["augment"] == [], "CU618",
+         "augmentation-harms", ["data.augment"]),
+        ({"train": {"clip_norm": 1e-4}}, lambda a: a["clip"] is None, "CU620", "gradient-clipped-away",
+         ["train.clip_norm"]),
+        ({}, lambda a: a["width"] == 32, "CU619", "capacity-too-small", ["model.width"]),
+    ],
+)  # fmt: skip
+def test_the_one_change_that_helps_is_the_cause(tables, helps, code, cause, keys):
+    result, _ = answered(case(LOW, with_table(**tables)), lambda a: 0.9 if helps(a) else 0.7)
+    first = result.findings[0]
+    assert (first.code, first.cause, first.severity) == (code, cause, "warn")
+    assert [change["key"] for change in result.choice["changes"]] == keys
+    assert first.evidence["gain"] == pytest.approx(0.2)
+    assert "CU605" not in codes(result) and result.verdict == "warn"
+
+
+def test_of_several_regularisers_the_one_that_helps_alone_is_named():
+    tables = {"optimizer": {"lr": 0.01, "weight_decay": 0.1}, "model": {"name": "mlp", "width": 16, "dropout": 0.1}}
+    result, records = answered(case(LOW, with_table(**tables)), lambda a: 0.9 if a["decay"] == 0 else 0.7)
+    assert result.findings[0].title.startswith("without optimizer.weight_decay it learns more")
+    assert [change["key"] for change in result.choice["changes"]] == ["optimizer.weight_decay"]
+    assert len(records) == 2 * (4 + 2)  # control, two rates, all off; then each alone
+
+
+def test_regularisers_that_only_help_together_are_all_named():
+    tables = {"optimizer": {"lr": 0.01, "weight_decay": 0.1}, "model": {"name": "mlp", "width": 16, "dropout": 0.5}}
+    result, _ = answered(
+        case(LOW, with_table(**tables)), lambda a: 0.9 if a["decay"] == 0 and not a["dropout"] else 0.7
+    )
+    assert "optimizer.weight_decay and model.dropout" in result.findings[0].title.replace(
+        "model.dropout and optimizer.weight_decay", "optimizer.weight_decay and model.dropout"
+    )
+
+
+def test_a_plateau_gains_at_a_tenth_of_the_rate_from_trained_weights_alone():
+    result, _ = answered(case(LOW), lambda a: 0.8 if a["lr"] == 0.001 and not a["fresh"] else 0.7)
+    assert codes(result)[0] == "CU607" and result.findings[0].confidence == 0.9
+    assert "CU615" not in codes(result)
+    assert [change["key"] for change in result.choice["changes"]][:1] == ["schedule.name"]
+
+
+def test_a_rate_that_is_too_high_loses_from_the_start_on():
+    result, _ = answered(case(LOW), lambda a: 0.8 if a["lr"] == 0.001 else 0.7)
+    assert (result.findings[0].code, result.findings[0].cause) == ("CU615", "lr-too-high")
+    assert "CU607" not in codes(result)
+
+
+def test_where_nothing_helps_underfitting_is_left_and_says_what_was_tried():
+    result, _ = answered(case(LOW), lambda a: 0.7)
+    finding = next(finding for finding in result.findings if finding.code == "CU605")
+    assert finding.severity == "note" and result.verdict == "pass"
+    assert "short runs with rate x 10, rate / 10, width x 2, afresh do not lift it" in finding.title
+    assert "CU607" not in codes(result)  # a tenth of the rate gains nothing: no plateau of the rate
+
+
+@pytest.mark.parametrize(("gain", "severity"), [(0.05, "warn"), (0.04, "note"), (0.02, None)])
+def test_a_gain_counts_beyond_noise_and_weighs_from_five_points(gain, severity):
+    # binomial noise of 0.7 over twice 1000 examples: 0.0102, so a gain below 0.0205 is none
+    result, _ = answered(case(LOW), lambda a: 0.7 + gain * (a["lr"] == 0.1 and not a["fresh"]))
+    found = {finding.code: finding.severity for finding in result.findings}
+    assert found.get("CU614") == severity
+
+
+def test_seeds_that_scatter_hide_a_gain():
+    recipe, inputs = case(LOW)
+
+    def script(item):
+        faster = arm(item)["lr"] == 0.1 and not arm(item)["fresh"]
+        return epochs([0.7 + 0.06 * faster + 0.1 * item.spec.seed] * (item.spec.horizon_epochs or 1))
+
+    records = replay(diagnose, recipe, inputs, diagnose.Settings(), script)
+    result = diagnose.judge(recipe, inputs, diagnose.Settings(), records)
+    assert "CU614" not in codes(result)
+
+
+BASELINE = epochs([0.25] * 15, lr=0.01)
+
+
+@pytest.mark.parametrize(
+    ("helps", "code"),
+    [
+        (lambda a: a["lr"] == 0.001, "CU615"),
+        (lambda a: a["lr"] == 0.1, "CU614"),
+        (lambda a: a["decay"] == 0, "CU616"),
+        (lambda a: a["precision"] == "fp32", "CU621"),
+    ],
+)
+def test_at_the_baseline_what_learns_is_the_cause_and_an_error(helps, code):
+    recipe = with_table(optimizer={"lr": 0.01, "weight_decay": 1.0})
+    result, records = answered(case(BASELINE, recipe, precision="bf16"), lambda a: 0.6 if helps(a) else 0.25)
+    assert all(arm(record.item)["fresh"] for record in records)
+    assert (result.findings[0].code, result.findings[0].severity) == (code, "error")
+    assert "CU606" in codes(result) and result.verdict == "fail"
+
+
+def test_at_the_baseline_with_nothing_that_learns_the_baseline_is_the_finding():
+    result, _ = answered(case(BASELINE), lambda a: 0.26)
+    assert codes(result)[0] == "CU606" and result.findings[0].severity == "error"
+
+
+def test_arms_that_fail_or_diverge_help_nobody():
+    recipe, inputs = case(LOW)
+    records = replay(diagnose, recipe, inputs, diagnose.Settings(), lambda item: failure("oom"))
+    result = diagnose.judge(recipe, inputs, diagnose.Settings(), records)
+    assert all(answer["accuracy"] is None and not answer["helps"] for answer in result.metrics["confirming"])
+    diverged = replace(epochs([0.99]), evidence={"continued": {"diverged": True}})
+    records = replay(diagnose, recipe, inputs, diagnose.Settings(), lambda item: diverged)
+    result = diagnose.judge(recipe, inputs, diagnose.Settings(), records)
+    assert not any(answer["helps"] for answer in result.metrics["confirming"])
+
+
+def test_a_decayed_schedule_is_not_compared_with_a_lower_rate():
+    rates = [0.1 * (1 - i / 15) for i in range(15)]
+    items = diagnose.plan(*case(epochs(flat(0.7), lr=rates)), diagnose.Settings(), [])
+    assert {round(arm(item)["lr"] / rates[7], 6) for item in items} == {1.0, 10.0}
+
+
+def test_any_cut_of_the_confirming_runs_goes_on_to_the_same_end():
+    recipe, inputs = case(LOW, with_table(optimizer={"lr": 0.01, "weight_decay": 0.1}))
+
+    def script(item):
+        return epochs([0.7] * (item.spec.horizon_epochs or 1))
+
+    assert_cut_anywhere_goes_on(diagnose, recipe, inputs, diagnose.Settings(), script)

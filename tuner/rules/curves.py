@@ -32,6 +32,17 @@ def _series(evidence: Mapping[str, Any], name: str, least: int = ENOUGH) -> list
     return list(values)
 
 
+def _helped(evidence: Mapping[str, Any]) -> list[str]:
+    """Return the confirming runs that helped: with one of them the cause has a finding of its own."""
+    return [name for name, answer in (evidence.get("confirmed") or {}).items() if answer["helps"]]
+
+
+def _answer(evidence: Mapping[str, Any], arm: str) -> bool | None:
+    """Return whether a confirming run helped; None where it was not made."""
+    answers = evidence.get("confirmed") or {}
+    return answers[arm]["helps"] if arm in answers else None
+
+
 def _rate_gone(evidence: Mapping[str, Any]) -> bool:
     rates = evidence.get("lrs") or []
     return bool(rates) and rates[-1] < RATE_GONE * max(rates)
@@ -157,23 +168,32 @@ def gap_only(evidence: Mapping[str, Any]) -> Finding | None:
     "underfitting",
     "diagnose",
     meaning="Train and val accuracy are equally low, and train no longer moves.",
-    detected="gap at most 3 points, train accuracy below the target (--target, default 0.95), train loss not moving",
+    detected="the 95 % interval of the gap reaches down to 3 points or less, train accuracy below the target (--target, "
+    "default 0.95), train loss not moving; and no confirming run (rate, regularisation, width) has named the cause",
     why="A tiny subset could be fitted (step 2), so something limits what is learnt of the whole.",
-    fix="Less regularisation, a larger model, or another rate: whichever helps in a short run is the cause.",
+    fix="Less regularisation, a larger model, or another rate: whichever helps in a longer run is the cause.",
     confused_with="label noise or overlapping classes, which no model can fit; a rate that is too low",
     source="CS231n notes: val tracks train when capacity is too low",
 )
 def underfitting(evidence: Mapping[str, Any]) -> Finding | None:
     gap = need(evidence, "gap", "no train subset was measured")
     train = _series(evidence, "train_losses")
-    if gap > NO_GAP or evidence["train_accuracy"] >= evidence["target"] or _at_baseline(evidence):
+    if not _low_without_gap(evidence) or _helped(evidence):
         return None
     if moving(train) and drift(train) < 0:
         return None
     title = f"train accuracy stays at {evidence['train_accuracy']:.3f}, val at {evidence['val_accuracy']:.3f}"
+    if tried := [name for name in evidence.get("confirmed") or {} if not name.startswith("control")]:
+        title += f"; short runs with {', '.join(tried)} do not lift it"
     changes = evidence["knobs"].relax("train accuracy is low without a gap")
     seen = {"train_accuracy": evidence["train_accuracy"], "gap": gap, "target": evidence["target"]}
     return found("CU605", "note", title, evidence=seen, confidence=0.6, changes=changes)
+
+
+def _low_without_gap(evidence: Mapping[str, Any]) -> bool:
+    """Say whether train accuracy misses the target and the gap to val may be nothing."""
+    low = (evidence.get("gap_interval") or [evidence["gap"]])[0]
+    return low <= NO_GAP and evidence["train_accuracy"] < evidence["target"] and not _at_baseline(evidence)
 
 
 @rule(
@@ -181,8 +201,8 @@ def underfitting(evidence: Mapping[str, Any]) -> Finding | None:
     "train-longer",
     "diagnose",
     meaning="The schedule ended a training that still gained: train and val accuracy are close, and far from full.",
-    detected="gap at most 3 points, train accuracy below the target (--target, default 0.95), train loss falling over "
-    "the tail by more than twice its noise, and the rate decayed to less than 2 % of its highest",
+    detected="gap and train accuracy as in CU605, no confirming run that helped, train loss falling over the tail by "
+    "more than twice its noise, and the rate decayed to less than 2 % of its highest",
     why="Without a gap, more can be learnt of the train split before val suffers; the rate left no time for it.",
     fix="Train half as long again with the same shape of schedule, or take a larger model (model.width, model.depth).",
     confused_with="a plateau at a constant rate; a model at its capacity, whose train loss no longer moves",
@@ -191,7 +211,7 @@ def underfitting(evidence: Mapping[str, Any]) -> Finding | None:
 def schedule_ended(evidence: Mapping[str, Any]) -> Finding | None:
     gap = need(evidence, "gap", "no train subset was measured")
     train = _series(evidence, "train_losses")
-    if gap > NO_GAP or evidence["train_accuracy"] >= evidence["target"] or _at_baseline(evidence):
+    if not _low_without_gap(evidence) or _helped(evidence):
         return None
     if not _rate_gone(evidence) or not moving(train) or drift(train) >= 0:
         return None
@@ -213,7 +233,8 @@ def _at_baseline(evidence: Mapping[str, Any]) -> bool:
     "diagnose",
     meaning="Neither loss nor accuracy moves any more, at a rate that has never been lowered.",
     detected="constant rate, train loss and val accuracy not moving over the tail (at least eight epochs), the loss "
-    "not falling by a tenth of its level, train accuracy below 0.995",
+    "not falling by a tenth of its level, train accuracy below 0.995; sure where a confirming run at a tenth of the "
+    "rate, from the winner's weights, gains beyond noise, and silent where it does not",
     why="At a constant rate the weights bounce around a minimum, at a height that the rate sets.",
     fix="Let the rate decay: schedule.name = 'cosine', or a step where the plateau begins.",
     confused_with="a model at its capacity, or labels that cannot be fitted",
@@ -230,10 +251,22 @@ def plateau(evidence: Mapping[str, Any]) -> Finding | None:
         return None
     if (fitted is not None and fitted >= CEILING) or _at_baseline(evidence):
         return None
+    if _answer(evidence, "rate / 10") is False or _answer(evidence, "rate / 10, afresh"):
+        return None
     title = f"loss and accuracy have stopped moving at a constant rate of {rates[-1]:.3g}"
     seen = {"rate": rates[-1], "loss_drift": drift(running), "accuracy_drift": drift(accuracy)}
     changes = evidence["knobs"].anneal("a plateau at a constant rate")
-    return found("CU607", "note", title, evidence=seen, confidence=0.5, changes=changes)
+    sure = _sure(evidence, seen)
+    return found("CU607", "note", title, evidence=seen, confidence=0.9 if sure else 0.5, changes=changes)
+
+
+def _sure(evidence: Mapping[str, Any], seen: dict[str, Any]) -> bool:
+    """Say whether trained weights gain at a tenth of the rate; add what was measured to the evidence."""
+    if not _answer(evidence, "rate / 10"):
+        return False
+    answer = evidence["confirmed"]["rate / 10"]
+    seen |= {"at_a_tenth": answer["accuracy"], "control": answer["control"], "noise_of_gain": answer["noise"]}
+    return True
 
 
 @rule(
@@ -260,7 +293,8 @@ def unstable(evidence: Mapping[str, Any]) -> Finding | None:
     title = f"val accuracy jumps by {100 * noise:.1f} points between epochs; sampling explains {100 * sampling:.1f}"
     changes = evidence["knobs"].calm("val accuracy jumps beyond sampling noise")
     seen = {"noise": noise, "sampling_noise": sampling}
-    return found("CU608", "note", title, evidence=seen, confidence=0.7, changes=changes)
+    sure = _sure(evidence, seen)
+    return found("CU608", "note", title, evidence=seen, confidence=0.9 if sure else 0.6, changes=changes)
 
 
 @rule(
@@ -304,4 +338,5 @@ def loss_above_start(evidence: Mapping[str, Any]) -> Finding | None:
     title = f"train loss rose to {max(late):.3g} in epoch {epoch}, above {losses[0]:.3g} of the first"
     changes = evidence["knobs"].calm("train loss rose above its start")
     seen = {"first": losses[0], "highest": max(late), "epoch": epoch}
-    return found("CU612", "note", title, evidence=seen, confidence=0.7, changes=changes)
+    sure = _sure(evidence, seen)
+    return found("CU612", "note", title, evidence=seen, confidence=0.92 if sure else 0.7, changes=changes)

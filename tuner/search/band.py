@@ -16,6 +16,7 @@ from tuner.core.result import Record
 from tuner.core.stats import robust_sigma
 from tuner.core.trial import WorkItem
 
+CONSTANT = {"name": "constant", "every": "step", "args": {}}  # the schedule of a run whose rate is the question
 LAST = 10  # iterations that the final loss is averaged over
 USE = 0.8  # share of the best drop that the rate to use is the centre of
 BAND = 0.5  # share of the best drop that bounds the band

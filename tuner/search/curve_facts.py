@@ -21,6 +21,7 @@ def curve_facts(winner: Record, group: Sequence[Record], val_n: int | None) -> d
     facts: dict[str, Any] = {
         "trial": winner.result.id,
         "epochs": len(val),
+        "steps": max((row["step"] for row in running), default=0),
         "best_epoch": best,
         "best_epochs": [record.result.best_epoch for record in group if record.result.best_epoch],
         "val_n": val_n,
@@ -29,6 +30,7 @@ def curve_facts(winner: Record, group: Sequence[Record], val_n: int | None) -> d
         "train_accuracies": column(subset, "accuracy"),
         "train_losses": column(subset, "loss"),
         "running_losses": column(running, "loss"),
+        "running_accuracies": column(running, "accuracy"),
         "lrs": column(running, "lr"),
         "gap": None,
         "gap_interval": None,

@@ -65,11 +65,34 @@ class Knobs:
 
     def calm(self, reason: str) -> list[Change]:
         """Anneal, or where the rate falls already, divide it by three."""
-        changes = self.anneal(reason)
-        rate = self.value("optimizer.lr")
-        if changes or not self._open("optimizer.lr"):
-            return changes
-        return [Change("optimizer.lr", rate, float(f"{rate / 3:.2g}"), reason)]
+        return self.anneal(reason) or self.rate(1 / 3, reason)
+
+    def rate(self, factor: float, reason: str) -> list[Change]:
+        """Multiply a rate that is not searched."""
+        old = self.value("optimizer.lr")
+        if not self._open("optimizer.lr"):
+            return []
+        return [Change("optimizer.lr", old, float(f"{old * factor:.2g}"), reason)]
+
+    def less(self, key: str, reason: str) -> list[Change]:
+        """Take back one regulariser: weight decay to a tenth, label smoothing to 0.1 at most, the others away."""
+        old = self.value(key)
+        if not old or not self._open(key):
+            return []
+        new: Any = [] if key == "data.augment" else 0.0
+        if key == "optimizer.weight_decay":
+            new = float(f"{old / 10:.2g}")
+        if key == "loss.label_smoothing" and old > 0.1:
+            new = 0.1
+        return [Change(key, old, new, reason)]
+
+    def wider(self, reason: str) -> list[Change]:
+        return self._width(2, reason)
+
+    def unclipped(self, reason: str) -> list[Change]:
+        """Clip a hundred times later: a recipe cannot say "no limit" over one that it has."""
+        old = self.value("train.clip_norm")
+        return [Change("train.clip_norm", old, 100 * old, reason)] if old and self._open("train.clip_norm") else []
 
     def _augment(self, reason: str) -> list[Change]:
         data = self.recipe.data

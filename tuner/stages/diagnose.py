@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import Field
@@ -13,6 +15,8 @@ from tuner.core.stats import binomial_noise, robust_sigma
 from tuner.core.trial import WorkItem
 from tuner.rules import apply_rules
 from tuner.search import judged
+from tuner.search.band import CONSTANT
+from tuner.search.confirm import FULL_PRECISION, Arm, Winner, answers, first_arms, second_arms
 from tuner.search.curve_facts import curve_facts
 from tuner.search.knobs import Knobs
 from tuner.stages import Inputs, StageSettings
@@ -21,37 +25,130 @@ NEEDS = ("fine",)
 DEPENDS = ("data", "model", "loss", "optimizer", "schedule", "train", "search")
 REPORTED = ("train_accuracy", "val_accuracy", "train_loss", "val_loss", "gap", "gap_interval", "best_epoch", "epochs")
 
+ANNEALED = 0.5  # share of the highest rate below which a schedule has lowered it
+
 
 class Settings(StageSettings):
-    """What the diagnosis measures against."""
+    """What the diagnosis measures against, and whether it may train to tell look-alikes apart."""
 
     target: float = Field(0.95, gt=0, le=1, description="train accuracy below which a model without a gap underfits")
+    confirm: bool = Field(True, description="tell look-alikes apart by short confirming runs of the winner")
+    seeds: int = Field(2, ge=1, description="seeds per confirming run")
 
 
 def plan(recipe: Recipe, inputs: Inputs, settings: Settings, history: Sequence[Record]) -> list[WorkItem]:
-    """Ask for nothing: the curves of fine are there. Confirming runs of look-alikes would be planned here."""
-    return []
+    """Ask for the confirming runs of what the curves alone cannot tell; for none where they show nothing doubtful.
+
+    First what may be behind the findings, each beside a control; then what the answers leave open.
+    """
+    facts = _facts(recipe, inputs, settings)
+    if facts is None:
+        return []
+    asked = _confirming(recipe, inputs, settings, facts, history)
+    done = {record.item.key for record in history}
+    return [item for _, items in asked for item in items if item.key not in done]
 
 
-def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[Record]) -> StageResult:
-    """Say what the winner's curves show, and which changes of the recipe follow."""
+def _facts(recipe: Recipe, inputs: Inputs, settings: Settings) -> dict[str, Any] | None:
+    """Return what the winner's curves say; None where there is no winner."""
     records = inputs.trials.get("fine", ())
     trial = inputs.choice("fine").get("trial")
     winner = next((record for record in records if record.result.id == trial), None)
     if winner is None or not winner.rows("val"):
-        why = "fine has no winner" if trial is None else f"the winner's curve ({trial}) is not there"
-        empty = dict.fromkeys((*REPORTED, "trial"))
-        return StageResult("diagnose", f"Nothing to diagnose: {why}.", skipped=[Skipped("all", why)], metrics=empty)
+        return None
     group = [record for record in records if judged.same_params(record.params, winner.params)]
     known = judged.val_facts(inputs.results, records)
     facts = curve_facts(winner, group, known["val_n"])
+    facts["params"] = dict(winner.params)
     facts["majority_share"] = known["majority_share"] or inputs.metrics("fine").get("majority_share")
     facts["target"] = settings.target
+    facts["precision"] = winner.item.spec.precision
     facts["knobs"] = Knobs(recipe, winner.params, inputs.choice("fine").get("epochs") or facts["epochs"])
+    return facts
+
+
+def _confirming(
+    recipe: Recipe, inputs: Inputs, settings: Settings, facts: Mapping[str, Any], history: Sequence[Record]
+) -> list[tuple[Arm, list[WorkItem]]]:
+    """Return the arms that are asked for so far, with their work items; the second lot when the first is answered."""
+    if _unconfirmed(inputs, settings, facts):
+        return []
+    checkpoint = inputs.choice("fine")["checkpoint"]
+    winner = _winner(recipe, facts)
+    codes = {finding.code for finding in apply_rules("diagnose", facts, recipe.accept.codes)[0] if not finding.accepted}
+    done = {record.item.key: record for record in history}
+    asked: list[tuple[Arm, list[WorkItem]]] = []
+
+    def ask(arms: Sequence[Arm]) -> None:
+        for arm in arms:
+            at = sum(len(items) for _, items in asked)
+            seeds = range(recipe.seed, recipe.seed + settings.seeds)
+            makers = [_item(recipe, inputs, winner, arm, checkpoint, seed, at + i) for i, seed in enumerate(seeds)]
+            asked.append((arm, makers))
+
+    ask(first_arms(codes, winner))
+    if all(item.key in done for _, items in asked for item in items):
+        ask(second_arms(codes, winner, _answers(asked, done, facts)))
+    return asked
+
+
+def _unconfirmed(inputs: Inputs, settings: Settings, facts: Mapping[str, Any]) -> str | None:
+    """Return why no confirming run can be made, if so."""
+    if not settings.confirm:
+        return "confirming runs are switched off"
+    if inputs.choice("fine").get("checkpoint") is None:
+        return "fine has kept no weights of the winner, so there are no confirming runs"
+    if facts["val_accuracy"] is None or not facts["lrs"]:
+        return "the winner's curve has no accuracy or no rate, so there are no confirming runs"
+    return None
+
+
+def _answers(
+    asked: Sequence[tuple[Arm, Sequence[WorkItem]]], done: Mapping[Any, Record], facts: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    return answers([(arm, [done[item.key] for item in items if item.key in done]) for arm, items in asked], facts)
+
+
+def _winner(recipe: Recipe, facts: Mapping[str, Any]) -> Winner:
+    rates, epochs = facts["lrs"], facts["epochs"]
+    annealed = rates[-1] < ANNEALED * max(rates)
+    steps = facts["steps"] / epochs
+    rate = statistics.median(rates)
+    return Winner(recipe, facts["params"], rate, epochs, steps, facts["precision"], annealed)
+
+
+def _item(
+    recipe: Recipe, inputs: Inputs, winner: Winner, arm: Arm, checkpoint: str, seed: int, number: int
+) -> WorkItem:
+    """Make the work item of an arm: a horizon of its own from new weights, or a measure that trains on."""
+    precision = "fp32" if arm.name == FULL_PRECISION else winner.precision
+    if arm.fresh:
+        params = {**winner.params, **arm.changes}
+        horizon = winner.epochs_afresh
+        return WorkItem(inputs.spec(recipe, params, seed=seed, horizon_epochs=horizon, precision=precision), number)
+    arguments = {"checkpoint": checkpoint, "epochs": winner.epochs_on, "dropout": arm.dropout}
+    params = {**winner.params, "optimizer.lr": winner.rate, **arm.changes}
+    spec = inputs.spec(recipe, params, seed=seed, precision=precision, measure={"continued": arguments})
+    return WorkItem(replace(spec, tables={**spec.tables, "schedule": dict(CONSTANT)}), number)
+
+
+def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[Record]) -> StageResult:
+    """Say what the winner's curves and the confirming runs show, and which changes of the recipe follow."""
+    trial = inputs.choice("fine").get("trial")
+    facts = _facts(recipe, inputs, settings)
+    if facts is None:
+        why = "fine has no winner" if trial is None else f"the winner's curve ({trial}) is not there"
+        empty = dict.fromkeys((*REPORTED, "trial"))
+        return StageResult("diagnose", f"Nothing to diagnose: {why}.", skipped=[Skipped("all", why)], metrics=empty)
+    asked = _confirming(recipe, inputs, settings, facts, results)
+    facts["unconfirmed"] = _unconfirmed(inputs, settings, facts)
+    if facts["unconfirmed"] is None:
+        facts["confirmed"] = _answers(asked, {record.item.key: record for record in results}, facts)
     findings, ran, skipped = apply_rules("diagnose", facts, recipe.accept.codes)
     metrics = {key: facts[key] for key in REPORTED} | _noise(facts)
-    metrics |= {"trial": trial, "curves_stage": _folder(inputs), "val_n": known["val_n"], "params": dict(winner.params)}
+    metrics |= {"trial": trial, "curves_stage": _folder(inputs), "val_n": facts["val_n"], "params": facts["params"]}
     metrics["majority_share"] = facts["majority_share"]
+    metrics["confirming"] = list(facts.get("confirmed", {}).values())
     choice = {"changes": [change.to_json() for change in _changes(findings)]}
     return StageResult("diagnose", _headline(facts, findings), findings, ran, skipped, choice, metrics)
 

@@ -12,13 +12,12 @@ from tuner.core.recipe import Recipe
 from tuner.core.result import Record, StageResult
 from tuner.core.trial import WorkItem
 from tuner.rules import apply_rules
-from tuner.search.band import Band, Rate, decades, extension, find_band, measure, rate_of, refinement
+from tuner.search.band import CONSTANT, Band, Rate, decades, extension, find_band, measure, rate_of, refinement
 from tuner.search.precision import Settled, candidate, near, settle
 from tuner.stages import Inputs, StageSettings
 
 NEEDS = ("overfit",)
 DEPENDS = ("data", "model", "loss", "optimizer", "train")
-CONSTANT = {"name": "constant", "every": "step", "args": {}}
 
 
 class Settings(StageSettings):

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from tuner.view import artifacts
-from tuner.view.artifacts import get
+from tuner.view.artifacts import get, items
 from tuner.view.page import Page
 from tuner.view.reports.fine import learning_curve
-from tuner.view.words import fixed, interval, number
+from tuner.view.words import fixed, interval, is_number, number, plus_minus
 
 TITLE = "STEP 6  diagnosis of the winner"
 
@@ -32,7 +32,26 @@ def body(result: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
     if gap_interval is not None:
         page.gap()
         page.text(f"The accuracy gap lies between {interval(gap_interval).replace(' to ', ' and ')} (95 %).", 3)
+    _confirming(items(metrics, "confirming"), page)
     learning_curve(winner_curve(result, stage_dir), page, "loss", best)
+
+
+def _confirming(arms: list[Mapping[str, Any]], page: Page) -> None:
+    """Show what the short runs that tell look-alikes apart gave, each beside its control."""
+    if not arms:
+        return
+    page.gap()
+    rows = [
+        [
+            str(get(arm, "arm", default="-")),
+            number(get(arm, "runs")),
+            fixed(get(arm, "accuracy")),
+            plus_minus(get(arm, "gain"), get(arm, "noise")) if is_number(get(arm, "gain")) else "-",
+            "helps" if get(arm, "helps") else "-" if not is_number(get(arm, "gain")) else "no",
+        ]
+        for arm in arms
+    ]
+    page.table(["confirming run", "seeds", "accuracy", "gain", "beyond noise"], rows, left=(0, 4))
 
 
 def winner_curve(result: Mapping[str, Any], stage_dir: Path) -> list[dict[str, Any]]:

@@ -1,0 +1,215 @@
+"""Rules over the confirming runs of step 6: the cause is the one change that helps. Evidence: `search.confirm.answers`.
+
+A run that goes on from the winner's weights has a control beside it; at the baseline the commonest class is the control.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tuner.core.result import Change, Finding, Severity
+from tuner.rules import Missing, found, need, rule
+
+COSTS = 0.05  # accuracy: what a proved cause must cost to be more than advice
+OFF = " off"
+SMOOTHING, AUGMENTATION = "loss.label_smoothing", "data.augment"
+
+
+def _helps(evidence: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
+    """Return the answer of a confirming run if it was made, because something asked for it, and helps."""
+    answers = need(evidence, "confirmed", evidence.get("unconfirmed") or "there were no confirming runs")
+    answer = answers.get(name)
+    if answer is None:
+        return None
+    if answer["accuracy"] is None:
+        raise Missing(f"the confirming runs with {name} gave no accuracy")
+    return answer if answer["helps"] else None
+
+
+def _proved(code: str, evidence: Mapping[str, Any], answer: Mapping[str, Any], what: str, **more: Any) -> Finding:
+    """Make the finding of a cause that a run proved; the largest gain is the likeliest cause."""
+    gain, best = answer["gain"], max(other["gain"] or 0.0 for other in evidence["confirmed"].values())
+    lifts = answer["fresh"] and "control" not in evidence["confirmed"]
+    severity: Severity = "error" if lifts else "warn" if gain >= COSTS else "note"
+    against = "the commonest class" if lifts else "the same run without it"
+    title = f"{what}: accuracy {answer['accuracy']:.3f} against {answer['control']:.3f} of {against}"
+    seen = {key: answer[key] for key in ("arm", "accuracy", "control", "gain", "noise", "runs")}
+    return found(code, severity, title, evidence=seen, confidence=0.7 + 0.28 * gain / best, **more)
+
+
+@rule(
+    "CU614",
+    "lr-too-low",
+    "diagnose",
+    meaning="The same model learns clearly more at ten times the rate.",
+    detected="a confirming run with the rate x 10, from the winner's weights, beside one that goes on as it was: "
+    "accuracy higher by more than twice the noise of seeds and sampling, and by more than a point",
+    why="What looks like a model that is too small is one that has hardly moved.",
+    fix="Raise optimizer.lr, or the range that is searched: tuner lr-sweep says where the loss falls.",
+    confused_with="underfitting for want of capacity, which no rate mends; a decayed schedule",
+    source="CS231n notes: a nearly linear loss; section on confirming runs of the project's collection of diagnoses",
+)
+def rate_too_low(evidence: Mapping[str, Any]) -> Finding | None:
+    answer = _helps(evidence, "rate x 10")
+    if answer is None:
+        return None
+    changes = evidence["knobs"].rate(10.0, "a run with ten times the rate learns clearly more")
+    return _proved("CU614", evidence, answer, "ten times the rate learns more", changes=changes)
+
+
+@rule(
+    "CU615",
+    "lr-too-high",
+    "diagnose",
+    meaning="The same model learns clearly more at a tenth of the rate, from the start.",
+    detected="a confirming run from new weights at a tenth of the rate, beside one at the recipe's, both short: accuracy "
+    "higher by more than twice the noise",
+    why="A rate that is only too high at the end (a plateau) would be ahead in a short run from the start.",
+    fix="Divide optimizer.lr by three to ten, or warm up.",
+    confused_with="a plateau, where a lower rate helps trained weights and not new ones",
+    source="CS231n notes: a loss that stays high; Google tuning playbook, instability",
+)
+def rate_too_high(evidence: Mapping[str, Any]) -> Finding | None:
+    beside_control = "control" in (evidence.get("confirmed") or {})
+    answer = _helps(evidence, "rate / 10, afresh" if beside_control else "rate / 10")
+    if answer is None:
+        return None
+    changes = evidence["knobs"].rate(0.1, "a run with a tenth of the rate learns clearly more")
+    return _proved("CU615", evidence, answer, "a tenth of the rate learns more", changes=changes)
+
+
+@rule(
+    "CU616",
+    "over-regularised",
+    "diagnose",
+    meaning="With weight decay or dropout off, train and val accuracy rise together.",
+    detected="a confirming run with all regularisation off, then one per regulariser: accuracy higher by more than twice "
+    "the noise of seeds and sampling, and by more than a point",
+    why="What looks like a model that is too small is one that is held back.",
+    fix="Lower the weight decay or the dropout that is named, tenfold or to zero.",
+    confused_with="underfitting for want of capacity; a gap that regularisation keeps small, where val would not gain",
+    source="TheDeepChecker: over-regularisation; CS231n notes",
+)
+def over_regularised(evidence: Mapping[str, Any]) -> Finding | None:
+    answer, keys = _culprits(evidence)
+    keys = [key for key in keys if key not in (SMOOTHING, AUGMENTATION)]
+    if answer is None or not keys:
+        return None
+    reason = "a run without it learns clearly more"
+    changes = [change for key in keys for change in evidence["knobs"].less(key, reason)]
+    return _proved("CU616", evidence, answer, f"without {' and '.join(keys)} it learns more", changes=changes)
+
+
+@rule(
+    "CU617",
+    "smoothing-too-strong",
+    "diagnose",
+    meaning="With label smoothing off, train and val accuracy rise together.",
+    detected="as CU616, with label smoothing as the regulariser that is off",
+    why="The targets say little about the class, so little is learnt of it.",
+    fix="Set loss.label_smoothing to 0.1 or less.",
+    confused_with="the higher loss that any smoothing shows, which costs no accuracy",
+    source="Szegedy et al. 2016, label smoothing (0.1)",
+)
+def smoothing_too_strong(evidence: Mapping[str, Any]) -> Finding | None:
+    return _one_culprit("CU617", SMOOTHING, evidence)
+
+
+@rule(
+    "CU618",
+    "augmentation-harms",
+    "diagnose",
+    meaning="With augmentation off, train and val accuracy rise together.",
+    detected="as CU616, with augmentation as the regulariser that is off; and a gain of 5 points",
+    why="An augmentation that changes what the label depends on teaches the wrong thing.",
+    fix="Take out the augmentation that changes the meaning (a mirrored digit is no digit), or weaken it.",
+    confused_with="valid augmentation, which slows the fit of train but not of val; a point or two are gained by "
+    "ending any training without it",
+    source="TheDeepChecker: augmentation; 37 reasons why your network is not working",
+)
+def augmentation_harms(evidence: Mapping[str, Any]) -> Finding | None:
+    finding = _one_culprit("CU618", AUGMENTATION, evidence)
+    return finding if finding is not None and finding.evidence["gain"] >= COSTS else None
+
+
+def _one_culprit(code: str, key: str, evidence: Mapping[str, Any]) -> Finding | None:
+    answer, keys = _culprits(evidence)
+    if answer is None or key not in keys:
+        return None
+    answer = evidence["confirmed"].get(key + OFF, answer)
+    changes = evidence["knobs"].less(key, "a run without it learns clearly more")
+    return _proved(code, evidence, answer, f"without {key} it learns more", changes=changes)
+
+
+def _culprits(evidence: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, list[str]]:
+    """Return the answer with regularisation off if that helps, and the keys that are to blame, the heaviest first.
+
+    Where no single one helps, all of them together are to blame.
+    """
+    answer = _helps(evidence, "regularisation off")
+    if answer is None:
+        return None, []
+    keys = list(answer["changes"])
+    single = {key: evidence["confirmed"][key + OFF] for key in keys if key + OFF in evidence["confirmed"]}
+    blamed = [key for key, other in single.items() if other["helps"]]
+    return answer, sorted(blamed, key=lambda key: -single[key]["gain"]) or keys
+
+
+@rule(
+    "CU619",
+    "capacity-too-small",
+    "diagnose",
+    meaning="A model of twice the width learns clearly more in the same short run.",
+    detected="nothing else helped; confirming runs from new weights with twice the width, beside ones of the recipe's",
+    why="Rate and regularisation were tried and are not to blame: the model cannot represent more.",
+    fix="Widen or deepen the model.",
+    confused_with="a rate that is too low, over-regularisation: tried first",
+    source="CS231n notes: val tracks train when capacity is too low",
+)
+def capacity_too_small(evidence: Mapping[str, Any]) -> Finding | None:
+    answer = _helps(evidence, "width x 2, afresh")
+    if answer is None:
+        return None
+    changes = evidence["knobs"].wider("a run of twice the width learns clearly more")
+    return _proved("CU619", evidence, answer, "twice the width learns more", changes=changes)
+
+
+@rule(
+    "CU620",
+    "gradient-clipped-away",
+    "diagnose",
+    meaning="Without clipping, the same model learns clearly more.",
+    detected="a confirming run with train.clip_norm off: accuracy higher by more than twice the noise",
+    why="A limit far below the usual norm of the gradients makes every step tiny, whatever the rate.",
+    fix="Raise train.clip_norm to about the 90th percentile of the norms, or leave it out.",
+    confused_with="a rate that is too low, which shows the same curve; clipping that only cuts rare spikes",
+    source="Google tuning playbook: clipping more than half of the steps is extremely aggressive",
+)
+def gradients_clipped_away(evidence: Mapping[str, Any]) -> Finding | None:
+    answer = _helps(evidence, "clipping off")
+    if answer is None:
+        return None
+    changes = evidence["knobs"].unclipped("a run without clipping learns clearly more")
+    return _proved("CU620", evidence, answer, "without clipping it learns more", changes=changes)
+
+
+@rule(
+    "CU621",
+    "precision-problem",
+    "diagnose",
+    meaning="In fp32, the same model learns clearly more.",
+    detected="a confirming run in fp32 where the winner was trained in 16 bits: accuracy higher by more than twice the "
+    "noise",
+    why="Sums, tiny updates or large outputs are lost in 16 bits.",
+    fix="Set train.precision = 'fp32'.",
+    confused_with="instability of the rate, which fp32 does not cure",
+    source="Micikevicius et al. 2018, Mixed precision training",
+)
+def precision_too_short(evidence: Mapping[str, Any]) -> Finding | None:
+    answer = _helps(evidence, "fp32")
+    if answer is None:
+        return None
+    old = evidence["knobs"].value("train.precision")
+    changes = [Change("train.precision", old, "fp32", "a run in fp32 learns clearly more")]
+    return _proved("CU621", evidence, answer, "fp32 learns more", changes=changes)
