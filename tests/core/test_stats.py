@@ -53,6 +53,24 @@ def test_unpack_bits_undoes_packing_and_drops_the_padding():
     assert stats.unpack_bits(evidence).tolist() == bits.tolist()
 
 
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ([1, 2, 3, 4, 5, 6, 7], [2, 1, 4, 3, 7, 5, 6]),
+        ([1, 1, 2, 3, 3, 3, 4, 9], [9, 7, 7, 5, 1, 2, 2, 0.5]),
+        ([1, 2, 3], [3, 1, 2]),
+    ],
+)
+def test_rank_correlation_equals_scipy(a, b):
+    expected = scipy_stats.spearmanr(a, b)
+    assert stats.rank_correlation(a, b) == pytest.approx((expected.statistic, expected.pvalue))
+
+
+def test_rank_correlation_of_what_does_not_vary_or_is_too_little_is_none():
+    assert stats.rank_correlation([1, 1, 1, 1], [1, 2, 3, 4]) == (0.0, 1.0)
+    assert stats.rank_correlation([1, 2], [1, 2]) == (pytest.approx(1.0), 1.0)
+
+
 def test_theil_sen_equals_scipy_and_ignores_an_outlier():
     values = [0.0, 1.1, 1.9, 3.2, 50.0, 5.1, 5.8]
     assert stats.theil_sen(values) == pytest.approx(scipy_stats.theilslopes(values).slope)

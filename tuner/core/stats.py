@@ -78,6 +78,30 @@ def mcnemar_p(right_a: Any, right_b: Any) -> float:
     return mcnemar_exact(int((difference > 0).sum()), int((difference < 0).sum()))
 
 
+def rank_correlation(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
+    """Return Spearman's rank correlation (ties share their rank) and its two-sided p, by Student's t.
+
+    Source: Spearman 1904; Kendall 1948 for the t approximation. Where one of the two is constant: 0 and 1.
+    """
+    from scipy.special import stdtr
+
+    rank_a, rank_b = _ranks(a), _ranks(b)
+    if len(set(rank_a)) < 2 or len(set(rank_b)) < 2:
+        return 0.0, 1.0
+    correlation = statistics.correlation(rank_a, rank_b)
+    if len(a) < 3:
+        return correlation, 1.0
+    rest = max(1e-12, 1 - correlation**2)
+    return correlation, 2 * float(stdtr(len(a) - 2, -abs(correlation) * math.sqrt((len(a) - 2) / rest)))
+
+
+def _ranks(values: Sequence[float]) -> list[float]:
+    """Return the rank of each value from 1; equal values have the mean of their ranks."""
+    ordered = sorted(values)
+    first = {value: ordered.index(value) for value in set(values)}
+    return [first[value] + (ordered.count(value) + 1) / 2 for value in values]
+
+
 def theil_sen(values: Sequence[float]) -> float:
     """Return the median slope per step over all pairs: a trend that one outlier does not move."""
     pairs = [(b - a) / (j - i) for i, a in enumerate(values) for j, b in enumerate(values) if j > i]

@@ -1,22 +1,28 @@
 """From coarse to fine: shrink the space around the best, grow it where the best lies at a border, and say why.
 
 Every key is treated in the scale that it was sampled in (the logarithm of a rate). The good trials are the best quarter
-(at least three), so that keys which only work together stay together: the new range always holds all of theirs.
+(at least three), so that keys which only work together stay together: the new range always holds all of theirs. Where
+two keys move together among the best (a rate with a batch size, a decay with a rate), the good ones lie on a ridge, and
+a range cut around a few of them would cut the ridge off: each of the two then holds the values of the best third.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from tuner.core.space import Choices, Dimension, Range, Space, tidy
+from tuner.core.stats import rank_correlation
 
 GOOD_SHARE = 0.25
 AT_BORDER = 0.05  # of the range's width, in the sampled scale
 GROW_BY = 0.25  # of the range's width, beyond the border
 MARGIN = 0.1  # of the range's width, around the good trials
+RIDGE_SHARE, RIDGE_LEAST = 1 / 3, 6  # the best trials that a ridge is looked for among; fewer say nothing about one
+RIDGE_P = 0.02  # of a rank correlation by chance: 0.88 of 6 trials, 0.72 of 10
 LEAST_WIDTH = 0.25  # of the range's width: fewer trials than that say nothing about a narrower one
 NATURAL = {  # what a key can be at all, whatever the search finds
     "dropout": (0.0, 0.9),
@@ -37,7 +43,11 @@ class Scored:
 
 def good_ones(scored: Sequence[Scored]) -> list[Scored]:
     """Return the best quarter, at least three, best first; equals keep their order."""
-    count = max(3, math.ceil(GOOD_SHARE * len(scored)))
+    return _best(scored, GOOD_SHARE, 3)
+
+
+def _best(scored: Sequence[Scored], share: float, least: int) -> list[Scored]:
+    count = max(least, math.ceil(share * len(scored)))
     return sorted(scored, key=lambda trial: -trial.score)[:count]
 
 
@@ -49,7 +59,46 @@ def narrow(space: Space, scored: Sequence[Scored], limits: Mapping[str, tuple[fl
     good = good_ones(scored)
     if not good:
         return space
-    return Space(tuple(_narrowed(dimension, good, (limits or {}).get(dimension.key)) for dimension in space.dimensions))
+    ridge, ties = _best(scored, RIDGE_SHARE, RIDGE_LEAST), tied(space, scored)
+    dimensions = []
+    for dimension in space.dimensions:
+        limit, tie = (limits or {}).get(dimension.key), ties.get(dimension.key)
+        new = _narrowed(dimension, good if tie is None else ridge, limit)
+        if tie is not None:
+            text = f"moves with {tie.other} among the best {len(ridge)} (rank correlation {tie.correlation:+.2f})"
+            new = replace(new, reason=f"{new.reason}; {text}: all of them are inside")
+        dimensions.append(new)
+    return Space(tuple(dimensions))
+
+
+@dataclass(frozen=True)
+class Tie:
+    """The key that another one moves with among the best trials, and their rank correlation."""
+
+    other: str
+    correlation: float
+
+
+def tied(space: Space, scored: Sequence[Scored]) -> dict[str, Tie]:
+    """Return the keys that clearly move with another one among the best third, each with its closest partner."""
+    best = _best(scored, RIDGE_SHARE, RIDGE_LEAST)
+    keys = [dimension.key for dimension in space.dimensions]
+    found: dict[str, Tie] = {}
+    for a, b in itertools.combinations(keys, 2):
+        both = [(trial.params[a], trial.params[b]) for trial in best if a in trial.params and b in trial.params]
+        if len(both) < RIDGE_LEAST or not all(_is_number(value) for pair in both for value in pair):
+            continue
+        correlation, p = rank_correlation([x for x, _ in both], [y for _, y in both])
+        if p >= RIDGE_P:
+            continue
+        for key, other in ((a, b), (b, a)):
+            if key not in found or abs(correlation) > abs(found[key].correlation):
+                found[key] = Tie(other, correlation)
+    return found
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def border(dimension: Dimension, value: Any) -> str | None:
