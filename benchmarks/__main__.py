@@ -3,46 +3,52 @@
 from __future__ import annotations
 
 import argparse
+import datetime
 import importlib.util
-import json
-import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
-from benchmarks import commands, pages, report
-from benchmarks.task import MARK, Outcome, Task, make_subset
+from benchmarks import commands, coverage, pages, planned, pruned, report, search
+from benchmarks.lines import Lines
+from benchmarks.part import Asked, cifar10_root
+from benchmarks.task import Outcome, Task, ask, make_subset
 
 SIDES = {"a": "benchmarks.usual", "b": "benchmarks.ray_tune", "c": "benchmarks.bare", "d": "benchmarks.ours"}
-PARTS = ("cifar10", "digits", "commands", "pages")
+MODULES: dict[str, Any] = {"pruned": pruned, "search": search, "coverage": coverage, "planned": planned}
+PARTS = ("cifar10", "digits", *MODULES, "commands", "pages")
 
 
 def main() -> None:
     options = parsed()
     only = set(options.only or [*PARTS, *SIDES])
-    parts = [part for part in PARTS if part in only] or list(PARTS)
+    parts = [part for part in PARTS if part in only] or ["cifar10", "digits"]
     sides = {name: module for name, module in SIDES.items() if name in only} or SIDES
-    found: dict[str, object] = {"machine": report.machine(), "options": vars(options)}
+    found: dict[str, Any] = {"machine": report.machine(), "options": vars(options)}
     with tempfile.TemporaryDirectory(prefix="tuner-bench-", dir=options.work) as work:
-        if "cifar10" in parts:
-            root = Path(os.environ.get("TUNER_DATA", ""), "cifar10")
-            if not os.environ.get("TUNER_DATA") or not (root / "train").is_dir():
-                say("cifar10: skipped, there is no $TUNER_DATA/cifar10/train/<class>/*.jpg")
-            else:
-                folder = make_subset(root, options.images, Path(work))
-                task = Task("cifar10", str(folder), work, options.trials, options.epochs)
-                found["cifar10"] = compare(task, sides, options)
+        asked = Asked(Path(work), Lines(report.RESULTS / f"{options.name}.jsonl"), options.seeds, say)
+        if "cifar10" in parts and (root := cifar10_root(asked, "cifar10")) is not None:
+            folder = make_subset(root, options.images, Path(work))
+            task = Task("cifar10", str(folder), work, options.trials, options.epochs)
+            found["cifar10"] = compare(task, sides, options, asked.lines)
         if "digits" in parts:
             task = Task("digits", "", work, 4 * options.trials, max(1, options.epochs * 5 // 2))
-            found["digits"] = compare(task, sides, options)
+            found["digits"] = compare(task, sides, options, asked.lines)
+        for name, module in MODULES.items():
+            if name in parts:
+                found[name] = module.measure(asked, sizes(name, options))
         if "pages" in parts:
             found["pages"] = pages.measure(Path(work))
         if "commands" in parts:
             found["commands"] = commands.measure(Path(work), 10)
-    page = report.page(found)
+    sections = [
+        line for name, module in MODULES.items() if found.get(name) for line in (*module.section(found[name]), "")
+    ]
+    page = report.page(found, sections)
     print(page)
     report.keep(options.name, found, page)
 
@@ -53,8 +59,15 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=2, help="epochs on CIFAR-10; 2.5 times as many on digits")
     parser.add_argument("--images", type=int, default=10_000, help="images of CIFAR-10, 80 %% of them train")
     parser.add_argument("--repeats", type=int, default=3, help="times that each side runs, one after the other")
+    parser.add_argument("--seeds", type=int, default=5, help="seeds of the parts pruned and search")
+    for name, module in MODULES.items():
+        for field in fields(module.Sizes):
+            text = f"{field.name.replace('_', ' ')} of the part {name} (default: {field.default})"
+            parser.add_argument(flag(name, field.name), type=type(field.default), default=field.default, help=text)
     parser.add_argument("--only", nargs="+", metavar="NAME", help=f"some of: {', '.join((*PARTS, *SIDES))}")
-    parser.add_argument("--name", help="of the files in benchmarks/results (default: the date)")
+    today = datetime.date.today().isoformat()
+    text = "of the files in benchmarks/results (default: the date); what NAME.jsonl holds is not done again"
+    parser.add_argument("--name", default=today, help=text)
     parser.add_argument("--work", help="folder for what is made on the way (default: the system's temporary folder)")
     parser.add_argument("--ray-python", default=sys.executable, help="a Python that has ray, for side b")
     options = parser.parse_args()
@@ -63,9 +76,23 @@ def parsed() -> argparse.Namespace:
     return options
 
 
-def compare(task: Task, sides: dict[str, str], options: argparse.Namespace) -> dict[str, list[dict[str, object]]]:
+def flag(part: str, size: str) -> str:
+    return f"--{part}-{size.replace('_', '-')}"
+
+
+def sizes(part: str, options: argparse.Namespace) -> Any:
+    """Return the sizes of a part, as the options say."""
+    kind = MODULES[part].Sizes
+    return kind(**{field.name: getattr(options, f"{part}_{field.name}") for field in fields(kind)})
+
+
+def compare(
+    task: Task, sides: dict[str, str], options: argparse.Namespace, lines: Lines
+) -> dict[str, list[dict[str, object]]]:
     """Run the sides one after the other, and all of that `repeats` times; return their outcomes."""
     found: dict[str, list[dict[str, object]]] = {}
+    of = {"part": task.kind, "trials": task.trials, "epochs": task.epochs}
+    of |= {"images": options.images} if task.kind == "cifar10" else {}
     for repeat in range(options.repeats):
         for name, module in sides.items():
             python = options.ray_python if name == "b" else sys.executable
@@ -74,20 +101,11 @@ def compare(task: Task, sides: dict[str, str], options: argparse.Namespace) -> d
                     say("(b): skipped, ray is not installed: pip install 'tuner[bench]'")
                 continue
             say(f"{task.kind}: ({name}) {repeat + 1}/{options.repeats} ...", end=" ")
-            outcome = run(python, module, task)
+            one = {**of, "side": name, "repeat": repeat}
+            outcome = Outcome(**lines.once(one, lambda m=module, p=python: ask(m, asdict(task), p)))
             say(f"{outcome.seconds:.1f} s, {outcome.rate:,.0f} examples/s, best val accuracy {outcome.best:.4f}")
             found.setdefault(name, []).append({**asdict(outcome), "rate": outcome.rate})
     return found
-
-
-def run(python: str, module: str, task: Task) -> Outcome:
-    """Run one side in a process of its own."""
-    command = [python, "-m", module, json.dumps(asdict(task))]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
-    lines = [line for line in done.stdout.splitlines() if line.startswith(MARK)]
-    if not lines:
-        raise SystemExit(f"{module} ended without a result (exit code {done.returncode}):\n{done.stderr[-3000:]}")
-    return Outcome(**json.loads(lines[-1].removeprefix(MARK)))
 
 
 def has_ray(python: str) -> bool:

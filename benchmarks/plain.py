@@ -42,12 +42,20 @@ def loaders(task: Task, workers: int) -> tuple[DataLoader, DataLoader]:
     return DataLoader(train, BATCH, shuffle=True, **more), DataLoader(val, 256, **more)
 
 
-def train(task: Task, lr: float, workers: int, epochs: int, report: Callable[[int, float], None]) -> float:
+def train(
+    task: Task,
+    lr: float,
+    workers: int,
+    epochs: int,
+    report: Callable[[int, float], None],
+    weight_decay: float = 0.0,
+    seed: int = 0,
+) -> float:
     """Train one trial; return its best val accuracy. `report(epoch, accuracy)` after each epoch."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     batches, val = loaders(task, workers)
     model = build(task.kind)
-    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=weight_decay)
     best = 0.0
     for epoch in range(epochs):
         model.train()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
 import platform
@@ -34,8 +33,8 @@ def machine() -> dict[str, Any]:
     return {"cpu": model, "cores": len(os.sched_getaffinity(0)), **versions}
 
 
-def page(found: Mapping[str, Any]) -> str:
-    """Write the page."""
+def page(found: Mapping[str, Any], sections: Sequence[str] = ()) -> str:
+    """Write the page; `sections`: the lines of the parts that write their own."""
     there = found["machine"]
     options = found["options"]
     lines = [f"# Benchmarks: {there['cores']} cores of {there['cpu']}, torch {there['torch']}", ""]
@@ -48,6 +47,7 @@ def page(found: Mapping[str, Any]) -> str:
     for kind, title in titles.items():
         if found.get(kind):
             lines += [f"## {title}", "", *table(kind, found[kind]), ""]
+    lines += sections
     if pages := found.get("pages"):
         lines += ["## Pages of the cache's mapping in two workers (kB, /proc/PID/smaps)", "", *pages_table(pages), ""]
     if commands := found.get("commands"):
@@ -97,10 +97,9 @@ def spread(values: Sequence[float], form: str) -> list[str]:
     return [str(len(values)), *(format(f(values), form) for f in (statistics.median, min, max))]
 
 
-def keep(name: str | None, found: Mapping[str, Any], text: str) -> None:
+def keep(name: str, found: Mapping[str, Any], text: str) -> None:
     """Write the page and the numbers."""
     RESULTS.mkdir(exist_ok=True)
-    stem = name or datetime.date.today().isoformat()
     numbers = {**found, "options": {k: v for k, v in found["options"].items() if k not in ("work", "ray_python")}}
-    (RESULTS / f"{stem}.json").write_text(json.dumps(numbers, indent=1) + "\n")
-    (RESULTS / f"{stem}.md").write_text(text)
+    (RESULTS / f"{name}.json").write_text(json.dumps(numbers, indent=1) + "\n")
+    (RESULTS / f"{name}.md").write_text(text)

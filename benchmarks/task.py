@@ -6,6 +6,7 @@ import json
 import math
 import os
 import random
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -54,14 +55,34 @@ class Outcome:
 
 def serve(side: Callable[[Task], Outcome]) -> None:
     """Run a side in this process, on the task that the command line holds, and print its outcome as the last line."""
-    outcome = side(Task(**json.loads(sys.argv[1])))
-    print(MARK + json.dumps(asdict(outcome)), flush=True)
+    answer(lambda asked: asdict(side(Task(**asked))))
 
 
-def make_subset(root: Path, images: int, work: Path) -> Path:
-    """Link the first images of each class into train (80 %), val (20 %) and a small test folder; return the folder."""
-    folder = work / f"images-{images}"
-    per_class, tests = images // CLASSES, 5
+def answer(function: Callable[[dict[str, Any]], Any]) -> None:
+    """Call `function` in this process on what the command line holds, and print what it gives as the last line."""
+    print(MARK + json.dumps(function(json.loads(sys.argv[1]))), flush=True)
+
+
+def ask(module: str, asked: Any, python: str = sys.executable) -> Any:
+    """Have a module `answer` in a process of its own.
+
+    Raises:
+        SystemExit: it ended without an answer.
+    """
+    command = [python, "-m", module, json.dumps(asked)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    lines = [line for line in done.stdout.splitlines() if line.startswith(MARK)]
+    if not lines:
+        raise SystemExit(f"{module} ended without a result (exit code {done.returncode}):\n{done.stderr[-3000:]}")
+    return json.loads(lines[-1].removeprefix(MARK))
+
+
+def make_subset(root: Path, images: int, work: Path, tests: int = 50) -> Path:
+    """Link the first images of each class into train (80 %), val (20 %) and test (`tests` more); return the folder."""
+    folder = work / f"images-{images}-{tests}"
+    per_class, tests = images // CLASSES, tests // CLASSES
+    if folder.exists():
+        return folder
     for name in sorted(entry.name for entry in (root / "train").iterdir() if entry.is_dir()):
         files = sorted((root / "train" / name).iterdir())[: per_class + tests]
         if len(files) < per_class + tests:

@@ -1,0 +1,129 @@
+"""tuner's stages, driven through their contract (plan, judge) and its process executor, without the files of a run.
+
+What the sweep of rates would have settled is given instead, so that both sides of a comparison start from the same
+space and the same first configuration.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from tuner import stages
+from tuner.core.recipe import Recipe
+from tuner.core.result import Record, TrialResult, last_of_each
+from tuner.core.trial import TrialEnv, WorkItem
+from tuner.execute.process import ProcessExecutor
+from tuner.search.precision import candidate
+
+Hear = Callable[[Record], None]
+
+
+def executor_in(folder: Path, workers: int) -> ProcessExecutor:
+    """Start nothing yet; decoded data are kept in the folder too."""
+    return ProcessExecutor(TrialEnv(folder, folder / "stage", "cpu", folder / "cache"), workers, lambda progress: None)
+
+
+def try_out(executor: ProcessExecutor, recipe: Recipe) -> dict[str, Any]:
+    """Start a worker and have it try the recipe out, which decodes the data; return what it says of them."""
+    answer = executor.preflight({**recipe.tables(), "search": dict(recipe.search)})
+    if answer["problems"]:
+        raise SystemExit(f"the benchmark's recipe does not work: {answer['problems']}")
+    return answer["summary"]
+
+
+def precision_of(executor: ProcessExecutor, recipe: Recipe) -> str:
+    """Ask the hardware which precision pays, as lr-sweep does."""
+    item = WorkItem(stages.Inputs().spec(recipe, measure={"hardware": {}}), 0)
+    return candidate(one(executor, item).evidence["hardware"], "cpu")[0] or "fp32"
+
+
+def one(executor: ProcessExecutor, item: WorkItem) -> TrialResult:
+    """Run one item.
+
+    Raises:
+        SystemExit: it failed.
+    """
+    result = next(iter(executor.run([item])))
+    if result.error is not None:
+        raise SystemExit(f"a trial of the benchmark failed: {result.error.message}")
+    return result
+
+
+@dataclass
+class Run:
+    """The stages of one search, as far as they are done. `folder`: where their checkpoints go."""
+
+    recipe: Recipe
+    executor: ProcessExecutor
+    folder: Path
+    precision: str = "fp32"
+    results: dict[str, Any] = field(default_factory=dict)
+    records: dict[str, list[Record]] = field(default_factory=dict)
+
+    def inputs(self) -> stages.Inputs:
+        sweep = {"choice": {"precision": self.precision}, "metrics": {}}
+        trials = {name: last_of_each(records) for name, records in self.records.items()}
+        return stages.Inputs({"lr-sweep": sweep, **self.results}, trials)
+
+    def stage(self, name: str, settings: Any, hear: Hear = lambda record: None) -> dict[str, Any]:
+        """Plan and run generation after generation, then judge; return the content of its result.json."""
+        module, inputs = stages.load(name), self.inputs()
+        chosen = module.Settings(**settings)
+        self.executor.env = replace(self.executor.env, stage_dir=self.folder / name)
+        finished: dict[Any, Record] = {}
+        while items := module.plan(self.recipe, inputs, chosen, in_order(finished)):
+            todo = {item.key: item for item in items if item.key not in finished}
+            for result in self.executor.run(list(todo.values())):
+                if result.error is not None:
+                    raise SystemExit(f"a trial of the benchmark failed: {result.error.message}")
+                key = (result.id, result.until_epoch)
+                finished[key] = Record(todo[key], result)
+                hear(finished[key])
+        self.records[name] = in_order(finished)
+        self.results[name] = module.judge(self.recipe, inputs, chosen, self.records[name]).to_json()
+        return self.results[name]
+
+    def test_accuracy(self, name: str, record: Record) -> float:
+        """Return the accuracy on the test split of the weights that a trial of a stage has kept."""
+        return test_accuracy(
+            self.executor, self.recipe, self.folder, f"{name}/checkpoints/{record.result.id}.pt", record
+        )
+
+
+def test_accuracy(executor: ProcessExecutor, recipe: Recipe, folder: Path, checkpoint: str, record: Record) -> float:
+    executor.env = replace(executor.env, stage_dir=folder / "test")
+    spec = stages.Inputs().spec(recipe, record.params, measure={"test_evaluation": {"checkpoint": checkpoint}})
+    return one(executor, WorkItem(spec, 0)).evidence["test_evaluation"]["accuracy"]
+
+
+def in_order(finished: dict[Any, Record]) -> list[Record]:
+    return sorted(finished.values(), key=lambda record: record.order)
+
+
+@dataclass
+class Trace:
+    """How good the best trial was so far: after how many seconds, and after how many epochs of all trials together."""
+
+    started: float = field(default_factory=time.perf_counter)
+    points: list[tuple[float, int, float]] = field(default_factory=list)
+    epochs: int = 0
+    _reached: dict[str, int] = field(default_factory=dict)
+
+    def hear(self, record: Record) -> None:
+        """Take in a trial, or a rung of one: each of its epochs that is new."""
+        seconds = time.perf_counter() - self.started
+        before = self._reached.get(record.result.id, 0)
+        for row in sorted(record.rows("val"), key=lambda row: row["epoch"]):
+            if row["epoch"] > before:
+                self.epochs += 1
+                self.points.append((round(seconds, 3), self.epochs, row["accuracy"]))
+                self._reached[record.result.id] = row["epoch"]
+
+
+def reached(points: Sequence[Sequence[float]], target: float, column: int) -> float | None:
+    """Return what a trace had cost (column 0: seconds, 1: epochs) when it came to the target; None: it never did."""
+    return next((point[column] for point in points if point[-1] >= target), None)
