@@ -15,6 +15,7 @@ from tests.zoo.case import CASES, HERE, Case
 from tests.zoo.recipe import recipe_text
 
 PARTS = ("dev", "held-out", "all")
+SHARED = ("parts.py", "arrays.py")  # what a case's file may import
 DRAWN = ("view/", "cli.py", "reporter.py", "exits.py", "pipes.py")  # of tuner: decides nothing
 
 
@@ -48,7 +49,14 @@ def _matches(case: Case, name: str) -> bool:
 
 def definition(case: Case) -> str:
     """Return a hash of what the case is: its recipe, its own code and what its file shares, and the zoo's parts."""
-    return _digest([recipe_text(case), _own_code(case), (HERE / "parts.py").read_text()])
+    return _digest([recipe_text(case), _own_code(case), *((HERE / name).read_text() for name in SHARED)])
+
+
+def twin_definition(case: Case) -> str:
+    """Return a hash of what the healthy twin of a case is; cases with the same twin share its measurements."""
+    text = recipe_text(case, healthy_twin=True)
+    own = _own_code(case) if f'"{case.file.name}:' in text else ""
+    return _digest([text, own, *((HERE / name).read_text() for name in SHARED)])
 
 
 def record_key(case: Case, seed: int) -> str:

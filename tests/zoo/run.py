@@ -54,7 +54,7 @@ def run_cases(
     cases: Sequence[Case], seeds: int, out: Path, workers: int, say: Callable[[str], None], again: bool = False
 ) -> list[dict[str, Any]]:
     """Return a record of each case and seed; those that are on disk and still hold are not made again."""
-    tasks = [Task(case.name, seed, record_key(case, seed), out) for seed in range(seeds) for case in cases]
+    tasks = _tasks(cases, seeds, out)
     todo = [task for task in tasks if again or task.record() is None]
     say(f"{len(tasks)} runs, {len(tasks) - len(todo)} of them done before")
     started = time.monotonic()
@@ -63,7 +63,16 @@ def run_cases(
             ended.task.write(ended.how, ended.detail)
         left = (time.monotonic() - started) / number * (len(todo) - number)
         say(f"{number}/{len(todo)} {told(ended.task.record())}  (about {left / 60:.0f} min left)")
-    return [record for task in tasks if (record := task.record()) is not None]
+    return done_before(cases, seeds, out)
+
+
+def done_before(cases: Sequence[Case], seeds: int, out: Path) -> list[dict[str, Any]]:
+    """Return the records that are on disk and still hold."""
+    return [record for task in _tasks(cases, seeds, out) if (record := task.record()) is not None]
+
+
+def _tasks(cases: Sequence[Case], seeds: int, out: Path) -> list[Task]:
+    return [Task(case.name, seed, record_key(case, seed), out) for seed in range(seeds) for case in cases]
 
 
 def told(record: Mapping[str, Any]) -> str:
