@@ -74,7 +74,7 @@ def epochs(
     n = len(val_accuracy)
     val_loss = val_loss or [1 - accuracy for accuracy in val_accuracy]
     train_accuracy = train_accuracy or val_accuracy
-    train_loss = train_loss or val_loss
+    train_loss = train_loss or [0.98 * loss for loss in val_loss]  # never the same number: val would be train
     rates = [lr] * n if isinstance(lr, (int, float)) else list(lr)
     curve: list[dict[str, Any]] = []
     for i in range(n):

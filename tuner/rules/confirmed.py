@@ -1,6 +1,6 @@
-"""Rules over the confirming runs of step 6: the cause is the one change that helps. Evidence: `search.confirm.answers`.
+"""Rules over the confirming runs of step 6: the cause is the change that helps. Evidence: `search.confirm.answers`.
 
-A run that goes on from the winner's weights has a control beside it; at the baseline the commonest class is the control.
+A run that goes on from the winner's weights has a control beside it; at the baseline that is the commonest class.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def rate_too_low(evidence: Mapping[str, Any]) -> Finding | None:
     "lr-too-high",
     "diagnose",
     meaning="The same model learns clearly more at a tenth of the rate, from the start.",
-    detected="a confirming run from new weights at a tenth of the rate, beside one at the recipe's, both short: accuracy "
-    "higher by more than twice the noise",
+    detected="a confirming run from new weights at a tenth of the rate, beside one at the recipe's, both short: "
+    "accuracy higher by more than twice the noise",
     why="A rate that is only too high at the end (a plateau) would be ahead in a short run from the start.",
     fix="Divide optimizer.lr by three to ten, or warm up.",
     confused_with="a plateau, where a lower rate helps trained weights and not new ones",
@@ -84,8 +84,8 @@ def rate_too_high(evidence: Mapping[str, Any]) -> Finding | None:
     "over-regularised",
     "diagnose",
     meaning="With weight decay or dropout off, train and val accuracy rise together.",
-    detected="a confirming run with all regularisation off, then one per regulariser: accuracy higher by more than twice "
-    "the noise of seeds and sampling, and by more than a point",
+    detected="a confirming run with all regularisation off, then one per regulariser: accuracy higher by more than "
+    "twice the noise of seeds and sampling, and by more than a point",
     why="What looks like a model that is too small is one that is held back.",
     fix="Lower the weight decay or the dropout that is named, tenfold or to zero.",
     confused_with="underfitting for want of capacity; a gap that regularisation keeps small, where val would not gain",

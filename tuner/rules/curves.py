@@ -168,8 +168,9 @@ def gap_only(evidence: Mapping[str, Any]) -> Finding | None:
     "underfitting",
     "diagnose",
     meaning="Train and val accuracy are equally low, and train no longer moves.",
-    detected="the 95 % interval of the gap reaches down to 3 points or less, train accuracy below the target (--target, "
-    "default 0.95), train loss not moving; and no confirming run (rate, regularisation, width) has named the cause",
+    detected="the 95 % interval of the gap reaches down to 3 points or less, train accuracy below the target "
+    "(--target, default 0.95), train loss not moving; and no confirming run (rate, regularisation, width) has named "
+    "the cause",
     why="A tiny subset could be fitted (step 2), so something limits what is learnt of the whole.",
     fix="Less regularisation, a larger model, or another rate: whichever helps in a longer run is the cause.",
     confused_with="label noise or overlapping classes, which no model can fit; a rate that is too low",

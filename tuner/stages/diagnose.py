@@ -25,6 +25,7 @@ NEEDS = ("fine",)
 DEPENDS = ("data", "model", "loss", "optimizer", "schedule", "train", "search")
 REPORTED = ("train_accuracy", "val_accuracy", "train_loss", "val_loss", "gap", "gap_interval", "best_epoch", "epochs")
 
+ANSWERS = ("answers", "recall", "class_counts")  # of the winner, from the probe of its predictions
 ANNEALED = 0.5  # share of the highest rate below which a schedule has lowered it
 
 
@@ -62,6 +63,11 @@ def _facts(recipe: Recipe, inputs: Inputs, settings: Settings) -> dict[str, Any]
     facts["params"] = dict(winner.params)
     facts["majority_share"] = known["majority_share"] or inputs.metrics("fine").get("majority_share")
     facts["target"] = settings.target
+    asked = winner.item.spec.tables["loss"]
+    facts["plain_cross_entropy"] = asked["name"] == "cross_entropy" and not any(
+        value for key, value in asked.items() if key != "name"
+    )
+    facts |= {key: winner.result.evidence.get(judged.PREDICTIONS, {}).get(key) for key in ANSWERS}
     facts["precision"] = winner.item.spec.precision
     facts["knobs"] = Knobs(recipe, winner.params, inputs.choice("fine").get("epochs") or facts["epochs"])
     return facts

@@ -66,3 +66,34 @@ def test_test_evaluation_reads_the_checkpoint_and_the_test_split(with_test):
     assert found["accuracy"] == pytest.approx(2 / 3)
     assert (found["n"], found["class_names"]) == (3, ["a", "b", "c"])
     assert found["loss"] == pytest.approx(3.0, abs=0.01)  # one of three examples is wrong by 9 nats
+
+
+def test_val_predictions_count_by_class(setup_of):
+    setup = setup_of(VAL, identity, val=VAL, trained=SimpleNamespace(model=identity()))
+    found = predictions.val_predictions(setup)
+    assert found["class_counts"] == [2, 3]
+    assert found["recall"] == [0.5, pytest.approx(2 / 3)]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "targets", "auroc"),
+    [
+        ([[3.0, 0], [2.0, 0], [1.0, 0]], [0, 0, 1], 1.0),  # the wrong one is the least sure
+        ([[1.0, 0], [2.0, 0], [3.0, 0]], [0, 0, 1], 0.0),
+        ([[2.0, 0], [2.0, 0]], [0, 1], 0.5),
+        ([[3.0, 0], [1.0, 0], [2.0, 0]], [0, 0, 1], 0.5),
+        ([[3.0, 0]], [0], None),
+    ],
+)
+def test_sureness_compares_every_right_answer_with_every_wrong_one(outputs, targets, auroc):
+    found = predictions.sureness(*examples(outputs, targets))
+    assert found["auroc"] == auroc
+    assert found["right"] + found["wrong"] == len(targets)
+
+
+def test_sureness_is_the_largest_probability():
+    logits = predictions.sureness(*examples([[np.log(3.0), 0.0]], [0]))
+    shares = predictions.sureness(*examples([[0.25, 0.75]], [1]))
+    assert logits["sure_when_right"] == pytest.approx(0.75)
+    assert shares["sure_when_right"] == pytest.approx(0.75)
+    assert predictions.sureness(*examples([[float("nan"), 0.0]], [0])) is None

@@ -35,17 +35,53 @@ def val_predictions(setup: Any) -> dict[str, Any]:
     """Say of every val example whether the trained model gets it right: one bit each, packed, base64.
 
     Bits are in the split's order, the first in the highest bit of the first byte; `n` is their number. `parameters`:
-    how many the model has, by which the simpler of two equals is known.
+    how many the model has, by which the simpler of two equals is known. `recall`: per class, None where val has none
+    of it. `answers`: how sure right and wrong answers are, on val and on the train subset.
     """
     if setup.trained is None:
         return {"skipped": "the trial has trained no model"}
     try:
         outputs, targets = _predict(setup, setup.trained.model, setup.data.batches("val", BATCH))
+        answers = {"val": sureness(outputs, targets)}
+        if setup.data.size("train_eval"):
+            known = setup.data.batches("train_eval", BATCH)
+            answers["train"] = sureness(*_predict(setup, setup.trained.model, known))
     except CannotProbe as reason:
         return {"skipped": str(reason)}
     right = (outputs.argmax(1) == targets).numpy()
     count = sum(item.numel() for item in setup.trained.model.parameters())
-    return {"n": len(right), "bits": base64.b64encode(np.packbits(right).tobytes()).decode(), "parameters": count}
+    counts = torch.bincount(targets, minlength=setup.data.num_classes)
+    hits = torch.bincount(targets[torch.from_numpy(right)], minlength=setup.data.num_classes)
+    return {
+        "n": len(right),
+        "bits": base64.b64encode(np.packbits(right).tobytes()).decode(),
+        "parameters": count,
+        "class_counts": counts.tolist(),
+        "recall": [h / c if c else None for h, c in zip(hits.tolist(), counts.tolist(), strict=True)],
+        "answers": {split: found for split, found in answers.items() if found is not None},
+    }
+
+
+def sureness(outputs: Tensor, targets: Tensor) -> dict[str, Any] | None:
+    """Say how sure right and wrong answers are: the largest class probability (its softmax, unless outputs are that).
+
+    `auroc`: in which share of all pairs of a right and a wrong answer the right one is surer; None without a pair.
+    """
+    if not outputs.isfinite().all():
+        return None
+    are_shares = bool((outputs >= 0).all()) and bool(((outputs.sum(1) - 1).abs() < 1e-3).all())
+    sure = (outputs if are_shares else outputs.double().softmax(1)).max(1).values.double().numpy()
+    hit = (outputs.argmax(1) == targets).numpy()
+    right, wrong = np.sort(sure[hit]), np.sort(sure[~hit])
+    pairs = len(right) * len(wrong)
+    below, up_to = np.searchsorted(wrong, right, "left"), np.searchsorted(wrong, right, "right")
+    return {
+        "right": len(right),
+        "wrong": len(wrong),
+        "sure_when_right": float(right.mean()) if len(right) else None,
+        "sure_when_wrong": float(wrong.mean()) if len(wrong) else None,
+        "auroc": float((below + up_to).sum() / 2 / pairs) if pairs else None,
+    }
 
 
 def test_evaluation(setup: Any, checkpoint: str) -> dict[str, Any]:
