@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tests.zoo.catalog import PARTS, chosen, load_cases
+from tests.zoo.catalog import KINDS, PARTS, chosen, load_cases
 from tests.zoo.certificates import certify, why_not_certified, write_certificates
 from tests.zoo.run import done_before, run_cases
 from tests.zoo.score import score
@@ -24,6 +24,7 @@ def main() -> None:
     ):
         command = commands.add_parser(name, help=about, description=about)
         command.add_argument("--part", choices=PARTS, default="all", help="which cases (default: all)")
+        command.add_argument("--kind", choices=KINDS, default="all", help="bugs or look-alikes (default: all)")
         command.add_argument("--cases", nargs="+", default=[], metavar="NAME", help="names, families or beginnings*")
         command.add_argument("--seeds", type=int, default=seeds, help=f"how many seeds (default: {seeds})")
         command.add_argument("--workers", type=int, default=2, help="how many at a time (default: 2)")
@@ -35,7 +36,7 @@ def main() -> None:
         command.add_argument("--markdown", action="store_true", help="the tables alone")
     args = parser.parse_args()
     try:
-        cases = chosen(args.part, args.cases)
+        cases = chosen(args.part, args.kind, args.cases)
     except ValueError as error:
         parser.error(str(error))
     if args.command == "list":

@@ -15,6 +15,7 @@ from tests.zoo.case import CASES, HERE, Case
 from tests.zoo.recipe import recipe_text
 
 PARTS = ("dev", "held-out", "all")
+KINDS = ("bugs", "healthy", "all")
 SHARED = ("parts.py", "arrays.py")  # what a case's file may import
 DRAWN = ("view/", "cli.py", "reporter.py", "exits.py", "pipes.py")  # of tuner: decides nothing
 
@@ -27,20 +28,21 @@ def load_cases() -> dict[str, Case]:
     return dict(sorted(CASES.items()))
 
 
-def chosen(part: str, names: Sequence[str] = ()) -> list[Case]:
-    """Return the cases of a part; with names, those whose name or family is named, or that begin like a name with `*`.
+def chosen(part: str, kind: str = "all", names: Sequence[str] = ()) -> list[Case]:
+    """Return the cases of a part and kind; with names, those whose name or family is named, or begins like a `name*`.
 
     Raises:
         ValueError: a name chooses nothing.
     """
-    cases = [case for case in load_cases().values() if part == "all" or case.held_out == (part == "held-out")]
-    if not names:
-        return cases
-    matches = {name: [case for case in load_cases().values() if _matches(case, name)] for name in names}
-    if missing := [name for name, found in matches.items() if not found]:
-        raise ValueError(f"no case is named {', '.join(missing)}")
-    wanted = {case.name for found in matches.values() for case in found}
-    return [case for case in cases if case.name in wanted] or [case for case in CASES.values() if case.name in wanted]
+    cases = [
+        case
+        for case in load_cases().values()
+        if part == "all" or case.held_out == (part == "held-out")
+        if kind == "all" or case.healthy == (kind == "healthy")
+    ]
+    if missing := [name for name in names if not any(_matches(case, name) for case in cases)]:
+        raise ValueError(f"no case here is named {', '.join(missing)}")
+    return [case for case in cases if not names or any(_matches(case, name) for name in names)]
 
 
 def _matches(case: Case, name: str) -> bool:
