@@ -75,8 +75,14 @@ bug(
     name="constant_rate_at_a_plateau",
     causes=["plateau", "lr-too-high", "unstable"],
     step="diagnose",
-    changes={"optimizer.lr": 1.0, "stages.fine.epochs": 12, "search": DECAY},
-    twin={"optimizer.lr": 1.0, "stages.fine.epochs": 12, "search": DECAY, "schedule.name": "cosine"},
+    changes={"optimizer.lr": 0.5, "train.batch_size": 16, "stages.fine.epochs": 10, "search": DECAY},
+    twin={
+        "optimizer.lr": 0.5,
+        "train.batch_size": 16,
+        "stages.fine.epochs": 10,
+        "search": DECAY,
+        "schedule.name": "cosine",
+    },
     what="A high rate is kept to the end: the loss bounces at a height that the rate sets.",
 )
 

@@ -190,21 +190,26 @@ def running_statistics_never_updated(input_shape, num_classes, width):
 
 
 @bug(
-    "shapes-resnet",
+    "digits-mlp",
     "model.name",
     causes=["normalisation-misuse"],
     step="overfit",
-    changes={"train.batch_size": 16},
-    twin={"train.batch_size": 16},
+    changes={"train.batch_size": 8},
+    twin={"train.batch_size": 8, "model.name": "model.py:perceptron_with_batch_norm"},
     source="https://github.com/kazuto1011/deeplab-pytorch/issues/79",
 )
-def momentum_of_another_library(input_shape, num_classes, width):
+def momentum_of_another_library(input_shape, num_classes, width, depth):
     """Batch norm has momentum 0.999, as in TensorFlow, where it means the opposite: the last batch alone counts."""
-    model = _convnet(input_shape, num_classes, 2 * width)
-    for layer in model.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.momentum = 0.999
-    return model
+    return perceptron_with_batch_norm(input_shape, num_classes, width, depth, momentum=0.999)
+
+
+def perceptron_with_batch_norm(input_shape, num_classes, width, depth, momentum=0.1):
+    """Build a sound perceptron with batch norm, where the momentum is left as it is."""
+    layers, before = [nn.Flatten()], math.prod(input_shape)
+    for _ in range(depth):
+        layers += [nn.Linear(before, width, bias=False), nn.BatchNorm1d(width, momentum=momentum), nn.ReLU()]
+        before = width
+    return nn.Sequential(*layers, nn.Linear(before, num_classes))
 
 
 @bug(
@@ -391,8 +396,7 @@ def shortcut_added_to_itself(input_shape, num_classes, width):
     "model.name",
     causes=["batch-dependence"],
     step="check-init",
-    changes={"optimizer.lr": 3e-3},
-    twin={"optimizer.lr": 3e-3, "model.name": "model.py:encoder_of_rows"},
+    twin={"model.name": "model.py:encoder_of_rows"},
     source="https://github.com/IBM/TabFormer/pull/14",
 )
 def attention_over_the_batch(input_shape, num_classes):

@@ -154,10 +154,9 @@ def rate_tripled_each_epoch(optimizer):
 def rate_lowered_by_the_step_itself(model, batch, loss, optimizer):
     """The step divides the rate by ten every ten calls, where ten epochs were meant."""
     inputs, targets = batch
-    state["calls"] = state.get("calls", 0) + 1
-    if state["calls"] % 10 == 0:
-        for group in optimizer.param_groups:
-            group["lr"] *= 0.1
+    state["calls"] = state.get("calls", -1) + 1
+    for group in optimizer.param_groups:
+        group["lr"] = optimizer.defaults["lr"] * 0.1 ** (state["calls"] // 10)
     optimizer.zero_grad()
     value = loss(model(inputs), targets)
     value.backward()
