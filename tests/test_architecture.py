@@ -43,6 +43,8 @@ TORCHLESS = (
     "recipes",
     "session",
     "artifacts",
+    "budgets",
+    "study",
 )
 
 

@@ -1,3 +1,18 @@
 """tuner: the deep-learning tuning checklist as a program."""
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tuner.study import Run
+
 __version__ = "0.1.0"
+
+
+def open_run(path: str | Path) -> Run:
+    """Open the folder of a run: `tuner.open_run("runs/digits").trials()` is a pandas DataFrame."""
+    from tuner.study import Run
+
+    return Run(Path(path))

@@ -296,6 +296,23 @@ def report(
             reporter.finish()
 
 
+def export(
+    recipe: RecipePath,
+    optuna: Annotated[str, typer.Option(help="where to: a URL such as sqlite:///study.db, or an SQLite file")],
+    run_dir: Annotated[Path | None, typer.Option(help="the run's folder (default: runs/<recipe name>)")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="delete studies of the same names first")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the names of the studies as JSON")] = False,
+) -> None:
+    """Write the trials of coarse and fine as Optuna studies, for optuna-dashboard."""
+    with exit_codes(as_json, False, []):
+        from tuner import open_run, overview
+        from tuner.recipes import find_recipe
+
+        run = overview.collect(find_recipe(recipe), run_dir, [])[0]
+        studies = open_run(run.path).to_optuna(optuna, replace)
+        print(json.dumps(studies) if as_json else "".join(f"wrote the study {name} to {optuna}\n" for name in studies))
+
+
 def explain(code: Annotated[str, typer.Argument(help="the code of a finding, e.g. LR301, or a cause")]) -> None:
     """Explain a finding: what it means, how it is detected, what it is confused with, how to fix it."""
     with exit_codes(False, False, []):
@@ -382,7 +399,7 @@ def build_app(arguments: Sequence[str]) -> typer.Typer:
     _command(app, "run", _run, RUN_OPTIONS, "steps 1 to 6, from where they stopped")
     for name in checklist.NAMES:
         _register_stage(app, name, name in arguments)
-    for function in (status, report, explain, new, cache):
+    for function in (status, report, export, explain, new, cache):
         app.command()(function)
     return app
 

@@ -11,7 +11,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -202,10 +202,7 @@ class StageDir:
         for path in (self.path / "curves").glob("*.csv"):
             if path.stem not in kept:
                 path.unlink()
-        cost: dict[str, float] = {}
-        for record in ordered:  # a trial that went on after a rung took the time of all its parts
-            cost[record.result.id] = cost.get(record.result.id, 0.0) + record.result.wall_seconds
-        rows = [trial_row(record) | {"wall_seconds": cost[record.result.id]} for record in last]
+        rows = trial_rows(ordered)
         write_csv(self.path / "trials.csv", list(dict.fromkeys(key for row in rows for key in row)), rows)
 
     def keep_checkpoints(self, trial_ids: set[str]) -> None:
@@ -240,6 +237,15 @@ def write_curve(path: Path, record: Record) -> None:
     rows = record.result.curve
     metrics = dict.fromkeys(key for row in rows for key in row if key not in CURVE_KEYS)
     write_csv(path, [*CURVE_KEYS, *metrics], rows)
+
+
+def trial_rows(records: Iterable[Record]) -> list[dict[str, Any]]:
+    """Return the rows of trials.csv, one per trial; one that went on after a rung took the time of all its parts."""
+    records = list(records)
+    cost: dict[str, float] = {}
+    for record in records:
+        cost[record.result.id] = cost.get(record.result.id, 0.0) + record.result.wall_seconds
+    return [trial_row(record) | {"wall_seconds": cost[record.result.id]} for record in last_of_each(records)]
 
 
 def trial_row(record: Record) -> dict[str, Any]:

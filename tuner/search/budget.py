@@ -19,6 +19,7 @@ from tuner.search.halving import Climb
 
 EXAMPLES = "20m, 90s, 1h30m, 40trials or 120epochs"
 AIM = 0.95  # of a time budget is planned for: a search that ends a little early is better than one that is late
+LEARNT = 1.25  # more of a later generation pass a rung: they come from a sampler that has learnt (searches by replay)
 MOST_TRIALS = 10_000
 UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 
@@ -115,7 +116,8 @@ class Outline:
                     found.append(Wave(begun, stop, alive))
                     reached[stop] += alive
                     passing = min(self.climb.ladder.passing(reached[stop]), reached[stop])
-                    alive = max(exempt, round(alive * passing / reached[stop]))
+                    share = passing / reached[stop] * (LEARNT if start else 1.0)
+                    alive = max(exempt, round(alive * min(1.0, share)))
                 begun = stop
         return [*found, *([Wave(0, self.epochs, self.repeats)] if self.repeats else [])]
 

@@ -77,6 +77,6 @@ def _larger(plan: Mapping[str, Any]) -> str:
     twice = f"twice the budget ({get(more, 'budget', default='-')})"
     same = [get(more, key) == get(plan, key) for key in ("trials", "epochs")]
     if all(same):
-        return f"{twice} would buy no more: the space has no other configurations"
+        return f"{twice} would buy no more"
     count, epochs = get(more, "trials", default=0), get(more, "epochs", default=0)
     return f"{twice} would buy {plural(count, 'configuration')} of {plural(epochs, 'epoch')}"

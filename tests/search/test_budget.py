@@ -1,0 +1,202 @@
+import random
+from dataclasses import replace
+
+import pytest
+from pydantic import ValidationError
+
+from tests.search.search_cases import SEARCH, bowl, inputs_of, recipe_of
+from tuner.core.result import Record, TrialResult, last_of_each
+from tuner.core.trial import TrialSpec, WorkItem
+from tuner.execute.replay import replay
+from tuner.search.budget import AIM, Budget, Outline, clock, fit, parse
+from tuner.search.costs import FORWARD, HANDED_SECONDS, ITEM_SECONDS, Costs, disk_bytes, of_search, of_sweep
+from tuner.search.halving import Climb, Ladder
+from tuner.stages import coarse, fine
+
+COSTS = Costs(epoch_seconds=1.0, evaluation_seconds=0.1, item_seconds=0.2, fixed_seconds=3.0, workers=2)
+
+
+@pytest.mark.parametrize(
+    ("text", "amount", "unit"),
+    [
+        ("20m", 1200, "seconds"),
+        ("90s", 90, "seconds"),
+        ("1h30m", 5400, "seconds"),
+        ("1.5h", 5400, "seconds"),
+        ("2H 5 M", 7500, "seconds"),
+        ("40trials", 40, "trials"),
+        ("1 trial", 1, "trials"),
+        ("120epochs", 120, "epochs"),
+    ],
+)
+def test_what_a_budget_may_look_like(text, amount, unit):
+    assert parse(text) == Budget(amount, unit)
+    assert coarse.Settings(budget=text).budget == text.lower().replace(" ", "")
+
+
+@pytest.mark.parametrize("text", ["", "20", "m", "20m5h", "-5m", "forty trials", "1.5trials", "20min", "5x"])
+def test_anything_else_names_examples(text):
+    with pytest.raises(ValueError, match="20m, 90s, 1h30m, 40trials or 120epochs"):
+        parse(text)
+
+
+@pytest.mark.parametrize("text", ["0s", "0h0m", "0trials", "0epochs"])
+def test_nothing_is_no_budget(text):
+    with pytest.raises(ValueError, match="more than nothing"):
+        parse(text)
+
+
+def test_a_number_is_no_budget():
+    with pytest.raises(ValidationError, match="expected text such as 20m"):
+        coarse.Settings(budget=20)
+
+
+@pytest.mark.parametrize("text", ["90s", "2m", "1h30m", "1h30m5s", "45s", "2h"])
+def test_a_time_is_written_as_it_is_read(text):
+    assert clock(parse(text).amount) == text
+
+
+@pytest.mark.parametrize("settings", [{}, {"epochs": 5, "trials": 11}, {"rungs": "none"}, {"keep": 0.25, "epochs": 10}])
+def test_the_outline_of_coarse_is_what_is_run(settings):
+    settings = coarse.Settings(**settings)
+    records = replay(coarse, recipe_of(search=SEARCH), inputs_of(), settings, bowl())
+    outline = settings.outline()
+    for rung in outline.rungs():
+        reached = [record for record in records if (record.item.until_epoch or settings.epochs) == rung["until"]]
+        assert len(reached) == rung["trials"]
+    result = coarse.judge(recipe_of(search=SEARCH), inputs_of(), settings, records)
+    assert outline.total_epochs == result.metrics["epochs_run"]
+    assert outline.trials == len(last_of_each(records))
+
+
+@pytest.mark.parametrize("trials", [4, 8, 30])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_outline_of_fine_is_about_what_is_run(trials, seed):
+    recipe = recipe_of(search=SEARCH, seed=seed)
+    first = replay(coarse, recipe, inputs_of(), coarse.Settings(), bowl(noise=0.005))
+    found = coarse.judge(recipe, inputs_of(), coarse.Settings(), first).to_json()
+    inputs = replace(inputs_of(coarse=found), trials={"coarse": last_of_each(first)})
+    settings = fine.Settings(trials=trials, epochs=12)
+    records = replay(fine, recipe, inputs, settings, bowl(noise=0.005))
+    ran = sum({record.result.id: len(record.rows("val")) for record in records}.values())
+    assert settings.outline().trials == len(last_of_each(records))
+    assert settings.outline().total_epochs == pytest.approx(ran, rel=0.15)
+
+
+def test_seconds_add_up_by_hand():
+    outline = Outline(Climb(5, 5, Ladder((1,), 0.5, 2)), epochs=3, repeats=2, evaluated=2)
+    # 5 trials of 1 epoch on 2 workers: 3 turns; 3 go on for 2 epochs: 2 turns; 2 repeats of 3 epochs: 1 turn
+    epoch = 1.0 + 2 * 0.1
+    expected = 3.0 + 3 * (0.2 + epoch) + 2 * (0.2 + 2 * epoch) + 1 * (0.2 + 3 * epoch)
+    assert outline.seconds(COSTS) == pytest.approx(expected)
+    assert outline.total_epochs == 5 + 3 * 2 + 2 * 3
+
+
+def chosen(budget, costs=COSTS, stage=coarse, most=10**6, **settings):
+    settings = stage.Settings(**settings)
+
+    def outline(trials, epochs):
+        return settings.planned(trials, epochs).outline()
+
+    return fit(parse(budget), settings.BOUNDS, settings.epochs, most, outline, costs), outline
+
+
+@pytest.mark.parametrize("stage", [coarse, fine])
+def test_what_fits_fits_and_one_more_would_not(stage):
+    for seconds in (*range(60, 400, 17), 3000):
+        found, outline = chosen(f"{seconds}s", stage=stage)
+        assert found.fits
+        assert outline(found.trials, found.epochs).seconds(COSTS) <= AIM * seconds
+        assert outline(found.trials + 2, found.epochs).seconds(COSTS) > AIM * seconds
+
+
+def test_a_larger_budget_never_buys_less():
+    rng = random.Random(0)
+    for _ in range(50):
+        small = rng.uniform(20, 2000)
+        spent = [
+            outline(found.trials, found.epochs).total_epochs
+            for found, outline in (chosen(f"{factor * small:.2f}s") for factor in (1, 2))
+        ]
+        assert spent[0] <= spent[1]
+
+
+def test_epochs_give_way_before_trials_and_grow_when_there_are_plenty():
+    assert chosen("25s")[0].epochs == 3
+    assert chosen("13s")[0].epochs < 3 and chosen("13s")[0].trials >= 4
+    plenty = chosen("10m")[0]
+    assert plenty.epochs == 5 and plenty.trials >= 64
+    assert chosen("10m", epochs=8)[0].epochs == 8  # longer than usual because the user said so
+
+
+def test_a_small_space_is_searched_longer():
+    found, _ = chosen("10m", most=6)
+    assert (found.trials, found.epochs) == (6, 5)
+
+
+def test_too_little_is_told_with_the_least_there_is():
+    found, _ = chosen("5s")
+    assert (found.fits, found.trials, found.epochs) == (False, 4, 1)
+    found, _ = chosen("6trials", stage=fine)
+    assert (found.fits, found.trials) == (False, 3)  # four of them are the finalists' repeats
+
+
+def test_a_budget_of_trials_counts_repeats_and_one_of_epochs_all_epochs():
+    assert chosen("40trials", costs=None)[0].trials == 40
+    assert chosen("40trials", stage=fine, costs=None)[0].trials == 36
+    found, outline = chosen("120epochs", costs=None)
+    assert (
+        outline(found.trials, found.epochs).total_epochs <= 120 < outline(found.trials + 2, found.epochs).total_epochs
+    )
+    with pytest.raises(ValueError, match="without measured costs"):
+        chosen("20m", costs=None)
+
+
+def trial(wall, steps=None, epochs=None, until=None, status="completed", precision="fp32", measure=None, name=0):
+    spec = TrialSpec({}, {"name": name}, 0, epochs, steps, measure or {}, precision=precision)
+    reached = until or epochs
+    curve = [{"step": e, "epoch": e, "split": "val", "loss": 1.0} for e in range(1, (reached or 0) + 1)]
+    return Record(WorkItem(spec, name, until), TrialResult(spec.id, until, status, curve, wall_seconds=wall))
+
+
+DATA = {"train": {"n": 1000}, "val": {"n": 200}}
+
+
+def test_costs_from_the_sweep_by_hand():
+    records = [trial(1.0 + ITEM_SECONDS, 100, name=i) for i in range(5)]
+    records += [trial(50.0, 100, name=9), trial(0.1, 100, status="diverged", name=10)]
+    costs = of_sweep(records, DATA, 64, "fp32", 2)
+    assert costs.epoch_seconds == pytest.approx(0.01 * 16)  # 1000 examples are 16 batches
+    assert costs.evaluation_seconds == pytest.approx(FORWARD * 0.16 * 0.2)
+    assert (costs.item_seconds, costs.workers) == (ITEM_SECONDS + HANDED_SECONDS, 2)
+
+
+def test_the_settled_precision_is_what_counts_and_setting_up_is_not_a_step():
+    records = [trial(2.0, 100, name=1), trial(1.5, 100, name=2, precision="bf16")]
+    records += [trial(0.5, measure={"hardware": {}}, name=3)]
+    costs = of_sweep(records, DATA, 100, "bf16", 1)
+    assert costs.epoch_seconds == pytest.approx(0.01 * 10)
+    assert costs.item_seconds == pytest.approx(0.5 + HANDED_SECONDS)
+    assert of_sweep([], DATA, 64, "fp32", 1) is None
+    assert of_sweep(records, {}, 64, "fp32", 1) is None
+
+
+def test_costs_from_coarse_are_those_of_the_trials_that_went_furthest():
+    item = ITEM_SECONDS
+    records = [trial(item + 1.04, epochs=3, until=1, status="stopped", name=1)]
+    records += [trial(item + 2 * 1.04, epochs=3, name=1)]
+    records += [trial(item + 9.0, epochs=3, until=1, status="stopped", name=2)]
+    costs = of_search(records, [], {"train": {"n": 350}, "val": {"n": 40}}, 3, 2)
+    assert costs.epoch_seconds == pytest.approx(1.0)
+    assert costs.evaluation_seconds == pytest.approx(0.04)
+    assert of_search([], [], DATA, 3, 2) is None
+
+
+def test_the_disk_holds_the_weights_of_every_trial():
+    assert disk_bytes(10, 20, 1_000_000) == pytest.approx(10 * 5 * 4e6, rel=0.01)
+
+
+def test_no_bounds_are_out_of_order():
+    for stage in (coarse, fine):
+        bounds = stage.Settings.BOUNDS
+        assert 1 <= bounds.least <= bounds.enough <= bounds.plenty and 1 <= bounds.shortest <= bounds.longest
