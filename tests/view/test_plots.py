@@ -5,16 +5,17 @@ import sys
 import warnings
 
 import pytest
-from view_fixtures import STAGES, load, result
+from view_fixtures import STAGES, load, result, write_csv
 
 from tuner.view.plots import draw
+from tuner.view.plots.keys import key_axis
 
 EXPECTED = {
-    "check-init": {"init", "layers"},
+    "check-init": {"init", "layers", "rates"},
     "overfit": {"overfit"},
     "lr-sweep": {"lr-sweep"},
-    "coarse": {"search", "curves"},
-    "fine": {"search", "curves", "finalists"},
+    "coarse": {"search", "curves", "importance", "map", "parallel"},
+    "fine": {"search", "curves", "finalists", "importance", "map", "parallel"},
     "diagnose": {"curves"},
     "test": {"test"},
 }
@@ -48,6 +49,43 @@ def test_draw_gives_at_least_one_plot_of_an_empty_result(tmp_path, stage):
         warnings.simplefilter("error")
         paths = draw(stage, {"stage": stage, "metrics": None, "choice": {}}, tmp_path / stage)
     assert paths and all(is_png(path) for path in paths)
+
+
+def test_what_mattered_is_drawn_of_trials_that_were_stopped_or_failed(tmp_path):
+    keys = {"optimizer.lr": [1e-3, 0.01, 0.1, 1.0], "model.dropout": [0.0, 0.1, None, 0.3], "loss.name": list("abab")}
+    ends = [("completed", 0.9), ("stopped", 0.5), ("completed", 0.8), ("diverged", None)]
+    rows = [
+        {
+            "number": i,
+            "trial": f"t{i}",
+            **{key: values[i] for key, values in keys.items()},
+            "status": end,
+            "score": score,
+        }
+        for i, (end, score) in enumerate(ends)
+    ]
+    write_csv(tmp_path / "coarse" / "trials.csv", rows)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        paths = draw("coarse", result("coarse", "pass", "four trials"), tmp_path / "coarse")
+    assert {path.stem for path in paths} == {"search", "curves", "map", "parallel"}  # no importance was measured
+    assert all(is_png(path) for path in paths)
+
+
+@pytest.mark.parametrize(
+    ("values", "log", "labels"),
+    [
+        ([1e-4, 1e-2, 1.0], True, ["1e-4", "1e-2", "1"]),
+        ([0.0, 0.1, 0.5], False, ["0", "0.1", "0.5"]),
+        ([0.0, 0.01, 0.5, 0.51, 0.9, 1.0], False, ["0", "0.5", "1"]),
+        (["sgd", "adam", None], False, ["adam", "sgd"]),
+    ],
+)
+def test_an_axis_of_a_key_is_labelled_where_its_values_are(values, log, labels):
+    axis = key_axis("optimizer.x", [{"optimizer.x": value} for value in values])
+    assert axis.log == log and [text for _, text in axis.labels()] == labels
+    places = [axis.share(place) for place in axis.known]
+    assert places == sorted(places) and all(0 < place < 1 for place in places)
 
 
 def test_draw_survives_names_that_matplotlib_would_read_as_mathematics(tmp_path):

@@ -17,6 +17,7 @@ from tuner.search import judged
 from tuner.search.budget import Bounds, Outline
 from tuner.search.generations import Source, at_once
 from tuner.search.halving import KEEP, Climb, Ladder, Rungs, coarse_rungs, ladder, next_items, saved
+from tuner.search.importance import importance
 from tuner.search.narrow import at_borders, narrow
 from tuner.stages import Inputs, SearchSettings
 
@@ -92,6 +93,7 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
         "rate": choice.get("lr"),
         "at_border": at_borders(space, best[0].params) if best else {},
         **facts,
+        **importance(trials, space, recipe, derive_seed(recipe.seed, "coarse", "importance")),
     }
     narrowed = narrow(space, judged.as_scored(best), _limits(inputs.metrics("lr-sweep")))
     findings, ran, skipped = apply_rules("coarse", metrics, recipe.accept.codes)

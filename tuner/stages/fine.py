@@ -21,6 +21,7 @@ from tuner.search.finalists import SIGNIFICANT, Finalist, against, cannot_be_tol
 from tuner.search.generations import Source, at_once
 from tuner.search.halving import KEEP, Climb, Ladder, Rungs, fine_rungs, ladder, next_items, saved
 from tuner.search.honest import estimate
+from tuner.search.importance import importance
 from tuner.search.narrow import at_borders
 from tuner.search.tpe import Told, told
 from tuner.stages import Inputs, SearchSettings
@@ -167,6 +168,7 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
         "preferred": reason,
         "wall_seconds": sum(record.result.wall_seconds for record in results),
     }
+    metrics |= importance(first, space, recipe, derive_seed(recipe.seed, "fine", "importance"))
     metrics |= _winner(recipe, finalists, first, metrics, space) if finalists else _nobody()
     findings, ran, skipped = apply_rules("fine", metrics, recipe.accept.codes)
     why = next(

@@ -9,14 +9,14 @@ from typing import Any
 
 from tuner.view import artifacts
 from tuner.view.artifacts import get, items, numbers
-from tuner.view.plots import style
+from tuner.view.plots import importance, style
 from tuner.view.plots.coarse import curves_sheet, search_sheet
 from tuner.view.plots.style import Figure
-from tuner.view.words import as_float, params_text
+from tuner.view.words import as_float, fixed, params_text
 
 
 def figures(result: Mapping[str, Any], stage_dir: Path) -> dict[str, Figure]:
-    """Draw the search sheet, the learning curves and the finalists."""
+    """Draw the search sheet, the learning curves, the finalists, and what mattered."""
     trials = artifacts.trials(stage_dir)
     title = style.headline(result)
     chosen = get(result, "choice", "trial")
@@ -26,11 +26,11 @@ def figures(result: Mapping[str, Any], stage_dir: Path) -> dict[str, Figure]:
     }
     finalists = [entry for entry in items(result, "metrics", "finalists") if numbers(entry, "scores")]
     if finalists:
-        sheets["finalists"] = _finalists(title, finalists, chosen)
-    return sheets
+        sheets["finalists"] = _finalists(title, finalists, chosen, result)
+    return sheets | importance.sheets(result, trials)
 
 
-def _finalists(title: str, finalists: list[Mapping[str, Any]], winner: Any) -> Figure:
+def _finalists(title: str, finalists: list[Mapping[str, Any]], winner: Any, result: Mapping[str, Any]) -> Figure:
     figure, ((ax,),) = style.sheet(title, panel=(7.6, 1.1 + 0.62 * len(finalists)))
     names = []
     for place, entry in enumerate(finalists):
@@ -61,12 +61,21 @@ def _finalists(title: str, finalists: list[Mapping[str, Any]], winner: Any) -> F
         )
         trial = f"{get(entry, 'trial', default='-')}{' (winner)' if won else ''}"
         names.append(f"{trial}\n{_short(params_text(get(entry, 'params')))}")
+    value, (low, high) = as_float(get(result, "metrics", "expected", "value")), _interval(result)
+    if value is not None and low is not None and high is not None:
+        ax.axvspan(low, high, color=style.GREEN, alpha=0.13, lw=0, label="winner on new data, 95 % interval")
+        ax.axvline(value, color=style.GREEN, linestyle="--", linewidth=1.4, label=f"expected, {fixed(value)}")
     ax.set_yticks(range(len(names)), [style.safe(name) for name in names], fontsize=8)
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.grid(False, axis="y")
     style.label(ax, "best val accuracy [fraction]", "")
     figure.legend(*ax.get_legend_handles_labels(), loc="outside lower left", ncols=2, fontsize=8.5, frameon=False)
     return figure
+
+
+def _interval(result: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    ends = numbers(result, "metrics", "interval")
+    return (ends[0], ends[1]) if len(ends) == 2 else (None, None)
 
 
 def _short(text: str) -> str:

@@ -22,15 +22,20 @@ INCHES_PER_PANEL = 4.6
 TITLE_CHARS_PER_INCH = 11.0
 
 
-def sheet(title: str, columns: int = 1, rows: int = 1, panel: tuple[float, float] | None = None) -> tuple[Figure, Any]:
-    """Return a figure and its axes (a list of lists); the title is wrapped to the figure's width."""
+def sheet(
+    title: str, columns: int = 1, rows: int = 1, panel: tuple[float, float] | None = None, **options: Any
+) -> tuple[Figure, Any]:
+    """Return a figure and its axes (a list of lists); the title is wrapped to the figure's width.
+
+    `options`: of `Figure.subplots`, such as the ratios of the panels.
+    """
     from matplotlib.figure import Figure
 
     wide, high = panel or ((7.2, 4.2) if columns == 1 else (INCHES_PER_PANEL, 3.7))
     lines = textwrap.wrap(safe(title), int(wide * columns * TITLE_CHARS_PER_INCH)) or [""]
     figure = Figure(figsize=(wide * columns, high * rows + 0.24 * len(lines)), layout="constrained")
     figure.suptitle("\n".join(lines), fontsize=11, fontweight="bold", color=BLACK, x=0.01, ha="left")
-    axes = figure.subplots(rows, columns, squeeze=False)
+    axes = figure.subplots(rows, columns, squeeze=False, **options)
     for row in axes:
         for ax in row:
             dress(ax)
@@ -101,6 +106,12 @@ def spans_decades(values: Sequence[Any], factor: float = 20) -> bool:
     """Say whether positive numbers spread so far that a log axis reads better."""
     kept = [value for value in values if is_number(value)]
     return bool(kept) and min(kept) > 0 and max(kept) > factor * min(kept)
+
+
+def value_range(scores: Sequence[float]) -> tuple[float, float]:
+    """Return the ends of a colour scale over scores; equal ones get a little room."""
+    low, high = min(scores), max(scores)
+    return (low if high - low > 1e-9 else high - 0.01), high
 
 
 def pairs(x: Sequence[Any], y: Sequence[Any]) -> tuple[list[float], list[float]]:

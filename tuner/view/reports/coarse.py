@@ -11,6 +11,7 @@ from tuner.view.artifacts import get, items, numbers
 from tuner.view.console import space_lines
 from tuner.view.curves import Series
 from tuner.view.page import Page
+from tuner.view.reports.importance import what_mattered
 from tuner.view.words import as_float, fixed, number, plural, setting_text, short_keys
 
 TITLE = "STEP 4  coarse search"
@@ -19,7 +20,7 @@ RATE = "optimizer.lr"
 
 
 def body(result: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
-    """Show the counts, the best configurations, the narrowed space and val accuracy against the rate."""
+    """Show the counts, the best, the narrowed space, what mattered, and val accuracy against the rate."""
     metrics = get(result, "metrics", default={})
     counts(metrics, page)
     top = items(result, "choice", "top")
@@ -29,7 +30,9 @@ def body(result: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
         page.heading("Where to search next")
     for line in lines:
         page.text(line, 3, hang=2)
-    scatter(artifacts.trials(stage_dir), page)
+    trials = artifacts.trials(stage_dir)
+    what_mattered(result, trials, page)
+    scatter(trials, page)
 
 
 def counts(metrics: Mapping[str, Any], page: Page) -> None:

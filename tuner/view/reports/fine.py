@@ -11,7 +11,8 @@ from tuner.view.artifacts import get, items, numbers
 from tuner.view.curves import Mark, Series
 from tuner.view.page import Page
 from tuner.view.reports.coarse import counts
-from tuner.view.words import fixed, interval, is_number, number, params_text, plus_minus
+from tuner.view.reports.importance import what_mattered
+from tuner.view.words import fixed, interval, is_number, number, params_text, plural, plus_minus
 
 TITLE = "STEP 5  fine search"
 
@@ -27,14 +28,34 @@ def body(result: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
     runs = f" of {number(seeds)} seeds" if is_number(seeds) else ""
     page.text(f"Winner (*): {params_text(get(choice, 'params'))}.", 3, hang=2)
     text = f"Mean val accuracy{runs} {plus_minus(get(metrics, 'mean'), get(metrics, 'std'))}"
-    if get(metrics, "interval") is not None:
-        text += f", 95 % interval {interval(get(metrics, 'interval'))}"
     page.text(f"{text}; best single {fixed(get(metrics, 'best_val_accuracy'))}.", 3, hang=2)
+    for sentence in _expected(metrics):
+        page.text(sentence, 3, hang=2)
     p = get(metrics, "runner_up_p")
     if is_number(p):
-        sure = "more than noise" if p < 0.05 else "cannot be told from noise"
+        sure = "more than noise" if p < 0.05 else "cannot be told from #2"
         page.text(f"Against the second: p = {fixed(p)}, {sure}.", 3, hang=2)
+    if reason := get(metrics, "preferred"):
+        page.text(f"Taken because {reason}.", 3, hang=2)
     learning_curve(artifacts.curve(stage_dir, winner), page, "accuracy")
+    what_mattered(result, artifacts.trials(stage_dir), page)
+
+
+def _expected(metrics: Mapping[str, Any]) -> list[str]:
+    """Say what to expect on new data, and what that and its interval are made of."""
+    told = get(metrics, "expected", default={})
+    value, basis, runs = (get(told, name) for name in ("value", "basis", "basis_runs"))
+    if not is_number(value) or not is_number(basis) or get(metrics, "interval") is None:
+        return []
+    new = is_number(runs) and is_number(get(metrics, "seeds")) and runs < metrics["seeds"]
+    of = f"of the {plural(runs, 'run')} with {'a new seed' if runs == 1 else 'new seeds'}" if new else "on val"
+    off = [(get(told, "selection"), "choosing among configurations"), (get(told, "epochs"), "choosing the epoch")]
+    less = [f"less {fixed(part, 4)} for {why}" for part, why in off if is_number(part) and part > 0]
+    made = ", ".join([f"{fixed(basis, 4)} {of}", *less])
+    halves = [(get(told, "examples_half"), "the val examples"), (get(told, "seeds_half"), "the seed of the weights")]
+    parts = " and ".join(f"+- {fixed(half)} from {what}" for half, what in halves if is_number(half))
+    found = [f"Expect {fixed(value)} on new data, 95 % interval {interval(get(metrics, 'interval'))}: {made}."]
+    return [*found, f"The interval: {parts}, added in squares."] if parts else found
 
 
 def _finalists(finalists: list[Mapping[str, Any]], winner: Any, page: Page) -> None:

@@ -1,0 +1,88 @@
+import json
+import re
+
+import pytest
+from view_fixtures import load, plain_console, text_of
+
+from tuner.view.importance import map_keys
+from tuner.view.page import Page
+from tuner.view.reports import coarse, fine
+from tuner.view.reports.importance import what_mattered
+
+TRIALS = [
+    {"optimizer.lr": 10.0**-n, "model.width": 16 * (1 + n % 2), "val_accuracy": 0.9 - n / 10, "trial": f"t{n}"}
+    for n in range(6)
+]
+KEYS = [
+    {"key": "optimizer.lr", "importance": 0.5, "low": 0.25, "high": 0.75, "enough": True},
+    {"key": "model.width", "importance": 0.01, "low": 0.0, "high": 0.1, "enough": False},
+]
+
+
+def printed(metrics, trials=TRIALS, encoding="utf-8"):
+    console, file = plain_console(encoding=encoding)
+    page = Page(console)
+    what_mattered({"metrics": metrics}, trials, page)
+    page.print()
+    return text_of(file)
+
+
+def test_a_key_that_is_told_has_a_bar_and_the_map_is_drawn():
+    text = printed({"importance": KEYS, "importance_epoch": 2, "importance_trials": 6})
+    assert "What mattered (6 trials, compared at epoch 2)" in text
+    assert re.search(r"lr +0\.50 +0\.25 to 0\.75", text) and text.count("\u2588") == 12  # half of 24
+    assert "Cannot be told from chance with this many trials: width." in text
+    assert "best third" in text and "worst third" in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert "############" in printed({"importance": KEYS}, encoding="ascii")
+
+
+def test_where_nothing_can_be_told_there_is_no_map():
+    text = printed({"importance": [{**entry, "enough": False, "importance": None} for entry in KEYS]})
+    assert "Cannot be told from chance with this many trials: lr, width." in text and "third" not in text
+
+
+@pytest.mark.parametrize("metrics", [{}, {"importance": None}, {"importance": [{"importance": 0.5}]}])
+def test_without_an_importance_nothing_is_said(metrics):
+    assert printed(metrics) == ""
+
+
+def test_the_map_is_of_the_first_key_and_of_the_last_that_has_more_than_two_values():
+    trials = [{"a": n, "b": n % 3, "c": n % 2} for n in range(6)]
+    assert map_keys(["a", "b", "c"], trials) == ("a", "b")
+    assert map_keys(["a", "c"], trials) == ("a", "c")
+
+
+def test_a_key_of_words_has_no_map():
+    trials = [{**row, "model.width": "wide"} for row in TRIALS]
+    assert "third" not in printed({"importance": KEYS}, trials)
+
+
+def body(stage, run_dir, name, **changed):
+    console, file = plain_console()
+    page = Page(console)
+    found = json.loads(json.dumps(load(run_dir, name)))
+    found["metrics"] |= changed
+    stage.body(found, run_dir / name, page)
+    page.print()
+    return " ".join(text_of(file).split())
+
+
+def test_coarse_says_what_mattered(run_dir):
+    assert "What mattered (16 trials, compared at epoch 4)" in body(coarse, run_dir, "coarse")
+
+
+def test_fine_says_what_to_expect_and_what_that_is_made_of(run_dir):
+    text = body(fine, run_dir, "fine")
+    assert "of the 2 runs with new seeds, less 0.0024 for choosing among configurations, less 0.0011 for" in text
+    assert "The interval: +- 0.009 from the val examples and +- 0.003 from the seed of the weights" in text
+    assert "Taken because it cannot be told from lr 0.02, width 32 and has 40 % fewer parameters." in text
+
+
+def test_fine_says_nothing_of_new_data_without_an_interval(run_dir):
+    assert "on new data" not in body(fine, run_dir, "fine", interval=None)
+
+
+def test_fine_says_what_the_rungs_saved(run_dir):
+    text = body(fine, run_dir, "fine", epochs_run=80, epochs_full=120, rungs=[8])
+    assert "Stopping the worse after 8 epochs saved 33 %: 80 epochs instead of 120." in text

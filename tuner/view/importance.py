@@ -1,0 +1,40 @@
+"""What a result says about the importance of the searched keys, for reports and plots alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tuner.view.artifacts import get, items
+from tuner.view.words import fixed, is_number, number
+
+
+def entries(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the entries of `metrics.importance` that name a key, the most important first."""
+    return [entry for entry in items(result, "metrics", "importance") if get(entry, "key") is not None]
+
+
+def sentence(result: Mapping[str, Any]) -> str:
+    """Say what the importances rest on: `16 trials, compared at epoch 1`."""
+    trials, epoch = get(result, "metrics", "importance_trials"), get(result, "metrics", "importance_epoch")
+    text = f"{number(trials)} trials" if is_number(trials) else "the trials"
+    return f"{text}, compared at epoch {number(epoch)}" if is_number(epoch) else text
+
+
+def map_keys(keys: Sequence[str], trials: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    """Return the two keys of the map, from keys in the order of their importance: the first, and the least of the rest.
+
+    One with more than two values where there is one: two values make no map.
+    """
+    spread = [key for key in keys[1:] if len({str(row.get(key)) for row in trials if row.get(key) is not None}) > 2]
+    return keys[0], (spread or keys)[-1]
+
+
+def told_text(result: Mapping[str, Any], key: str) -> str:
+    """Say how important a key is: `importance 0.62`, `importance: cannot be told`; nothing where it was not asked."""
+    entry = next((entry for entry in entries(result) if entry["key"] == key), None)
+    if entry is None:
+        return ""
+    if not get(entry, "enough") or not is_number(get(entry, "importance")):
+        return "importance: cannot be told"
+    return f"importance {fixed(entry['importance'], 2)}"

@@ -1,0 +1,63 @@
+"""What mattered, in a report: a bar per searched key, and the trials over the most and the least important of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tuner.view import artifacts
+from tuner.view.artifacts import Row, get
+from tuner.view.curves import Series
+from tuner.view.importance import entries, map_keys, sentence
+from tuner.view.page import Page
+from tuner.view.words import as_float, fixed, interval, short_keys
+
+BAR = 24  # characters of an importance of 1
+
+
+def what_mattered(result: Mapping[str, Any], trials: Sequence[Row], page: Page) -> None:
+    """Show each key's share of the scores' variance with its interval, and the map of two keys where one is told."""
+    found = entries(result)
+    if not found:
+        return
+    page.heading(f"What mattered ({sentence(result)})")
+    names = short_keys([entry["key"] for entry in found])
+    told = [entry for entry in found if get(entry, "enough") and as_float(get(entry, "importance")) is not None]
+    rows = []
+    for entry in told:
+        bar = ("\u2588" if page.unicode else "#") * round(BAR * float(entry["importance"]))
+        between = interval([get(entry, "low"), get(entry, "high")], 2)
+        rows.append([names[entry["key"]], fixed(entry["importance"], 2), between, bar])
+    page.table(["key", "share", "95 % interval", "of the variance of the scores"], rows, left=(0, 3))
+    rest = [names[entry["key"]] for entry in found if entry not in told]
+    if rest:
+        page.text(f"Cannot be told from chance with this many trials: {', '.join(rest)}.", 3, hang=2)
+    keys = [entry["key"] for entry in found]
+    if told and len(keys) > 1:
+        _map(*map_keys(keys, trials), trials, page)
+
+
+def _map(across: str, up: str, trials: Sequence[Row], page: Page) -> None:
+    """Draw the trials over two keys, in thirds of val accuracy; nothing where a key is no number."""
+    points = [(*(as_float(row.get(key)) for key in (across, up, "val_accuracy")), row) for row in trials]
+    known = [(x, y, score) for x, y, score, _ in points if x is not None and y is not None and score is not None]
+    if len(known) < 3 or len(known) < sum(row.get("val_accuracy") is not None for row in trials):
+        return
+    ordered = sorted(known, key=lambda point: -float(point[2]))
+    best = artifacts.best_of(trials)
+    ends = (0, -(-len(ordered) // 3), -(-2 * len(ordered) // 3), len(ordered))
+    series = []
+    if best is not None:
+        series.append(
+            Series("best", [as_float(trials[best].get(across))], [as_float(trials[best].get(up))], line=False)
+        )
+    for name, start, end in zip(("best third", "middle", "worst third"), ends, ends[1:], strict=False):
+        part = ordered[start:end]
+        series.append(Series(name, [x for x, _, _ in part], [y for _, y, _ in part], line=False))
+    names = short_keys([across, up])
+    scales = {f"log_{axis}": _is_log([point[i] for point in known]) for i, axis in enumerate("xy")}
+    page.plot(series, height=8, x_label=names[across], y_label=names[up], **scales)
+
+
+def _is_log(values: Sequence[Any]) -> bool:
+    return min(values) > 0 and max(values) > 8 * min(values)
