@@ -29,6 +29,7 @@ def split(n=1000, **more):
     } | more  # fmt: skip
 
 
+QUIET = {"mean": 0.0, "z": 0.0, "within": 0.0, "within_z": 0.0}
 HEALTHY = {
     "recipe": {"data": {"normalize": "none"}, "optimizer": {"lr": 0.1}},
     "failures": [],
@@ -44,9 +45,59 @@ HEALTHY = {
     "one_step": {
         "updates": 4, "parameters": 100, "trainable": 100, "frozen": [], "unknown_to_optimizer": [], "known_to_optimizer": 4,
         "foreign_in_optimizer": 0, "no_gradient": [], "zero_gradient": [], "moved": 4, "not_moved": [],
-        "forward_in_eval_mode": False, "left_in_eval_mode": False, "eval_modules": [],
+        "forward_in_eval_mode": False, "left_in_eval_mode": False, "eval_modules": [], "calls": 4, "steps_per_epoch": 50,
+        "other_optimizers": 0, "state_lost": False, "precisions": ["float32"],
+        "normalisation": {"layers": 2, "still": [], "largest_momentum": 0.1},
     },
-    "fresh_gradients": {"ratios": [1.0, 1.0, 1.0], "cosines": [1.0, 1.0, 1.0]},
+    "gradient_seen": {
+        "ratios": [1.0, 1.0], "norms": [2.0, 2.1], "cosines": [1.0, 1.0], "maximises": False, "adaptive": False, "clip_norm": None,
+    },
+    "step_diet": {
+        "own_step": True, "given": 128, "forwarded": 128, "used": 1.0, "stale": 0.0, "unknown": 0.0, "mispaired": 0.0,
+    },
+    "metric_check": {
+        "hooks": ["evaluate", "metric"],
+        "evaluate": {
+            "examples": 400, "batch_size": 90, "seen": 1.0, "partial_batch": True, "accuracy": [0.8, 0.3, 0.8],
+            "planned": [0.8, 0.3, 0.8], "reads": "accuracy", "monitor": "val_accuracy", "monitored": [0.8, 0.3], "improves": 1,
+        },
+        "metric": {
+            "name": "mine.py:f1", "examples": 400, "values": [0.79, 0.28, 0.79], "planned": [0.8, 0.3, 0.8], "turned_round": 0.79,
+            "named_accuracy": False, "reads": None, "monitor": None,
+        },
+    },
+    "planned_rates": {
+        "name": "cosine", "every": "step", "kind": "LambdaLR", "base": 0.1,
+        "runs": {"fine": {
+            "epochs": 10, "steps": 500, "raised": None, "rates": [1.0, 0.5, 0.0], "places": [0.0, 0.5, 1.0], "finite": True,
+            "first": 1.0, "peak": 1.0, "lowest": 0.0, "final": 0.001, "peak_until": 0.0, "zero_until": 0.0, "dead_from": 0.94,
+            "range": 1.0, "rises": 0, "rises_per_epoch": 0.0, "follows_recipe": True,
+        }},
+    },
+    "splits_compared": {
+        "train": 1000, "val": 200, "separability": 0.51, "augmented_by_itself": False, "is_image": True,
+        "shifts": [{"mean": 0.05, "z": 0.6, "within": 0.02, "within_z": 0.3}] * 3, "label_distance": 0.02, "label_p": 0.9,
+    },
+    "near_copies": {
+        "asked": 600, "train": 5000, "near": 0, "exact": 0, "share": 0.0, "expected": 0.1, "dimension": 9.0, "agreeing": None,
+        "median_ratio": 0.9, "first": None,
+    },
+    "labels_fit": {
+        "n": 1000, "classes": 10, "train": 0.5, "chance": 0.12, "shuffled": 0.1, "shuffled_std": 0.01, "val_n": 200,
+        "val": 0.49, "val_renamed": 0.52, "val_chance": 0.12,
+    },
+    "single_features": {
+        "features": 3072, "best": 0.2, "second": 0.19, "name": "value 7", "chance": 0.12, "n": 1000, "is_image": True,
+    },
+    "label_order": {
+        "asked": 256, "relabelled": 0, "examples": 2048, "distinct": 2048, "batches": 16, "entropy": 2.2, "expected": 2.2, "z": 0.3,
+    },
+    "linearity": {"deviation": 0.4, "weights": 3},
+    "augmentation": {
+        "augments": True, "examples": 1000, "changed": 1.0, "moved": 0, "mispaired": None, "relabelled": 0.0, "finite": True,
+        "blanked": 0.0, "shift": -0.1, "ratio": 1.0, "clean": 0.6, "augmented": 0.4, "relearned": 0.45, "chance": 0.1,
+    },
+    "fresh_gradients": {"growing": [], "ratios": [1.0, 1.0, 1.0], "cosines": [1.0, 1.0, 1.0]},
     "weight_decay": {
         "asked": 5e-4, "in_groups": [5e-4], "decayed": ["w"], "exempt": [], "not_shrunk": [], "moved_though_exempt": [],
         "moved_with_decay_off": [], "factors": [0.9999],
@@ -84,7 +135,7 @@ def test_healthy_evidence_gives_no_finding_and_skips_no_rule():
     findings, ran, skipped = apply_rules("check-init", HEALTHY)
     assert not findings
     assert not skipped
-    assert len(ran) == 34
+    assert len(ran) == 62
 
 
 FIRES = [
@@ -143,11 +194,70 @@ FIRES = [
     ("IN118", "warn", {"one_step__forward_in_eval_mode": True}),
     ("IN118", "warn", {"one_step__eval_modules": ["bn"]}),
     ("IN119", "error", {"input_use__varies": 0.0, "input_use__changes_when_zeroed": 0.0}),
+    ("DA110", "warn", {"splits_compared__shifts": [{"mean": 0.9, "z": 12.0, "within": 0.0, "within_z": 0.0}]}),
+    ("DA110", "warn", {"splits_compared__shifts": [{"mean": 0.0, "z": 0.0, "within": -0.9, "within_z": -12.0}]}),
+    ("DA110", "note", {"splits_compared__shifts": [{"mean": 0.9, "z": 12.0, "within": 0.0, "within_z": 0.0}] + [QUIET] * 9, "splits_compared__is_image": False}),
+    ("DA110", "warn", {"splits_compared__separability": 0.9}),
+    ("DA111", "warn", {"near_copies__near": 60, "near_copies__share": 0.1, "near_copies__agreeing": 0.95, "near_copies__first": ["a", "b"]}),
+    ("DA111", "note", {"near_copies__near": 20, "near_copies__share": 0.03, "near_copies__agreeing": 0.95, "near_copies__first": ["a", "b"]}),
+    ("DA112", "warn", {"labels_fit__train": 0.9, "labels_fit__val": 0.1, "labels_fit__val_renamed": 0.15}),
+    ("DA112", "warn", {"labels_fit__train": 0.9, "labels_fit__val": 0.1, "labels_fit__val_renamed": 0.9}),
+    ("DA113", "warn", {"labels_fit__train": 0.11, "labels_fit__val": 0.1}),
+    ("DA114", "warn", {"single_features__best": 0.99, "single_features__second": 0.7}),
+    ("DA115", "error", {"label_order__entropy": 0.1, "label_order__z": -200.0}),
+    ("DA115", "warn", {"label_order__entropy": 1.9, "label_order__z": -8.0}),
+    ("DA115", "error", {"label_order__relabelled": 200}),
+    ("DA116", "warn", {"data_scan__train__n": 90}),
+    ("DA116", "note", {"data_scan__train__n": 99, "data_scan__val__n": 30}),
+    ("DA117", "note", {"data_scan__train__class_counts": [0] + [100] * 9, "data_scan__val__class_counts": [0] + [20] * 9}),
+    ("DA118", "warn", {"splits_compared__label_distance": 0.6, "splits_compared__label_p": 0.0}),
+    ("DA118", "note", {"splits_compared__label_distance": 0.3, "splits_compared__label_p": 0.0}),
+    ("DA120", "error", {"augmentation__finite": False}),
+    ("DA120", "warn", {"augmentation__blanked": 0.5}),
+    ("DA120", "warn", {"augmentation__shift": -1.5}),
+    ("DA120", "warn", {"augmentation__ratio": 0.01}),
+    ("DA120", "warn", {"augmentation__augmented": 0.15, "augmentation__relearned": 0.2}),
+    ("DA121", "error", {"augmentation__moved": 60, "augmentation__mispaired": 0.9}),
+    ("IN110", "error", {"fresh_gradients__growing": ["conv.weight"]}),
+    ("IN120", "error", {"metric_check__evaluate__reads": None}),
+    ("IN120", "warn", {"metric_check__evaluate__seen": 0.3}),
+    ("IN120", "note", {"metric_check__evaluate__reads": "mean over classes"}),
+    ("IN120", "note", {"metric_check__evaluate__reads": "mean over batches", "metric_check__evaluate__partial_batch": False}),
+    ("IN121", "error", {"metric_check__metric__turned_round": 0.5}),
+    ("IN121", "error", {"metric_check__evaluate__improves": 0}),
+    ("IN121", "warn", {"metric_check__metric__values": [0.5, float("nan"), 0.5]}),
+    ("IN122", "error", {"one_step__other_optimizers": 4, "one_step__updates": 0}),
+    ("IN122", "warn", {"one_step__other_optimizers": 1, "one_step__updates": 0}),
+    ("IN122", "error", {"one_step__state_lost": True}),
+    ("IN123", "warn", {"gradient_seen__ratios": [0.004, 0.005]}),
+    ("IN123", "note", {"gradient_seen__ratios": [0.04, 0.05]}),
+    ("IN123", "note", {"gradient_seen__ratios": [0.004, 0.005], "gradient_seen__adaptive": True}),
+    ("IN124", "error", {"gradient_seen__cosines": [-1.0, -1.0]}),
+    ("IN124", "error", {"gradient_seen__maximises": True}),
+    ("IN125", "error", {"step_diet__stale": 0.75, "step_diet__used": 0.25}),
+    ("IN125", "warn", {"step_diet__used": 0.06}),
+    ("IN126", "error", {"step_diet__mispaired": 0.9}),
+    ("IN127", "warn", {"one_step__normalisation__still": ["bn"]}),
+    ("IN127", "warn", {"one_step__normalisation__largest_momentum": 0.99}),
+    ("IN127", "warn", {"recipe__train": {"batch_size": 2}}),
+    ("IN128", "warn", {"one_step__precisions": ["float16"]}),
+    ("IN128", "note", {"one_step__precisions": ["float32", "float64"]}),
+    ("IN129", "warn", {"one_step__calls": 38, "one_step__updates": 1}),
+    ("IN140", "error", {"planned_rates__runs__fine__dead_from": 0.1}),
+    ("IN140", "warn", {"planned_rates__runs__fine__dead_from": 0.5}),
+    ("IN140", "warn", {"planned_rates__runs__fine__zero_until": 0.05}),
+    ("IN141", "warn", {"planned_rates__runs__fine__first": 0.1, "planned_rates__runs__fine__peak_until": 0.6}),
+    ("IN142", "warn", {"planned_rates__runs__fine__rises": 100, "planned_rates__runs__fine__rises_per_epoch": 10.0}),
+    ("IN143", "warn", {"planned_rates__runs__fine__range": 0.0}),
+    ("IN144", "error", {"planned_rates__runs__fine__raised": "after 3 updates of 9: no"}),
+    ("IN144", "warn", {"planned_rates__runs__fine__peak": 11.0}),
+    ("IN145", "note", {"planned_rates__runs__fine__follows_recipe": False}),
     ("IN130", "warn", {"layers__layers": [layer("relu", "ReLU", dead_fraction=0.6)]}),
     ("IN130", "warn", {"layers__layers": [layer("fc", dead_input_fraction=0.6)]}),
     ("IN131", "warn", {"layers__layers": [layer("tanh", "Tanh", saturated_fraction=0.6)]}),
     ("IN132", "warn", {"layers__layers": [layer("a"), layer("b", signal=1e-5), layer("c", signal=1e-5)]}),
     ("IN133", "warn", {"layers__layers": [layer("a"), layer("b", signal=1e5), layer("c", signal=1e5)]}),
+    ("IN135", "warn", {"linearity__deviation": 1e-6}),
     ("IN134", "warn", {"layers__layers": [layer("a", symmetric=True), layer("b", symmetric=True)]}),
 ]  # fmt: skip
 
@@ -185,11 +295,31 @@ SILENT = {
     "a zero-initialised branch": {"layers__layers": [layer("a"), layer("b", signal=0.0, weight_norm=0.0), layer("c"), layer("d")]},
     "a constant pixel of one example": {"data_scan__train__constant_inputs": 50},
     "a ten to one imbalance": {"data_scan__train__class_counts": [100] + [10] * 9},
-    "a class that nobody has": {"data_scan__train__class_counts": [0] + [100] * 9, "data_scan__val__class_counts": [0] + [20] * 9},
     "kernels that differ a little": {"neighbours__differ": 1e-4, "repeatable_evaluation__outputs_differ": 1e-6},
     "clipped gradients": {"fresh_gradients__ratios": [1.0, 1.0, 1.0]},
     "random gradients": {"fresh_gradients__ratios": [1.0, 2.0, 1.1], "fresh_gradients__cosines": [1.0, 0.3, 0.2]},
     "no decay asked for": {"weight_decay__asked": None, "weight_decay__in_groups": [0.0]},
+    "val that is an eighth of an image's spread brighter": {"splits_compared__shifts": [{"mean": 0.5, "z": 12.0, "within": 0.5, "within_z": 9.0}]},
+    "a small val that is off by chance": {"splits_compared__shifts": [{"mean": 0.9, "z": 5.9, "within": 0.0, "within_z": 0.0}]},
+    "a Dataset that augments train": {"splits_compared__shifts": [{"mean": 0.9, "z": 20.0, "within": -0.9, "within_z": -20.0}], "splits_compared__augmented_by_itself": True, "splits_compared__separability": None},
+    "splits of other groups": {"splits_compared__separability": 0.7},
+    "digits, which lie close": {"near_copies__near": 20, "near_copies__share": 0.033, "near_copies__expected": 4.1, "near_copies__agreeing": 1.0, "near_copies__first": ["a", "b"]},
+    "near images of other classes": {"near_copies__near": 60, "near_copies__share": 0.1, "near_copies__agreeing": 0.5, "near_copies__first": ["a", "b"]},
+    "a signal of four points": {"labels_fit__train": 0.14, "labels_fit__val": 0.13},
+    "val of other people": {"labels_fit__train": 0.9, "labels_fit__val": 0.65},
+    "a decisive measurement among others": {"single_features__best": 0.98, "single_features__second": 0.95},
+    "accumulation over eight batches": {"one_step__calls": 32},
+    "clipping at 1": {"gradient_seen__ratios": [0.2, 0.15]},
+    "mixup in the step": {"step_diet__unknown": 1.0, "step_diet__used": 0.0, "step_diet__mispaired": None},
+    "micro-batches": {"step_diet__used": 0.97},
+    "logistic regression": {"linearity": {"deviation": 1e-7, "weights": 1}},
+    "no augmentation": {"augmentation": {"augments": False}},
+    "augmentation that reorders pairs": {"augmentation__moved": 60, "augmentation__mispaired": 0.0, "augmentation__relabelled": 0.8},
+    "augmentation that leaves a quarter": {"augmentation__augmented": 0.225, "augmentation__relearned": 0.2},
+    "no step of its own": {"step_diet": {"own_step": False}},
+    "no hooks": {"metric_check": {"hooks": []}},
+    "negated twice": {"gradient_seen__maximises": True, "gradient_seen__cosines": [-1.0, -1.0]},
+    "a rise of half of the run": {"planned_rates__runs__fine__first": 0.04, "planned_rates__runs__fine__peak_until": 0.5},
     "a sum over two halves": {"initial_loss__doubled_batch_ratio": 1.5},
 }  # fmt: skip
 
@@ -249,7 +379,7 @@ def test_rules_say_what_they_miss_when_a_probe_did_not_run():
     findings, ran, skipped = apply_rules("check-init", {"failures": [], "recipe": {}})
     assert [finding.code for finding in findings] == ["IN100"]
     assert ran == ["IN100 nothing measured"]
-    assert len(skipped) == 33
+    assert len(skipped) == 61
     assert all(entry.why for entry in skipped)
 
 

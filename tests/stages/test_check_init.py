@@ -36,7 +36,7 @@ def test_plan_is_one_trial_that_trains_nothing(recipe):
     settings = check_init.Settings(seeds=5, examples=64)
     (item,) = check_init.plan(recipe, Inputs(facts=Facts(data_hash="d")), settings, [])
     assert (item.spec.horizon_epochs, item.spec.horizon_steps) == (None, None)
-    assert item.spec.measure == {"init_battery": {"seeds": 5, "examples": 64}}
+    assert item.spec.measure == {"init_battery": {"seeds": 5, "examples": 64, "horizons": {"coarse": 3, "fine": 15}}}
     assert (item.spec.seed, item.spec.data_hash, item.spec.precision) == (3, "d", "fp32")
     assert check_init.plan(recipe, Inputs(), settings, [record(recipe, settings)]) == []
 

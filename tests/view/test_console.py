@@ -27,7 +27,16 @@ def test_report_fits_its_width_and_has_no_ansi_codes(run_dir, stage, width):
 
 
 KEY_NUMBERS = {
-    "check-init": ["STEP 1", "2.318 +- 0.012", "2.303", "block2.conv1", "2 exact duplicates", "DA104", "IN109"],
+    "check-init": [
+        "STEP 1",
+        "2.318 +- 0.012",
+        "2.303",
+        "block2.conv1",
+        "2 exact duplicates",
+        "fine's 15 epochs: 1e-1 at first, 1e-1 at most, 1e-2 at last",
+        "DA104",
+        "IN109",
+    ],
     "overfit": ["STEP 2", "0.0006", "diverged", "240", "1e-2 *", "50 examples"],
     "lr-sweep": ["STEP 3", "1.402 +- 0.021", "0.900", "falls, steepest", "Use 0.02", "bf16", "chosen, 0.02"],
     "coarse": ["STEP 4", "0.912", "15 completed", "1 diverged", "5e-3 to 0.08", "16 or 32", "best trial"],

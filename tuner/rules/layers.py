@@ -15,6 +15,7 @@ SATURATED = 0.5
 VANISHED = 1e-4
 EXPLODED = 1e4
 ENOUGH = 64
+AFFINE = 1e-3  # of the outputs' spread: rounding in single precision
 
 
 def _layers(evidence: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
@@ -154,3 +155,24 @@ def symmetric_units(evidence: Mapping[str, Any]) -> Finding | None:
         return None
     title = f"all units are equal in {len(same)} of {len(known)} layers: {', '.join(same[:4])}"
     return found("IN134", "warn", title, evidence={"layers": same}, confidence=0.9)
+
+
+@rule(
+    "IN135",
+    "missing-nonlinearity",
+    "check-init",
+    meaning="The whole model is a linear function of its input, though it has several layers.",
+    detected="f(2a - b) = 2 f(a) - f(b) for all of 32 pairs of examples, in eval mode, with noise on every weight.",
+    why="Stacked linear layers are one linear layer: depth and width add nothing.",
+    fix="Put an activation (ReLU, GELU) between the layers.",
+    confused_with="Logistic regression on purpose, which has one layer; linear bottlenecks between activations.",
+    source="NeuraLint: linear hidden layers; derived",
+)
+def all_linear(evidence: Mapping[str, Any]) -> Finding | None:
+    """A deep model without activations."""
+    answer = probe(evidence, "linearity")
+    deviation = number(answer["deviation"])
+    if deviation is None or deviation > AFFINE or answer["weights"] < 2:
+        return None
+    title = f"the model is linear in its input, with {answer['weights']} weight tensors in a row"
+    return found("IN135", "warn", title, evidence=dict(answer), confidence=0.95)

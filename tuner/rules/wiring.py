@@ -22,7 +22,10 @@ def _some(names: Sequence[str], most: int = 4) -> str:
     "gradients-accumulate",
     "check-init",
     meaning="Gradients of earlier steps are still there at the next update.",
-    detected="The same step is repeated with the rate at 0; the gradients that the updates see grow as 1, 2, 3.",
+    detected=(
+        "The same step is repeated with the rate at 0; the gradients that the updates see, or those of some of the "
+        "parameters, grow as 1, 2, 3."
+    ),
     why=(
         "Every update adds all the earlier ones once more: the effective rate grows with each step until "
         "training diverges."
@@ -36,6 +39,9 @@ def gradients_accumulate(evidence: Mapping[str, Any]) -> Finding | None:
     answer = probe(evidence, "fresh_gradients")
     ratios, cosines = ([number(v) or 0.0 for v in answer[key]] for key in ("ratios", "cosines"))
     grows = abs(ratios[1] - 2) < 0.2 and abs(ratios[2] - 3) < 0.3 and min(cosines) > 0.95
+    if not grows and answer["growing"]:
+        title = f"the gradients of some parameters add up over three updates: {_some(answer['growing'])}"
+        return found("IN110", "error", title, evidence=dict(answer))
     if not grows:
         return None
     listed = ", ".join(f"{ratio:.2f}" for ratio in ratios)
@@ -67,6 +73,8 @@ def no_update(evidence: Mapping[str, Any]) -> Finding | None:
     """Weights that stay as they are."""
     step = probe(evidence, "one_step")
     facts = {key: step[key] for key in ("updates", "moved", "not_moved", "trainable", "known_to_optimizer")}
+    if not step["updates"] and step["other_optimizers"]:
+        return None  # another optimizer made them, which is a finding of its own
     if not step["updates"]:
         return found("IN111", "error", "the training step never called the optimizer's step", evidence=facts)
     if not step["known_to_optimizer"]:

@@ -11,10 +11,10 @@ from tuner.core.recipe import Recipe
 from tuner.core.result import Record, Skipped, StageResult
 from tuner.core.trial import WorkItem
 from tuner.rules import apply_rules
-from tuner.stages import Inputs, StageSettings
+from tuner.stages import Inputs, StageSettings, coarse, fine
 
 NEEDS = ()
-DEPENDS = ("data", "model", "loss", "optimizer", "train")
+DEPENDS = ("data", "model", "loss", "optimizer", "schedule", "train")
 
 MEASURE = "init_battery"
 
@@ -30,8 +30,14 @@ def plan(recipe: Recipe, inputs: Inputs, settings: Settings, history: Sequence[R
     """One trial that measures and trains nothing."""
     if history:
         return []
-    measure = {MEASURE: {"seeds": settings.seeds, "examples": settings.examples}}
-    return [WorkItem(inputs.spec(recipe, measure=measure), number=0)]
+    looked = {"seeds": settings.seeds, "examples": settings.examples, "horizons": horizons(recipe)}
+    return [WorkItem(inputs.spec(recipe, measure={MEASURE: looked}), number=0)]
+
+
+def horizons(recipe: Recipe) -> dict[str, int]:
+    """Return the epochs of the runs that the recipe plans, by stage; options given to these stages are not known."""
+    planned = {"coarse": coarse.Settings, "fine": fine.Settings}
+    return {name: settings(**recipe.stages.get(name, {})).epochs for name, settings in planned.items()}
 
 
 def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[Record]) -> StageResult:
@@ -114,4 +120,5 @@ def _metrics(evidence: Mapping[str, Any]) -> dict[str, Any]:
         "trainable": evidence.get("one_step", {}).get("trainable"),
         "decay": evidence.get("weight_decay", {}),
         "input_scale": evidence.get("input_scale", {}),
+        "planned_rates": evidence.get("planned_rates", {}),
     }

@@ -147,8 +147,9 @@ def _build_and_try(setup: Setup, problems: list[list[str]], hints: list[str]) ->
         steps = setup.data.steps_per_epoch(setup.batch_size)
         collect("schedule.name")(lambda: setup.schedule(optimizer, max(steps, 1) * 10, max(steps, 1)))
     batches = list(setup.data.batches("train", 2, indices=torch.arange(min(2, setup.data.size("train")))))
-    if collect("model.name")(lambda: _try_outputs(setup, model, batches[0])) is None or not _labels_fit(setup):
-        return parameters  # labels out of range are check-init's finding, which names them
+    outputs = collect("model.name")(lambda: _try_outputs(setup, model, batches[0]))
+    if outputs is None or not _labels_fit(setup) or _too_narrow(setup, outputs, batches[0][1]):
+        return parameters  # labels out of range, or of the outputs', are check-init's finding, which names them
     values = collect("loss.name")(lambda: _try_evaluation(setup, model, loss, batches))
     if values is not None:
         collect("train.monitor")(lambda: monitored(setup, values))
@@ -174,21 +175,21 @@ def _try_gradient(setup: Setup, model: torch.nn.Module, loss: Any, batch: tuple[
 
 
 def _try_outputs(setup: Setup, model: torch.nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> Any:
-    """Check that a forward pass works and has an output for every class."""
-    inputs, targets = batch
+    """Check that a forward pass works."""
+    inputs, _ = batch
     model.eval()
     try:
         with torch.no_grad(), user_code("model", setup.env.recipe_dir):
-            outputs = model(inputs)
+            return model(inputs)
     except (RuntimeError, ValueError, TypeError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
         text = f"model.name: a batch of shape {tuple(inputs.shape)} does not pass through the model: {_first(error)}"
         raise UsageError(text) from error
-    if are_scores(outputs, targets) and outputs.shape[1] < setup.data.num_classes:
-        text = f"has {outputs.shape[1]} outputs, the data has {setup.data.num_classes} classes"
-        raise UsageError(f"model.name: the model {text}")
-    return outputs
+
+
+def _too_narrow(setup: Setup, outputs: Any, targets: torch.Tensor) -> bool:
+    return are_scores(outputs, targets) and 1 < outputs.shape[1] < setup.data.num_classes
 
 
 def _try_evaluation(setup: Setup, model: torch.nn.Module, loss: Any, batches: Any) -> dict[str, float]:

@@ -36,6 +36,7 @@ class Card(Protocol):
     def source(self) -> str: ...
 
 
+ORDER = ("check-init", "overfit", "lr-sweep", "coarse", "fine", "diagnose", "test")
 PARTS = (
     ("What it means", "meaning"),
     ("How it is detected", "detected"),
@@ -72,3 +73,17 @@ def rules_table(rules: Iterable[Card]) -> str:
         cells = (rule.code, rule.stage, rule.cause, rule.meaning)
         lines.append("| " + " | ".join(" ".join(str(cell).split()).replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def codes_page(rules: Iterable[Card]) -> str:
+    """Return the page of all codes, `docs/codes.md`: a table for each step, in the order of the checklist."""
+    by_stage: dict[str, list[Card]] = {}
+    for rule in rules:
+        by_stage.setdefault(rule.stage, []).append(rule)
+    order = [stage for stage in ORDER if stage in by_stage] + sorted(set(by_stage) - set(ORDER))
+    count = sum(map(len, by_stage.values()))
+    intro = (
+        f"# Codes\n\nThe {count} checks of the checklist, made from the rules by `make docs`; "
+        "`tuner explain CODE` tells more.\n"
+    )
+    return "\n".join([intro, *(f"## {stage}\n\n{rules_table(by_stage[stage])}" for stage in order)])

@@ -7,17 +7,19 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 
 
 class TinyData:
     """The part of Data's interface that probes use, over given tensors."""
 
-    def __init__(self, train, val=None, num_classes=None, class_names=(), stochastic=False):
+    def __init__(self, train, val=None, num_classes=None, class_names=(), stochastic=False, augment=None):
         self.tensors = {"train": train} | ({} if val is None else {"val": val})
         self.num_classes = num_classes or int(train[1].max()) + 1
         self.class_names, self.feature_names = list(class_names), None
         self.input_shape = tuple(train[0].shape[1:])
         self.is_image, self.stochastic = train[0].ndim == 4, stochastic
+        self.augment, self.augmentations = augment, () if augment is None else (augment,)
 
     def size(self, split):
         return len(self.tensors[split][1]) if split in self.tensors else 0
@@ -31,6 +33,14 @@ class TinyData:
 
     def describe(self, split, index):
         return f"{split} row {index}"
+
+    def steps_per_epoch(self, batch_size):
+        return len(self.tensors["train"][1]) // batch_size
+
+    def epoch(self, seed, epoch, batch_size, augment=True):
+        order = torch.randperm(self.size("train"), generator=torch.Generator().manual_seed(seed + epoch))
+        for inputs, targets in self.batches("train", batch_size, order):
+            yield self.augment(inputs, targets) if augment and self.augment is not None else (inputs, targets)
 
     def batches(self, split, batch_size, indices=None):
         inputs, targets = self.tensors[split]
@@ -54,7 +64,9 @@ def setup_of(tmp_path: Path):
             "train": {"batch_size": batch_size},
             "optimizer": table,
             "loss": {"name": more.pop("loss_name", "own")},
+            "schedule": {"name": more.pop("schedule_name", "constant")},
         }
+        schedule = more.pop("schedule", lambda optimizer, total: LambdaLR(optimizer, lambda at: 1.0))
 
         def make_model(model_seed=None):
             torch.manual_seed(seed if model_seed is None else model_seed)
@@ -71,7 +83,17 @@ def setup_of(tmp_path: Path):
             model=lambda seed=None: make_model(seed),
             loss=lambda: loss,
             optimizer=make_optimizer,
-            **({"train_step": None, "evaluate_hook": None, "metric_hook": None, "trained": None} | more),
+            schedule=lambda optimizer, total, steps_per_epoch: schedule(optimizer, total),
+            **(
+                {
+                    "train_step": None,
+                    "schedule_every": "step",
+                    "evaluate_hook": None,
+                    "metric_hook": None,
+                    "trained": None,
+                }
+                | more
+            ),
         )
 
     return build

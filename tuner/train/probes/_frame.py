@@ -7,6 +7,7 @@ here raises CannotProbe with the reason, which the report then shows.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -147,6 +148,12 @@ def random_in_train_mode(model: nn.Module, inputs: Tensor) -> bool:
 def _seeded_forward(model: nn.Module, inputs: Tensor, seed: int) -> Tensor:
     with random_state(seed):
         return forward(model, inputs)
+
+
+def keys_of(inputs: Tensor) -> list[bytes]:
+    """Return one hash per example: equal where all values are equal."""
+    rows = inputs.detach().cpu().reshape(len(inputs), -1).contiguous().numpy()
+    return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in rows]
 
 
 def entropy(counts: Tensor) -> float:

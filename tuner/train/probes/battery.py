@@ -10,7 +10,13 @@ import torch
 
 from tuner.errors import user_code
 from tuner.train import probes
+from tuner.train.probes import data, similar, splits
 from tuner.train.probes._frame import BATTERY, CannotProbe, offered
+
+FIRST = (
+    "initial_loss"  # it sees whether the loss can be computed at all; on a GPU a label out of range ends the process
+)
+OF_DATA = (data.__name__, similar.__name__, splits.__name__)
 
 
 def init_battery(setup: Any, **settings: Any) -> dict[str, Any]:
@@ -22,7 +28,10 @@ def init_battery(setup: Any, **settings: Any) -> dict[str, Any]:
     for module in pkgutil.iter_modules(probes.__path__):
         importlib.import_module(f"{probes.__name__}.{module.name}")
     evidence: dict[str, Any] = {}
-    for name, probe in sorted(BATTERY.items()):
+    for name, probe in sorted(BATTERY.items(), key=lambda item: (item[0] != FIRST, item[0])):
+        if evidence.get(FIRST, {}).get("too_narrow") and probe.__module__ not in OF_DATA:
+            evidence[name] = {"skipped": "the model has fewer outputs than there are classes"}
+            continue
         try:
             with user_code(f"a call made by the probe {name}", setup.env.recipe_dir):
                 evidence[name] = probe(setup, **offered(probe, settings))

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from tuner.train.probes._frame import CannotProbe, before_training, forward, one_batch, shaken_model
+from tuner.train.probes._frame import CannotProbe, before_training, forward, keys_of, one_batch, shaken_model
 
 SPLITS = ("train", "val")
 
@@ -77,7 +75,7 @@ def _scan(data: Any, split: str, chunk: int) -> tuple[dict[str, Any], list[bytes
     prints: list[bytes] = []
     raw = torch.empty(0)
     for start, raw in _chunks(data, split, chunk):
-        prints += [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in _rows(raw)]
+        prints += keys_of(raw)
         values = _by_column(raw)
         finite = values.isfinite()
         if not finite.all():
@@ -111,10 +109,6 @@ def _labels(data: Any, split: str) -> dict[str, Any]:
         "labels_outside": len(outside),
         "first_label_outside": data.describe(split, outside[0]) if outside else None,
     }
-
-
-def _rows(raw: Tensor) -> Iterator[np.ndarray]:
-    yield from np.ascontiguousarray(raw.reshape(len(raw), -1).numpy())
 
 
 def _by_column(raw: Tensor) -> Tensor:

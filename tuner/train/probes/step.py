@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from tuner.train.probes._frame import (
     NORMALISATION,
+    Batch,
     CannotProbe,
     before_training,
     fresh_model,
@@ -26,18 +29,44 @@ UPDATES = 4
 
 
 class _Watch:
-    """Counts an optimizer's updates and keeps the gradients that each of them saw."""
+    """Counts an optimizer's updates and keeps the gradients that each of them saw; also which others made updates."""
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         self.named = dict(model.named_parameters())
         self.gradients: list[dict[str, Tensor | None]] = []
+        self.others: list[torch.optim.Optimizer] = []  # kept, so that no two have one id
+        self.entries: list[tuple[int, int]] = []  # of the optimizer's state, before and after each update
+        self.calls = 0
+        self.optimizer = optimizer
         optimizer.register_step_pre_hook(self._before)
+        optimizer.register_step_post_hook(self._after)
 
     def _before(self, *_: Any) -> None:
         self.gradients.append({n: None if p.grad is None else p.grad.detach().clone() for n, p in self.named.items()})
+        self.entries.append((_entries(self.optimizer), 0))
+
+    def _after(self, *_: Any) -> None:
+        self.entries[-1] = (self.entries[-1][0], _entries(self.optimizer))
+
+    def any_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        """Hear of every optimizer's step."""
+        if optimizer is not self.optimizer and all(optimizer is not other for other in self.others):
+            self.others.append(optimizer)
+
+    @property
+    def state_lost(self) -> bool:
+        """Whether state that an update left was gone at the next one."""
+        return any(after > 0 and before == 0 for (_, after), (before, _) in itertools.pairwise(self.entries))
 
 
-def _update(setup: Any, updates: int, *, at_rest: bool) -> tuple[nn.Module, Any, _Watch, list[bool]]:
+def _entries(optimizer: torch.optim.Optimizer) -> int:
+    """Count the parameters that the optimizer remembers something of."""
+    return sum(any(value is not None for value in entry.values()) for entry in optimizer.state.values())
+
+
+def _update(
+    setup: Any, updates: int, *, at_rest: bool, batch: Batch | None = None
+) -> tuple[nn.Module, Any, _Watch, list[bool]]:
     """Make a number of updates on one batch; `at_rest`: with rate and decay 0, so that nothing moves."""
     model, loss = fresh_model(setup), setup.loss()
     optimizer = fresh_optimizer(setup, model, decay=not at_rest)
@@ -45,15 +74,21 @@ def _update(setup: Any, updates: int, *, at_rest: bool) -> tuple[nn.Module, Any,
         for group in optimizer.param_groups:
             group["lr"] = torch.zeros_like(group["lr"]) if isinstance(group["lr"], Tensor) else 0.0
     watch = _Watch(model, optimizer)
-    batch = one_batch(setup, min(64, setup.spec.tables["train"]["batch_size"]), "step")
+    if batch is None:
+        batch = one_batch(setup, min(64, setup.spec.tables["train"]["batch_size"]), "step")
     modes: list[bool] = []
-    hook = model.register_forward_pre_hook(lambda module, _: modes.append(module.training))
-    for _ in range(MOST_CALLS):
-        with random_state(setup.spec.seed):
-            train_once(setup, model, batch, loss, optimizer)
-        if len(watch.gradients) >= updates or (_ == MOST_CALLS - 1):
-            break
-    hook.remove()
+    hooks = [
+        model.register_forward_pre_hook(lambda module, _: modes.append(module.training)),
+        register_optimizer_step_pre_hook(watch.any_step),
+    ]
+    try:
+        while watch.calls < MOST_CALLS and len(watch.gradients) < updates and len(watch.others) < updates:
+            watch.calls += 1
+            with random_state(setup.spec.seed):
+                train_once(setup, model, batch, loss, optimizer)
+    finally:
+        for hook in hooks:
+            hook.remove()
     return model, optimizer, watch, modes
 
 
@@ -62,7 +97,9 @@ def one_step(setup: Any) -> dict[str, Any]:
     """Make a few updates with the recipe's optimizer and step; say which parameters got gradient and which moved."""
     if setup.spec.tables["optimizer"]["name"].lower() == "lbfgs":
         raise CannotProbe("LBFGS calls the loss many times within one step")
-    before = {name: p.detach().clone() for name, p in setup.model().named_parameters()}
+    untouched = setup.model()
+    before = {name: p.detach().clone() for name, p in untouched.named_parameters()}
+    statistics = {name: b.clone() for name, b in untouched.named_buffers()}
     model, optimizer, watch, modes = _update(setup, UPDATES, at_rest=False)
     named = dict(model.named_parameters())
     known = {id(p) for group in optimizer.param_groups for p in group["params"]}
@@ -78,6 +115,11 @@ def one_step(setup: Any) -> dict[str, Any]:
     ]
     return {
         "updates": len(watch.gradients),
+        "calls": watch.calls,
+        "steps_per_epoch": setup.data.steps_per_epoch(setup.spec.tables["train"]["batch_size"]),
+        "other_optimizers": len(watch.others),
+        "state_lost": watch.state_lost,
+        "precisions": sorted({str(p.dtype).removeprefix("torch.") for p in named.values()}),
         "parameters": sum(p.numel() for p in named.values()),
         "trainable": sum(named[name].numel() for name in trainable),
         "frozen": sorted(set(named) - trainable),
@@ -94,8 +136,22 @@ def one_step(setup: Any) -> dict[str, Any]:
         "not_moved": still,
         "forward_in_eval_mode": bool(modes) and not all(modes),
         "eval_modules": _in_eval(model),
+        "normalisation": _normalisation(model, statistics, flowing),
         "left_in_eval_mode": not model.training,
     }
+
+
+def _normalisation(model: nn.Module, before: dict[str, Tensor], flowing: set[str]) -> dict[str, Any]:
+    """Say which batch norms in train mode kept their running statistics though they were used, and the momenta."""
+    layers = {
+        name: m
+        for name, m in model.named_modules()
+        if isinstance(m, NORMALISATION) and m.running_mean is not None and m.training
+    }
+    used = {name for name, m in layers.items() if not m.affine or any(n.startswith(f"{name}.") for n in flowing)}
+    same = [name for name in used if torch.equal(layers[name].running_mean, before[f"{name}.running_mean"])]
+    momenta = [float(m.momentum) for m in layers.values() if m.momentum is not None]
+    return {"layers": len(layers), "still": sorted(same), "largest_momentum": max(momenta, default=None)}
 
 
 def _nonzero(gradient: Tensor | None) -> bool:
@@ -126,62 +182,65 @@ def fresh_gradients(setup: Any) -> dict[str, Any]:
     if len(watch.gradients) < 3:
         raise CannotProbe(f"the training step made {len(watch.gradients)} updates in {MOST_CALLS} calls")
     flat = [torch.cat([g.flatten().double() for g in seen.values() if g is not None]) for seen in watch.gradients]
+    growing = [name for name in watch.named if _adds_up([seen[name] for seen in watch.gradients])]
     norm = float(flat[0].norm())
     if not norm or len({len(g) for g in flat}) != 1:
         raise CannotProbe("the first update has no gradient to compare with")
     return {
+        "growing": growing,
         "ratios": [float(g.norm()) / norm for g in flat],
         "cosines": [float(torch.dot(g, flat[0]) / (g.norm() * norm).clamp_min(1e-300)) for g in flat],
     }
 
 
-@before_training
-def weight_decay(setup: Any) -> dict[str, Any]:
-    """Make a step with zero gradients: it must shrink exactly the decayed parameters, and none with decay off.
+def _adds_up(gradients: list[Tensor | None]) -> bool:
+    """Say whether one parameter's gradients are one, two and three times the first."""
+    there = [g for g in gradients if g is not None]
+    if len(there) != 3 or not bool((there[0] != 0).any()):
+        return False
+    room = 0.02 * float(there[0].abs().max())
+    return all(torch.allclose(g, k * there[0], rtol=0.02, atol=room) for k, g in enumerate(there, 1))
 
-    The step is made at rate 1e-3 and with at least 0.1 of decay where the recipe has any, so that it shows in
-    single precision. Parameters that are zero cannot shrink and are left out.
+
+@before_training
+def gradient_seen(setup: Any, batches: int = 2) -> dict[str, Any]:
+    """Compare the gradient that an update sees with the one that the loss has on that batch, computed apart.
+
+    `ratios`: the norm that is left of it (clipping, scaling); `cosines`: -1 means that the step goes uphill.
     """
-    asked = setup.spec.tables["optimizer"].get("weight_decay")
-    optimizer = fresh_optimizer(setup, fresh_model(setup))
-    if not all("weight_decay" in group for group in optimizer.param_groups):
-        raise CannotProbe(f"{type(optimizer).__name__} has no weight_decay to ask for")
-    if isinstance(optimizer, torch.optim.SparseAdam):
-        raise CannotProbe("SparseAdam takes sparse gradients only")
-    decays = sorted({float(group["weight_decay"]) for group in optimizer.param_groups})
-    on, off = _decay_step(setup, on=True), _decay_step(setup, on=False)
+    if setup.spec.tables["optimizer"]["name"].lower() == "lbfgs":
+        raise CannotProbe("LBFGS calls the loss many times within one step")
+    size = min(64, setup.spec.tables["train"]["batch_size"])
+    own, seen = [], []
+    for index in range(batches):
+        batch = one_batch(setup, size, f"gradient {index}")
+        model, loss = fresh_model(setup), setup.loss()
+        with random_state(setup.spec.seed):
+            loss(model(batch[0]), batch[1]).backward()
+        own.append({n: None if p.grad is None else p.grad.detach().clone() for n, p in model.named_parameters()})
+        _, optimizer, watch, _ = _update(setup, 1, at_rest=True, batch=batch)
+        if not watch.gradients:
+            raise CannotProbe("the training step makes no update with the recipe's optimizer")
+        if watch.calls > 1:
+            raise CannotProbe("the training step gathers gradients over several calls")
+        seen.append(watch.gradients[0])
+    pairs = [_flat_pair(a, b) for a, b in zip(own, seen, strict=True)]
+    norms = [(float(a.norm()), float(b.norm())) for a, b in pairs]
+    if not all(a > 0 for a, _ in norms):
+        raise CannotProbe("the loss has no gradient")
     return {
-        "asked": asked,
-        "in_groups": decays,
-        "decayed": [name for name, (decay, _, _) in on.items() if decay > 0],
-        "exempt": [name for name, (decay, _, _) in on.items() if decay == 0],
-        "not_shrunk": [name for name, (decay, way, _) in on.items() if decay > 0 and way != "shrunk"],
-        "moved_though_exempt": [name for name, (decay, way, _) in on.items() if decay == 0 and way != "same"],
-        "moved_with_decay_off": [name for name, (_, way, _) in off.items() if way != "same"],
-        "factors": sorted({round(factor, 6) for decay, _, factor in on.values() if decay > 0}),
+        "ratios": [b / a for a, b in norms],
+        "norms": [b for _, b in norms],
+        "cosines": [float(torch.dot(a, b)) / max(float(a.norm() * b.norm()), 1e-300) for a, b in pairs],
+        "maximises": any(bool(group.get("maximize")) for group in optimizer.param_groups),
+        "adaptive": any("betas" in group or "eps" in group for group in optimizer.param_groups),
+        "clip_norm": setup.spec.tables["train"].get("clip_norm"),
     }
 
 
-def _decay_step(setup: Any, *, on: bool) -> dict[str, tuple[float, str, float]]:
-    """Return, per non-zero parameter that the optimizer has: its group's decay, what it did, and by what factor."""
-    model = fresh_model(setup)
-    optimizer = fresh_optimizer(setup, model)
-    decay_of: dict[int, float] = {}
-    for group in optimizer.param_groups:
-        group["lr"] = torch.full_like(group["lr"], 1e-3) if isinstance(group["lr"], Tensor) else 1e-3
-        group["weight_decay"] = max(float(group["weight_decay"]), 0.1) if on and group["weight_decay"] > 0 else 0.0
-        decay_of |= {id(p): group["weight_decay"] for p in group["params"] if p.requires_grad}
-    named = {name: p for name, p in model.named_parameters() if id(p) in decay_of and bool((p != 0).any())}
-    before = {name: p.detach().clone() for name, p in named.items()}
-    for p in model.parameters():
-        p.grad = torch.zeros_like(p) if p.requires_grad else None
-    optimizer.step()
-    return {name: (decay_of[id(p)], *_what_happened(before[name], p.detach())) for name, p in named.items()}
-
-
-def _what_happened(before: Tensor, after: Tensor) -> tuple[str, float]:
-    factor = float(after.abs().sum().double() / before.abs().sum().double())
-    if torch.equal(before, after):
-        return "same", factor
-    inward = bool(((after - before) * before <= 0).all())
-    return ("shrunk" if inward and factor < 1 else "moved"), factor
+def _flat_pair(own: dict[str, Tensor | None], seen: dict[str, Tensor | None]) -> tuple[Tensor, Tensor]:
+    """Return two gradients as vectors over the parameters that the first has one for; a missing one is 0."""
+    names = [name for name, g in own.items() if g is not None]
+    there = {name: torch.zeros_like(own[name]) if seen[name] is None else seen[name] for name in names}
+    first = torch.cat([own[name].flatten().double() for name in names])
+    return first, torch.cat([there[name].flatten().double() for name in names])

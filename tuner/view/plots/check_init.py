@@ -15,7 +15,7 @@ NAMES_SHOWN = 24
 
 
 def figures(result: Mapping[str, Any], stage_dir: Path) -> dict[str, Figure]:
-    """Draw one sheet of the loss and the classes, one of the layers where they were measured."""
+    """Draw one sheet of the loss and the classes, one of the layers and one of the planned rates where there are."""
     metrics = get(result, "metrics", default={})
     figure, ((left, right),) = style.sheet(style.headline(result), columns=2)
     _loss(left, metrics)
@@ -24,7 +24,25 @@ def figures(result: Mapping[str, Any], stage_dir: Path) -> dict[str, Figure]:
     layers = items(metrics, "layers")
     if layers:
         sheets["layers"] = _layers(layers)
+    if get(metrics, "planned_rates", "runs"):
+        sheets["rates"] = _rates(get(metrics, "planned_rates"))
     return sheets
+
+
+def _rates(planned: Mapping[str, Any]) -> Figure:
+    figure, ((ax,),) = style.sheet(f"Learning rate of the planned runs, simulated: {get(planned, 'name', default='')}")
+    base = as_float(get(planned, "base")) or 1.0
+    for index, (stage, run) in enumerate(get(planned, "runs", default={}).items()):
+        epochs = as_float(get(run, "epochs")) or 1.0
+        shares, rates = style.pairs(get(run, "places", default=[]), get(run, "rates", default=[]))
+        name = f"{stage}, {epochs:g} epochs"
+        drawn = [epochs * share for share in shares]
+        ax.plot(drawn, [base * rate for rate in rates], color=style.CYCLE[index], linewidth=1.8, label=name)
+    ax.axhline(base, color=style.GREY, linewidth=0.8, linestyle=":", label="the recipe's rate")
+    ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
+    style.label(ax, "epochs", "learning rate")
+    style.legend(ax, loc="upper right")
+    return figure
 
 
 def _loss(ax: Axes, metrics: Mapping[str, Any]) -> None:

@@ -8,16 +8,18 @@ from typing import Any
 
 from tuner.view.artifacts import get, items, numbers
 from tuner.view.page import Page
-from tuner.view.words import as_float, fixed, number, plural, plus_minus
+from tuner.view.words import as_float, fixed, number, plural, plus_minus, rate
 
 TITLE = "STEP 1  loss at initialisation"
 LAYERS_SHOWN = 10
+BARS = "▁▂▃▄▅▆▇█"
 
 
 def body(result: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
-    """Show the loss against its expectations, one line per split, and a table of the layers."""
+    """Show the loss against its expectations, one line per split, the planned rates, and a table of the layers."""
     _loss(get(result, "metrics", default={}), page)
     _data(get(result, "metrics", default={}), page)
+    _rates(get(result, "metrics", "planned_rates", default={}), page)
     _layers(items(result, "metrics", "layers"), page)
 
 
@@ -55,8 +57,7 @@ def _data(metrics: Mapping[str, Any], page: Page) -> None:
     counts = get(splits.get("train"), "class_counts")
     if isinstance(counts, list) and 0 in counts:
         which = [str(label) for label, count in enumerate(counts) if count == 0]
-        starts = ": do the labels start at 1?" if which == ["0"] else "."
-        page.text(f"No train example of class {', '.join(which[:5])}{' ...' if len(which) > 5 else ''}{starts}", 3)
+        page.text(f"No train example of class {', '.join(which[:5])}{' ...' if len(which) > 5 else '.'}", 3)
     across = get(metrics, "duplicates_across")
     across = get(across, "duplicates") if isinstance(across, Mapping) else across
     if isinstance(across, (int, float)) and across:
@@ -79,6 +80,33 @@ def _per_class(counts: Any) -> str:
         return "-"
     low, high = int(min(values)), int(max(values))
     return number(low) if low == high else f"{number(low)} to {number(high)}"
+
+
+def _rates(planned: Mapping[str, Any], page: Page) -> None:
+    """Show the simulated learning rate of the longest planned run, as a line of bars where it moves."""
+    runs = [(stage, run) for stage, run in get(planned, "runs", default={}).items() if isinstance(run, Mapping)]
+    if not runs:
+        return
+    stage, run = max(runs, key=lambda pair: as_float(get(pair[1], "steps")) or 0.0)
+    base, rates = as_float(get(planned, "base")), per_channel(get(run, "rates"))
+    if base is None or not rates:
+        return
+    page.gap()
+    first, high, last = (rate(base * value) for value in (rates[0], max(rates), rates[-1]))
+    text = f"learning rate over {stage}'s {number(get(run, 'epochs'))} epochs: "
+    if max(rates) - min(rates) <= 1e-9 * abs(max(rates)):
+        page.text(text + f"{first} throughout", 3)
+        return
+    page.text(text + f"{first} at first, {high} at most, {last} at last", 3)
+    if page.unicode:
+        page.line("   " + bars(rates, min(40, len(rates))), "cyan")
+
+
+def bars(values: list[float], width: int) -> str:
+    """Draw values as a line of bars, the lowest bar at 0 or below."""
+    top = max(values)
+    picked = [values[round(i * (len(values) - 1) / max(width - 1, 1))] for i in range(width)]
+    return "".join(BARS[round(max(0.0, value / top) * (len(BARS) - 1))] for value in picked) if top > 0 else ""
 
 
 def _layers(layers: list[Mapping[str, Any]], page: Page) -> None:
