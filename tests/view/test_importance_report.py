@@ -4,6 +4,7 @@ import re
 import pytest
 from view_fixtures import load, plain_console, text_of
 
+from tuner.view.artifacts import marked
 from tuner.view.importance import map_keys
 from tuner.view.page import Page
 from tuner.view.reports import coarse, fine
@@ -86,3 +87,8 @@ def test_fine_says_nothing_of_new_data_without_an_interval(run_dir):
 def test_fine_says_what_the_rungs_saved(run_dir):
     text = body(fine, run_dir, "fine", epochs_run=80, epochs_full=120, rungs=[8])
     assert "Stopping the worse after 8 epochs saved 33 %: 80 epochs instead of 120." in text
+
+
+@pytest.mark.parametrize(("chosen", "expected"), [("t3", (3, "chosen")), ("gone", (0, "best")), (None, (0, "best"))])
+def test_the_chosen_trial_is_pointed_out_else_the_best(chosen, expected):
+    assert marked({"choice": {"trial": chosen}}, TRIALS) == expected

@@ -121,12 +121,12 @@ def selection(finalists: Sequence[Finalist], first: Sequence[Record], tried: int
         return more * _gain(scores, answers, answers, val_n, seed, 1)
     carried = _carried_over(finalists, answers)
     by_first = carried * more * _gain(scores, answers, answers, val_n, seed, len(finalists))
-    means = [(finalist.mean, _mean(finalist.records), _mean(finalist.unchosen)) for finalist in finalists]
-    known = [(mean, every, new) for mean, every, new in means if every is not None and new is not None]
+    answers_of = [(f.mean, _mean(f.records), _mean(f.unchosen)) for f in finalists]
+    known = [entry for entry in answers_of if entry[1] is not None and entry[2] is not None]
     if len(known) < 2:
         return by_first
-    by_mean = _gain(*(list(column) for column in zip(*known, strict=True)), val_n, seed, 1)
-    return by_first + by_mean
+    means, every, new = ([entry[i] for entry in known] for i in range(3))
+    return by_first + _gain(means, every, new, val_n, seed, 1)
 
 
 def _gain(

@@ -53,9 +53,9 @@ def at_common_epoch(records: Sequence[Record], recipe: Recipe) -> tuple[int | No
     sign = -1.0 if recipe.train.monitor_mode == "min" else 1.0
     curves: list[tuple[Record, dict[int, float]]] = []
     for record in records:
-        values = {int(row["epoch"]): row.get(metric) for row in record.rows("val")}
         if record.result.status in ("completed", "stopped"):
-            curves.append((record, {at: sign * value for at, value in values.items() if _finite(value)}))
+            rows = [row for row in record.rows("val") if _finite(row.get(metric))]
+            curves.append((record, {int(row["epoch"]): sign * float(row[metric]) for row in rows}))
     reached = [max(curve) for _, curve in curves if curve]
     if not reached:
         return None, []

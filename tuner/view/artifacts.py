@@ -129,3 +129,10 @@ def best_of(trials: Sequence[Mapping[str, Any]]) -> int | None:
         return -trials[i]["val_accuracy"], loss if loss is not None else float("inf")
 
     return min(scored, key=order, default=None)
+
+
+def marked(result: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> tuple[int | None, str]:
+    """Return the place of the trial to point out and the word for it: the chosen one, else the best."""
+    chosen = get(result, "choice", "trial")
+    place = next((i for i, row in enumerate(trials) if chosen is not None and row.get("trial") == chosen), None)
+    return (place, "chosen") if place is not None else (best_of(trials), "best")

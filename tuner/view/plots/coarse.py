@@ -33,8 +33,7 @@ def search_sheet(title: str, trials: Sequence[Row], result: Mapping[str, Any]) -
     rows = -(-panels // columns)
     figure, axes = style.sheet(title, columns=columns, rows=rows)
     flat = [ax for row in axes for ax in row]
-    scores = [row["val_accuracy"] for row in trials]
-    known = [score for score in scores if score is not None]
+    known = [row["val_accuracy"] for row in trials if row["val_accuracy"] is not None]
     for ax in flat[panels:]:
         ax.set_visible(False)
     if not keys or not known:
@@ -42,7 +41,7 @@ def search_sheet(title: str, trials: Sequence[Row], result: Mapping[str, Any]) -
         return figure
     names = short_keys(keys)
     for index, (ax, key) in enumerate(zip(flat, keys, strict=False)):
-        _panel(ax, key_axis(key, trials), trials, scores, known)
+        _panel(ax, key_axis(key, trials), trials, result, known)
         kept = get(result, "choice", "space", key, default={})
         low, high = as_float(get(kept, "low")), as_float(get(kept, "high"))
         if low is not None and high is not None:
@@ -56,8 +55,8 @@ def search_sheet(title: str, trials: Sequence[Row], result: Mapping[str, Any]) -
     return figure
 
 
-def _panel(ax: Any, axis: KeyAxis, trials: Sequence[Row], scores: Sequence[Any], known: Sequence[float]) -> None:
-    best = max(known)
+def _panel(ax: Any, axis: KeyAxis, trials: Sequence[Row], result: Mapping[str, Any], known: Sequence[float]) -> None:
+    scores = [row["val_accuracy"] for row in trials]
     low, high = style.value_range(known)
     gone = [x for x, y in zip(axis.places, scores, strict=True) if x is not None and y is None]
     for stopped, marker in ((False, "o"), (True, "v")):
@@ -67,11 +66,10 @@ def _panel(ax: Any, axis: KeyAxis, trials: Sequence[Row], scores: Sequence[Any],
         look = {"cmap": style.VALUES, "vmin": low, "vmax": high, "edgecolors": style.BLACK, "linewidths": 0.5}
         if kept:
             ax.scatter(x, y, c=y, s=44, zorder=3, marker=marker, label="stopped early" if stopped else None, **look)
-    place = artifacts.best_of(trials)
-    best_x = axis.places[place] if place is not None else None
-    if best_x is not None:
+    place, word = artifacts.marked(result, trials)
+    if place is not None and axis.places[place] is not None and scores[place] is not None:
         ring = {"s": 150, "facecolors": "none", "edgecolors": style.RED, "linewidths": 1.8, "zorder": 4}
-        ax.scatter([best_x], [best], label=f"best, {fixed(best)}", **ring)
+        ax.scatter([axis.places[place]], [scores[place]], label=f"{word}, {fixed(scores[place])}", **ring)
     if gone:
         ax.scatter(gone, [low] * len(gone), marker="x", color=style.BLACK, s=40, zorder=3, label="diverged or failed")
     dress(ax, axis)

@@ -24,7 +24,7 @@ def sheets(result: Mapping[str, Any], trials: Sequence[Row]) -> dict[str, Figure
     searched = axes.by_importance(result, artifacts.searched(trials))
     if len(scored) > 1 and len(searched) > 1:
         found["map"] = map_sheet(title, result, trials, searched)
-        found["parallel"] = parallel_sheet(title, trials, searched)
+        found["parallel"] = parallel_sheet(title, result, trials, searched)
     return found
 
 
@@ -72,7 +72,7 @@ def map_sheet(title: str, result: Mapping[str, Any], trials: Sequence[Row], sear
     x, y = axes.key_axis(across, trials), axes.key_axis(up, trials)
     names = short_keys(searched)
     scores = [row["val_accuracy"] for row in trials]
-    best = artifacts.best_of(trials)
+    mark, word = artifacts.marked(result, trials)
     points = [_points(x.places, y.places, trials, status) for status in (False, True)]
     low, high = style.value_range([score for score in scores if score is not None])
     image = None
@@ -85,15 +85,15 @@ def map_sheet(title: str, result: Mapping[str, Any], trials: Sequence[Row], sear
     gone = [(a, b) for a, b, s in zip(x.places, y.places, scores, strict=True) if s is None and None not in (a, b)]
     if gone:
         ax.scatter(*zip(*gone, strict=True), marker="x", color=style.BLACK, s=36, zorder=3, label="diverged or failed")
-    if best is not None and x.places[best] is not None and y.places[best] is not None:
+    if mark is not None and x.places[mark] is not None and y.places[mark] is not None:
         ring = {"s": 170, "facecolors": "none", "edgecolors": style.RED, "linewidths": 1.8, "zorder": 4}
-        ax.scatter([x.places[best]], [y.places[best]], label=f"best, {fixed(scores[best])}", **ring)
+        ax.scatter([x.places[mark]], [y.places[mark]], label=f"{word}, {fixed(scores[mark])}", **ring)
     axes.dress(ax, x)
     axes.dress(ax, y, "y")
     _margin(top, x, trials, flat=True)
     _margin(right, y, trials, flat=False)
     style.label(ax, names[across], names[up])
-    style.label(top, "", "val accuracy", f"{names[across]}: {told_text(result, across)}")
+    style.label(top, "", "val accuracy", f"{names[across]}: {told_text(result, across).removeprefix('importance: ')}")
     style.label(right, "val accuracy", "", f"{names[up]}:\n{told_text(result, up).removeprefix('importance: ')}")
     if image is not None:
         bar = figure.colorbar(image, cax=corner.inset_axes((0.0, 0.55, 0.95, 0.1)), orientation="horizontal")
@@ -134,7 +134,7 @@ def _margin(ax: Axes, axis: axes.KeyAxis, trials: Sequence[Row], flat: bool) -> 
         ax.locator_params(axis="x", nbins=3)
 
 
-def parallel_sheet(title: str, trials: Sequence[Row], searched: Sequence[str]) -> Figure:
+def parallel_sheet(title: str, result: Mapping[str, Any], trials: Sequence[Row], searched: Sequence[str]) -> Figure:
     """Draw one line per trial through its values, the most important key first and the val accuracy last."""
     import matplotlib
     from matplotlib.colors import Normalize
@@ -145,7 +145,7 @@ def parallel_sheet(title: str, trials: Sequence[Row], searched: Sequence[str]) -
     scores = [row["val_accuracy"] for row in trials]
     scale = Normalize(*style.value_range([score for score in scores if score is not None]))
     colours = matplotlib.colormaps[style.VALUES]
-    best = artifacts.best_of(trials)
+    mark, word = artifacts.marked(result, trials)
     order = sorted(range(len(trials)), key=lambda i: -1.0 if scores[i] is None else scores[i])
     for i in order:
         x, y = [], []
@@ -155,8 +155,8 @@ def parallel_sheet(title: str, trials: Sequence[Row], searched: Sequence[str]) -
             y.append(float("nan") if value is None else column.share(value))
         if scores[i] is None:
             look: dict[str, Any] = {"color": style.GREY, "linestyle": ":", "linewidth": 1.0}
-        elif i == best:
-            look = {"color": style.RED, "linewidth": 2.4, "zorder": 4, "label": f"best, {fixed(scores[i])}"}
+        elif i == mark:
+            look = {"color": style.RED, "linewidth": 2.4, "zorder": 4, "label": f"{word}, {fixed(scores[i])}"}
         else:
             look = {"color": colours(scale(scores[i])), "linewidth": 1.3}
             look["linestyle"] = "--" if trials[i].get("status") == "stopped" else "-"

@@ -39,11 +39,12 @@ def what_mattered(result: Mapping[str, Any], trials: Sequence[Row], page: Page) 
 
 def _map(across: str, up: str, trials: Sequence[Row], page: Page) -> None:
     """Draw the trials over two keys, in thirds of val accuracy; nothing where a key is no number."""
-    points = [(*(as_float(row.get(key)) for key in (across, up, "val_accuracy")), row) for row in trials]
-    known = [(x, y, score) for x, y, score, _ in points if x is not None and y is not None and score is not None]
-    if len(known) < 3 or len(known) < sum(row.get("val_accuracy") is not None for row in trials):
+    scored = [row for row in trials if row.get("val_accuracy") is not None]
+    points = [tuple(as_float(row.get(key)) for key in (across, up, "val_accuracy")) for row in scored]
+    known = [(x, y, score) for x, y, score in points if x is not None and y is not None and score is not None]
+    if len(known) < max(3, len(scored)):
         return
-    ordered = sorted(known, key=lambda point: -float(point[2]))
+    ordered = sorted(known, key=lambda point: -point[2])
     best = artifacts.best_of(trials)
     ends = (0, -(-len(ordered) // 3), -(-2 * len(ordered) // 3), len(ordered))
     series = []
