@@ -28,14 +28,15 @@ class Lines:
         return self._found.get(_text(of))
 
     def keep(self, of: Mapping[str, Any], found: Any) -> Any:
-        """Write a finished piece down; return it."""
+        """Write a finished piece down; return it as it will be read back."""
+        line = json.dumps({"of": dict(of), "found": found})
         with self._lock:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             torn = self.path.exists() and not self.path.read_text().endswith("\n")
             with open(self.path, "a") as file:
-                file.write(("\n" if torn else "") + json.dumps({"of": dict(of), "found": found}) + "\n")
-            self._found[_text(of)] = found
-        return found
+                file.write(("\n" if torn else "") + line + "\n")
+            self._found[_text(of)] = json.loads(line)["found"]
+        return self._found[_text(of)]
 
     def once(self, of: Mapping[str, Any], make: Callable[[], Any]) -> Any:
         """Return what a piece gave, made now if it is not finished."""
