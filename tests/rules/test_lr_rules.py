@@ -14,7 +14,8 @@ SOUND = {
 }  # fmt: skip
 NO_BAND = {**SOUND, "lr": None, "lr_low": None, "lr_high": None, "best_lr": None}
 ALL = [lr.band_at_edge, lr.nothing_falls, lr.all_diverge, lr.recipe_rate_too_high, lr.recipe_rate_too_low,
-       lr.noise_larger_than_drop, lr.all_failed, lr.short_format_differs]  # fmt: skip
+       lr.noise_larger_than_drop, lr.all_failed, lr.short_format_differs, lr.forgets_at_once, lr.rate_has_no_effect,
+       lr.clipped_away]  # fmt: skip
 
 
 @pytest.mark.parametrize("check", ALL)
@@ -91,3 +92,82 @@ def test_a_short_format_that_does_not_train_like_fp32_is_a_note():
     assert (finding.cause, finding.severity) == ("precision-problem", "note")
     assert finding.evidence["lr"] == 0.01
     assert lr.short_format_differs({**SOUND, "precision": {"precision": "fp32", "candidate": None}}) is None
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "decay", "momentum", "fires"),
+    [
+        ("sgd", 1.0, 0.0, False),  # 1 % per step
+        ("sgd", 1.0, 0.9, True),
+        ("sgd", 2.0, 0.0, True),  # 2 %: the border
+        ("sgd", 5e-4, 0.9, False),
+        ("torch.optim.AdamW", 0.1, None, False),
+        ("adamw", 10.0, None, True),
+        ("adam", 10.0, None, False),  # an L2 term, which Adam divides by its own size
+        ("sgd", None, 0.9, False),
+    ],
+)
+def test_decay_that_forgets_at_once(optimizer, decay, momentum, fires):
+    given = {**SOUND, "optimizer": optimizer, "weight_decay": decay, "momentum": momentum}
+    finding = lr.forgets_at_once(given)  # the best rate is 1e-2
+    assert (finding is not None) == fires
+    assert finding is None or (finding.cause, finding.severity) == ("over-regularised", "warn")
+
+
+def test_a_decay_that_is_unusual_is_judged_at_the_recipes_rate_too():
+    given = {**SOUND, "recipe_lr": 0.1, "optimizer": "sgd", "momentum": 0.9}  # the best rate is 1e-2
+    assert lr.forgets_at_once({**given, "weight_decay": 0.1}).evidence["rate"] == 0.1
+    # a rate that is far too high makes no usual decay a strong one
+    assert lr.forgets_at_once({**given, "weight_decay": 5e-3, "recipe_lr": 10.0}) is None
+
+
+@pytest.mark.parametrize(("dropout", "fires"), [(0.5, False), (0.79, False), (0.8, True)])
+def test_dropout_that_leaves_next_to_nothing(dropout, fires):
+    assert (lr.forgets_at_once({**SOUND, "dropout": dropout}) is not None) == fires
+
+
+def test_decay_is_judged_at_the_recipes_rate_where_nothing_falls():
+    given = {**NO_BAND, "recipe_lr": 0.1, "optimizer": "sgd", "weight_decay": 1.0, "momentum": 0.0}
+    assert lr.forgets_at_once(given).severity == "error"
+
+
+@pytest.mark.parametrize(
+    ("drops", "band", "cause"),
+    [
+        ([0.5, 0.5, 0.5], {}, "schedule-mistake"),
+        ([0.0001, 0.0001, 0.0001], {"lr": None}, "lr-too-low"),
+        ([0.5, 0.5, 0.5001], {}, None),
+    ],
+)
+def test_a_rate_without_effect(drops, band, cause):
+    rates = [entry(rate, drop) for rate, drop in zip((1e-3, 1e-2, 1e-1), drops, strict=True)]
+    finding = lr.rate_has_no_effect({**SOUND, "rates": rates, **band})
+    assert (finding.cause if finding else None) == cause
+
+
+def test_a_rate_without_effect_needs_rates_far_apart():
+    with pytest.raises(Missing, match="fewer than three"):
+        lr.rate_has_no_effect({**SOUND, "rates": [entry(1e-3, 0.5), entry(1e-2, 0.5), entry(3e-2, 0.5)]})
+
+
+@pytest.mark.parametrize(
+    ("limit", "changes", "severity"),
+    [
+        (0.05, {"edge": "high"}, "warn"),
+        (0.05, {"lr": None}, "error"),
+        (0.05, {}, None),  # the band lies inside: nothing is lost
+        (0.051, {"edge": "high"}, None),
+        (None, {"edge": "high"}, None),
+    ],
+)
+def test_gradients_clipped_away(limit, changes, severity):
+    finding = lr.clipped_away({**SOUND, "clip_norm": limit, **changes})
+    assert (finding.severity if finding else None) == severity
+
+
+def test_nothing_falls_takes_the_cause_of_an_earlier_warning():
+    flat = {**NO_BAND, "rates": [entry(1e-3, 0.01)]}
+    warned = {"code": "DA102", "cause": "unnormalised-input", "severity": "warn"}
+    assert lr.nothing_falls(flat).cause == "misaligned-labels"
+    assert lr.nothing_falls({**flat, "earlier": [warned]}).cause == "unnormalised-input"
+    assert lr.nothing_falls({**flat, "earlier": [{**warned, "accepted": True}]}).cause == "misaligned-labels"

@@ -14,9 +14,13 @@ FITTED = {
     "random_in_train_mode": False, "moved": True, "outputs_low": -8.0, "outputs_high": 9.0, "outputs_vary": 9.0,
     "loss_zeroed": 3.0, "loss_rolled": 8.0, "norm_layers": 0, "smallest_momentum": None, "recalibrated_loss": 0.05,
     "recalibrated_accuracy": 1.0, "own_statistics_loss": 0.05, "own_statistics_accuracy": 1.0, "lowest_loss": 0.04,
+    "last_objective": 0.04,
 }  # fmt: skip
 
-STUCK = {"status": "plateau", "final_loss": 1.0, "final_accuracy": 0.6, "eval_loss": 1.0}
+STUCK = {"status": "plateau", "final_loss": 1.0, "final_accuracy": 0.6, "eval_loss": 1.0, "train_mode_loss": 1.0,
+         "last_objective": 1.0}  # fmt: skip
+WARNED = {"code": "IN121", "cause": "dead-units", "severity": "warn", "title": "60 % of layer 2 is dead",
+          "remedy": "x", "confidence": 0.9, "accepted": False}  # fmt: skip
 SOFTMAX = {"final_loss": 1.47, "final_accuracy": 1.0, "outputs_low": 0.0, "outputs_high": 1.0}
 BLIND = {"final_loss": 2.3, "final_accuracy": 0.12, "outputs_vary": 0.0}
 DIVERGED = {"status": "diverged", "final_loss": None, "final_accuracy": None}
@@ -42,7 +46,7 @@ def test_fitted_subset_gives_no_finding_and_skips_no_rule():
     findings, ran, skipped = apply_rules("overfit", evidence())
     assert not findings
     assert not skipped
-    assert len(ran) == 11
+    assert len(ran) == 13
 
 
 FIRES = [
@@ -60,6 +64,11 @@ FIRES = [
     ("OV209", "error", evidence(STUCK, unbounded=True, target=None, loss_floor=None, final_loss=-1e6)),
     ("OV210", "warn", evidence(reference=True) | {"attempts": [FITTED | STUCK, FITTED | {"reference": True}]}),
     ("OV210", "error", evidence(reference=True) | {"attempts": [FITTED | STUCK | {"final_loss": 2.29}]}),
+    ("OV212", "error", evidence(STUCK) | {"earlier": [WARNED]}),
+    ("OV212", "error", evidence(STUCK, BLIND, status="floor", final_loss=0.1) | {"earlier": [WARNED], "attempts": [
+        FITTED | DIVERGED], "best": FITTED | DIVERGED}),
+    ("OV214", "error", evidence(STUCK, last_objective=5.0)),
+    ("OV214", "error", evidence(STUCK, random_in_train_mode=True)),
 ]  # fmt: skip
 
 
@@ -68,7 +77,7 @@ def test_rule_fires_and_is_the_only_one_that_names_a_cause(code, severity, given
     findings = found(given)
     assert findings[code].severity == severity
     assert findings[code].title and findings[code].remedy and findings[code].evidence
-    assert set(findings) - {"OV205"} == {code} - {"OV205"}
+    assert set(findings) - {"OV205", "OV204"} == {code} - {"OV205", "OV204"}
 
 
 def test_every_rule_of_overfit_has_a_case_that_fires():
@@ -118,4 +127,41 @@ def test_rules_say_what_they_miss_without_an_attempt():
     assert [finding.code for finding in findings] == ["OV200"]
     assert len(ran) == 1
     assert {entry.why for entry in skipped} == {"no attempt finished"}
-    assert len(skipped) == 10
+    assert len(skipped) == 12
+
+
+def ranked_causes(given):
+    return [finding.cause for finding in apply_rules("overfit", given)[0]]
+
+
+def test_what_step_1_has_measured_comes_first():
+    assert ranked_causes(evidence(STUCK) | {"earlier": [WARNED]}) == ["dead-units", "capacity-too-small"]
+
+
+@pytest.mark.parametrize("change", [{"severity": "note"}, {"accepted": True}, {"cause": "too-little-data"}])
+def test_what_step_1_has_found_is_no_reason_where_it_is_none(change):
+    assert ranked_causes(evidence(STUCK) | {"earlier": [WARNED | change]}) == ["capacity-too-small"]
+
+
+def test_what_step_1_has_found_is_silent_where_the_subset_is_fitted():
+    assert ranked_causes(evidence() | {"earlier": [WARNED]}) == []
+
+
+def test_one_input_for_all_labels_is_constant_input():
+    assert ranked_causes(evidence(STUCK, distinct_inputs=1)) == ["constant-input"]
+
+
+def test_clipping_is_named_where_only_adam_fits_through_it():
+    given = evidence(reference=True) | {"attempts": [FITTED | STUCK, FITTED | {"reference": True}]}
+    given["recipe"] = {"train": {"clip_norm": 1e-4}}
+    assert ranked_causes(given) == ["gradient-clipped-away"]
+
+
+@pytest.mark.parametrize(("accuracy", "cause"), [(0.0, "sign-flipped-loss"), (0.5, "loss-mismatch")])
+def test_a_loss_without_a_floor_is_sign_flipped_where_no_answer_is_right(accuracy, cause):
+    given = evidence(STUCK, unbounded=True, target=None, loss_floor=None, final_loss=-1e6, final_accuracy=accuracy)
+    assert ranked_causes(given)[0] == cause
+
+
+def test_a_small_penalty_is_not_what_holds_a_model_back():
+    assert ranked_causes(evidence(STUCK, last_objective=2.1)) == ["capacity-too-small"]

@@ -208,6 +208,18 @@ def test_regularisers_that_only_help_together_are_all_named():
     assert {change["key"] for change in result.choice["changes"]} == {"optimizer.weight_decay", "model.dropout"}
 
 
+def test_decay_that_forbids_the_rate_is_found_by_both_at_once():
+    recipe = with_table(optimizer={"lr": 0.01, "weight_decay": 0.3})
+
+    def rule(a):
+        return 0.9 if (a["decay"] == 0 and a["lr"] == 0.1) or a["width"] == 32 else 0.7
+
+    result, _ = answered(case(LOW, recipe), rule)
+    assert (result.findings[0].code, result.findings[0].cause) == ("CU616", "over-regularised")
+    assert [change["key"] for change in result.choice["changes"]] == ["optimizer.weight_decay"]
+    assert "CU619" not in codes(result)  # a wider model learns faster, and is not what is missing
+
+
 def test_a_plateau_gains_at_a_tenth_of_the_rate_from_trained_weights_alone():
     result, _ = answered(case(LOW), lambda a: 0.8 if a["lr"] == 0.001 and not a["fresh"] else 0.7)
     assert codes(result)[0] == "CU607" and result.findings[0].confidence == 0.9

@@ -131,7 +131,7 @@ def test_all_diverging_rates_are_an_error_after_going_down_to_the_floor():
 
 
 def test_nothing_falling_is_an_error_after_the_whole_range_was_tried():
-    result, _ = sweep(lambda item: falling(0.0, noise=0.05, seed=item.spec.seed))
+    result, _ = sweep(lambda item: falling(1e-4 * rate(item), noise=0.05, seed=item.spec.seed))
     assert (min(rates_of(result)), max(rates_of(result))) == (1e-7, 10.0)
     assert codes(result) == ["LR302"] and result.verdict == "fail" and "lr" not in result.choice
 

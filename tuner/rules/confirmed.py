@@ -84,7 +84,8 @@ def rate_too_high(evidence: Mapping[str, Any]) -> Finding | None:
     "over-regularised",
     "diagnose",
     meaning="With weight decay or dropout off, train and val accuracy rise together.",
-    detected="a confirming run with all regularisation off, then one per regulariser: accuracy higher by more than "
+    detected="a confirming run with all regularisation off (then one per regulariser; and where that alone does not "
+    "help, at ten times the rate, which the decay may have forbidden): accuracy higher by more than "
     "twice the noise of seeds and sampling, and by more than a point",
     why="What looks like a model that is too small is one that is held back.",
     fix="Lower the weight decay or the dropout that is named, tenfold or to zero.",
@@ -147,10 +148,10 @@ def _culprits(evidence: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, li
 
     Where no single one helps, all of them together are to blame.
     """
-    answer = _helps(evidence, "regularisation off")
+    answer = _helps(evidence, "regularisation off") or _helps(evidence, "regularisation off, rate x 10")
     if answer is None:
         return None, []
-    keys = list(answer["changes"])
+    keys = [key for key in answer["changes"] if key != "optimizer.lr"]
     single = {key: evidence["confirmed"][key + OFF] for key in keys if key + OFF in evidence["confirmed"]}
     blamed = [key for key, other in single.items() if other["helps"]]
     return answer, sorted(blamed, key=lambda key: -single[key]["gain"]) or keys
@@ -169,7 +170,7 @@ def _culprits(evidence: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, li
 )
 def capacity_too_small(evidence: Mapping[str, Any]) -> Finding | None:
     answer = _helps(evidence, "width x 2, afresh")
-    if answer is None:
+    if answer is None or _culprits(evidence)[0] is not None:
         return None
     changes = evidence["knobs"].wider("a run of twice the width learns clearly more")
     return _proved("CU619", evidence, answer, "twice the width learns more", changes=changes)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from tuner.core.result import Finding
+from tuner.core.result import Finding, Severity
 from tuner.rules import Missing, found, rule
 
+FORGETS = 0.02  # share of the weights that decay may take per step: their memory is then fifty steps
+UNUSUAL = 0.02  # weight decay above what is ever used with SGD
+DROPPED = 0.8
+CLIPPED = 0.05
 OUTSIDE = 10.0  # times the end of the band: a decade off is more than the sweep's own scatter (0.1 decades)
 
 
@@ -40,12 +45,13 @@ def band_at_edge(evidence: Mapping[str, Any]) -> Finding | None:
 
 @rule(
     "LR302",
-    "nothing-falls",
+    "misaligned-labels",
     "lr-sweep",
     meaning="No rate makes the loss fall by more than the noise of the batches, though not all of them diverge.",
     detected="the largest drop over all rates is at most twice its standard error",
     why="A few examples could be driven to the floor, so gradients flow; on real batches nothing is learnt.",
-    fix="Look for labels that do not belong to their inputs, unnormalised inputs; or try more --steps.",
+    fix="Look for labels that do not belong to their inputs, unnormalised inputs; or try more --steps. The cause named "
+    "is that of an earlier step's warning, where there is one.",
     confused_with="a task that needs more than 100 iterations to move: try --steps 500 once",
     source="CS231n notes; Google tuning playbook",
 )
@@ -56,7 +62,100 @@ def nothing_falls(evidence: Mapping[str, Any]) -> Finding | None:
         return None
     title = f"the largest drop of the loss, {max(drops):.3g}, is within noise ({evidence['noise']:.2g})"
     seen = {"largest_drop": max(drops), "noise": evidence["noise"], "rates": len(rates)}
-    return found("LR302", "error", title, evidence=seen, confidence=0.9)
+    finding = found("LR302", "error", title, evidence=seen, confidence=0.6)
+    known = [item for item in evidence.get("earlier") or [] if item["severity"] != "note" and not item.get("accepted")]
+    if not known:
+        return finding
+    first = known[0]
+    remedy = f"Mend what an earlier step has found first ({first['code']}). {finding.remedy}"
+    seen |= {"earlier": first["code"]}
+    return replace(finding, cause=first["cause"], remedy=remedy, confidence=0.9, evidence=seen)
+
+
+@rule(
+    "LR309",
+    "over-regularised",
+    "lr-sweep",
+    meaning="Regularisation of this strength forgets faster than anything is learnt.",
+    detected="weight decay (SGD, with its momentum, and AdamW) that shrinks the weights by 2 % or more per step at the "
+    "best rate (the recipe's too, where nothing falls or the decay is 0.02 or more); or model.dropout of 0.8 or more",
+    why="Step 2 fitted its examples with decay and dropout off; on, they leave next to nothing to learn with.",
+    fix="Divide optimizer.weight_decay by ten until the drop no longer grows (5e-4 is usual); dropout 0.5 at most.",
+    confused_with="AdamW's 0.1 at rates of 1e-3, which shrinks by a ten-thousandth per step",
+    source="TheDeepChecker: regularisation overwhelms the data's gradient; derived: decay per step is rate x decay",
+)
+def forgets_at_once(evidence: Mapping[str, Any]) -> Finding | None:
+    _rates(evidence)
+    rate, shrinks = _decay_per_step(evidence)
+    dropout = evidence.get("dropout") or 0.0
+    if shrinks < FORGETS and dropout < DROPPED:
+        return None
+    severity: Severity = "warn" if evidence.get("lr") is not None else "error"
+    seen = {"decay_per_step": shrinks, "rate": rate, "weight_decay": evidence.get("weight_decay"), "dropout": dropout}
+    if shrinks >= FORGETS:
+        title = (
+            f"weight decay {evidence['weight_decay']:g} shrinks the weights by {shrinks:.1%} per step at rate {rate:g}"
+        )
+    else:
+        title = f"dropout of {dropout:g} leaves {1 - dropout:.0%} of the units at each step"
+    return found("LR309", severity, title, evidence=seen, confidence=0.95)
+
+
+def _decay_per_step(evidence: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the rate that is looked at, and by which share weight decay alone shrinks the weights in a step."""
+    rate, decay = evidence.get("best_lr") or evidence.get("recipe_lr"), evidence.get("weight_decay")
+    if decay and decay >= UNUSUAL:  # it may have forbidden the rate that was meant
+        rate = max(rate or 0.0, evidence.get("recipe_lr") or 0.0)
+    name = str(evidence.get("optimizer", "")).rpartition(".")[2].lower()
+    if not rate or not decay or name not in ("sgd", "adamw"):
+        return rate or 0.0, 0.0
+    momentum = evidence.get("momentum") or 0.0 if name == "sgd" else 0.0
+    return rate, rate * decay / max(1 - momentum, 1e-3)
+
+
+@rule(
+    "LR310",
+    "schedule-mistake",
+    "lr-sweep",
+    meaning="The rate has no effect: the losses are the same numbers at rates that lie decades apart.",
+    detected="the drops at all rates (at least three, a hundredfold apart) agree to six digits",
+    why="The optimizer does not use the rate that it is asked for, so nothing that is tuned reaches it.",
+    fix="Pass lr on in the optimizer's builder; look for a rate that the training step sets itself.",
+    confused_with="rates so low that nothing moves at any of them: their losses still differ in the last digits",
+    source="derived",
+)
+def rate_has_no_effect(evidence: Mapping[str, Any]) -> Finding | None:
+    rates = [rate for rate in _rates(evidence) if rate["drop"] is not None]
+    if len(rates) < 3 or rates[-1]["lr"] < 100 * rates[0]["lr"]:
+        raise Missing("fewer than three rates were measured")
+    drops = [rate["drop"] for rate in rates]
+    if max(drops) - min(drops) > 1e-6 * max(map(abs, drops)) + 1e-12:
+        return None
+    title = f"the loss is the same at all {len(rates)} rates from {rates[0]['lr']:g} to {rates[-1]['lr']:g}"
+    finding = found("LR310", "error", title, evidence={"drop": drops[0], "rates": len(rates)}, confidence=0.97)
+    return finding if evidence.get("lr") is not None else replace(finding, cause="lr-too-low")
+
+
+@rule(
+    "LR311",
+    "gradient-clipped-away",
+    "lr-sweep",
+    meaning="Gradients are clipped so hard that only the highest rates move anything.",
+    detected="train.clip_norm is set to 0.05 or less, and nothing falls or the best rate is the highest tried",
+    why="A step is then never longer than rate x limit, whatever the gradient: the rate is not what it seems.",
+    fix="Raise train.clip_norm to about the 90th percentile of the gradients' norms, or leave it out.",
+    confused_with="Adam, whose steps do not depend on the size of the gradients; clipping that cuts spikes alone",
+    source="Google tuning playbook: clipping more than half of the steps is extremely aggressive",
+)
+def clipped_away(evidence: Mapping[str, Any]) -> Finding | None:
+    _rates(evidence)
+    limit = evidence.get("clip_norm")
+    if limit is None or limit > CLIPPED or (evidence.get("lr") is not None and evidence.get("edge") != "high"):
+        return None
+    severity: Severity = "warn" if evidence.get("lr") is not None else "error"
+    title = f"gradients are clipped to a norm of {limit:g}, and the best rate is the highest or none"
+    seen = {"clip_norm": limit, "best_lr": evidence.get("best_lr"), "edge": evidence.get("edge")}
+    return found("LR311", severity, title, evidence=seen, confidence=0.93)
 
 
 @rule(

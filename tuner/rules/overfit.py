@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from tuner.core.result import Finding
@@ -11,6 +12,8 @@ from tuner.rules.init import number
 
 # a loss this near to a level (share of the way from uniform outputs to the floor) is stuck there
 NEAR = 0.03
+# of the range of the loss: what the training step minimises beyond the loss function itself
+PENALTY = 0.5
 # batch norm with a usual momentum has forgotten its initial statistics but for this share
 STALE = 0.01
 
@@ -190,7 +193,7 @@ def stuck_elsewhere(evidence: Mapping[str, Any]) -> Finding | None:
     best = _failed(evidence)
     if best is None or number(best["target"]) is None or not best["moved"]:
         return None
-    if _squashed(best) or _ignores_input(best) or _slow(best):
+    if _squashed(best) or _ignores_input(best) or _slow(best) or _held_back(best):
         return None
     reason = "" if best["distinct_inputs"] > 1 else " (the inputs of the subset are all the same)"
     title = (
@@ -198,7 +201,8 @@ def stuck_elsewhere(evidence: Mapping[str, Any]) -> Finding | None:
         f"at the best of {len(evidence['rates'])} attempts{reason}"
     )
     facts = _facts(best, "constant_floor", "loss_zeroed", "loss_rolled", "distinct_inputs")
-    return found("OV205", "error", title, evidence=facts, confidence=0.5)
+    finding = found("OV205", "error", title, evidence=facts, confidence=0.5)
+    return finding if best["distinct_inputs"] > 1 else replace(finding, cause="constant-input", confidence=0.9)
 
 
 def _slow(best: Mapping[str, Any]) -> bool:
@@ -309,7 +313,17 @@ def only_adam_fits(evidence: Mapping[str, Any]) -> Finding | None:
     learned = any(loss < best["initial_loss"] - 0.1 * best["span"] for loss in losses)
     reached = f"only {min(losses):.3f}" if losses else "no finite loss"
     title = f"Adam reaches the floor in {best['steps']} steps, the recipe's optimizer {reached} in {len(own)} attempts"
-    return found("OV210", "warn" if learned else "error", title, evidence=_facts(best) | {"rates": evidence["rates"]})
+    finding = found(
+        "OV210", "warn" if learned else "error", title, evidence=_facts(best) | {"rates": evidence["rates"]}
+    )
+    limit = evidence["recipe"].get("train", {}).get("clip_norm")
+    if limit is None:
+        return finding
+    # Adam's steps are the same whatever the gradients are multiplied by: what it mends is their size
+    remedy = "Raise train.clip_norm to about the 90th percentile of the gradients' norms, or leave it out."
+    seen = {**finding.evidence, "clip_norm": limit}
+    title += f", with gradients clipped to {limit:g}"
+    return replace(finding, cause="gradient-clipped-away", title=title, remedy=remedy, evidence=seen)
 
 
 @rule(
@@ -328,4 +342,74 @@ def no_floor(evidence: Mapping[str, Any]) -> Finding | None:
     best = _best(evidence)
     if not best["unbounded"]:
         return None
-    return found("OV209", "error", f"the loss falls without end over {best['kind']}", evidence=_facts(best, "kind"))
+    finding = found("OV209", "error", f"the loss falls without end over {best['kind']}", evidence=_facts(best, "kind"))
+    return replace(finding, cause="sign-flipped-loss") if best["final_accuracy"] == 0 else finding
+
+
+@rule(
+    "OV212",
+    "known-from-step-1",
+    "overfit",
+    meaning="The subset is not fitted, and step 1 has found what can be the reason.",
+    detected="A warning of check-init whose cause keeps a model from fitting; the finding takes over that cause.",
+    why="What a probe has measured is likelier than what the level of a loss suggests.",
+    fix="Mend what check-init found, then run this step again.",
+    confused_with="A warning that is meant and harmless: accept its code in the recipe.",
+    source="checklist: one step after the other",
+)
+def known_from_step_1(evidence: Mapping[str, Any]) -> Finding | None:
+    """A failed fit that step 1 explains."""
+    if _failed(evidence) is None and any(attempt["status"] != "diverged" for attempt in evidence["attempts"]):
+        return None
+    known = [item for item in evidence.get("earlier", []) if item["cause"] in KEEPS_FROM_FITTING]
+    known = [item for item in known if item["severity"] != "note" and not item.get("accepted")]
+    if not known:
+        return None
+    first = known[0]  # ranked by check-init
+    title = f"step 1 has a reason why the subset is not fitted ({first['code']}): {first['title']}"
+    finding = found("OV212", "error", title, evidence={"code": first["code"]}, remedy=first.get("remedy", ""))
+    return replace(finding, cause=first["cause"], confidence=0.8 + 0.19 * first.get("confidence", 1.0))
+
+
+KEEPS_FROM_FITTING = (
+    "untrained-parameters", "dead-units", "saturated-units", "symmetric-init", "bad-init-vanishing",
+    "bad-init-exploding", "unnormalised-input", "constant-input", "input-ignored", "double-softmax", "loss-mismatch",
+    "sign-flipped-loss", "wrong-axis", "summed-loss", "gradients-accumulate", "no-update", "gradient-clipped-away",
+    "batch-dependence", "eval-mode-in-training", "normalisation-misuse", "precision-problem", "wrong-label-range",
+    "missing-nonlinearity", "non-finite-input",
+)  # fmt: skip
+
+
+@rule(
+    "OV214",
+    "over-regularised",
+    "overfit",
+    meaning="The subset is not fitted because something holds the model back that could not be switched off.",
+    detected="The training step minimises much more than the loss function gives on the same batch (a penalty of its "
+    "own); or the forward is random in train mode though every dropout module is off (functional dropout).",
+    why="Dropout modules and the optimizer's weight decay are off in this step: what is left is written into the code.",
+    fix="Lower the penalty in the training step, or the rate of the functional dropout.",
+    confused_with="Too little capacity, which fits no better without it; a penalty that is small beside the loss.",
+    source="CS231n notes, sanity checks: overfit a tiny subset with regularisation off",
+)
+def held_back(evidence: Mapping[str, Any]) -> Finding | None:
+    """A fit that regularisation in the code prevents."""
+    best = _failed(evidence)
+    if best is None or number(best["target"]) is None or _squashed(best) or _ignores_input(best):
+        return None
+    why = _held_back(best)
+    if not why:
+        return None
+    title = f"the loss is stuck at {best['final_loss']:.3f}: {why}"
+    facts = _facts(best, "last_objective", "train_mode_loss", "random_in_train_mode")
+    return found("OV214", "error", title, evidence=facts, confidence=0.75)
+
+
+def _held_back(best: Mapping[str, Any]) -> str:
+    """Say what holds the model back; nothing where nothing is seen."""
+    objective, loss, span = (number(best.get(key)) for key in ("last_objective", "train_mode_loss", "span"))
+    if objective is not None and loss is not None and objective - loss > PENALTY * (span or 1.0):
+        return f"the training step minimises {objective:.3f}, of which the loss is {loss:.3f}"
+    if best.get("random_in_train_mode"):
+        return "the forward in train mode is random, as with a dropout that is no module"
+    return ""

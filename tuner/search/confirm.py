@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tuner.core.recipe import Recipe
@@ -18,6 +18,7 @@ from tuner.core.stats import binomial_noise, wilson
 
 CONTROL, FASTER, SLOWER = "control", "rate x 10", "rate / 10"
 FREE, WIDER, UNCLIPPED, FULL_PRECISION = "regularisation off", "width x 2", "clipping off", "fp32"
+FREE_FASTER = f"{FREE}, {FASTER}"  # decay that is too strong forces a low rate: neither alone mends that
 AFRESH = ", afresh"
 
 LEAST_STEPS = 100  # of a run that goes on: an epoch of a small data set is too short to move anything
@@ -129,6 +130,9 @@ def second_arms(codes: Collection[str], winner: Winner, known: Mapping[str, Mapp
         return []
     off, fresh = regularisers(winner), bool(BASELINE & set(codes))
     arms: list[Arm] = []
+    if LOW & set(codes) and not helped and off and not fresh:
+        free = _without(FREE_FASTER, off, fresh)
+        arms += [replace(free, changes={**free.changes, "optimizer.lr": winner.rate * 10})]
     if FREE in helped and len(off) > 1:
         arms += [_without(f"{key} off", {key: value}, fresh) for key, value in off.items()]
     if fresh:

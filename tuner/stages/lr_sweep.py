@@ -122,11 +122,28 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
     settled = settle_precision(recipe, inputs.facts.device, band, results)
     metrics = _metrics(band, recipe, settings, swept)
     metrics["precision"] = {"precision": settled.precision, "reason": settled.reason, **settled.numbers}
-    findings, ran, skipped = apply_rules("lr-sweep", metrics, recipe.accept.codes)
+    evidence = metrics | _settings_of(recipe) | {"earlier": _earlier(inputs)}
+    findings, ran, skipped = apply_rules("lr-sweep", evidence, recipe.accept.codes)
     choice: dict[str, Any] = {"precision": settled.precision, "precision_reason": settled.reason}
     if band.lr is not None:
         choice |= {"lr": band.lr, "lr_low": band.lr_low, "lr_high": band.lr_high}
     return StageResult("lr-sweep", _headline(band, settings), findings, ran, skipped, choice, metrics)
+
+
+def _settings_of(recipe: Recipe) -> dict[str, Any]:
+    """Return what else of the recipe decides how far a step goes."""
+    return {
+        "optimizer": recipe.optimizer.name,
+        "weight_decay": recipe.optimizer.weight_decay,
+        "momentum": recipe.value("optimizer.momentum"),
+        "dropout": recipe.value("model.dropout"),
+        "clip_norm": recipe.train.clip_norm,
+    }
+
+
+def _earlier(inputs: Inputs) -> list[Mapping[str, Any]]:
+    """Return the findings of the steps before, the latest first."""
+    return [item for name in ("overfit", "check-init") for item in inputs.results.get(name, {}).get("findings", [])]
 
 
 def _is_of_sweep(record: Record) -> bool:

@@ -101,7 +101,7 @@ def _kind(record: Record) -> str:
 
 def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[Record]) -> StageResult:
     """Pass where a rate reached the floor; otherwise say which level the loss is stuck at."""
-    evidence = evidence_of(recipe, results)
+    evidence = evidence_of(recipe, results) | {"earlier": inputs.results.get("check-init", {}).get("findings", [])}
     findings, ran, skipped = apply_rules("overfit", evidence, recipe.accept.codes)
     if "best" not in evidence:
         skipped = [Skipped("every other check", "no attempt finished")]

@@ -96,6 +96,7 @@ def overfit(
         "distinct_inputs": len({row.tobytes() for row in batch[0].cpu().flatten(1).numpy()}),
         "steps": len(run.losses),
         "initial_loss": run.losses[0] if run.losses else None,
+        "last_objective": run.losses[-1] if run.losses else None,
         "lowest_loss": min((v for v in run.losses if math.isfinite(v)), default=None),
         "moved": any(value != run.losses[0] for value in run.losses[1:]),
         "curve": run.rows,
