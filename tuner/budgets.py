@@ -108,7 +108,7 @@ def _fitted(session: Session, name: str, round_number: int, settings: SearchSett
     costs = _costs(session, name, round_number, workers)
     if budget.unit == "seconds" and costs is None:
         raise UsageError(
-            f"--budget {budget}: no step times are known, so a time cannot be planned",
+            f"--budget {settings.budget}: no step times are known, so a time cannot be planned",
             f"Run lr-sweep first, or give trials or epochs: tuner {name} {session.recipe_path} --budget 40trials",
         )
     most = _most(session, name, round_number)
@@ -125,7 +125,7 @@ def _fitted(session: Session, name: str, round_number: int, settings: SearchSett
         needed = str(Budget(least / (AIM if budget.unit == "seconds" else 1.0), budget.unit))
         words = f"{found.trials} configurations of {found.epochs} epoch{'' if found.epochs == 1 else 's'}"
         raise UsageError(
-            f"--budget {budget}: too little for {name}; the least sensible search ({words}) takes {needed}",
+            f"--budget {settings.budget}: too little for {name}; the least sensible search ({words}) takes {needed}",
             f"Give at least that: tuner {name} {session.recipe_path} --budget {needed}",
         )
     larger = best(budget.times(MORE))

@@ -1,0 +1,172 @@
+"""A budget on the command line: planned before, kept when resumed, told afterwards."""
+
+import json
+import re
+import shutil
+
+import pytest
+
+from tuner import budgets
+from tuner.search.costs import Costs
+
+SLOW = Costs(epoch_seconds=30.0, evaluation_seconds=1.0, item_seconds=0.1, workers=1, source="lr-sweep")
+QUICK = Costs(epoch_seconds=0.1, evaluation_seconds=0.0, item_seconds=0.0, workers=1, source="lr-sweep")
+
+
+def plan_of(folder, stage="coarse"):
+    return json.loads((folder / "runs/small" / stage / "plan.json").read_text())
+
+
+def trials_of(folder, stage="coarse"):
+    lines = (folder / "runs/small" / stage / "trials.jsonl").read_text().splitlines()
+    return [json.loads(line)["item"] for line in lines]
+
+
+@pytest.fixture
+def costs(monkeypatch):
+    """A function that sets what trials are measured to cost, in whatever stage."""
+
+    def measured(value):
+        monkeypatch.setattr(budgets, "of_sweep", lambda *_: value)
+        monkeypatch.setattr(budgets, "of_search", lambda *_: value)
+
+    return measured
+
+
+def test_dry_run_shows_trials_per_rung_time_disk_and_what_more_would_buy(finished, command, costs):
+    costs(SLOW)
+    done = command("coarse", "small.toml", "--budget", "20m", "--epochs", "3", "--dry-run")
+    assert done.code == 0 and not done.err
+    found = re.search(r"(\d+) train 1 epoch, (\d+) go on to 2, (\d+) to 3", done.out)
+    first, second, third = map(int, found.groups())
+    assert first > second > third
+    assert "with 1 worker, by the times of lr-sweep" in done.out
+    assert re.search(r"disk +at most \d.* while it runs", done.out)
+    assert re.search(r"budget +20m; twice the budget \(40m\) would buy \d+ configurations of 3 epochs", done.out)
+    assert max(map(len, done.out.splitlines())) <= 80
+    as_json = json.loads(command("coarse", "small.toml", "--budget", "20m", "--epochs", "3", "--dry-run", "--json").out)
+    search = as_json["search"]
+    assert [rung["trials"] for rung in search["rungs"]] == [first, second, third]
+    assert 0.75 * 1200 < search["expected_seconds"] <= 1200
+    assert len(as_json["trials"]) == search["trials"] == first
+    assert search["disk_bytes"] > 0 and search["larger"]["trials"] > first
+    assert not (finished / "runs/small/coarse/plan.json").exists()
+
+
+def test_dry_run_without_a_budget_shows_the_time_as_well(finished, command):
+    done = command("fine", "small.toml", "--dry-run")
+    assert re.search(r"plan +2 configurations, 3 epochs, and 1 repeat; 9 epochs\s+in all", done.out)
+    assert re.search(r"time +about [\d.]+\w+ with 1 worker, by the times of coarse", done.out)
+    assert "budget" not in done.out
+
+
+def test_a_search_says_what_it_will_take_before_it_starts(finished, command):
+    done = command("coarse", "small.toml", "--trials", "3")
+    assert "coarse: 3 configurations, 2 epochs, 6 epochs in all, about " in done.err
+    quiet = command("coarse", "small.toml", "--trials", "4", "--quiet")
+    assert quiet.err == ""
+
+
+def test_a_budget_is_kept_in_the_artifact_and_in_the_report(finished, command):
+    done = command("coarse", "small.toml", "--budget", "6trials")
+    assert done.code == 0
+    plan = plan_of(finished)
+    assert (plan["budget"], plan["trials"], plan["epochs"]) == ("6trials", 6, 2)
+    assert {item["number"] for item in trials_of(finished)} == set(range(6))
+    assert "Budget 6trials: 6 configurations" in done.out
+    assert "Twice the budget (12trials) would buy 12 configurations of 2 epochs" in " ".join(done.out.split())
+    manifest = json.loads((finished / "runs/small/coarse/manifest.json").read_text())
+    assert "plan.json" in manifest["outputs"]
+    assert command("fine", "small.toml").code == 0  # a valid input of what follows
+    again = command("coarse", "small.toml")
+    assert again.code == 0 and not (finished / "runs/small/coarse/plan.json").exists()
+    assert "Budget" not in again.out
+
+
+def test_a_resumed_stage_keeps_its_plan_whatever_things_cost_now(finished, command, costs, monkeypatch):
+    from tuner.execute.serial import SerialExecutor
+
+    costs(QUICK)
+    arguments = ("coarse", "small.toml", "--budget", "7s")
+    with monkeypatch.context() as patched:
+        patched.setattr(SerialExecutor, "run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert command(*arguments).code == 130
+    written = (finished / "runs/small/coarse/plan.json").read_bytes()  # before the first trial
+    assert plan_of(finished)["trials"] > 4
+    costs(SLOW)
+    done = command(*arguments)
+    assert done.code == 0, done.err
+    assert (finished / "runs/small/coarse/plan.json").read_bytes() == written
+    assert len({item["number"] for item in trials_of(finished)}) == plan_of(finished)["trials"]
+    specs = [item["spec"]["overrides"] for item in trials_of(finished)]
+    costs(QUICK)
+    assert command(*arguments, "--fresh").code == 0
+    assert [item["spec"]["overrides"] for item in trials_of(finished)] == specs
+
+
+def test_another_budget_is_planned_anew(finished, command, costs):
+    costs(QUICK)
+    assert command("coarse", "small.toml", "--budget", "4trials").code == 0
+    done = command("coarse", "small.toml", "--budget", "6trials")
+    assert done.code == 0 and plan_of(finished)["trials"] == 6
+
+
+def test_a_recipe_may_have_the_budget(finished, command):
+    path = finished / "small.toml"
+    path.write_text(path.read_text().replace("[stages.coarse]", '[stages.coarse]\nbudget = "5trials"'))
+    assert command("coarse", "small.toml").code == 0
+    assert plan_of(finished)["trials"] == 5
+
+
+def test_a_budget_that_is_none_names_examples(finished, command):
+    done = command("coarse", "small.toml", "--budget", "5x")
+    assert done.code == 2
+    assert (
+        "--budget: expected a time, or a number of trials or epochs: 20m, 90s, 1h30m, 40trials or 120epochs" in done.err
+    )
+    path = finished / "small.toml"
+    path.write_text(path.read_text().replace("[stages.coarse]", '[stages.coarse]\nbudget = "soon"'))
+    done = command("coarse", "small.toml")
+    assert done.code == 2 and "stages.coarse.budget: expected a time" in done.err
+
+
+def test_too_little_is_an_error_with_the_least(finished, command, costs):
+    costs(SLOW)
+    done = command("coarse", "small.toml", "--budget", "60s")
+    assert done.code == 2
+    said = " ".join(done.err.split())
+    found = re.search(r"--budget 60s: too little for coarse; the least sensible search \((.*)\) takes (\w+)", said)
+    assert found[1] == "4 configurations of 1 epoch"
+    assert said.endswith(f"--budget {found[2]}")
+    assert command("coarse", "small.toml", "--budget", found[2], "--dry-run").code == 0
+    assert (finished / "runs/small/coarse/manifest.json").exists()  # what stood there is left
+
+
+def test_a_time_needs_step_times(recipe, command):
+    done = command("coarse", "small.toml", "--budget", "20m", "--force", "--dry-run")
+    assert done.code == 2
+    assert "no step times are known" in done.err and "--budget 40trials" in done.err
+    assert command("coarse", "small.toml", "--budget", "40trials", "--force", "--dry-run").code == 0
+
+
+def test_run_splits_a_time_between_coarse_and_fine(finished, command, costs):
+    costs(QUICK)
+    done = command("run", "small.toml", "--budget", "1m", "--dry-run", "--json")
+    plans = {plan["stage"]: plan for plan in json.loads(done.out)}
+    assert (plans["coarse"]["search"]["budget"], plans["fine"]["search"]["budget"]) == ("15s", "45s")
+    assert plans["lr-sweep"]["state"] == "fresh"
+    assert plans["coarse"]["settings"]["budget"] == "15s"
+
+
+def test_run_says_at_once_that_fine_would_not_fit(finished, command, costs, tmp_path):
+    costs(SLOW)
+    shutil.rmtree(finished / "runs/small/coarse")
+    done = command("run", "small.toml", "--budget", "8m")
+    assert done.code == 2 and "too little for fine" in done.err
+    assert not (finished / "runs/small/coarse/trials.jsonl").exists()
+
+
+@pytest.mark.parametrize(("budget", "said"), [("40trials", "takes a time"), ("soon", "expected a time")])
+def test_run_takes_a_time_alone(recipe, command, budget, said):
+    done = command("run", "small.toml", "--budget", budget)
+    assert done.code == 2 and "--budget" in done.err and said in done.err
