@@ -6,9 +6,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from tests.zoo.case import STEPS
 from tests.zoo.catalog import KINDS, PARTS, chosen, load_cases
 from tests.zoo.certificates import certify, why_not_certified, write_certificates
-from tests.zoo.run import done_before, run_cases
+from tests.zoo.run import done_before, run_cases, tasks_of
 from tests.zoo.score import score
 from tests.zoo.table import lists, tables
 
@@ -26,6 +27,7 @@ def main() -> None:
         command.add_argument("--part", choices=PARTS, default="all", help="which cases (default: all)")
         command.add_argument("--kind", choices=KINDS, default="all", help="bugs or look-alikes (default: all)")
         command.add_argument("--cases", nargs="+", default=[], metavar="NAME", help="names, families or beginnings*")
+        command.add_argument("--through", choices=STEPS, default=STEPS[-1], help="the last step (default: the last)")
         command.add_argument("--seeds", type=int, default=seeds, help=f"how many seeds (default: {seeds})")
         command.add_argument("--workers", type=int, default=2, help="how many at a time (default: 2)")
         command.add_argument(
@@ -47,10 +49,9 @@ def main() -> None:
     if args.command == "certify":
         write_certificates(certify(cases, args.seeds, args.out, args.workers, _say, args.again), print)
         return
-    if args.command == "run":
-        records = run_cases(cases, args.seeds, args.out, args.workers, _say, args.again)
-    else:
-        records = done_before(cases, args.seeds, args.out)
+    tasks = tasks_of(cases, args.seeds, args.out, args.through)
+    running = args.command == "run"
+    records = run_cases(tasks, args.workers, _say, args.again) if running else done_before(tasks)
     result = score(records, load_cases(), lambda case: None if args.uncertified else why_not_certified(case))
     print(tables(result))
     if not args.markdown:

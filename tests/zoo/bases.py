@@ -30,12 +30,12 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
 }
 
 STAGES: dict[str, dict[str, Any]] = {
+    "lr-sweep": {"steps": 60},
     "coarse": {"trials": 4, "epochs": 2},
     "fine": {"trials": 3, "epochs": 8},
 }
 
 SHORTER: dict[str, dict[str, dict[str, Any]]] = {  # where an epoch takes longer
-    "shapes": {"lr-sweep": {"steps": 60}},
     "cifar": {"lr-sweep": {"steps": 50}, "fine": {"trials": 3, "epochs": 6}},
 }
 

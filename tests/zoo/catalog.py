@@ -61,9 +61,9 @@ def twin_definition(case: Case) -> str:
     return _digest([text, own, *((HERE / name).read_text() for name in SHARED)])
 
 
-def record_key(case: Case, seed: int) -> str:
-    """Return a hash of all that a record of the case depends on: the case, the seed, and tuner's sources."""
-    return _digest([definition(case), str(seed), case.step, _sources()])[:16]
+def record_key(case: Case, seed: int, last: str) -> str:
+    """Return a hash of all that a record of the case depends on: the case, the seed, the last step, tuner's sources."""
+    return _digest([definition(case), str(seed), last, _sources()])[:16]
 
 
 @functools.cache

@@ -32,17 +32,22 @@ class Silent:
     def note(self, text: str) -> None: ...
 
 
-def play(case: Case, seed: int, folder: Path) -> list[dict[str, Any]]:
+def last_step(case: Case, through: str = STEPS[-1]) -> str:
+    """Return the last step that a case is run through: a bug the one that is expected to find it, at the latest."""
+    wanted = STEPS[-1] if case.healthy else case.step
+    return min(wanted, through, key=STEPS.index)
+
+
+def play(case: Case, seed: int, folder: Path, through: str = STEPS[-1]) -> list[dict[str, Any]]:
     """Run the case's steps in `folder`, which is made for it, and return one entry per step.
 
-    A bug is run through the step that is expected to find it, a look-alike through diagnose; both end at the first
-    failed verdict or error. Steps run one trial after the other in this process.
+    A bug is run through the step that is expected to find it, a look-alike through diagnose, neither beyond `through`;
+    both end at the first failed verdict or error. Steps run one trial after the other in this process.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    last = "diagnose" if case.healthy else case.step
     entries: list[dict[str, Any]] = []
     workflow: Workflow | None = None
-    for name in STEPS[: STEPS.index(last) + 1]:
+    for name in STEPS[: STEPS.index(last_step(case, through)) + 1]:
         clock = time.perf_counter()
         entry: dict[str, Any] = {"step": name, "exit": 0, "verdict": None, "findings": []}
         try:

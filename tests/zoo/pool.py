@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Any
 
-PRELOADED = ["tests.zoo.preload"]
+PRELOADED = ("tests.zoo.preload",)
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,18 @@ class Ended:
 
 
 def each(
-    function: Callable[[Any], None], tasks: Sequence[Any], workers: int, timeout_seconds: float
+    function: Callable[[Any], None],
+    tasks: Sequence[Any],
+    workers: int,
+    timeout_seconds: float,
+    preloaded: Sequence[str] = PRELOADED,
 ) -> Iterator[Ended]:
     """Call `function(task)` for every task in a process of its own, `workers` at a time; yield how each ended.
 
-    The processes are forked from a server that has torch loaded.
+    The processes are forked from a server that has `preloaded` loaded, torch and what a step needs.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
+    context.set_forkserver_preload(list(preloaded))
     waiting = list(reversed(tasks))
     running: dict[Any, tuple[Any, Any, float]] = {}
     try:

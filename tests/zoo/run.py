@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.zoo import pool
-from tests.zoo.case import Case
+from tests.zoo.case import STEPS, Case
 from tests.zoo.catalog import load_cases, record_key
 from tests.zoo.parts import cifar_folder
-from tests.zoo.play import play
+from tests.zoo.play import last_step, play
 from tuner.core.store import write_json
 
 TIMEOUT_SECONDS = 300.0
@@ -23,10 +23,11 @@ TIMEOUT_SECONDS = 300.0
 
 @dataclass(frozen=True)
 class Task:
-    """One run: a case with a seed, the hash of all that it depends on, and the folder of records."""
+    """One run: a case with a seed, its last step, the hash of all that it depends on, and the folder of records."""
 
     case: str
     seed: int
+    through: str
     key: str
     out: Path
 
@@ -51,10 +52,9 @@ class Task:
 
 
 def run_cases(
-    cases: Sequence[Case], seeds: int, out: Path, workers: int, say: Callable[[str], None], again: bool = False
+    tasks: Sequence[Task], workers: int, say: Callable[[str], None], again: bool = False
 ) -> list[dict[str, Any]]:
-    """Return a record of each case and seed; those that are on disk and still hold are not made again."""
-    tasks = _tasks(cases, seeds, out)
+    """Return a record of each run; those that are on disk and still hold are not made again."""
     todo = [task for task in tasks if again or task.record() is None]
     say(f"{len(tasks)} runs, {len(tasks) - len(todo)} of them done before")
     started = time.monotonic()
@@ -63,16 +63,21 @@ def run_cases(
             ended.task.write(ended.how, ended.detail)
         left = (time.monotonic() - started) / number * (len(todo) - number)
         say(f"{number}/{len(todo)} {told(ended.task.record())}  (about {left / 60:.0f} min left)")
-    return done_before(cases, seeds, out)
+    return done_before(tasks)
 
 
-def done_before(cases: Sequence[Case], seeds: int, out: Path) -> list[dict[str, Any]]:
+def done_before(tasks: Sequence[Task]) -> list[dict[str, Any]]:
     """Return the records that are on disk and still hold."""
-    return [record for task in _tasks(cases, seeds, out) if (record := task.record()) is not None]
+    return [record for task in tasks if (record := task.record()) is not None]
 
 
-def _tasks(cases: Sequence[Case], seeds: int, out: Path) -> list[Task]:
-    return [Task(case.name, seed, record_key(case, seed), out) for seed in range(seeds) for case in cases]
+def tasks_of(cases: Sequence[Case], seeds: int, out: Path, through: str = STEPS[-1]) -> list[Task]:
+    """Return a run for each case and seed, none of them beyond the step `through`."""
+    return [
+        Task(case.name, seed, last_step(case, through), record_key(case, seed, last_step(case, through)), out)
+        for seed in range(seeds)
+        for case in cases
+    ]
 
 
 def told(record: Mapping[str, Any]) -> str:
@@ -99,7 +104,7 @@ def _carry_out(task: Task) -> None:
         task.write("skipped", "$TUNER_DATA/cifar10/train/<class>/*.jpg is not there")
         return
     try:
-        task.write("done", "", play(case, task.seed, folder))
+        task.write("done", "", play(case, task.seed, folder, task.through))
     except Exception:
         task.write("died", traceback.format_exc())
     for pattern in ("*/checkpoints/*", "*/plots/*"):  # of hundreds of runs

@@ -73,7 +73,8 @@ def judged(record: Mapping[str, Any], case: Case) -> Judged:
         warned = any(finding["severity"] == "warn" for entry in steps for finding in _open(entry))
         return Judged(case, record["seed"], None, _all_said(steps), whole, broken, warned)
     until = 0.0
-    for entry in steps[: STEPS.index(case.step) + 1]:
+    in_time = STEPS[: STEPS.index(case.step) + 1]
+    for entry in (entry for entry in steps if entry["step"] in in_time):
         until += entry["seconds"]
         if speaks(entry, case):
             return Judged(case, record["seed"], entry["step"], causes_of(entry, case), until)
@@ -168,8 +169,10 @@ def _chances(run: Judged, alarmed: bool) -> tuple[float, float]:
 
 
 def _expected(chances: Sequence[tuple[float, float]], detected: float, at_expected: float, n: int) -> Rates:
-    top1, top3 = (statistics.fmean(values) if n else math.nan for values in zip(*chances, strict=True))
-    return Rates(n, detected, wilson(detected, n) if n else (0.0, 1.0), at_expected, top1, top3, None)
+    if not n:
+        return rates([])
+    top1, top3 = (statistics.fmean(values) for values in zip(*chances, strict=True))
+    return Rates(n, detected, wilson(detected, n), at_expected, top1, top3, None)
 
 
 @dataclass(frozen=True)
