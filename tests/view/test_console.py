@@ -187,3 +187,20 @@ def test_test_leaves_the_confusion_of_many_classes_to_the_plot(tmp_path):
     matrix[3][4] = 2
     text = printed(result("test", "pass", "fine", metrics={"confusion": matrix}), tmp_path / "test")
     assert "Confusion" not in text and "3 taken for 4 (2 times)" in text
+
+
+def test_the_diagnosis_shows_its_confirming_runs(run_dir):
+    found = load(run_dir, "diagnose")
+    helped = {"arm": "rate x 10", "runs": 2, "accuracy": 0.9, "gain": 0.2, "noise": 0.01, "helps": True}
+    control = helped | {"arm": "control", "accuracy": 0.7, "gain": None, "noise": None, "helps": False}
+    found["metrics"]["confirming"] = [control, helped]
+    lines = printed(found, run_dir / "diagnose").splitlines()
+    row = next(line for line in lines if "rate x 10" in line)
+    assert row.split() == ["rate", "x", "10", "2", "0.900", "0.200", "+-", "0.010", "helps"]
+    assert next(line for line in lines if line.strip().startswith("control")).split() == [
+        "control",
+        "2",
+        "0.700",
+        "-",
+        "-",
+    ]

@@ -108,3 +108,19 @@ def test_drawing_touches_no_pyplot_and_no_torch(copied):
     )
     done = subprocess.run([sys.executable, "-c", code, str(copied)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]" and done.stderr == ""
+
+
+def test_confirming_runs_are_drawn_with_their_noise(copied):
+    found = load(copied, "diagnose")
+    answered = {
+        "arm": "rate x 10",
+        "runs": 2,
+        "accuracy": 0.9,
+        "control": 0.7,
+        "gain": 0.2,
+        "noise": 0.01,
+        "helps": True,
+    }
+    control = answered | {"arm": "control", "gain": None, "noise": None, "helps": False}
+    found["metrics"]["confirming"] = [control, answered, answered | {"arm": "fp32", "gain": 0.0, "helps": False}]
+    assert {path.stem for path in draw("diagnose", found, copied / "diagnose")} == {"curves", "confirming"}

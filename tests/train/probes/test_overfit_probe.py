@@ -168,3 +168,16 @@ def test_overfit_takes_adam_in_place_of_the_recipes_optimizer(setup_of, blobs):
 def test_overfit_is_the_same_twice(setup_of, blobs):
     first, second = (overfit(setup_of(blobs(), mlp(middle=(nn.BatchNorm1d(32),)), **adam())) for _ in range(2))
     assert first == second
+
+
+def test_overfit_keeps_what_the_step_minimises_apart_from_the_loss(setup_of, blobs):
+    def penalised(model, batch, loss, optimizer):
+        optimizer.zero_grad()
+        value = loss(model(batch[0]), batch[1]) + 7.0
+        value.backward()
+        optimizer.step()
+        return value
+
+    found = overfit(setup_of(blobs(), mlp(), train_step=penalised), max_steps=20)
+    # the last objective is that before the last step, so the loss is a little lower
+    assert found["last_objective"] == pytest.approx(found["train_mode_loss"] + 7.0, abs=0.1)

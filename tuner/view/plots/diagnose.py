@@ -1,4 +1,4 @@
-"""Step 6: the winner's train and val curves, the gap shaded."""
+"""Step 6: the winner's train and val curves, the gap shaded; what the confirming runs gained."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from tuner.view import artifacts
-from tuner.view.artifacts import get
+from tuner.view.artifacts import get, items
 from tuner.view.plots import style
 from tuner.view.plots.style import Axes, Figure
 from tuner.view.reports.diagnose import winner_curve
-from tuner.view.words import as_float, fixed
+from tuner.view.words import as_float, fixed, is_number
 
 
 def figures(result: Mapping[str, Any], stage_dir: Path) -> dict[str, Figure]:
@@ -22,7 +22,23 @@ def figures(result: Mapping[str, Any], stage_dir: Path) -> dict[str, Figure]:
     for ax, metric, unit in ((left, "loss", "loss [nats]"), (right, "accuracy", "accuracy [fraction]")):
         _curves(ax, rows, metric, best)
         style.label(ax, "epoch", unit)
-    return {"curves": figure}
+    arms = [arm for arm in items(result.get("metrics") or {}, "confirming") if is_number(get(arm, "gain"))]
+    return {"curves": figure} | ({"confirming": _confirming(result, arms)} if arms else {})
+
+
+def _confirming(result: Mapping[str, Any], arms: list[Mapping[str, Any]]) -> Figure:
+    """Draw what each confirming run gained over its control, with twice its noise to either side."""
+    figure, ((ax,),) = style.sheet(style.headline(result))
+    for place, arm in enumerate(reversed(arms)):
+        colour = style.GREEN if get(arm, "helps") else style.GREY
+        ax.errorbar(arm["gain"], place, xerr=2 * (as_float(get(arm, "noise")) or 0.0), fmt="o", color=colour, capsize=4)
+        words = "helps" if get(arm, "helps") else "not beyond noise"
+        ax.annotate(words, (arm["gain"], place), xytext=(0, 7), textcoords="offset points", fontsize=8.5, ha="center")
+    ax.axvline(0.0, color=style.RED, linestyle="--", linewidth=1.2)
+    ax.set_yticks(range(len(arms)), [style.safe(str(get(arm, "arm"))) for arm in reversed(arms)], fontsize=9)
+    ax.set_ylim(-0.6, len(arms) - 0.2)
+    style.label(ax, "gain in accuracy over the control [fraction], with twice its noise", "", "Confirming runs")
+    return figure
 
 
 def _curves(ax: Axes, rows: list[dict[str, Any]], metric: str, best: float | None) -> None:
