@@ -129,7 +129,7 @@ class Workflow:
             for item in items
         ]
         found = {"stage": name, "settings": settings.model_dump(mode="json"), "trials": trials}
-        return found if forecast is None else {**found, "search": forecast}
+        return found if forecast is None else {**found, "search": _shown(forecast)}
 
     def plan_pending(self, names: Sequence[str]) -> list[dict[str, Any]]:
         """Return for each stage that it is fresh, or its plan; those behind the first that is not wait for it."""
@@ -141,7 +141,7 @@ class Workflow:
             elif any(plan["state"] != "fresh" for plan in plans):
                 waiting = {"stage": name, "state": "waits for the steps before it"}
                 forecast = self._forecast(name)
-                plans.append(waiting if forecast is None else {**waiting, "search": forecast})
+                plans.append(waiting if forecast is None else {**waiting, "search": _shown(forecast)})
             else:
                 plans.append({"state": state.kind, **self.plan_only(name)})
         return plans
@@ -352,6 +352,11 @@ class Workflow:
         }
         for _ in self._run_items(name, list(lost.values()), len(lost), executor):
             pass
+
+
+def _shown(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the plan of a search without what it was made from, which is long."""
+    return {key: value for key, value in plan.items() if key != "made_from"}
 
 
 def _known(items: Sequence[WorkItem], finished: Mapping[Any, TrialResult]) -> list[Record]:
