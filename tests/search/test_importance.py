@@ -5,13 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from tests.search.search_cases import recipe_of
+from tests.search.search_cases import SEARCH, bowl, inputs_of, recipe_of
 from tuner.core.result import Record, TrialResult
 from tuner.core.space import space_of
 from tuner.core.trial import TrialSpec, WorkItem
-from tuner.execute.replay import epochs
+from tuner.execute.replay import epochs, replay
 from tuner.search.importance import at_common_epoch, importance
 from tuner.search.samplers import design
+from tuner.stages import coarse, fine
 
 SPACE = space_of(
     {
@@ -127,3 +128,14 @@ def test_a_thousand_trials_are_thinned():
     configurations = design(SPACE, "random", 0, 300, {})
     records = [record(n, p, [by_rate(p)]) for n, p in enumerate(configurations)]
     assert importance(records, SPACE, RECIPE, 0)["importance_trials"] == 150
+
+
+@pytest.mark.parametrize(("stage", "trials"), [(coarse, 24), (fine, 16)])
+def test_stages_say_what_mattered_among_trials_that_were_stopped(stage, trials):
+    recipe, settings = recipe_of(search=SEARCH), stage.Settings(trials=trials, sampler="sobol")
+    records = replay(stage, recipe, inputs_of(), settings, bowl(best=0.3))
+    metrics = stage.judge(recipe, inputs_of(), settings, records).metrics
+    assert metrics["stopped"] > 0 and metrics["importance_trials"] == trials  # finalists with new seeds do not count
+    assert metrics["importance_epoch"] == settings.ladder.rungs[0]
+    told = {entry["key"]: entry["enough"] for entry in metrics["importance"]}
+    assert told == {"optimizer.lr": True, "model.width": False}
