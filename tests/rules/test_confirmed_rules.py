@@ -31,7 +31,7 @@ def answer(check, **changes):
 
 def evidence(check, **changes):
     arms = {"control": answer(check, accuracy=0.7, gain=None, helps=False), CHECKS[check]: answer(check, **changes)}
-    return {"confirmed": arms, "knobs": Knobs(recipe_of(), {}, 15)}
+    return {"confirmed": arms, "knobs": Knobs(recipe_of(), {}, 15), "val_accuracy": 0.72}
 
 
 @pytest.mark.parametrize("check", CHECKS)
@@ -81,3 +81,14 @@ def test_several_regularisers_are_blamed_by_their_own_runs(check, key):
     arms["optimizer.weight_decay off"] = answer(check)
     assert check(given) is None
     assert confirmed.over_regularised(given).title.startswith("without optimizer.weight_decay it")
+
+
+@pytest.mark.parametrize(("gain", "severity"), [(0.1, "warn"), (0.09, "note")])
+def test_a_wider_model_must_gain_ten_points_to_be_more_than_advice(gain, severity):
+    assert confirmed.capacity_too_small(evidence(confirmed.capacity_too_small, gain=gain)).severity == severity
+
+
+def test_short_runs_far_from_the_winner_say_nothing_about_width():
+    given = evidence(confirmed.capacity_too_small, control=0.5) | {"val_accuracy": 0.72}
+    with pytest.raises(Missing, match="far from what the winner reached"):
+        confirmed.capacity_too_small(given)

@@ -213,3 +213,18 @@ def test_a_rise_that_slows_down_is_not_unstable():
     accuracy = [0.4143, 0.453, 0.5178, 0.5843, 0.5844, 0.615, 0.6254, 0.6374]
     accuracy += [0.6671, 0.6666, 0.6907, 0.7037, 0.7051, 0.7066, 0.7101]
     assert curves.unstable(evidence(val_accuracies=accuracy, val_n=8000)) is None
+
+
+@pytest.mark.parametrize(
+    ("check", "changes"),
+    [
+        (curves.train_longer, {"val_accuracies": RISING, "best_epoch": 15}),
+        (curves.overfitting, {"val_losses": LOSS_UP, "train_losses": TRAIN_DOWN, "val_accuracies": ACC_DOWN}),
+        (curves.over_confident, {"val_losses": LOSS_UP, "train_losses": TRAIN_DOWN, "val_accuracies": ACC_UP}),
+        (curves.gap_only, {"gap": 0.5, "gap_interval": [0.4, 0.6]}),
+        (curves.unstable, {"val_accuracies": [0.9 + 0.06 * (i % 2) for i in range(15)]}),
+    ],
+)
+def test_at_the_baseline_no_curve_gives_advice(check, changes):
+    assert check(evidence(**changes)) is not None
+    assert check(evidence(**changes, val_accuracy=0.1)) is None

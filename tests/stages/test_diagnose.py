@@ -310,3 +310,17 @@ def test_any_cut_of_the_confirming_runs_goes_on_to_the_same_end():
         return epochs([0.7] * (item.spec.horizon_epochs or 1))
 
     assert_cut_anywhere_goes_on(diagnose, recipe, inputs, diagnose.Settings(), script)
+
+
+def test_a_slow_rise_asks_for_the_rate_only_while_val_keeps_up():
+    rising = [0.3 + 0.02 * i for i in range(15)]
+    even = diagnose.plan(*case(epochs(rising, lr=0.01)), diagnose.Settings(), [])
+    assert {arm(item)["lr"] for item in even} == {0.001, 0.01, 0.1}
+    ahead = epochs(rising, train_accuracy=[v + 0.2 for v in rising], lr=0.01)
+    assert diagnose.plan(*case(ahead), diagnose.Settings(), []) == []
+
+
+def test_a_rise_under_way_is_not_blamed_on_the_width():
+    rising = [0.3 + 0.02 * i for i in range(15)]
+    _, records = answered(case(epochs(rising, lr=0.01)), lambda a: 0.9 if a["width"] == 32 else 0.6)
+    assert not any(arm(record.item)["fresh"] for record in records)

@@ -12,6 +12,8 @@ from tuner.core.result import Change, Finding, Severity
 from tuner.rules import Missing, found, need, rule
 
 COSTS = 0.05  # accuracy: what a proved cause must cost to be more than advice
+COSTS_OF_WIDTH = 0.1  # any wider model is a little ahead in a short run
+REACHED = 0.7  # share of the winner's accuracy that a short run must reach before its width means anything
 OFF = " off"
 SMOOTHING, AUGMENTATION = "loss.label_smoothing", "data.augment"
 
@@ -31,7 +33,8 @@ def _proved(code: str, evidence: Mapping[str, Any], answer: Mapping[str, Any], w
     """Make the finding of a cause that a run proved; the largest gain is the likeliest cause."""
     gain, best = answer["gain"], max(other["gain"] or 0.0 for other in evidence["confirmed"].values())
     lifts = answer["fresh"] and "control" not in evidence["confirmed"]
-    severity: Severity = "error" if lifts else "warn" if gain >= COSTS else "note"
+    least = COSTS_OF_WIDTH if code == "CU619" else COSTS
+    severity: Severity = "error" if lifts else "warn" if gain >= least else "note"
     against = "the commonest class" if lifts else "the same run without it"
     title = f"{what}: accuracy {answer['accuracy']:.3f} against {answer['control']:.3f} of {against}"
     seen = {key: answer[key] for key in ("arm", "accuracy", "control", "gain", "noise", "runs")}
@@ -162,7 +165,8 @@ def _culprits(evidence: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, li
     "capacity-too-small",
     "diagnose",
     meaning="A model of twice the width learns clearly more in the same short run.",
-    detected="nothing else helped; confirming runs from new weights with twice the width, beside ones of the recipe's",
+    detected="accuracy stays low and nothing else helped; confirming runs from new weights with twice the width, "
+    "beside ones of the recipe's that come near the winner's accuracy; a warning from 10 points on",
     why="Rate and regularisation were tried and are not to blame: the model cannot represent more.",
     fix="Widen or deepen the model.",
     confused_with="a rate that is too low, over-regularisation: tried first",
@@ -172,6 +176,8 @@ def capacity_too_small(evidence: Mapping[str, Any]) -> Finding | None:
     answer = _helps(evidence, "width x 2, afresh")
     if answer is None or _culprits(evidence)[0] is not None:
         return None
+    if answer["control"] < REACHED * need(evidence, "val_accuracy", "the winner has no val accuracy"):
+        raise Missing("the short runs are far from what the winner reached: they tell who learns faster, not who can")
     changes = evidence["knobs"].wider("a run of twice the width learns clearly more")
     return _proved("CU619", evidence, answer, "twice the width learns more", changes=changes)
 

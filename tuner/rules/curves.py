@@ -68,6 +68,8 @@ def train_longer(evidence: Mapping[str, Any]) -> Finding | None:
     half = wilson_half(min(1.0, accuracy[-1]), n) if n else 0.0
     if best <= 0.75 * epochs or rise <= max(2 * robust_sigma(accuracy), half) or _rate_gone(evidence):
         return None
+    if _at_baseline(evidence):
+        return None
     title = (
         f"val accuracy still rises at the end, by {100 * rise:.1f} points over the last {max(4, epochs // 4)} epochs"
     )
@@ -127,7 +129,7 @@ def _rises_after_best(evidence: Mapping[str, Any]) -> dict[str, Any] | None:
 )
 def overfitting(evidence: Mapping[str, Any]) -> Finding | None:
     seen = _rises_after_best(evidence)
-    if seen is None or _accuracy_since(evidence, seen["lowest_at"]) >= 0:
+    if seen is None or _accuracy_since(evidence, seen["lowest_at"]) >= 0 or _at_baseline(evidence):
         return None
     title = (
         f"val loss rises from {seen['lowest']:.3g} (epoch {seen['lowest_at']}) to {seen['last']:.3g}, accuracy falls"
@@ -153,7 +155,7 @@ def _accuracy_since(evidence: Mapping[str, Any], epoch: int) -> float:
 )
 def gap_only(evidence: Mapping[str, Any]) -> Finding | None:
     low, high = need(evidence, "gap_interval", "no train subset, or the size of val is not known")
-    if low <= GAP or _rises_after_best(evidence) is not None:
+    if low <= GAP or _rises_after_best(evidence) is not None or _at_baseline(evidence):
         return None
     gap = evidence["gap"]
     title = f"room to regularise: train is {100 * gap:.1f} points above val ({100 * low:.1f} to {100 * high:.1f})"
@@ -289,7 +291,7 @@ def unstable(evidence: Mapping[str, Any]) -> Finding | None:
     bends = [a - 2 * b + c for a, b, c in zip(half, half[1:], half[2:], strict=False)]
     noise = (statistics.fmean(bend**2 for bend in bends) / 6) ** 0.5
     sampling = binomial_noise(min(1.0, statistics.fmean(half)), n)
-    if noise <= UNSTABLE * max(sampling, 1 / n):
+    if noise <= UNSTABLE * max(sampling, 1 / n) or _at_baseline(evidence):
         return None
     title = f"val accuracy jumps by {100 * noise:.1f} points between epochs; sampling explains {100 * sampling:.1f}"
     changes = evidence["knobs"].calm("val accuracy jumps beyond sampling noise")
@@ -311,7 +313,7 @@ def unstable(evidence: Mapping[str, Any]) -> Finding | None:
 )
 def over_confident(evidence: Mapping[str, Any]) -> Finding | None:
     seen = _rises_after_best(evidence)
-    if seen is None or _accuracy_since(evidence, seen["lowest_at"]) < 0:
+    if seen is None or _accuracy_since(evidence, seen["lowest_at"]) < 0 or _at_baseline(evidence):
         return None
     title = f"over-confident: val loss rises from {seen['lowest']:.3g} to {seen['last']:.3g} while accuracy holds"
     return found("CU611", "note", title, evidence=seen, confidence=0.8)

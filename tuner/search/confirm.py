@@ -29,7 +29,8 @@ LEARNT = 3.0  # standard errors above the commonest class: several arms are look
 
 # findings that have look-alikes: of the baseline, of an accuracy that stays low, of a rate that is too high
 BASELINE = {"CU606"}
-LOW = {"CU605", "CU613", "CU601"}
+LOW = {"CU605", "CU613"}
+RISING = {"CU601"}
 RATE = {"CU607", "CU608", "CU612"}
 
 
@@ -54,6 +55,7 @@ class Winner:
     steps_per_epoch: float
     precision: str
     annealed: bool
+    has_gap: bool
 
     def value(self, key: str) -> Any:
         return self.params.get(key, self.recipe.value(key))
@@ -92,7 +94,7 @@ def first_arms(codes: Collection[str], winner: Winner) -> list[Arm]:
         rates = [Arm(SLOWER, {"optimizer.lr": winner.peak / 10}, True)]
         rates += [Arm(FASTER, {"optimizer.lr": winner.peak * 10}, True)]
         return [*rates, *_others(winner, fresh=True)]
-    low, rate = bool(LOW & set(codes)), bool(RATE & set(codes))
+    low, rate = _is_low(codes, winner), bool(RATE & set(codes))
     if not low and not rate:
         return []
     arms = [Arm(CONTROL)]
@@ -101,6 +103,11 @@ def first_arms(codes: Collection[str], winner: Winner) -> list[Arm]:
     if rate or not winner.annealed:  # after a decay a lower rate tells nothing: it always gains on a higher one
         arms += [Arm(SLOWER, {"optimizer.lr": winner.rate / 10})]
     return arms + (_others(winner, fresh=False) if low else _precise(winner, fresh=False))
+
+
+def _is_low(codes: Collection[str], winner: Winner) -> bool:
+    """Say whether the accuracy is low: it stays so, or it rises slowly while val keeps up with train."""
+    return bool(LOW & set(codes)) or (bool(RISING & set(codes)) and not winner.has_gap)
 
 
 def _others(winner: Winner, fresh: bool) -> list[Arm]:
@@ -130,7 +137,7 @@ def second_arms(codes: Collection[str], winner: Winner, known: Mapping[str, Mapp
         return []
     off, fresh = regularisers(winner), bool(BASELINE & set(codes))
     arms: list[Arm] = []
-    if LOW & set(codes) and not helped and off and not fresh:
+    if _is_low(codes, winner) and not helped and off and not fresh:
         free = _without(FREE_FASTER, off, fresh)
         arms += [replace(free, changes={**free.changes, "optimizer.lr": winner.rate * 10})]
     if FREE in helped and len(off) > 1:

@@ -14,6 +14,7 @@ from tuner.core.result import Finding, Record, Skipped, StageResult
 from tuner.core.stats import binomial_noise, robust_sigma
 from tuner.core.trial import WorkItem
 from tuner.rules import apply_rules
+from tuner.rules.curves import NO_GAP
 from tuner.search import judged
 from tuner.search.band import CONSTANT
 from tuner.search.confirm import FULL_PRECISION, Arm, Winner, answers, first_arms, second_arms
@@ -120,7 +121,9 @@ def _winner(recipe: Recipe, facts: Mapping[str, Any]) -> Winner:
     annealed = rates[-1] < ANNEALED * max(rates)
     steps = facts["steps"] / epochs
     rate = statistics.median(rates)
-    return Winner(recipe, facts["params"], rate, epochs, steps, facts["precision"], annealed)
+    fitted = facts["train_accuracy"] is not None and facts["train_accuracy"] >= facts["target"]
+    has_gap = fitted or (facts["gap_interval"] is not None and facts["gap_interval"][0] > NO_GAP)
+    return Winner(recipe, facts["params"], rate, epochs, steps, facts["precision"], annealed, has_gap)
 
 
 def _item(
