@@ -21,9 +21,8 @@ def continued(setup: Any, checkpoint: str, epochs: int, dropout: bool = True) ->
         raise ValueError("continuing needs the run's folder")
     training = start(setup)
     try:
-        weights = load(setup.env.stage_dir.parent / checkpoint, setup.env.device).get("model")
-        training.model.load_state_dict(weights)
-    except (InputError, RuntimeError, TypeError, AttributeError) as error:
+        training.model.load_state_dict(load(setup.env.stage_dir.parent / checkpoint, setup.env.device)["model"])
+    except (InputError, KeyError, RuntimeError, TypeError, AttributeError) as error:
         return {"skipped": f"the winner's weights cannot be loaded: {str(error).strip().splitlines()[0]}"}
     if not dropout:
         dropout_off(training.model)
