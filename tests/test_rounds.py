@@ -285,7 +285,8 @@ def test_the_winner_of_a_round_with_another_model_is_tested_as_it_was_trained(ru
     assert (run / "runs" / "r" / "lr-sweep-2" / "result.json").exists()
     tested = command("test", "r.toml")
     assert tested.code == 0, tested.out + tested.err
-    assert f"val had {read(run, 'fine-2/result.json')['metrics']['mean']:.4f}" in tested.out.replace("\n ", " ")
+    promised = read(run, "fine-2/result.json")["metrics"]["expected"]["value"]
+    assert f"val promised {promised:.4f}" in tested.out.replace("\n ", " ")
     rows = json.loads(command("status", "r.toml", "--json").out)[0]["stages"]
     assert {row["label"]: row["state"] for row in rows}["test"] == "fresh"
 

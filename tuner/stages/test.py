@@ -77,9 +77,10 @@ def _metrics(evidence: Mapping[str, Any], inputs: Inputs, winner: Mapping[str, A
 
 
 def _val_accuracy(fine: Mapping[str, Any]) -> float | None:
-    """Return what val promised: the mean over seeds where accuracy was monitored, else the best."""
-    mean = fine.get("mean") if fine.get("monitor") == "val_accuracy" else None
-    return mean if mean is not None else fine.get("best_val_accuracy")
+    """Return what val promised: what fine expects on new data where accuracy was monitored, else the best."""
+    expected = fine.get("expected") or {}
+    value = expected.get("value") if fine.get("monitor") == "val_accuracy" else None
+    return value if value is not None else fine.get("best_val_accuracy")
 
 
 def _headline(metrics: Mapping[str, Any]) -> str:
@@ -87,4 +88,4 @@ def _headline(metrics: Mapping[str, Any]) -> str:
         return "The winner could not be evaluated on the test split."
     low, high = metrics["interval"]
     text = f"Test accuracy {metrics['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}) on {metrics['n']} examples"
-    return text + (f"; val had {metrics['val_accuracy']:.4f}." if metrics["val_accuracy"] is not None else ".")
+    return text + (f"; val promised {metrics['val_accuracy']:.4f}." if metrics["val_accuracy"] is not None else ".")
