@@ -5,7 +5,7 @@ RECIPE ?= recipes/digits.toml
 BIN = $(VENV)/bin
 SETUP = $(VENV)/.tuner-$(shell (pwd; cat pyproject.toml constraints.txt) | cksum | cut -d' ' -f1)
 
-.PHONY: help setup run test test-slow check bench
+.PHONY: help setup run test test-slow check docs bench zoo
 
 help:  ## show this page
 	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -34,5 +34,12 @@ check: setup  ## ruff, formatting, mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: setup  ## docs/codes.md, the table of all codes
+	$(BIN)/python -c 'from pathlib import Path; from tuner.rules import all_rules; from tuner.view.explain import codes_page; \
+	Path("docs/codes.md").write_text(codes_page(all_rules().values()))'
+
 bench: setup  ## timings of the command line and of the training loop
 	$(BIN)/python -m benchmarks
+
+zoo: setup  ## the planted bugs and the healthy look-alikes: what is found, what is falsely alarmed (goes on where it stopped)
+	$(BIN)/python -m tests.zoo run --workers $(WORKERS) --out build/zoo

@@ -1,4 +1,4 @@
-"""Rules over what augmentation makes of the examples (check-init): codes DA12x."""
+"""Rules over pixels in the wrong place and what augmentation makes of the examples (check-init): DA119 to DA121."""
 
 from __future__ import annotations
 
@@ -15,6 +15,34 @@ SIGNAL = 0.2  # accuracy above chance that there must be in clean inputs
 SHIFT = 1.0
 RATIOS = (0.4, 2.5)
 MISPAIRED = 0.2
+SMOOTHER = 0.1  # gain in correlation, of neighbours and of channels, that only a mended layout gives
+
+
+@rule(
+    "DA119",
+    "scrambled-input",
+    "check-init",
+    meaning="The images are stored as height, width, channels, and were reshaped to channels first, not transposed.",
+    detected=(
+        "The correlation of neighbouring pixels and of channels, as the images come and with the reshape undone: "
+        "sound images get rougher, scrambled ones smoother by 0.1 in both."
+    ),
+    why="Each channel holds a third of the image, with the colours side by side: convolutions find little in it.",
+    fix="Use permute or transpose in place of reshape or view.",
+    confused_with="Images that are rough by nature, such as noise: undoing nothing does not make them smooth.",
+    source="37 reasons; Karpathy, A Recipe for Training Neural Networks (view in place of permute)",
+)
+def channels_reshaped(evidence: Mapping[str, Any]) -> Finding | None:
+    """Images whose axes were mixed up."""
+    answer = probe(evidence, "image_layout")
+    gains = [after - before for before, after in zip(answer["smooth"], answer["undone"], strict=True)]
+    if min(gains) < SMOOTHER:
+        return None
+    title = (
+        f"neighbouring pixels agree more with height, width and channels read in that order "
+        f"({answer['undone'][0]:.2f} in place of {answer['smooth'][0]:.2f})"
+    )
+    return found("DA119", "warn", title, evidence=dict(answer), confidence=0.95)
 
 
 @rule(

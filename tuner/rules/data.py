@@ -10,9 +10,12 @@ from tuner.rules import Missing, found, rule
 
 # near-copies by chance exist in every large image set; a leak copies more than this share of val
 SHARED_SHARE = 0.01
-# rows of a coarse table repeat by nature
-SHARED_SHARE_TABLE = 0.05
+# rows of a coarse table, and tiny images in black and white, repeat by nature
+SHARED_SHARE_COARSE = 0.05
 IMBALANCE = 10.0
+# over-sampling repeats a rare class, not nearly everything
+MOSTLY_REPEATED = 0.9
+FEW = 20
 
 
 def _scan(evidence: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -130,7 +133,7 @@ def constant_input(evidence: Mapping[str, Any]) -> Finding | None:
     detected="A hash of every example's bytes in train and val.",
     why="What the model has memorised counts as generalisation: val is too good, and search prefers memorising.",
     fix="Remove the copies before splitting, or split by group (file, patient, scene) and give val separately.",
-    confused_with="Coarse tables, where different examples have equal rows by nature; a few plain or standard images.",
+    confused_with="Coarse tables and tiny images of few values, where different examples are equal by nature.",
     source="deepchecks SimilarImageLeakage; cleanlab near_duplicate",
 )
 def train_val_overlap(evidence: Mapping[str, Any]) -> Finding | None:
@@ -141,14 +144,17 @@ def train_val_overlap(evidence: Mapping[str, Any]) -> Finding | None:
     across, image = scan["across"], _is_image(scan["train"])
     if not across["duplicates"]:
         return None
-    telling = across["share"] > (SHARED_SHARE if image else SHARED_SHARE_TABLE) and across["duplicates"] >= 3
+    within = scan["train"].get("duplicates", 0) / scan["train"]["n"]
+    # images of few values and pixels repeat by chance, as often within train as across
+    limit = SHARED_SHARE if image and within < across["share"] / 3 else SHARED_SHARE_COARSE
+    telling = across["share"] > limit and across["duplicates"] >= 3
     copied = across["agreeing"] >= 0.99 * across["duplicates"]
     return found(
         "DA104",
         "warn" if telling and copied else "note",
         f"{across['duplicates']} val examples ({across['share']:.1%}) are in train as well",
         evidence=dict(across),
-        confidence=0.9 if image else 0.6,
+        confidence=0.6 if not image or scan["train"].get("duplicates", 0) > 0.5 * scan["train"]["n"] else 0.9,
     )
 
 
@@ -157,7 +163,7 @@ def train_val_overlap(evidence: Mapping[str, Any]) -> Finding | None:
     "repeated-data",
     "check-init",
     meaning="Examples of one split repeat others exactly.",
-    detected="A hash of every example's bytes.",
+    detected="A hash of every example's bytes; an error where train has a twentieth of different examples or less.",
     why="An epoch is longer than the data is rich, and a random split puts copies on both sides.",
     fix="Remove the copies, or make sure that they are meant (over-sampling of a rare class).",
     confused_with="Over-sampling on purpose; coarse tables.",
@@ -171,9 +177,13 @@ def repeated_examples(evidence: Mapping[str, Any]) -> Finding | None:
         raise Missing(scan.get("no_duplicates", "train was not compared"))
     share = split["duplicates"] / split["n"]
     facts = {"duplicates": split["duplicates"], "n": split["n"], "first": split["first_duplicate"]}
+    different = split["n"] - split["duplicates"]
+    if share > MOSTLY_REPEATED and split["n"] >= FEW * different:
+        title = f"train has only {different} different examples, each about {split['n'] / different:.0f} times"
+        return found("DA105", "error", title, evidence=facts)
     if share > 0.5:
         return found(
-            "DA105", "warn", f"{share:.0%} of the train examples repeat others", evidence=facts, confidence=0.8
+            "DA105", "warn", f"{share:.0%} of the train examples repeat others", evidence=facts, confidence=0.95
         )
     if share > 0.01:
         return found(

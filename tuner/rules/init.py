@@ -158,8 +158,11 @@ def loss_too_low(evidence: Mapping[str, Any]) -> Finding | None:
     "IN107",
     "summed-loss",
     "check-init",
-    meaning="The loss grows with the number of examples in the batch.",
-    detected="The loss on a batch together with its copy is twice the loss on the batch.",
+    meaning="The loss depends on the number of examples in the batch.",
+    detected=(
+        "The loss on a batch together with its copy is twice the loss on the batch, or half of it, where a mean was "
+        "divided by the number of examples once more."
+    ),
     why="The gradient, and with it the useful rate, then depends on the batch size.",
     fix='Average over the batch (reduction = "mean"), or keep in mind that the rate goes with 1 / batch size.',
     confused_with="A rate that is too high; a sum on purpose, with a rate to match.",
@@ -171,12 +174,13 @@ def summed_loss(evidence: Mapping[str, Any]) -> Finding | None:
     ratio = number(initial["doubled_batch_ratio"])
     if ratio is None:
         raise Missing("the loss on a doubled batch could not be compared")
-    if abs(ratio - 2) > 0.01:
+    if min(abs(ratio - 2), abs(ratio - 0.5)) > 0.01:
         return None
+    how = "summed, not averaged" if ratio > 1 else "divided by the number of examples once too often"
     return found(
         "IN107",
         "warn",
-        f"the loss on a doubled batch is {ratio:.3f} times as large: it is summed, not averaged",
+        f"the loss on a doubled batch is {ratio:.3f} times as large: it is {how}",
         evidence={"ratio": ratio, "batch_size": initial["batch_size"], "init_loss": initial["init_loss"]},
     )
 

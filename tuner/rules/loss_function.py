@@ -62,13 +62,13 @@ def squashed_outputs(evidence: Mapping[str, Any]) -> Finding | None:
     "IN105",
     "loss-mismatch",
     "check-init",
-    meaning="The loss falls without end as outputs grow, or takes its probabilities for log-probabilities.",
+    meaning="The loss falls without end as outputs grow, takes probabilities for log-probabilities, or pairs nothing.",
     detected=(
-        "The loss function is minimised over free outputs of the model's kind; and its value at uniform "
-        "outputs is -1/C."
+        "The loss function is minimised over free outputs of the model's kind; its value at uniform outputs is -1/C; "
+        "or it stays the same when the targets of a batch change places (a broadcast of shapes)."
     ),
     why="Training drives the outputs to infinity, or weighs every example the same; neither is the likelihood.",
-    fix="Use cross_entropy on raw outputs, or log_softmax before nll_loss.",
+    fix="Use cross_entropy on raw outputs, or log_softmax before nll_loss; give outputs and targets one shape.",
     confused_with="nll_loss on log_softmax outputs, which is right; a sign error, which the next rule tells apart.",
     source="derived: NLL on probabilities is -1/C at uniform outputs and -1 at best; on raw outputs it has no minimum",
 )
@@ -76,6 +76,9 @@ def loss_does_not_fit(evidence: Mapping[str, Any]) -> Finding | None:
     """A loss that does not fit the model's outputs."""
     function = probe(evidence, "loss_function")
     facts = {key: function[key] for key in ("kind", "uniform", "own_floor", "own_unbounded", "loss_name")}
+    if function["unpaired"]:
+        title = "the loss stays the same when the targets change places: it pairs every output with all targets"
+        return found("IN105", "error", title, evidence=facts)
     if function["own_unbounded"] and not function["rewards_wrong"]:
         title = f"the loss has no minimum over {function['kind']}: it falls without end as the outputs grow"
         return found("IN105", "error", title, evidence=facts)

@@ -198,8 +198,11 @@ def impossible_rate(evidence: Mapping[str, Any]) -> Finding | None:
     "IN145",
     "schedule-mistake",
     "check-init",
-    meaning="The schedule sets rates of its own and ignores optimizer.lr.",
-    detected="The simulation is repeated with the recipe's rate doubled: the rates must double, and stay as they are.",
+    meaning="The schedule, or the optimizer, sets rates of its own and ignores optimizer.lr.",
+    detected=(
+        "The simulation is repeated with the recipe's rate doubled: the rates must follow, and stay as they are. A "
+        "warning where the optimizer has the same rate before any schedule, a note where the schedule sets it."
+    ),
     why="lr-sweep's choice and a search over optimizer.lr have no effect on training.",
     fix="Build the schedule from the optimizer's rate (group['lr']) in place of a number.",
     confused_with="A highest rate that is fixed on purpose; then leave optimizer.lr out of the search.",
@@ -210,5 +213,8 @@ def ignores_the_rate(evidence: Mapping[str, Any]) -> Finding | None:
     stage, run = _runs(evidence)[0]
     if run["follows_recipe"]:
         return None
+    if not _planned(evidence)["optimizer_follows"]:
+        title = "twice the recipe's rate gives an optimizer with the same rate: it ignores optimizer.lr"
+        return found("IN145", "warn", title, evidence=_about(stage, run), confidence=0.9)
     title = f"twice the recipe's rate gives the same rates: {_planned(evidence)['name']} ignores optimizer.lr"
     return found("IN145", "note", title, evidence=_about(stage, run), confidence=0.9)

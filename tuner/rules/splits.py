@@ -301,10 +301,10 @@ def label_never_used(evidence: Mapping[str, Any]) -> Finding | None:
 )
 def class_shares_differ(evidence: Mapping[str, Any]) -> Finding | None:
     """Val that is made of other classes."""
-    answer = probe(evidence, "splits_compared")
-    distance = answer["label_distance"]
-    if answer["label_p"] > 1e-9 or distance < 0.2:
+    answer = probe(evidence, "class_shares")
+    distance = answer["distance"]
+    if answer["p"] > 1e-9 or distance < 0.2:
         return None
     title = f"the class shares of val differ from those of train by {distance:.0%}"
-    facts = {"distance": distance, "p": answer["label_p"]}
-    return found("DA118", "warn" if distance > LABEL_DISTANCE else "note", title, evidence=facts, confidence=0.9)
+    severity: Severity = "warn" if distance > LABEL_DISTANCE else "note"
+    return found("DA118", severity, title, evidence=dict(answer), confidence=0.9)

@@ -187,15 +187,19 @@ def batch_norm_misused(evidence: Mapping[str, Any]) -> Finding | None:
     "IN128",
     "precision-problem",
     "check-init",
-    meaning="The weights themselves are kept in a format that is not single precision.",
-    detected="The dtypes of the model's parameters.",
+    meaning="The weights themselves are not kept in single precision.",
+    detected="The dtypes of the model's parameters; and their different values, before and after steps with rate 0.",
     why="In half precision small updates are rounded away and epsilons become 0; double takes twice the time.",
     fix="Keep the weights in float32 and set train.precision: it computes in short formats and keeps them exact.",
     confused_with="Autocast, where only the arithmetic is short.",
     source="PyTorch AMP documentation; Micikevicius et al. 2018, Mixed Precision Training",
 )
 def weights_not_single(evidence: Mapping[str, Any]) -> Finding | None:
-    """Weights in half or double precision."""
+    """Weights in half or double precision, or rounded."""
+    rounded = (evidence.get("fresh_gradients") or {}).get("rounded")
+    if rounded:
+        title = f"a step with rate 0 rounds weights to a few values: {', '.join(rounded[:4])}"
+        return found("IN128", "warn", title, evidence={"rounded": rounded}, confidence=0.95)
     kinds = [kind for kind in probe(evidence, "one_step")["precisions"] if kind != "float32"]
     if not kinds:
         return None

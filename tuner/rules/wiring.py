@@ -127,9 +127,12 @@ def no_gradient(evidence: Mapping[str, Any]) -> Finding | None:
     "untrained-parameters",
     "check-init",
     meaning="Trainable parameters are not among those that the optimizer was given.",
-    detected="The model's parameters are compared with the optimizer's, by identity.",
+    detected=(
+        "The model's parameters are compared with the optimizer's, by identity; and with the trainable tensors that "
+        "its outputs are made with, from the autograd graph."
+    ),
     why="They receive gradient and never move; or the optimizer moves the parameters of another model.",
-    fix="Build the optimizer over model.parameters(), after the model is complete.",
+    fix="Build the optimizer over model.parameters(); keep layers in nn.ModuleList, not in a plain list.",
     confused_with=(
         "A backbone that is left out on purpose: set requires_grad to False there, and it is only reported as frozen."
     ),
@@ -139,7 +142,10 @@ def unknown_to_optimizer(evidence: Mapping[str, Any]) -> Finding | None:
     """Parameters that the optimizer does not hold."""
     step = probe(evidence, "one_step")
     names = step["unknown_to_optimizer"]
-    facts = {"unknown": names, "foreign": step["foreign_in_optimizer"]}
+    facts = {"unknown": names, "foreign": step["foreign_in_optimizer"], "unregistered": step["unregistered"]}
+    if step["unregistered"]:
+        title = f"the model uses {len(step['unregistered'])} trainable tensors that are not among its parameters"
+        return found("IN113", "warn", title, evidence=facts)
     if step["foreign_in_optimizer"]:
         title = f"the optimizer holds {step['foreign_in_optimizer']} parameters that are not the model's"
         return found("IN113", "error", title, evidence=facts)
@@ -153,7 +159,10 @@ def unknown_to_optimizer(evidence: Mapping[str, Any]) -> Finding | None:
     "untrained-parameters",
     "check-init",
     meaning="Some parameters are frozen.",
-    detected="requires_grad is False.",
+    detected=(
+        "requires_grad is False. A warning where some of their values are others with another seed: they were drawn at "
+        "random, and nobody can mean to keep them."
+    ),
     why="They keep their initial values; on a model that is not pretrained, that is lost capacity.",
     fix="Nothing, if it is meant: accept the code in the recipe. Otherwise set requires_grad to True.",
     confused_with="Fine-tuning of a head over a frozen backbone, which is sound.",
@@ -166,7 +175,10 @@ def frozen_parameters(evidence: Mapping[str, Any]) -> Finding | None:
         return None
     share = 1 - step["trainable"] / step["parameters"]
     title = f"{len(step['frozen'])} parameters ({share:.0%} of the weights) are frozen: {_some(step['frozen'])}"
-    return found("IN114", "warn", title, evidence={"frozen": step["frozen"], "share": share}, confidence=0.5)
+    facts = {"frozen": step["frozen"], "at_random": step["frozen_at_random"], "share": share}
+    if not step["frozen_at_random"]:
+        return found("IN114", "note", title, evidence=facts, confidence=0.5)
+    return found("IN114", "warn", f"{title}, at random values", evidence=facts, confidence=0.8)
 
 
 @rule(
@@ -202,9 +214,12 @@ def decay_not_applied(evidence: Mapping[str, Any]) -> Finding | None:
     "train-mode-in-eval",
     "check-init",
     meaning="Evaluating the same examples twice gives different outputs, or changes the model.",
-    detected="One batch is evaluated twice in eval mode with different random states; running statistics are compared.",
+    detected=(
+        "One batch is evaluated twice in eval mode with different random states; running statistics are compared; val "
+        "examples are read twice."
+    ),
     why="Val is noisy, depends on the batch, or leaks into the normalisation statistics.",
-    fix="Call model.eval() before evaluating; give functional dropout training=self.training.",
+    fix="Call model.eval() before evaluating; give functional dropout self.training; no random transform on val.",
     confused_with="Monte-Carlo dropout on purpose; differences of 1e-6 between kernels.",
     source="Karpathy, A Recipe for Training Neural Networks",
 )
@@ -214,6 +229,9 @@ def evaluation_not_repeatable(evidence: Mapping[str, Any]) -> Finding | None:
     if answer["statistics_moved"]:
         title = f"evaluation changes running statistics: {_some(answer['statistics_moved'])}"
         return found("IN116", "error", title, evidence=dict(answer))
+    if (number(answer["val_reads_differ"]) or 0.0) > 0:
+        title = f"{answer['val_reads_differ']:.0%} of the val examples are other inputs when they are read again"
+        return found("IN116", "warn", title, evidence=dict(answer))
     differ = number(answer["outputs_differ"])
     if differ is not None and differ > SAME:
         title = f"two evaluations of one batch differ by {differ:.2g} of the outputs' spread"

@@ -304,6 +304,75 @@ def test_model_without_activations(setup_of, blobs, model, fires):
     assert ("IN135" in found(setup_of(blobs(), model), linearity)) is fires
 
 
+class InAList(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.head = [nn.Linear(20, 16), nn.Linear(16, 16)], nn.Linear(16, 10)
+
+    def forward(self, x):
+        for layer in self.hidden:
+            x = layer(x).relu()
+        return self.head(x)
+
+
+class WithTeacher(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.teacher, self.student = [nn.Linear(20, 10)], nn.Linear(20, 10)
+
+    def forward(self, x):
+        return self.student(x) + self.teacher[0](x).detach()
+
+
+def test_layers_that_are_no_parameters_are_found(setup_of, blobs):
+    finding = found(setup_of(blobs(), InAList), one_step)["IN113"]
+    assert (finding.severity, finding.evidence["unregistered"]) == ("warn", [[16], [16], [16, 16], [16, 20]])
+    assert "IN113" not in found(setup_of(blobs(), WithTeacher), one_step)
+
+
+def frozen_first(value=None):
+    def build():
+        model = mlp()()
+        model[0].requires_grad_(False)
+        if value is not None:
+            nn.init.constant_(model[0].weight, value)
+            nn.init.zeros_(model[0].bias)
+        return model
+
+    return build
+
+
+def test_frozen_layer_with_values_of_its_own_is_no_warning(setup_of, blobs):
+    assert found(setup_of(blobs(), frozen_first()), one_step)["IN114"].severity == "warn"
+    assert "IN114" not in found(setup_of(blobs(), frozen_first(0.1)), one_step)
+
+
+def rounding(model, batch, loss, optimizer):
+    value = step()(model, batch, loss, optimizer)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.copy_((p * 20).round() / 20)
+    return value
+
+
+def test_step_that_rounds_the_weights_is_found(setup_of, blobs):
+    assert found(setup_of(blobs(), mlp(), train_step=rounding), one_step, fresh_gradients)["IN128"].severity == "warn"
+    assert not found(setup_of(blobs(), mlp(), train_step=step()), one_step, fresh_gradients)
+
+
+def test_gradients_that_no_update_uses_are_not_taken_for_gradients_left_over(setup_of, blobs):
+    setup = setup_of(blobs(), mlp())
+    setup.optimizer = lambda model, **_: torch.optim.SGD([model[0].bias, model[-1].bias], lr=0.1)
+    assert set(found(setup, one_step, fresh_gradients)) == {"IN113"}
+
+
+def test_loss_that_is_averaged_twice_is_found(setup_of, blobs):
+    from tuner.train.probes.loss import initial_loss
+
+    twice = lambda outputs, targets: F.cross_entropy(outputs, targets) / len(targets)  # noqa: E731
+    assert found(setup_of(blobs(), mlp(), loss=twice), initial_loss)["IN107"].cause == "summed-loss"
+
+
 # -- augmentation -----------------------------------------------------------------------------------------------
 
 

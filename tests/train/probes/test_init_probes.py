@@ -314,6 +314,16 @@ def test_evaluation_hook_that_trains_is_seen(setup_of, blobs):
     assert found["modes_in_forward"] == ["train"]
 
 
+def test_val_that_is_random_is_seen(setup_of, blobs):
+    setup = setup_of(blobs(), mlp(), val=blobs(40, seed=1))
+    assert repeatable_evaluation(setup)["val_reads_differ"] == 0
+    fixed = setup.data.batches
+    setup.data.batches = lambda split, size, indices=None: [
+        (x + torch.rand_like(x), y) for x, y in fixed(split, size, indices)
+    ]
+    assert repeatable_evaluation(setup)["val_reads_differ"] == 1
+
+
 class Mixes(nn.Linear):
     def forward(self, inputs):
         return super().forward(inputs - inputs.mean(0))
@@ -396,7 +406,10 @@ def test_battery_runs_every_marked_probe_on_a_sound_model(setup_of, blobs):
     found = init_battery(setup_of(blobs(), mlp(), val=blobs(80, seed=1)), seeds=2, examples=64)
     assert set(found) == set(BATTERY)
     assert len(found) == len(BATTERY) >= 22
-    not_here = {"near_copies": "near copies are looked for among images only"}
+    not_here = {
+        "near_copies": "near copies are looked for among images only",
+        "image_layout": "there are no images of several channels",
+    }
     assert {name: answer["skipped"] for name, answer in found.items() if "skipped" in answer} == not_here
     assert len(found["initial_loss"]["init_losses"]) == 2
 

@@ -106,3 +106,33 @@ def test_kind_of_is_proved_by_changing_parameters(build, kind):
     assert _outputs.kind_of(model, torch.randn(16, 20, generator=torch.Generator().manual_seed(1))) == kind
     assert model.training
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+def mse(outputs, targets):
+    return F.mse_loss(outputs, targets.float())
+
+
+@pytest.mark.filterwarnings("ignore:Using a target size")
+@pytest.mark.parametrize(
+    ("loss", "shape", "ignores"),
+    [
+        (mse, (20, 1), True),
+        (lambda o, t: mse(o[:, 0], t), (20, 1), False),
+        (lambda o, t: F.binary_cross_entropy_with_logits(o[:, 0], (t % 2).float()), (20, 1), False),
+        (F.cross_entropy, (20, 10), False),
+        (F.nll_loss, (20, 10), False),
+        (F.multi_margin_loss, (20, 10), False),
+        (lambda o, t: F.mse_loss(o, F.one_hot(t, 10).float()), (20, 10), False),
+        (lambda o, t: F.cross_entropy(o, t, label_smoothing=0.9), (20, 10), False),
+        (lambda o, t: o.mean(), (20, 10), True),
+    ],
+)
+@pytest.mark.parametrize("kind", ["logits", "probabilities"])
+def test_loss_that_does_not_pair_outputs_with_targets(loss, shape, ignores, kind):
+    if kind == "probabilities" and shape[1] == 1:
+        kind = "unit"
+    assert _outputs.ignores_pairing(loss, TARGETS, torch.Size(shape), kind) is ignores
+
+
+def test_pairing_cannot_be_told_from_targets_of_one_class():
+    assert _outputs.ignores_pairing(F.cross_entropy, torch.ones(20).long(), SHAPE, "logits") is None

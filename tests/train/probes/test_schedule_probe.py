@@ -142,3 +142,9 @@ def test_simulation_moves_nothing(setup_of, blobs):
     planned_rates(setup_of(blobs(), model), horizons={"fine": 2})
     torch.manual_seed(0)
     assert torch.equal(models[0].weight, nn.Linear(20, 10).weight)
+
+
+def test_optimizer_with_a_rate_of_its_own_is_a_warning(setup_of, blobs):
+    setup = setup_of(blobs(), lambda: nn.Linear(20, 10))
+    setup.optimizer = lambda model, lr=None: torch.optim.SGD(model.parameters(), lr=1e-6)
+    assert findings(planned_rates(setup))["IN145"].severity == "warn"

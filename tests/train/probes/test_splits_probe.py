@@ -8,10 +8,14 @@ from torch.nn import functional as F
 from tuner.rules import apply_rules
 from tuner.train.probes._frame import CannotProbe
 from tuner.train.probes.data import data_scan
+from tuner.train.probes.layout import image_layout
 from tuner.train.probes.similar import near_copies
-from tuner.train.probes.splits import labels_fit, single_features, splits_compared
+from tuner.train.probes.splits import class_shares, labels_fit, single_features, splits_compared
 
-PROBES = {probe.__name__: probe for probe in (splits_compared, labels_fit, single_features, near_copies, data_scan)}
+PROBES = {
+    probe.__name__: probe
+    for probe in (splits_compared, class_shares, labels_fit, single_features, near_copies, data_scan, image_layout)
+}
 
 
 def smooth(count, generator, channels=3, side=16):
@@ -166,6 +170,21 @@ def test_images_of_few_dimensions_are_not_compared(setup_of):
     )
     targets = (inputs.mean((1, 2, 3)) > 0.5).long()
     assert "DA111" not in found(setup_of, (inputs[:400], targets[:400]), (inputs[400:], targets[400:]))
+
+
+def test_images_reshaped_in_place_of_transposed_are_found(setup_of):
+    tint = torch.tensor([1.0, 0.9, 0.8])[:, None, None]  # the colours of photographs go together
+    sound = [(x * tint, y) for x, y in (images(800, channels=1), images(300, seed=1, channels=1))]
+    reshaped = [(x.permute(0, 2, 3, 1).reshape(x.shape), y) for x, y in sound]
+    assert found(setup_of, *reshaped)["DA119"].cause == "scrambled-input"
+    assert not found(setup_of, *sound)
+
+
+def test_val_of_other_class_shares_is_not_taken_for_other_images(setup_of):
+    inputs, targets = images(1600)
+    rare = (targets >= 3) & (torch.arange(1600) % 10 > 0)
+    train = inputs[~rare], targets[~rare]
+    assert "DA110" not in found(setup_of, train, images(300, seed=1))
 
 
 def test_small_train_beside_a_large_val_is_found(setup_of):

@@ -159,6 +159,22 @@ def constant_floor(loss: Loss, targets: Tensor, shape: torch.Size, kind: str) ->
     return _minimise(loss, targets, lambda row: head(row.expand(shape)), start, first)
 
 
+def ignores_pairing(loss: Loss, targets: Tensor, shape: torch.Size, kind: str) -> bool | None:
+    """Say whether the loss stays the same when the targets change places: it then holds every output against all of
+    them, as a broadcast of (N, 1) with (N) does. None where it cannot be said.
+    """
+    order = targets.argsort()
+    turned = order.flip(0)
+    if bool((targets[order] == targets[turned]).all()):
+        return None
+    ramp = torch.linspace(-2, 2, math.prod(shape), device=targets.device).reshape(shape)
+    outputs = HEADS[kind](ramp * (1 + torch.arange(math.prod(shape[1:]), device=targets.device).reshape(shape[1:]) % 3))
+    one, other = (value(loss, outputs, targets[places]) for places in (order, turned))
+    if one is None or other is None or not math.isfinite(one - other) or one == 0:
+        return None
+    return abs(one - other) <= 1e-5 * abs(one)
+
+
 def rewards_wrong(loss: Loss, targets: Tensor, shape: torch.Size, kind: str) -> bool | None:
     """Say whether raising the target's output raises the loss: a sign error. None where it cannot be said."""
     if len(shape) != 2 or shape[1] < 2:

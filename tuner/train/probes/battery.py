@@ -10,13 +10,13 @@ import torch
 
 from tuner.errors import user_code
 from tuner.train import probes
-from tuner.train.probes import data, similar, splits
+from tuner.train.probes import data, layout, similar, splits
 from tuner.train.probes._frame import BATTERY, CannotProbe, offered
 
 FIRST = (
     "initial_loss"  # it sees whether the loss can be computed at all; on a GPU a label out of range ends the process
 )
-OF_DATA = (data.__name__, similar.__name__, splits.__name__)
+OF_DATA = tuple(module.__name__ for module in (data, layout, similar, splits))
 
 
 def init_battery(setup: Any, **settings: Any) -> dict[str, Any]:

@@ -12,8 +12,10 @@ from tuner.train.probes._frame import (
     CannotProbe,
     before_training,
     forward,
+    keys_of,
     one_batch,
     random_state,
+    sample,
     shaken_model,
 )
 from tuner.train.probes._outputs import kind_of
@@ -52,10 +54,22 @@ def repeatable_evaluation(setup: Any) -> dict[str, Any]:
         found["hook_values"] = values
         found["modes_in_forward"] = sorted({"train" if mode else "eval" for mode in modes})
         found["left_in_train_mode"] = model.training
+    found["val_reads_differ"] = _val_reads_differ(setup)
     found["statistics_moved"] = [
         name for name, value in _statistics(model).items() if not torch.equal(value, before[name])
     ]
     return found
+
+
+def _val_reads_differ(setup: Any) -> float | None:
+    """Return the share of val examples that are other inputs when they are read again."""
+    if not setup.data.size("val"):
+        return None
+    asked = sample(setup, 32, "val twice", "val")
+    first, second = (
+        keys_of(torch.cat([inputs for inputs, _ in setup.data.batches("val", 32, indices=asked)])) for _ in range(2)
+    )
+    return sum(a != b for a, b in zip(first, second, strict=True)) / len(first)
 
 
 def _number(value: Any) -> float:
@@ -124,7 +138,7 @@ def linearity(setup: Any) -> dict[str, Any]:
     of_a, of_b, beyond = (_unsquashed(forward(model, x), kind) for x in (a, b, 2 * a - b))
     spread = float((of_a - of_a.mean(0)).abs().max())
     weights = sum(p.ndim >= 2 for p in model.parameters())
-    if not all(bool(x.isfinite().all()) for x in (of_a, of_b, beyond)) or spread <= 0:
+    if not all(bool(x.isfinite().all()) for x in (of_a, of_b, beyond)) or spread <= 1e-4 * float(of_a.abs().max()):
         raise CannotProbe("the outputs do not vary, or are not finite")
     return {"deviation": float((beyond - (2 * of_a - of_b)).abs().max()) / spread, "weights": weights}
 

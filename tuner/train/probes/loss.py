@@ -113,6 +113,7 @@ def loss_function(setup: Any) -> dict[str, Any]:
         "free_unbounded": free == -math.inf,
         "own_floor": own if own is None or math.isfinite(own) else None,
         "own_unbounded": own == -math.inf,
+        "unpaired": _outputs.ignores_pairing(loss, targets, shape, kind),
         "rewards_wrong": _outputs.rewards_wrong(loss, targets, shape, kind),
         "loss_name": setup.spec.tables["loss"]["name"],
     }

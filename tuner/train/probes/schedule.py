@@ -39,7 +39,10 @@ def planned_rates(setup: Any, horizons: Mapping[str, int] | None = None) -> dict
     if not found:
         raise CannotProbe(f"the planned runs have more than {MOST_STEPS} steps")
     table = setup.spec.tables["schedule"]
-    return {"name": table["name"], "every": setup.schedule_every, "kind": kind, "base": base, "runs": found}
+    optimizers = [fresh_optimizer(setup, fresh_model(setup), lr=rate) for rate in (base, 2 * base)]
+    own = [max(float(group["lr"]) for group in optimizer.param_groups) for optimizer in optimizers]
+    shape = {"every": setup.schedule_every, "kind": kind, "base": base}
+    return {"name": table["name"], **shape, "optimizer_follows": not math.isclose(*own, rel_tol=1e-6), "runs": found}
 
 
 def _simulated(

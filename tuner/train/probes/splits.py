@@ -32,18 +32,28 @@ def splits_compared(setup: Any) -> dict[str, Any]:
     """Compare train with val, both through the val pipeline: statistics, and whether a classifier tells them apart.
 
     `shifts`: per channel or column the difference of means in units of its spread over examples, its z, and the ratio
-    of the spreads. `separability`: of a linear classifier between the splits (0.5: none). `label_distance`: half the
-    summed difference of the class shares, with the p-value of chi-squared.
+    of the spreads. `separability`: of a linear classifier between the splits (0.5: none).
     """
     if not setup.data.size("val"):
         raise CannotProbe("there is no val split to compare with")
-    (train, _), (val, _) = _examples(setup, "train"), _examples(setup, "val")
-    if min(len(train), len(val)) < ENOUGH:
-        raise CannotProbe(f"only {min(len(train), len(val))} different examples in a split")
+    train, val = _of_equal_classes(_examples(setup, "train"), _examples(setup, "val"))
+    if len(train) < ENOUGH:
+        raise CannotProbe(f"only {len(train)} different examples of each split with the same classes")
     shifts = _shifts(_by_channel(train), _by_channel(val))
     found = {"train": len(train), "val": len(val), "shifts": shifts, "augmented_by_itself": bool(setup.data.stochastic)}
     found["separability"] = None if setup.data.stochastic else separability(textured(train), textured(val))
-    return {**found, "is_image": bool(setup.data.is_image), **_label_shift(setup)}
+    return {**found, "is_image": bool(setup.data.is_image)}
+
+
+def _of_equal_classes(train: Batch, val: Batch) -> tuple[Tensor, Tensor]:
+    """Return as many inputs of each class from train as from val: other class shares make other pictures by nature."""
+    kept: tuple[list[Tensor], list[Tensor]] = ([], [])
+    for label in train[1].unique().tolist():
+        places = [(targets == label).nonzero().flatten() for _, targets in (train, val)]
+        count = min(map(len, places))
+        for part, (inputs, _), rows in zip(kept, (train, val), places, strict=True):
+            part.append(inputs[rows[:count]])
+    return torch.cat(kept[0]), torch.cat(kept[1])
 
 
 def _by_channel(inputs: Tensor) -> Tensor:
@@ -75,8 +85,11 @@ def _shifts(train: Tensor, val: Tensor) -> list[dict[str, float]]:
     return found
 
 
-def _label_shift(setup: Any) -> dict[str, Any]:
-    """Compare the class shares of the whole splits."""
+@before_training
+def class_shares(setup: Any) -> dict[str, Any]:
+    """Compare the classes of the whole splits: half the summed difference of their shares, and chi-squared's p."""
+    if not setup.data.size("val"):
+        raise CannotProbe("there is no val split to compare with")
     counts = [
         torch.bincount(setup.data.targets(split).clamp_min(0), minlength=setup.data.num_classes).double()
         for split in ("train", "val")
@@ -90,7 +103,7 @@ def _label_shift(setup: Any) -> dict[str, Any]:
     freedom = max(1, int(there.sum()) - 1)
     distance = 0.5 * float((train / train.sum() - val / val.sum()).abs().sum())
     p_value = float(1 - torch.special.gammainc(torch.tensor(freedom / 2.0).double(), torch.tensor(chi2 / 2).double()))
-    return {"label_distance": distance, "label_p": p_value}
+    return {"distance": distance, "p": p_value}
 
 
 @before_training

@@ -100,6 +100,7 @@ def one_step(setup: Any) -> dict[str, Any]:
     untouched = setup.model()
     before = {name: p.detach().clone() for name, p in untouched.named_parameters()}
     statistics = {name: b.clone() for name, b in untouched.named_buffers()}
+    other = dict(setup.model(seed=setup.spec.seed + 1).named_parameters())
     model, optimizer, watch, modes = _update(setup, UPDATES, at_rest=False)
     named = dict(model.named_parameters())
     known = {id(p) for group in optimizer.param_groups for p in group["params"]}
@@ -123,6 +124,11 @@ def one_step(setup: Any) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in named.values()),
         "trainable": sum(named[name].numel() for name in trainable),
         "frozen": sorted(set(named) - trainable),
+        # what another seed makes different was drawn at random: nobody can have meant these very values
+        "frozen_at_random": sorted(
+            name for name in set(named) - trainable if name in other and not torch.equal(other[name], before[name])
+        ),
+        "unregistered": _unregistered(setup),
         "unknown_to_optimizer": sorted(name for name in trainable if id(named[name]) not in known),
         "known_to_optimizer": sum(id(p) in known for p in named.values()),
         "foreign_in_optimizer": len(known - {id(p) for p in named.values()}),
@@ -139,6 +145,26 @@ def one_step(setup: Any) -> dict[str, Any]:
         "normalisation": _normalisation(model, statistics, flowing),
         "left_in_eval_mode": not model.training,
     }
+
+
+def _unregistered(setup: Any) -> list[list[int]]:
+    """Return the shapes of trainable tensors that the outputs are made with and that are no parameters of the model."""
+    model = fresh_model(setup)
+    known = {id(p) for p in model.parameters()}
+    outputs = model(one_batch(setup, 2, "step")[0])
+    if not isinstance(outputs, Tensor) or outputs.grad_fn is None:
+        return []
+    waiting, done, found = [outputs.grad_fn], set(), {}
+    while waiting:
+        node = waiting.pop()
+        if node in done:
+            continue
+        done.add(node)
+        leaf = getattr(node, "variable", None)
+        if leaf is not None and id(leaf) not in known:
+            found[id(leaf)] = list(leaf.shape)
+        waiting += [below for below, _ in node.next_functions if below is not None]
+    return sorted(found.values())
 
 
 def _normalisation(model: nn.Module, before: dict[str, Tensor], flowing: set[str]) -> dict[str, Any]:
@@ -178,19 +204,32 @@ def fresh_gradients(setup: Any) -> dict[str, Any]:
     """
     if setup.spec.tables["optimizer"]["name"].lower() == "lbfgs":
         raise CannotProbe("LBFGS calls the loss many times within one step")
-    _, _, watch, _ = _update(setup, 3, at_rest=True)
+    before = {name: p.detach().clone() for name, p in fresh_model(setup).named_parameters()}
+    _, optimizer, watch, _ = _update(setup, 3, at_rest=True)
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    seen_by = [{n: g for n, g in seen.items() if id(watch.named[n]) in held} for seen in watch.gradients]
     if len(watch.gradients) < 3:
         raise CannotProbe(f"the training step made {len(watch.gradients)} updates in {MOST_CALLS} calls")
-    flat = [torch.cat([g.flatten().double() for g in seen.values() if g is not None]) for seen in watch.gradients]
-    growing = [name for name in watch.named if _adds_up([seen[name] for seen in watch.gradients])]
+    if not any(g is not None for g in seen_by[0].values()):
+        raise CannotProbe("the optimizer holds no parameter of the model that has a gradient")
+    flat = [torch.cat([g.flatten().double() for g in seen.values() if g is not None]) for seen in seen_by]
+    growing = [name for name in seen_by[0] if _adds_up([seen[name] for seen in seen_by])]
     norm = float(flat[0].norm())
     if not norm or len({len(g) for g in flat}) != 1:
         raise CannotProbe("the first update has no gradient to compare with")
     return {
         "growing": growing,
+        "rounded": [name for name, p in watch.named.items() if _rounded(before[name], p.detach())],
         "ratios": [float(g.norm()) / norm for g in flat],
         "cosines": [float(torch.dot(g, flat[0]) / (g.norm() * norm).clamp_min(1e-300)) for g in flat],
     }
+
+
+def _rounded(before: Tensor, after: Tensor) -> bool:
+    """Say whether a weight tensor has far fewer different values after steps that should have left it as it is."""
+    if before.ndim < 2 or before.numel() < 100 or torch.equal(before, after):
+        return False
+    return 5 * len(after.unique()) < len(before.unique())
 
 
 def _adds_up(gradients: list[Tensor | None]) -> bool:

@@ -1,0 +1,26 @@
+"""docs/codes.md is what the rules say."""
+
+import re
+from pathlib import Path
+
+from tuner.rules import all_rules
+from tuner.view.explain import codes_page
+
+PAGE = Path(__file__).parents[2] / "docs" / "codes.md"
+
+
+def test_page_of_codes_is_up_to_date():
+    assert PAGE.read_text() == codes_page(all_rules().values()), "run `make docs`"
+
+
+def test_page_of_codes_has_every_rule_once_under_its_step():
+    rules = all_rules()
+    text = codes_page(rules.values())
+    assert sorted(re.findall(r"^\| ([A-Z]{2}\d+) \|", text, re.MULTILINE)) == sorted(rules)
+    assert re.findall(r"^## (\S+)", text, re.MULTILINE)[:2] == ["check-init", "overfit"]
+
+
+def test_every_card_is_complete():
+    for rule in all_rules().values():
+        assert all((rule.meaning, rule.detected, rule.why, rule.fix)), rule.code
+        assert rule.code == "IN100" or rule.source, rule.code
