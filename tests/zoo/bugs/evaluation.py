@@ -115,7 +115,7 @@ def hits_divided_by_full_batches(model, batches, loss):
 
 @bug("cancer-mlp", "train.evaluate", causes=["metric-wrong"], step="check-init", harm="number")
 def probability_squashed_again_before_the_threshold(model, batches, loss):
-    """The probability of class 1 goes through a sigmoid before it is held against 0.5, so that every answer is 1."""
+    """The probability of class 1 goes through a sigmoid before it is held against 0.5: few answers are 0."""
     model.eval()
     losses, hits, count = 0.0, 0, 0
     with torch.no_grad():
