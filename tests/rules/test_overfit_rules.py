@@ -136,6 +136,7 @@ def ranked_causes(given):
 
 def test_what_step_1_has_measured_comes_first():
     assert ranked_causes(evidence(STUCK) | {"earlier": [WARNED]}) == ["dead-units", "capacity-too-small"]
+    assert ranked_causes(evidence(STUCK, BLIND) | {"earlier": [WARNED]}) == ["dead-units", "input-ignored"]
 
 
 @pytest.mark.parametrize("change", [{"severity": "note"}, {"accepted": True}, {"cause": "too-little-data"}])

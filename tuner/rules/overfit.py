@@ -129,7 +129,8 @@ def stuck_at_constant_output(evidence: Mapping[str, Any]) -> Finding | None:
         f"the outputs are the same for every input; the loss stays at {best['final_loss']:.3f}, that of a "
         "constant output"
     )
-    return found("OV202", "error", title, evidence=_facts(best, "constant_floor", "label_entropy", "outputs_vary"))
+    facts = _facts(best, "constant_floor", "label_entropy", "outputs_vary")
+    return found("OV202", "error", title, evidence=facts, confidence=0.75)  # a symptom: what step 1 found goes first
 
 
 @rule(
