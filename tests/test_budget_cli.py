@@ -29,6 +29,7 @@ def costs(monkeypatch):
     def measured(value):
         monkeypatch.setattr(budgets, "of_sweep", lambda *_: value)
         monkeypatch.setattr(budgets, "of_search", lambda *_: value)
+        monkeypatch.setattr(budgets, "of_timing", lambda *_: value)
 
     return measured
 
@@ -88,8 +89,15 @@ def test_a_resumed_stage_keeps_its_plan_whatever_things_cost_now(finished, comma
 
     costs(QUICK)
     arguments = ("coarse", "small.toml", "--budget", "7s")
+    run = SerialExecutor.run
+
+    def interrupted(self, items):
+        if any(item.spec.horizon_epochs for item in items):
+            raise KeyboardInterrupt
+        return run(self, items)  # the timing
+
     with monkeypatch.context() as patched:
-        patched.setattr(SerialExecutor, "run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patched.setattr(SerialExecutor, "run", interrupted)
         assert command(*arguments).code == 130
     written = (finished / "runs/small/coarse/plan.json").read_bytes()  # before the first trial
     assert plan_of(finished)["trials"] > 4
@@ -170,3 +178,11 @@ def test_run_says_at_once_that_fine_would_not_fit(finished, command, costs, tmp_
 def test_run_takes_a_time_alone(recipe, command, budget, said):
     done = command("run", "small.toml", "--budget", budget)
     assert done.code == 2 and "--budget" in done.err and said in done.err
+
+
+def test_a_plan_of_coarse_rests_on_the_times_of_its_own_configurations(finished, command):
+    done = command("coarse", "small.toml", "--budget", "20s")
+    assert done.code == 0, done.err
+    plan = plan_of(finished)
+    assert plan["costs"]["source"] == "timing"
+    assert not [item for item in trials_of(finished) if item["spec"]["horizon_steps"]]  # no trials of the search

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tuner import rounds
 from tuner.core.manifest import Provenance
 from tuner.core.recipe import Recipe
+from tuner.core.result import Record
 from tuner.core.space import Space
 from tuner.core.store import StageDir, read_json, write_json
+from tuner.core.trial import WorkItem
 from tuner.errors import InputError, UsageError
 from tuner.search import judged
 from tuner.search.budget import AIM, Budget, Fit, Outline, clock, fit, parse
-from tuner.search.costs import Costs, disk_bytes, of_search, of_sweep
+from tuner.search.costs import Costs, disk_bytes, of_search, of_sweep, of_timing
 from tuner.session import Session
-from tuner.stages import SearchSettings
+from tuner.stages import Inputs, SearchSettings, Stage
 
 SHARES = {"coarse": 0.25, "fine": 0.75}  # of a budget for the whole search: fine trains longer, and its finalists again
+TIMED = 4  # configurations of coarse that are timed before a plan is made for them
+TIMED_SHARE, TIMED_STEPS = 0.02, (5, 100)  # of a budget that the timing takes; the least and most steps of each
 MORE = 2  # times the budget: what that would buy is said
 KEYS = ("budget", "trials", "epochs", "rungs", "repeats", "epochs_in_all", "expected_seconds", "disk_bytes", "workers")
 
@@ -42,13 +48,50 @@ def shares(text: str | None) -> dict[str, dict[str, str]]:
     return {stage: {"budget": clock(budget.amount * share)} for stage, share in SHARES.items()}
 
 
+def to_time(
+    session: Session, round_number: int, stage: Stage, recipe: Recipe, inputs: Inputs, settings: Any, folder: StageDir
+) -> list[WorkItem]:
+    """Return short runs of the first configurations of a search with a budget in time, for its plan to rest on.
+
+    None where a plan stands already, or where coarse's trials tell what fine's will take.
+    """
+    if not isinstance(settings, SearchSettings) or settings.budget is None or folder.label != "coarse":
+        return []
+    budget = parse(settings.budget)
+    if budget.unit != "seconds" or _known(folder, session.provenance("coarse", round_number)) is not None:
+        return []
+    if (costs := _costs(session, "coarse", round_number, workers=1)) is None:
+        return []
+    batches = math.ceil(_train_size(session, round_number) / recipe.train.batch_size)
+    affordable = TIMED_SHARE * budget.amount / TIMED * batches / costs.epoch_seconds
+    steps = int(min(max(affordable, TIMED_STEPS[0]), TIMED_STEPS[1]))
+    items = stage.plan(recipe, inputs, settings.planned(TIMED, settings.epochs), [])[:TIMED]
+    return [
+        WorkItem(replace(item.spec, horizon_epochs=None, horizon_steps=steps, measure={}), item.number)
+        for item in items
+    ]
+
+
+def _train_size(session: Session, round_number: int) -> int:
+    data = session.result_of("check-init", round_number).get("metrics", {}).get("data") or {}
+    return int((data.get("train") or {}).get("n") or 1)
+
+
 def planned(
-    session: Session, name: str, round_number: int, settings: Any, workers: int, folder: StageDir, keep: bool
+    session: Session,
+    name: str,
+    round_number: int,
+    settings: Any,
+    workers: int,
+    folder: StageDir,
+    keep: bool,
+    timed: Sequence[Record] = (),
 ) -> tuple[Any, dict[str, Any] | None]:
     """Return the settings with the trials and epochs of the plan, and the plan; None for a stage that searches nothing.
 
     A stage with a budget whose plan was made from the same things keeps it, whatever time and workers there are now.
     `keep`: write a new plan into the folder, before the first trial; a plan of a search without budget goes.
+    `timed`: the results of `to_time`.
 
     Raises:
         UsageError: the budget is less than the least sensible search takes.
@@ -63,7 +106,7 @@ def planned(
     made_from = session.provenance(name, round_number)
     plan = _known(folder, made_from)
     if plan is None:
-        plan = {**_fitted(session, name, round_number, settings, workers), "made_from": vars(made_from)}
+        plan = {**_fitted(session, name, round_number, settings, workers, timed), "made_from": vars(made_from)}
         if keep:
             write_json(path, plan)
     return settings.planned(plan["trials"], plan["epochs"]), plan
@@ -82,9 +125,16 @@ def _known(folder: StageDir, made_from: Provenance) -> dict[str, Any] | None:
     return None if made_from.differences(plan["made_from"], own_settings=True) else plan
 
 
-def forecast(session: Session, name: str, round_number: int, settings: SearchSettings, workers: int) -> dict[str, Any]:
+def forecast(
+    session: Session,
+    name: str,
+    round_number: int,
+    settings: SearchSettings,
+    workers: int,
+    timed: Sequence[Record] = (),
+) -> dict[str, Any]:
     """Say what a search takes with these settings; `expected_seconds` is None where no step times are known."""
-    costs = _costs(session, name, round_number, workers)
+    costs = _costs(session, name, round_number, workers, timed)
     most = _most(session, name, round_number)
     outline = settings.planned(min(settings.trials, most or settings.trials), settings.epochs).outline()
     scan = session.result_of("check-init", round_number).get("metrics", {})
@@ -102,10 +152,17 @@ def forecast(session: Session, name: str, round_number: int, settings: SearchSet
     }
 
 
-def _fitted(session: Session, name: str, round_number: int, settings: SearchSettings, workers: int) -> dict[str, Any]:
+def _fitted(
+    session: Session,
+    name: str,
+    round_number: int,
+    settings: SearchSettings,
+    workers: int,
+    timed: Sequence[Record],
+) -> dict[str, Any]:
     """Return the plan that fits the budget, and what a larger budget would buy."""
     budget = parse(settings.budget or "")
-    costs = _costs(session, name, round_number, workers)
+    costs = _costs(session, name, round_number, workers, timed)
     if budget.unit == "seconds" and costs is None:
         raise UsageError(
             f"--budget {settings.budget}: no step times are known, so a time cannot be planned",
@@ -133,15 +190,17 @@ def _fitted(session: Session, name: str, round_number: int, settings: SearchSett
     return {
         "schema": 1,
         "stage": name,
-        **forecast(session, name, round_number, chosen, workers),
+        **forecast(session, name, round_number, chosen, workers, timed),
         "larger": {"times": MORE, "budget": str(budget.times(MORE)), "trials": larger.trials, "epochs": larger.epochs},
     }
 
 
-def _costs(session: Session, name: str, round_number: int, workers: int) -> Costs | None:
-    """Return what has been measured last: by lr-sweep, or for fine by coarse, whose trials are like fine's own."""
+def _costs(session: Session, name: str, round_number: int, workers: int, timed: Sequence[Record] = ()) -> Costs | None:
+    """Return what was measured: of coarse's first configurations, by lr-sweep, or for fine by coarse."""
     at = session.result_of("check-init", round_number).get("metrics", {}).get("data") or {}
     sweep = session.records_of("lr-sweep", round_number)
+    if timed and (costs := of_timing(timed, sweep, at, workers)) is not None:
+        return costs
     searched = session.records_of("coarse", round_number) if name != "coarse" else []
     newer = rounds.effective_round(session.run.path, "lr-sweep", round_number) > 1
     if searched and not newer:  # a round that swept the rates again has another model, batch size or optimizer

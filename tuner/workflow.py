@@ -81,7 +81,9 @@ class Workflow:
         inputs = stages.Inputs(results, session.trials(name, round_number), facts, self._extra(name), folder.label)
         started = time.monotonic()
         folder.begin(recipe.model_dump(mode="json"))
-        settings, plan = budgets.planned(session, name, round_number, settings, self._workers(), folder, keep=True)
+        short = budgets.to_time(session, round_number, stages.load(name), recipe, inputs, settings, folder)
+        timed = list(self._run_items(name, short, len(short), executor, "timing")) if short else []
+        settings, plan = budgets.planned(session, name, round_number, settings, self._workers(), folder, True, timed)
         finished = {record.item.key: record.result for record in folder.records() if not worth_retrying(record)}
         reused = len(finished)
         if plan is not None:
@@ -327,10 +329,12 @@ class Workflow:
         self._restore_weights(name, records, artifacts.finalists(result.to_json()), folder, executor)
         return records, replace(result, findings=findings)
 
-    def _run_items(self, name: str, items: Sequence[WorkItem], total: int, executor: Any) -> Iterator[Record]:
+    def _run_items(
+        self, name: str, items: Sequence[WorkItem], total: int, executor: Any, title: str = ""
+    ) -> Iterator[Record]:
         """Run work items, with progress; `total` counts the finished ones of the stage too."""
         by_key = {item.key: item for item in items}
-        self.listener.start(checklist.title(name), total, total - len(items))
+        self.listener.start(title or checklist.title(name), total, total - len(items))
         try:
             for result in executor.run(items):
                 record = _as_stored(Record(by_key[result.id, result.until_epoch], result))

@@ -9,7 +9,7 @@ from tuner.core.result import Record, TrialResult, last_of_each
 from tuner.core.trial import TrialSpec, WorkItem
 from tuner.execute.replay import replay
 from tuner.search.budget import AIM, Budget, Outline, clock, fit, parse
-from tuner.search.costs import FORWARD, HANDED_SECONDS, ITEM_SECONDS, Costs, disk_bytes, of_search, of_sweep
+from tuner.search.costs import FORWARD, HANDED_SECONDS, ITEM_SECONDS, Costs, disk_bytes, of_search, of_sweep, of_timing
 from tuner.search.halving import Climb, Ladder
 from tuner.stages import coarse, fine
 
@@ -200,3 +200,18 @@ def test_no_bounds_are_out_of_order():
     for stage in (coarse, fine):
         bounds = stage.Settings.BOUNDS
         assert 1 <= bounds.least <= bounds.enough <= bounds.plenty and 1 <= bounds.shortest <= bounds.longest
+
+
+def test_the_timing_counts_each_configurations_own_batches():
+    def timed(batch_size, seconds):
+        tables = {"train": {"batch_size": batch_size}}
+        spec = TrialSpec(tables, {"train.batch_size": batch_size}, 0, horizon_steps=10)
+        return Record(WorkItem(spec, 0), TrialResult(spec.id, None, "completed", wall_seconds=seconds))
+
+    data = {"train": {"n": 1000}, "val": {"n": 500}}
+    records = [timed(100, 10 * 0.2 + ITEM_SECONDS), timed(50, 10 * 0.1 + ITEM_SECONDS)]  # 10 and 20 steps an epoch
+    costs = of_timing(records, [], data, workers=3)
+    assert costs.epoch_seconds == pytest.approx(2.0)
+    assert costs.evaluation_seconds == pytest.approx(FORWARD * 2.0 * 0.5)
+    assert (costs.workers, costs.source) == (3, "timing")
+    assert of_timing([], [], data, workers=1) is None

@@ -52,6 +52,27 @@ def of_sweep(
     return Costs(epoch, FORWARD * epoch * val / train, item + HANDED_SECONDS, workers=workers, source="lr-sweep")
 
 
+def of_timing(
+    records: Sequence[Record], sweep: Sequence[Record], data: Mapping[str, Any], workers: int
+) -> Costs | None:
+    """Return costs from short runs of the search's own first configurations, a mean over them; None without any.
+
+    The sweep has timed the recipe's own configuration alone; others may be twice as wide.
+    """
+    train, val = (_size(data, split) for split in ("train", "val"))
+    whole = [record for record in records if record.result.status == "completed"]
+    if not whole or not train:
+        return None
+    item = _item_seconds(sweep)
+    epochs = [
+        max((r.result.wall_seconds - item) / int(r.item.spec.horizon_steps or 1), 1e-6)
+        * math.ceil(train / r.item.spec.tables["train"]["batch_size"])
+        for r in whole
+    ]
+    epoch = statistics.fmean(epochs)
+    return Costs(epoch, FORWARD * epoch * val / train, item + HANDED_SECONDS, workers=workers, source="timing")
+
+
 def of_search(
     records: Sequence[Record], sweep: Sequence[Record], data: Mapping[str, Any], epochs: int, workers: int
 ) -> Costs | None:
