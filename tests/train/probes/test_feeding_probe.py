@@ -336,7 +336,6 @@ def frozen_first(value=None):
         model[0].requires_grad_(False)
         if value is not None:
             nn.init.constant_(model[0].weight, value)
-            nn.init.zeros_(model[0].bias)
         return model
 
     return build

@@ -18,7 +18,7 @@ def small(inputs: Tensor) -> Tensor:
     """Return (examples, features): images averaged down to 8 x 8, sequences to 64, tables as they are."""
     values = inputs.detach().cpu().float()
     if values.ndim == 4 and max(values.shape[2:]) > SIDE:
-        values = F.adaptive_avg_pool2d(values, [min(SIDE, side) for side in values.shape[2:]])
+        values = F.adaptive_avg_pool2d(values, (min(SIDE, values.shape[2]), min(SIDE, values.shape[3])))
     elif values.ndim == 3 and values.shape[2] > LONG:
         values = F.adaptive_avg_pool1d(values, LONG)
     return values.reshape(len(values), -1).nan_to_num(0.0, 0.0, 0.0)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tuner.train.probes._frame import before_training, equal_batches, fresh_model, random_state
 
 LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+MOST_IMAGES = 256  # each of which shows a unit of a convolution hundreds of places
 RECTIFIERS = (nn.ReLU, nn.ReLU6)
 # the share of a squashing unit's range, at each end, that counts as saturated
 SATURATED = {nn.Tanh: (-0.99, 0.99), nn.Sigmoid: (0.01, 0.99)}
@@ -23,6 +24,7 @@ def layers(setup: Any, examples: int = 512) -> dict[str, Any]:
     that are zero for every example (rectifiers); `saturated_fraction`: outputs at the end of their range (tanh,
     sigmoid); `symmetric`: every unit of a weight tensor is the same, and not zero.
     """
+    examples = min(examples, MOST_IMAGES) if setup.data.is_image else examples
     inputs, targets = (torch.cat(part) for part in zip(*equal_batches(setup, examples, "layers"), strict=True))
     model, loss = fresh_model(setup), setup.loss()
     names = {module: name for name, module in model.named_modules() if not list(module.children())}

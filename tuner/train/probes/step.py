@@ -124,9 +124,11 @@ def one_step(setup: Any) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in named.values()),
         "trainable": sum(named[name].numel() for name in trainable),
         "frozen": sorted(set(named) - trainable),
-        # what another seed makes different was drawn at random: nobody can have meant these very values
+        # weights that another seed makes different were drawn at random: nobody can have meant these very values
         "frozen_at_random": sorted(
-            name for name in set(named) - trainable if name in other and not torch.equal(other[name], before[name])
+            name
+            for name in set(named) - trainable
+            if name in other and before[name].ndim >= 2 and not torch.equal(other[name], before[name])
         ),
         "unregistered": _unregistered(setup),
         "unknown_to_optimizer": sorted(name for name in trainable if id(named[name]) not in known),
@@ -175,7 +177,8 @@ def _normalisation(model: nn.Module, before: dict[str, Tensor], flowing: set[str
         if isinstance(m, NORMALISATION) and m.running_mean is not None and m.training
     }
     used = {name for name, m in layers.items() if not m.affine or any(n.startswith(f"{name}.") for n in flowing)}
-    same = [name for name in used if torch.equal(layers[name].running_mean, before[f"{name}.running_mean"])]
+    after = dict(model.named_buffers())
+    same = [name for name in used if torch.equal(after[f"{name}.running_mean"], before[f"{name}.running_mean"])]
     momenta = [float(m.momentum) for m in layers.values() if m.momentum is not None]
     return {"layers": len(layers), "still": sorted(same), "largest_momentum": max(momenta, default=None)}
 
@@ -279,7 +282,6 @@ def gradient_seen(setup: Any, batches: int = 2) -> dict[str, Any]:
 
 def _flat_pair(own: dict[str, Tensor | None], seen: dict[str, Tensor | None]) -> tuple[Tensor, Tensor]:
     """Return two gradients as vectors over the parameters that the first has one for; a missing one is 0."""
-    names = [name for name, g in own.items() if g is not None]
-    there = {name: torch.zeros_like(own[name]) if seen[name] is None else seen[name] for name in names}
-    first = torch.cat([own[name].flatten().double() for name in names])
-    return first, torch.cat([there[name].flatten().double() for name in names])
+    pairs = [(g, torch.zeros_like(g) if (s := seen[name]) is None else s) for name, g in own.items() if g is not None]
+    first, second = (torch.cat([g.flatten().double() for g in part]) for part in zip(*pairs, strict=True))
+    return first, second
