@@ -63,8 +63,9 @@ def imports(tree):
 
 
 def module_level(tree):
-    """The tree without the bodies of functions."""
+    """The tree without the bodies of functions, and without what is for type checkers alone."""
     kept = [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    kept += [node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
     for node in kept:
         node.body = []
     return tree
