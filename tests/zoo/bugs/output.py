@@ -29,7 +29,7 @@ def sigmoid_before_cross_entropy(input_shape, num_classes, width, depth, batch_n
     return nn.Sequential(net, nn.Sigmoid())
 
 
-@bug("cifar-convbn", "model.name", causes=["double-softmax"], step="check-init")
+@bug("shapes-convbn", "model.name", causes=["double-softmax"], step="check-init")
 def tanh_on_the_logits(input_shape, num_classes, width, depth):
     """The logits pass through a tanh, left from a model that gave values of -1 to 1."""
     return nn.Sequential(convnet(input_shape, num_classes, width, depth), nn.Tanh())
@@ -93,7 +93,7 @@ def mean_loss_divided_by_the_batch_again(outputs, targets):
     return functional.cross_entropy(outputs, targets) / len(targets)
 
 
-@bug("cancer-mlp", "loss.name", causes=["wrong-axis"], step="check-init")
+@bug("digits-convbn", "loss.name", causes=["wrong-axis"], step="check-init")
 def log_softmax_over_the_batch(outputs, targets):
     """The loss makes the log_softmax over the examples instead of the classes."""
     return functional.nll_loss(functional.log_softmax(outputs, dim=0), targets)
