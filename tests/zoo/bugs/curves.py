@@ -71,13 +71,13 @@ bug(
 # --- noise ------------------------------------------------------------------------------------------------------------
 
 bug(
-    "shapes-convbn",
+    "shapes-conv",
     name="constant_rate_at_a_plateau",
     causes=["plateau", "lr-too-high", "unstable"],
     step="diagnose",
-    changes={"optimizer.lr": 0.5, "train.batch_size": 16, "stages.fine.epochs": 10, "search": DECAY},
+    changes={"optimizer.lr": 0.1, "train.batch_size": 16, "stages.fine.epochs": 10, "search": DECAY},
     twin={
-        "optimizer.lr": 0.5,
+        "optimizer.lr": 0.1,
         "train.batch_size": 16,
         "stages.fine.epochs": 10,
         "search": DECAY,
