@@ -10,9 +10,11 @@ import pkgutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import tomlkit
+
 import tuner
 from tests.zoo.case import CASES, HERE, Case
-from tests.zoo.recipe import recipe_text
+from tests.zoo.recipe import recipe_text, recipe_with
 
 PARTS = ("dev", "held-out", "all")
 KINDS = ("bugs", "healthy", "all")
@@ -54,9 +56,12 @@ def definition(case: Case) -> str:
     return _digest([recipe_text(case), _own_code(case), *((HERE / name).read_text() for name in SHARED)])
 
 
-def twin_definition(case: Case) -> str:
-    """Return a hash of what the healthy twin of a case is; cases with the same twin share its measurements."""
-    text = recipe_text(case, healthy_twin=True)
+def training(case: Case, twin: bool = False) -> str:
+    """Return a hash of what training the case, or its healthy twin, depends on; equal twins are measured once."""
+    recipe = recipe_with(case.base, case.twin if twin else case.changes)
+    recipe["stages"] = {"fine": recipe["stages"].get("fine", {})}
+    recipe.pop("accept", None)
+    text = tomlkit.dumps({**recipe, "name": "any"})
     own = _own_code(case) if f'"{case.file.name}:' in text else ""
     return _digest([text, own, *((HERE / name).read_text() for name in SHARED)])
 

@@ -63,6 +63,18 @@ CAUSES = frozenset(
     ]
 )
 
+NEWER = frozenset(  # rules name these too, no case does: not drawn from by the baselines
+    [
+        "decay-not-applied",
+        "known-from-step-1",
+        "not-measured",
+        "optimistic-val",
+        "optimizer-unsuited",
+        "test-failed",
+        "trials-failed",
+    ]
+)
+
 ADVICE = frozenset(  # notes by design: true of sound runs too, so a note that names one is all that can be said
     [
         "overfitting",

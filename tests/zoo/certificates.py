@@ -30,7 +30,7 @@ from typing import Any
 
 from tests.zoo import pool
 from tests.zoo.case import HERE, Case
-from tests.zoo.catalog import definition, load_cases, twin_definition
+from tests.zoo.catalog import load_cases, training
 from tests.zoo.parts import cifar_folder
 from tuner.core.store import write_json
 
@@ -77,12 +77,12 @@ def certify(
     found = {}
     for case in cases:
         own, twins = ([task.measured() or {} for task in some] for some in tasks[case.name])
-        found[case.name] = {**certificate(case, own, twins), "definition": definition(case)[:16]}
+        found[case.name] = {**certificate(case, own, twins), "training": training(case)[:16]}
     return found
 
 
 def _tasks(case: Case, seeds: int, out: Path) -> tuple[list[Task], list[Task]]:
-    own, twin = definition(case), twin_definition(case)
+    own, twin = training(case), training(case, twin=True)
     return (
         [Task(case.name, False, seed, own, out) for seed in range(seeds)],
         [Task(case.name, True, seed, twin, out) for seed in range(seeds)],
@@ -202,7 +202,7 @@ def why_not_certified(case: Case) -> str | None:
         return "it has no certificate"
     if found["proved"] is None:
         return f"not proved: {found['metric']} {found.get('case')} against {found.get('twin')} of its twin"
-    if found["definition"] != definition(case)[:16]:
+    if found["training"] != training(case)[:16]:
         return "it was changed since it was certified"
     return None
 

@@ -10,14 +10,15 @@ import pytest
 from tests.zoo import certificates, parts, pool
 from tests.zoo.bases import BASES
 from tests.zoo.case import CASES, STEPS, Case
-from tests.zoo.catalog import chosen, definition, load_cases
-from tests.zoo.causes import ADVICE, CAUSES, NAMED_BY
+from tests.zoo.catalog import chosen, definition, load_cases, training
+from tests.zoo.causes import ADVICE, CAUSES, NAMED_BY, NEWER
 from tests.zoo.certificates import certificate, clearly
 from tests.zoo.play import last_step, play
 from tests.zoo.recipe import recipe_with, write_folder
 from tests.zoo.run import run_cases, tasks_of
 from tests.zoo.score import Judged, baselines, causes_of, judged, rates, score, speaks
 from tests.zoo.table import lists, tables
+from tuner.rules import all_rules
 
 # -- the cases -------------------------------------------------------------------------------------------------------
 
@@ -64,6 +65,7 @@ def test_causes_of_the_score_are_causes():
     assert len(CAUSES) == 56
     assert ADVICE < CAUSES
     assert set(NAMED_BY) < CAUSES
+    assert {card.cause for card in all_rules().values()} <= CAUSES | NEWER
 
 
 def test_cases_are_chosen_by_part_kind_name_family_and_beginning():
@@ -117,6 +119,21 @@ def test_a_definition_changes_with_its_own_code_alone(tmp_path):
     assert defined(code.replace("return 2", "return 3")) == first
     assert defined(code.replace("return 1", "return 4")) != first
     assert defined(code.replace("SHARED = 1", "SHARED = 2")) != first
+
+
+def test_settings_of_other_steps_do_not_change_the_training():
+    file = load_cases()["own_evaluation"].file
+
+    def case(**changes):
+        return Case(
+            "x", "evaluation", "digits-mlp", "", file, True, {k.replace("__", "."): v for k, v in changes.items()}
+        )
+
+    plain = training(case())
+    assert training(case(stages__coarse={"trials": 9}, accept={"codes": ["IN114"], "reason": "x"})) == plain
+    assert training(case(stages__fine={"trials": 3, "epochs": 3})) != plain
+    assert training(case(train__batch_size=8)) != plain
+    assert training(case(train__batch_size=8), twin=True) == plain
 
 
 # -- data sets and the transformer -----------------------------------------------------------------------------------
@@ -421,12 +438,12 @@ def test_certificates_are_tied_to_what_they_certify(monkeypatch, tmp_path):
     path = tmp_path / "certificates.json"
     monkeypatch.setattr(certificates, "STORED", path)
     assert certificates.why_not_certified(case) == "it has no certificate"
-    good = {"proved": "val", "metric": "accuracy", "case": 0.3, "twin": 0.9, "definition": definition(case)[:16]}
+    good = {"proved": "val", "metric": "accuracy", "case": 0.3, "twin": 0.9, "training": training(case)[:16]}
     said = []
     certificates.write_certificates({case.name: good, "gone": good}, said.append)
     assert certificates.why_not_certified(case) is None and said[-1] == "2 of 2 certified"
     assert list(json.loads(path.read_text())) == [case.name]
-    certificates.write_certificates({case.name: {**good, "definition": "old"}}, said.append)
+    certificates.write_certificates({case.name: {**good, "training": "old"}}, said.append)
     assert certificates.why_not_certified(case) == "it was changed since it was certified"
     certificates.write_certificates({case.name: {**good, "proved": None}}, said.append)
     assert certificates.why_not_certified(case) == "not proved: accuracy 0.3 against 0.9 of its twin"

@@ -52,7 +52,7 @@ healthy(
     "cancer-mlp",
     name="root_mean_square_steps",
     changes={"optimizer.name": "rmsprop", "optimizer.lr": 1e-3, "optimizer.momentum": None},
-    what="RMSprop.",
+    what="RMSprop without momentum.",
 )
 healthy(
     "digits-mlp",
