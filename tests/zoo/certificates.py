@@ -202,7 +202,7 @@ def why_not_certified(case: Case) -> str | None:
         return "it has no certificate"
     if found["proved"] is None:
         return f"not proved: {found['metric']} {found.get('case')} against {found.get('twin')} of its twin"
-    if found["training"] != training(case)[:16]:
+    if found.get("training") != training(case)[:16]:
         return "it was changed since it was certified"
     return None
 
