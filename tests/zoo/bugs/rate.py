@@ -70,7 +70,7 @@ bug(
 )
 
 
-@bug("digits-conv", "optimizer.name", causes=["lr-too-low"], step="lr-sweep")
+@bug("digits-conv", "optimizer.name", causes=["lr-too-low", "schedule-mistake"], step="lr-sweep")
 def rate_ignored_by_the_optimizer(params, lr, momentum):
     """The optimizer is built with a rate of its own, 1e-5, whatever the recipe and the search ask for."""
     return torch.optim.SGD(params, lr=1e-5, momentum=momentum)
