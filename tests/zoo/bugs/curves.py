@@ -15,7 +15,8 @@ bug(
     name="two_units_wide",
     causes=["underfitting", "capacity-too-small"],
     step="diagnose",
-    changes={"model.width": 2},
+    changes={"model.width": 2, "model.activation": "tanh"},
+    twin={"model.activation": "tanh"},
     what="The hidden layers have two units each.",
 )
 
