@@ -160,7 +160,7 @@ def subset_left_from_debugging():
 
 
 @bug(
-    "cifar-convbn",
+    "shapes-convbn",
     "data.source",
     causes=["scrambled-input"],
     step="check-init",
@@ -169,9 +169,9 @@ def subset_left_from_debugging():
 def channels_first_by_reshape():
     """Images of (height, width, channels) are reshaped to (channels, height, width), not transposed."""
     splits = []
-    for images, labels in parts.cifar():
+    for images, labels in parts.shapes():
         as_decoded = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
-        splits.append((as_decoded.reshape(len(images), 3, 32, 32), labels))
+        splits.append((as_decoded.reshape(images.shape), labels))
     return tuple(splits)
 
 
@@ -233,10 +233,24 @@ def train_images_transposed():
     return (images.transpose(0, 1, 3, 2).copy(), labels), val
 
 
-@bug("cifar-resnet", "data.source", causes=["train-val-overlap"], step="check-init", harm="number")
+def few_digits():
+    """Return 320 digits as train, and others as val."""
+    (images, labels), val = digits()
+    return (images[:320], labels[:320]), val
+
+
+@bug(
+    "digits-mlp",
+    "data.source",
+    causes=["train-val-overlap"],
+    step="check-init",
+    harm="number",
+    changes=BYTES,
+    twin={"data.source": "data.py:few_digits", **BYTES},
+)
 def trained_on_the_set_before_its_split():
     """The model is trained on all images (X, y), not on those of the train split (X_train, y_train)."""
-    train, val = parts.cifar()
+    train, val = few_digits()
     return joined(train, val), val
 
 

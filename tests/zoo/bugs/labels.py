@@ -67,19 +67,21 @@ def careless_annotators():
     return tuple(splits)
 
 
-CONFUSED = {9: 1, 2: 0, 4: 7, 3: 5, 5: 3}  # truck, bird, deer, cat, dog
+CONFUSED = {2: 7, 3: 8, 5: 6, 6: 5, 7: 1}
 
 
 @bug(
-    "cifar-convbn",
+    "digits-resnet",
     "data.source",
     causes=["label-noise"],
     step="diagnose",
+    changes=BYTES,
+    twin=DIGITS,
     source="Patrini et al. 2017, Making deep neural networks robust to label noise, arXiv:1609.03683, section 5",
 )
 def look_alikes_confused_by_annotators():
-    """45 % of the train labels of five classes are those of the class they look like; val was labelled with care."""
-    (images, labels), val = parts.cifar()
+    """45 % of the train labels of five digits are those of the one they look like; val was labelled with care."""
+    (images, labels), val = digits()
     wrong = np.random.default_rng(1).random(len(labels)) < 0.45
     confused = np.array([CONFUSED.get(label, label) for label in labels])
     return (images, np.where(wrong, confused, labels)), val
@@ -121,7 +123,7 @@ def flipped_images_put_after_the_others(inputs, targets, generator):
 
 
 @bug(
-    "cifar-resnet",
+    "shapes-resnet",
     "data.augment",
     causes=["augmentation-harms", "label-noise"],
     step="diagnose",
