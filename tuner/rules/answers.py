@@ -55,7 +55,7 @@ def sure_of_wrong_answers(evidence: Mapping[str, Any]) -> Finding | None:
             f"{wrong} of {right + wrong} {split} answers are wrong, as sure as the right ones "
             f"({seen['sure_when_wrong']:.2f} against {seen['sure_when_right']:.2f}): labels may be wrong"
         )
-        return found("CU640", "warn", title, evidence={"split": split, **seen}, confidence=0.75)
+        return found("CU640", "note", title, evidence={"split": split, **seen}, confidence=0.75)
     if few:
         raise Missing(f"fewer than {WRONG} wrong answers")
     return None

@@ -252,7 +252,7 @@ def noise_larger_than_drop(evidence: Mapping[str, Any]) -> Finding | None:
     if std <= 0.5 * drop:
         return None
     title = f"the drop at the best rate, {drop:.3g}, differs between seeds by {std:.3g}"
-    return found("LR306", "warn", title, evidence={"drop": drop, "drop_std": std}, confidence=0.8)
+    return found("LR306", "note", title, evidence={"drop": drop, "drop_std": std}, confidence=0.8)
 
 
 @rule(
