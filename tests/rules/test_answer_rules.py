@@ -50,7 +50,7 @@ def test_label_noise(val, fires):
         return
     finding = answers.sure_of_wrong_answers(given)
     assert (finding is not None) == fires
-    assert finding is None or (finding.cause, finding.severity) == ("label-noise", "warn")
+    assert finding is None or (finding.cause, finding.severity) == ("label-noise", "note")
 
 
 def test_noise_that_only_train_has_is_seen_on_its_subset():
