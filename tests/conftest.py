@@ -85,7 +85,9 @@ def command(tmp_path, monkeypatch):
 
     def run(*arguments, serial=True):
         options = (
-            ["--workers", "0"] if serial and arguments[0] not in ("status", "report", "export", "explain", "new", "cache") else []
+            ["--workers", "0"]
+            if serial and arguments[0] not in ("status", "report", "export", "explain", "new", "cache")
+            else []
         )
         return tuner(*arguments, *options, cwd=tmp_path)
 
