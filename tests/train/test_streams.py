@@ -184,3 +184,15 @@ def test_statistics_of_a_large_stream_are_taken_from_an_even_sample(env, monkeyp
     part = load_data(tables(), env).part("train")
     assert len(part) == 64
     assert sum(len(chunk) for chunk in part.chunks()) == 8
+
+
+def test_no_examples_are_no_batches(env):
+    data = load_data(tables(loader_workers=2), env)
+    assert list(data.batches("train", 8, torch.empty(0, dtype=torch.int64))) == []
+
+
+def test_a_large_read_is_cut_and_in_order(env, monkeypatch):
+    monkeypatch.setattr(stores, "READ", 7)
+    data = load_data(tables(), env)
+    chosen = torch.tensor([40, 3, 2, 1, 0, 9, 11, 30, 31])
+    assert torch.equal(data.inputs("train", chosen), data.part("train").store.read(chosen)[0])

@@ -61,8 +61,9 @@ def _misread(answer: Mapping[str, Any]) -> tuple[Severity, str]:
         return "warn", f"counts an answer as right where its class is among the {reads.removeprefix('top ')} largest"
     if reads in ("mean over batches", "full batch size"):
         how = "is the mean over batches" if reads == "mean over batches" else "divides by full batches"
-        partial = answer["partial_batch"]
-        return ("warn" if partial else "note"), f"{how}, though the last one has fewer examples"
+        if answer["partial_batch"]:
+            return "warn", f"{how}, though the last one has fewer examples"
+        return "note", f"{how}: right only while no batch has fewer examples"
     return MISREAD[reads]
 
 

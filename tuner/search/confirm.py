@@ -190,12 +190,13 @@ def _against(own: Sequence[float], beside: Sequence[float], spread: float, n: in
 
 
 def _learnt(records: Sequence[Record], facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Say whether runs from a baseline have learnt: val accuracy clearly above the commonest class."""
+    """Say whether runs from a baseline have learnt: val accuracy, alone, clearly above the commonest class."""
     share, n = facts["majority_share"], facts["val_n"]
     accuracy = statistics.fmean([_last(record, "val") or 0.0 for record in records])
     low, high = wilson(accuracy, n, LEARNT)
     noise = (high - low) / (2 * LEARNT)
-    return {"control": share, "gain": accuracy - share, "noise": noise, "helps": low > share + LEAST_GAIN}
+    helps = low > share + LEAST_GAIN
+    return {"accuracy": accuracy, "control": share, "gain": accuracy - share, "noise": noise, "helps": helps}
 
 
 def _score(record: Record) -> float | None:

@@ -20,7 +20,7 @@ from tuner.errors import UsageError, user_code
 from tuner.parts.examples import OnProgress
 from tuner.parts.normalise import Normaliser, normaliser
 from tuner.train.prepare import Prepared, prepare_built_in, prepare_users
-from tuner.train.stores import Part, described
+from tuner.train.stores import Part, described, in_batches
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Batches:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         part = self.data.part(self.split)
         positions = part.positions(self.indices)
-        for inputs, targets in part.store.stream(positions.split(self.batch_size)):
+        for inputs, targets in part.store.stream(in_batches(positions, self.batch_size)):
             yield self.data.finish(inputs, targets, None)
 
 

@@ -21,6 +21,7 @@ from tuner.core.processes import die_with_parent
 from tuner.errors import InputError, TunerError, UsageError, UserCodeError, user_frames, where_in_user_code
 
 CHUNK_VALUES = 1 << 18  # of one chunk for statistics: 2 MiB in float64, which stays in the processor's cache
+READ = 256  # examples of a large read that are read at a time
 STREAM_SAMPLE = 10_000  # examples of a stream that statistics are taken from, for not reading all in every process
 UNREADABLE = (OSError, EOFError, UnicodeError, zipfile.BadZipFile, zlib.error, struct.error)  # the file, not the code
 RESIDENT_SHARE = 0.25  # of a GPU's free memory that the decoded data may take
@@ -97,14 +98,15 @@ class StreamStore:
 
         Loader processes draw their random numbers from `seed` and their own number.
         """
+        workers = self.loader_workers if len(batches) > 1 else 0  # a single batch is read before they have started
         loader = DataLoader(
             _Examples(self),
             batch_sampler=[positions.tolist() for positions in batches],
-            num_workers=self.loader_workers,
+            num_workers=workers,
             collate_fn=_stacked_or_error,
             worker_init_fn=_die_with_parent,
             generator=torch.Generator().manual_seed(seed),
-            multiprocessing_context="fork" if self.loader_workers else None,
+            multiprocessing_context="fork" if workers else None,
         )
         with _may_have_children():
             batches_read = iter(loader)
@@ -195,7 +197,10 @@ class Part:
         """Return raw inputs on the CPU."""
         if chosen is None and self.indices is None and isinstance(self.store, ArrayStore):
             return self.store.whole().cpu()
-        return self.store.read(self.positions(chosen))[0].cpu()
+        positions = self.positions(chosen)
+        if isinstance(self.store, ArrayStore):
+            return self.store.read(positions)[0].cpu()
+        return torch.cat([inputs for inputs, _ in self.store.stream(in_batches(positions, READ))])
 
     def chunks(self) -> Iterator[Tensor]:
         """Give the raw inputs in order, a bounded number of values at a time; of a large stream an even sample."""
@@ -203,8 +208,13 @@ class Part:
         positions = self.positions(None)
         if isinstance(self.store, StreamStore) and len(positions) > STREAM_SAMPLE:
             positions = positions[torch.linspace(0, len(positions) - 1, STREAM_SAMPLE).long()]
-        for inputs, _ in self.store.stream(positions.split(size)):
+        for inputs, _ in self.store.stream(in_batches(positions, size)):
             yield inputs
+
+
+def in_batches(positions: Tensor, size: int) -> Sequence[Tensor]:
+    """Cut positions into batches; none where there are no positions."""
+    return positions.split(size) if len(positions) else ()
 
 
 def read_example(dataset: Any, i: int, where: str, base_dir: Path) -> tuple[Tensor, int]:

@@ -17,7 +17,7 @@ class TinyData:
         self.tensors = {"train": train} | ({} if val is None else {"val": val})
         self.num_classes = num_classes or int(train[1].max()) + 1
         self.class_names, self.feature_names = list(class_names), None
-        self.input_shape = tuple(train[0].shape[1:])
+        self.input_shape, self.device = tuple(train[0].shape[1:]), torch.device("cpu")
         self.is_image, self.stochastic = train[0].ndim == 4, stochastic
         self.augment, self.augmentations = augment, () if augment is None else (augment,)
 

@@ -92,7 +92,6 @@ def only_three(model, batches, loss):
 
 WRONG = {
     "argmax over the examples": (looped(lambda o, t: (o.argmax(0)[t] == t).sum()), "error", "axis"),
-    "mean over batches": (mean_of_batches, "warn", "mean over batches"),
     "a size from elsewhere": (looped(plain, lambda t: 20 * len(t)), "error", "divides by"),
     "top five": (looped(lambda o, t: (o.topk(5, 1).indices == t[:, None]).any(1).sum()), "warn", "the 5 largest"),
     "percent": (looped(lambda o, t: 100 * plain(o, t)), "warn", "percent"),
@@ -112,9 +111,13 @@ def test_wrong_accuracy_is_found(setup_of, blobs, case):
     assert words in finding.title
 
 
-def test_mean_over_equal_batches_is_only_a_note(setup_of, blobs):
-    setup = setup_of(blobs(), linear, val=blobs(128, seed=1), evaluate_hook=mean_of_batches)
-    assert findings(setup)["IN120"].severity == "note"
+@pytest.mark.parametrize(("examples", "severity"), [(1500, "warn"), (2048, "note"), (128, "note")])
+def test_mean_over_batches_misleads_only_where_the_last_is_smaller(setup_of, blobs, examples, severity):
+    setup = setup_of(blobs(), linear, val=blobs(examples, seed=1), evaluate_hook=mean_of_batches)
+    finding = findings(setup)["IN120"]
+    assert finding.severity == severity
+    assert "mean over batches" in finding.title
+    assert ("last one has fewer" in finding.title) == (severity == "warn")
 
 
 def test_size_of_val_that_is_written_into_the_code_is_right(setup_of, blobs):

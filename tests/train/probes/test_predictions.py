@@ -97,3 +97,14 @@ def test_sureness_is_the_largest_probability():
     assert logits["sure_when_right"] == pytest.approx(0.75)
     assert shares["sure_when_right"] == pytest.approx(0.75)
     assert predictions.sureness(*examples([[float("nan"), 0.0]], [0])) is None
+
+
+def test_labels_outside_the_classes_are_in_no_class(setup_of):
+    val = (VAL[0], torch.tensor([0, 1, -100, 1, 7]))
+    found = predictions.val_predictions(setup_of(VAL, identity, val=val, trained=SimpleNamespace(model=identity())))
+    assert found["class_counts"] == [1, 2]
+
+
+def test_ties_of_sureness_count_half():
+    outputs = torch.tensor([[2.0, 0.0], [2.0, 0.0], [2.0, 0.0], [2.0, 0.0]])
+    assert predictions.sureness(outputs, torch.tensor([0, 0, 1, 1]))["auroc"] == 0.5

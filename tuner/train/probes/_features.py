@@ -106,6 +106,6 @@ def separability(one: Tensor, other: Tensor) -> float:
 
 def area(positive: Tensor, negative: Tensor) -> float:
     """Return the probability that a positive example scores higher than a negative one (ties count half)."""
-    ranks = torch.cat([positive, negative]).argsort().argsort().double() + 1
-    count = len(positive)
-    return float((ranks[:count].sum() - count * (count + 1) / 2) / (count * len(negative)))
+    ordered = negative.sort().values
+    below, up_to = (torch.searchsorted(ordered, positive, right=right).double() for right in (False, True))
+    return float((below + up_to).mean()) / (2 * len(negative))

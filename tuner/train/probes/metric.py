@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tuner.train.loop import evaluation_batch
 from tuner.train.probes import _outputs
 from tuner.train.probes._frame import (
     CannotProbe,
@@ -160,11 +161,12 @@ def _evaluate(setup: Any, model: nn.Module, split: str, indices: Tensor, batch_s
             reported.append({key: _number(value) for key, value in result.items()})
     if not replaced.seen:
         raise CannotProbe("the recipe's evaluate does not call the model that it is given")
+    size, batch = setup.data.size(split), evaluation_batch(setup)
     found: dict[str, Any] = {
         "examples": len(targets),
         "batch_size": batch_size,
         "seen": len(replaced.seen) / len(targets),
-        "partial_batch": bool(setup.data.size("val") % 64),
+        "partial_batch": size > batch and size % batch > 0,
         **_moves(setup, [{f"val_{key}": value for key, value in values.items()} for values in reported]),
     }
     if all("accuracy" in values for values in reported):
@@ -222,7 +224,7 @@ def _metric(setup: Any, model: nn.Module, split: str, indices: Tensor) -> dict[s
 def _plans(setup: Any, model: nn.Module, inputs: Tensor, targets: Tensor, batch_size: int) -> list[Plan]:
     """Plan a good model, a poor one, and the good one again."""
     outputs = forward(model, inputs[:4])
-    if outputs.ndim != 2 or len(outputs) != len(inputs[:4]):
+    if outputs.ndim != 2 or outputs.shape[1] < 2 or len(outputs) != len(inputs[:4]):
         raise CannotProbe("the outputs are not one row of class scores per example")
     kind, classes = _outputs.kind_of(model, inputs[:16]), outputs.shape[1]
     shares = ((GOOD, 1), (POOR, 2), (GOOD, 1))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tuner.errors import InputError
 from tuner.train.checkpoint import load
+from tuner.train.probes._features import area
 from tuner.train.probes._frame import CannotProbe
 
 BATCH = 512
@@ -50,8 +51,10 @@ def val_predictions(setup: Any) -> dict[str, Any]:
         return {"skipped": str(reason)}
     right = (outputs.argmax(1) == targets).numpy()
     count = sum(item.numel() for item in setup.trained.model.parameters())
-    counts = torch.bincount(targets, minlength=setup.data.num_classes)
-    hits = torch.bincount(targets[torch.from_numpy(right)], minlength=setup.data.num_classes)
+    width = setup.data.num_classes
+    inside = (targets >= 0) & (targets < width)  # a label that a loss ignores is in no class
+    counts = torch.bincount(targets[inside], minlength=width)
+    hits = torch.bincount(targets[inside & torch.from_numpy(right)], minlength=width)
     return {
         "n": len(right),
         "bits": base64.b64encode(np.packbits(right).tobytes()).decode(),
@@ -70,17 +73,15 @@ def sureness(outputs: Tensor, targets: Tensor) -> dict[str, Any] | None:
     if not outputs.isfinite().all():
         return None
     are_shares = bool((outputs >= 0).all()) and bool(((outputs.sum(1) - 1).abs() < 1e-3).all())
-    sure = (outputs if are_shares else outputs.double().softmax(1)).max(1).values.double().numpy()
-    hit = (outputs.argmax(1) == targets).numpy()
-    right, wrong = np.sort(sure[hit]), np.sort(sure[~hit])
-    pairs = len(right) * len(wrong)
-    below, up_to = np.searchsorted(wrong, right, "left"), np.searchsorted(wrong, right, "right")
+    sure = (outputs if are_shares else outputs.double().softmax(1)).max(1).values.double()
+    hit = outputs.argmax(1) == targets
+    right, wrong = sure[hit], sure[~hit]
     return {
         "right": len(right),
         "wrong": len(wrong),
         "sure_when_right": float(right.mean()) if len(right) else None,
         "sure_when_wrong": float(wrong.mean()) if len(wrong) else None,
-        "auroc": float((below + up_to).sum() / 2 / pairs) if pairs else None,
+        "auroc": area(right, wrong) if len(right) and len(wrong) else None,
     }
 
 

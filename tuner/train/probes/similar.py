@@ -17,7 +17,6 @@ CHUNK = 4096
 NEIGHBOURS = 10
 CLOSE = 0.25  # of the distance to the tenth neighbour: with ten copies or fewer, others are beyond it
 NEAR = 0.25  # of the median distance between examples
-LEAST_DIMENSION = 4.0  # below it, neighbours that close are no rarity
 
 
 @before_training
@@ -33,26 +32,27 @@ def near_copies(setup: Any) -> dict[str, Any]:
         raise CannotProbe("near copies are looked for among images only")
     if not data.size("val") or data.stochastic:
         raise CannotProbe("there is no val split to compare with, or two reads of one example differ")
-    train = torch.cat([_chunk(data, "train", indices) for indices in _parts(sample(setup, MOST_TRAIN, "near train"))])
+    rows = sample(setup, MOST_TRAIN, "near train")
+    train = torch.cat([_chunk(data, "train", part) for part in rows.split(CHUNK)])
     if len(train) < 10 * NEIGHBOURS:
         raise CannotProbe(f"only {len(train)} train images")
     asked = sample(setup, ASKED, "near val", "val")
-    val = torch.cat([_chunk(data, "val", indices) for indices in _parts(asked)])
+    val = torch.cat([_chunk(data, "val", indices) for indices in asked.split(CHUNK)])
     scale = train.std()
     train, val = train / scale, val / scale
     if float(scale) == 0:
         raise CannotProbe("the images are all the same")
-    own = sample(setup, ASKED, "near own")[: len(asked)]
+    own = torch.linspace(0, len(train) - 1, min(ASKED, len(train))).long()
     apart = float(torch.cdist(val[:200], train[:: max(1, len(train) // 500)]).median())
     distances, places = _nearest(val, train, NEIGHBOURS)
-    among = _nearest(train[own.clamp(max=len(train) - 1)], train, NEIGHBOURS + 1)[0][:, 1:]
+    among = _nearest(train[own], train, NEIGHBOURS + 1)[0][:, 1:]
     dimension = _dimension(among)
     tenth = distances[:, -1:].clamp_min(1e-12)
     first = (val - train[places[:, 0]]).norm(dim=1)  # cdist is too coarse for examples that are equal
     exact = first <= 1e-4 * apart
     near = (first < CLOSE * tenth[:, 0]) & (first < NEAR * apart) & ~exact
     hits = near.nonzero().flatten()
-    labels = data.targets("train")[_index(setup, places[hits, 0])] if len(hits) else torch.empty(0)
+    labels = data.targets("train")[rows[places[hits, 0]]]
     agreeing = float((labels == data.targets("val")[asked[hits]]).double().mean()) if len(hits) else None
     return {
         "asked": len(asked),
@@ -64,23 +64,10 @@ def near_copies(setup: Any) -> dict[str, Any]:
         "dimension": dimension,
         "agreeing": agreeing,
         "median_ratio": float((first / tenth[:, 0]).median()),
-        "first": _first(setup, asked, hits, places),
+        "first": [data.describe("train", int(rows[places[hits[0], 0]])), data.describe("val", int(asked[hits[0]]))]
+        if len(hits)
+        else None,
     }
-
-
-def _index(setup: Any, places: Tensor) -> Tensor:
-    return sample(setup, MOST_TRAIN, "near train")[places]
-
-
-def _first(setup: Any, asked: Tensor, hits: Tensor, places: Tensor) -> list[str] | None:
-    if not len(hits):
-        return None
-    row = int(_index(setup, places[hits[:1], 0])[0])
-    return [setup.data.describe("train", row), setup.data.describe("val", int(asked[hits[0]]))]
-
-
-def _parts(indices: Tensor) -> list[Tensor]:
-    return list(indices.split(CHUNK))
 
 
 def _chunk(data: Any, split: str, indices: Tensor) -> Tensor:
