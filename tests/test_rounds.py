@@ -187,6 +187,15 @@ def test_predictions_on_other_val_examples_are_not_compared():
     assert (decided, "McNemar" in why) == (True, False)
 
 
+def test_a_winner_whose_predictions_were_skipped_is_judged_by_its_seeds_alone():
+    (record,) = records([1] * 100)
+    skipped = {"val_predictions": {"skipped": "outputs are not (N, C)"}}
+    without = [Record(record.item, TrialResult("t", 1, "completed", evidence=skipped))]
+    for old, new in ((without, [record]), ([record], without), (without, without)):
+        decided, why = rounds.compare(fine(0.90), fine(0.95), old, new)
+        assert (decided, "McNemar" in why) == (True, False), why
+
+
 # -- from the command line ------------------------------------------------------------------------------------------
 
 

@@ -14,10 +14,11 @@ import tomlkit
 
 from tuner.core.recipe import Recipe
 from tuner.core.result import Record
-from tuner.core.stats import mcnemar_p, unpack_bits
+from tuner.core.stats import mcnemar_p
 from tuner.core.store import read_json, write_bytes, write_json
 from tuner.core.trial import apply_overrides
 from tuner.errors import InputError
+from tuner.search.finalists import right_of
 
 RESWEEP = ("model.", "optimizer.", "train.batch_size", "loss.")  # what moves the band of good rates
 SEARCHED_AGAIN = ("fine", "diagnose")
@@ -145,17 +146,14 @@ def compare(
     words = f"{a['mean']:.4f} -> {b['mean']:.4f} over {a['seeds']} and {b['seeds']} seeds (standard error {error:.4f})"
     if gain <= 2 * error:
         return False, f"no gain beyond noise: {words}"
-    bits = [_bits(records, fine["choice"]["trial"]) for records, fine in ((old_records, old), (new_records, new))]
-    if bits[0] is None or bits[1] is None or len(bits[0]) != len(bits[1]):
+    before, after = _right(old_records, old["choice"]["trial"]), _right(new_records, new["choice"]["trial"])
+    if before is None or after is None or len(before) != len(after):
         return True, f"better: {words}"
-    p_value = mcnemar_p(bits[0], bits[1])
+    p_value = mcnemar_p(before, after)
     verdict = "better" if p_value < 0.05 else "not beyond noise on the same val examples"
     return p_value < 0.05, f"{verdict}: {words}, McNemar p = {p_value:.3g}"
 
 
-def _bits(records: Sequence[Record], trial: str) -> Any:
-    for record in records:
-        evidence = record.result.evidence.get("val_predictions")
-        if record.result.id == trial and evidence:
-            return unpack_bits(evidence)
-    return None
+def _right(records: Sequence[Record], trial: str) -> Any:
+    """Return a trial's right (1) and wrong (0) answers on val, or None where its predictions were not stored."""
+    return next((right for r in records if r.result.id == trial and (right := right_of(r)) is not None), None)
