@@ -14,7 +14,7 @@ import tomlkit
 
 from tuner.core.recipe import Recipe
 from tuner.core.result import Record
-from tuner.core.stats import mcnemar_p
+from tuner.core.stats import CLEAR, SIGNIFICANT, mcnemar_p
 from tuner.core.store import read_json, write_bytes, write_json
 from tuner.core.trial import apply_overrides
 from tuner.errors import InputError
@@ -144,14 +144,14 @@ def compare(
     gain = b["mean"] - a["mean"]
     error = ((a.get("std") or 0.0) ** 2 / max(1, a["seeds"]) + (b.get("std") or 0.0) ** 2 / max(1, b["seeds"])) ** 0.5
     words = f"{a['mean']:.4f} -> {b['mean']:.4f} over {a['seeds']} and {b['seeds']} seeds (standard error {error:.4f})"
-    if gain <= 2 * error:
+    if gain <= CLEAR * error:
         return False, f"no gain beyond noise: {words}"
     before, after = _right(old_records, old["choice"]["trial"]), _right(new_records, new["choice"]["trial"])
     if before is None or after is None or len(before) != len(after):
         return True, f"better: {words}"
     p_value = mcnemar_p(before, after)
-    verdict = "better" if p_value < 0.05 else "not beyond noise on the same val examples"
-    return p_value < 0.05, f"{verdict}: {words}, McNemar p = {p_value:.3g}"
+    verdict = "better" if p_value < SIGNIFICANT else "not beyond noise on the same val examples"
+    return p_value < SIGNIFICANT, f"{verdict}: {words}, McNemar p = {p_value:.3g}"
 
 
 def _right(records: Sequence[Record], trial: str) -> Any:

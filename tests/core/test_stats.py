@@ -33,6 +33,22 @@ def test_difference_interval_equals_newcombes_example():
     assert stats.difference_interval(56 / 70, 70, 48 / 80, 80) == pytest.approx((0.0524, 0.3339), abs=5e-5)
 
 
+@pytest.mark.parametrize(
+    ("p", "gap", "error", "told"),
+    [
+        (0.049, None, None, True),
+        (0.05, None, None, False),
+        (None, 0.02, 0.01, True),
+        (None, -0.0199, 0.01, False),
+        (0.001, 0.0199, 0.01, False),  # the seeds leave a doubt
+        (0.2, 0.1, 0.01, False),  # the examples do
+        (None, 0.02, None, True),  # nothing speaks against it
+    ],
+)
+def test_the_better_of_two_is_told_where_neither_examples_nor_seeds_leave_a_doubt(p, gap, error, told):
+    assert stats.cannot_be_told(p, gap, error) is not told
+
+
 @pytest.mark.parametrize(("b", "c"), [(10, 2), (0, 6), (5, 5), (0, 0), (1, 0)])
 def test_mcnemar_exact_equals_the_binomial_test(b, c):
     expected = scipy_stats.binomtest(b, b + c, 0.5).pvalue if b + c else 1.0

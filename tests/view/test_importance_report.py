@@ -80,6 +80,22 @@ def test_fine_says_what_to_expect_and_what_that_is_made_of(run_dir):
     assert "Taken because it cannot be told from lr 0.02, width 32 and has 40 % fewer parameters." in text
 
 
+@pytest.mark.parametrize(
+    ("p", "gap", "error", "said"),
+    [
+        (0.21, None, None, "p = 0.210; cannot be told from #2."),
+        (0.003, None, None, "p = 0.003; more than noise."),
+        (0.003, 0.02, 0.005, "p = 0.003, 0.0200 +- 0.0050 over the seeds; more than noise."),
+        (0.003, 0.004, 0.005, "p = 0.003, 0.0040 +- 0.0050 over the seeds; cannot be told from #2."),
+        (None, 0.02, 0.005, "0.0200 +- 0.0050 over the seeds; more than noise."),
+    ],
+)
+def test_fine_says_whether_the_winner_can_be_told_as_the_headline_does(run_dir, p, gap, error, said):
+    told = {"runner_up_p": p, "runner_up_gap": gap, "runner_up_error": error}
+    assert f"Against the second: {said}" in body(fine, run_dir, "fine", **told)
+    assert "Against the second" not in body(fine, run_dir, "fine", **dict.fromkeys(told))
+
+
 def test_fine_says_nothing_of_new_data_without_an_interval(run_dir):
     assert "on new data" not in body(fine, run_dir, "fine", interval=None)
 

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 Z95 = 1.959963984540054
+SIGNIFICANT = 0.05  # a p below it is no chance
+CLEAR = 2.0  # standard errors by which two means must differ
 MAD_TO_STD = 1.4826  # the median absolute deviation of a normal variable is std / 1.4826
 
 
@@ -76,6 +78,16 @@ def mcnemar_p(right_a: Any, right_b: Any) -> float:
 
     difference = np.atleast_2d(right_a).astype(int).sum(0) - np.atleast_2d(right_b).astype(int).sum(0)
     return mcnemar_exact(int((difference > 0).sum()), int((difference < 0).sum()))
+
+
+def cannot_be_told(p: float | None, gap: float | None, error: float | None) -> bool:
+    """Judge whether the better of two may be so by chance: neither the paired test nor the seeds may leave a doubt.
+
+    `p`: of the paired test; `gap` and `error`: the difference of the means and its standard error. None: not known.
+    """
+    by_test = p is not None and p >= SIGNIFICANT
+    by_seeds = error is not None and gap is not None and abs(gap) < CLEAR * error
+    return by_test or by_seeds
 
 
 def rank_correlation(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:

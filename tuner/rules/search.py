@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from tuner.core.result import Finding
+from tuner.core.stats import cannot_be_told
 from tuner.rules import Missing, found, need, rule
 from tuner.rules.evaluation import baseline, small_split
 
 MANY = 0.5  # share of infeasible configurations that speaks about the space
-SIGNIFICANT = 0.05
 
 
 def _none_left(code: str, evidence: Mapping[str, Any]) -> Finding | None:
@@ -176,9 +176,7 @@ def winner_within_noise(evidence: Mapping[str, Any]) -> Finding | None:
     p, gap, error = (evidence.get(key) for key in ("runner_up_p", "runner_up_gap", "runner_up_error"))
     if p is None and error is None:
         raise Missing("neither paired predictions nor several seeds per finalist")
-    by_test = p is not None and p >= SIGNIFICANT
-    by_seeds = error is not None and gap is not None and abs(gap) < 2 * error
-    if not by_test and not by_seeds:
+    if not cannot_be_told(p, gap, error):
         return None
     said = [f"p = {p:.2g}"] if p is not None else []
     said += [f"difference {gap:.4f} +- {error:.4f} over the seeds"] if error is not None and gap is not None else []

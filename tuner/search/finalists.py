@@ -7,17 +7,15 @@ on every machine, where seconds are not.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tuner.core.result import Record
-from tuner.core.stats import mcnemar_p, mean_std, unpack_bits
+from tuner.core.stats import cannot_be_told, mcnemar_p, mean_std, unpack_bits
 from tuner.search import judged
 
 SIMPLER = 0.75  # of the parameters: less of a difference is no reason
-SIGNIFICANT = 0.05
-CLEAR = 2.0  # standard errors by which the means must differ
 
 
 @dataclass(frozen=True)
@@ -97,15 +95,8 @@ def simplest_first(finalists: Sequence[Finalist]) -> tuple[list[Finalist], str]:
 
 
 def _equals(best: Finalist, other: Finalist) -> bool:
-    return other.lost <= best.lost and cannot_be_told(against(best, other))
-
-
-def cannot_be_told(compared: Mapping[str, Any]) -> bool:
-    """Judge what `against` found: neither the paired test nor the spread over the seeds may leave a doubt."""
-    p, gap, error = (compared.get(f"runner_up_{name}") for name in ("p", "gap", "error"))
-    by_test = p is not None and p >= SIGNIFICANT
-    by_seeds = error is not None and gap is not None and abs(gap) < CLEAR * error
-    return by_test or by_seeds
+    found = against(best, other)
+    return other.lost <= best.lost and cannot_be_told(*(found[f"runner_up_{name}"] for name in ("p", "gap", "error")))
 
 
 def against(winner: Finalist, other: Finalist) -> dict[str, Any]:

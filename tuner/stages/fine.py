@@ -11,13 +11,13 @@ from pydantic import Field
 from tuner.core.recipe import Recipe
 from tuner.core.result import Record, Skipped, StageResult, last_of_each
 from tuner.core.space import RATE, Range, Space, tidy
-from tuner.core.stats import mean_std
+from tuner.core.stats import SIGNIFICANT, cannot_be_told, mean_std
 from tuner.core.streams import derive_seed
 from tuner.core.trial import WorkItem, canonical_json
 from tuner.rules import apply_rules
 from tuner.search import judged
 from tuner.search.budget import Bounds, Outline
-from tuner.search.finalists import SIGNIFICANT, Finalist, against, cannot_be_told, ranked, simplest_first
+from tuner.search.finalists import Finalist, against, ranked, simplest_first
 from tuner.search.generations import Source, at_once
 from tuner.search.halving import KEEP, Climb, Ladder, Rungs, fine_rungs, ladder, next_items, saved
 from tuner.search.honest import estimate
@@ -234,7 +234,7 @@ def _headline(metrics: Mapping[str, Any]) -> str:
         gap, error = metrics.get("runner_up_gap"), metrics.get("runner_up_error")
         if metrics["runner_up_p"] >= SIGNIFICANT:
             text += f"; cannot be told from #2 (p = {metrics['runner_up_p']:.2g})"
-        elif cannot_be_told(metrics) and gap is not None:
+        elif cannot_be_told(metrics["runner_up_p"], gap, error):
             text += f"; cannot be told from #2: other seeds might prefer it ({gap:.4f} +- {error:.4f})"
         else:
             text += f"; better than #2 (p = {metrics['runner_up_p']:.2g})"

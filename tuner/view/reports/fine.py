@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tuner.core.stats import cannot_be_told
 from tuner.view import artifacts
 from tuner.view.artifacts import get, items, numbers
 from tuner.view.curves import Mark, Series
 from tuner.view.page import Page
 from tuner.view.reports.coarse import counts
 from tuner.view.reports.importance import what_mattered
-from tuner.view.words import fixed, interval, is_number, number, params_text, plural, plus_minus
+from tuner.view.words import as_float, fixed, interval, is_number, number, params_text, plural, plus_minus
 
 TITLE = "STEP 5  fine search"
 
@@ -31,10 +32,8 @@ def body(result: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
     page.text(f"{text}; best single {fixed(get(metrics, 'best_val_accuracy'))}.", 3, hang=2)
     for sentence in _expected(metrics):
         page.text(sentence, 3, hang=2)
-    p = get(metrics, "runner_up_p")
-    if is_number(p):
-        sure = "more than noise" if p < 0.05 else "cannot be told from #2"
-        page.text(f"Against the second: p = {fixed(p)}, {sure}.", 3, hang=2)
+    if against := _against(metrics):
+        page.text(against, 3, hang=2)
     if reason := get(metrics, "preferred"):
         page.text(f"Taken because {reason}.", 3, hang=2)
     learning_curve(artifacts.curve(stage_dir, winner), page, "accuracy")
@@ -56,6 +55,17 @@ def _expected(metrics: Mapping[str, Any]) -> list[str]:
     parts = " and ".join(f"+- {fixed(half)} from {what}" for half, what in halves if is_number(half))
     found = [f"Expect {fixed(value)} on new data, 95 % interval {interval(get(metrics, 'interval'))}: {made}."]
     return [*found, f"The interval: {parts}, added in squares."] if parts else found
+
+
+def _against(metrics: Mapping[str, Any]) -> str:
+    """Say what separates the winner from the second, and whether that is more than noise, as the headline does."""
+    p, gap, error = (as_float(get(metrics, f"runner_up_{name}")) for name in ("p", "gap", "error"))
+    said = [f"p = {fixed(p)}"] if p is not None else []
+    said += [f"{fixed(gap, 4)} +- {fixed(error, 4)} over the seeds"] if gap is not None and error is not None else []
+    if not said:
+        return ""
+    sure = "cannot be told from #2" if cannot_be_told(p, gap, error) else "more than noise"
+    return f"Against the second: {', '.join(said)}; {sure}."
 
 
 def _finalists(finalists: list[Mapping[str, Any]], winner: Any, page: Page) -> None:
