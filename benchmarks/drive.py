@@ -17,6 +17,7 @@ from tuner.core.recipe import Recipe
 from tuner.core.result import Record, TrialResult, last_of_each
 from tuner.core.trial import TrialEnv, WorkItem
 from tuner.execute.process import ProcessExecutor
+from tuner.execute.replay import carry_out
 from tuner.search.precision import candidate
 
 Hear = Callable[[Record], None]
@@ -47,7 +48,15 @@ def one(executor: ProcessExecutor, item: WorkItem) -> TrialResult:
     Raises:
         SystemExit: it failed.
     """
-    result = next(iter(executor.run([item])))
+    return checked(next(iter(executor.run([item]))))
+
+
+def checked(result: TrialResult) -> TrialResult:
+    """Return a result that is none of a failed trial.
+
+    Raises:
+        SystemExit: it is.
+    """
     if result.error is not None:
         raise SystemExit(f"a trial of the benchmark failed: {result.error.message}")
     return result
@@ -74,16 +83,12 @@ class Run:
         module, inputs = stages.load(name), self.inputs()
         chosen = module.Settings(**settings)
         self.executor.env = replace(self.executor.env, stage_dir=self.folder / name)
-        finished: dict[Any, Record] = {}
-        while items := module.plan(self.recipe, inputs, chosen, in_order(finished)):
-            todo = {item.key: item for item in items if item.key not in finished}
-            for result in self.executor.run(list(todo.values())):
-                if result.error is not None:
-                    raise SystemExit(f"a trial of the benchmark failed: {result.error.message}")
-                key = (result.id, result.until_epoch)
-                finished[key] = Record(todo[key], result)
-                hear(finished[key])
-        self.records[name] = in_order(finished)
+
+        def sound(record: Record) -> None:
+            checked(record.result)
+            hear(record)
+
+        self.records[name] = carry_out(module, self.recipe, inputs, chosen, self.executor, sound)
         self.results[name] = module.judge(self.recipe, inputs, chosen, self.records[name]).to_json()
         return self.results[name]
 
@@ -98,10 +103,6 @@ def test_accuracy(executor: ProcessExecutor, recipe: Recipe, folder: Path, check
     executor.env = replace(executor.env, stage_dir=folder / "test")
     spec = stages.Inputs().spec(recipe, record.params, measure={"test_evaluation": {"checkpoint": checkpoint}})
     return one(executor, WorkItem(spec, 0)).evidence["test_evaluation"]["accuracy"]
-
-
-def in_order(finished: dict[Any, Record]) -> list[Record]:
-    return sorted(finished.values(), key=lambda record: record.order)
 
 
 @dataclass

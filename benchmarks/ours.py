@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.drive import executor_in, precision_of, try_out
 from benchmarks.task import BATCH, WIDTHS, Clock, Outcome, Task, serve
 from tuner.core.recipe import Recipe
-from tuner.core.trial import TABLES, TrialEnv, TrialSpec, WorkItem, apply_overrides
-from tuner.execute.process import ProcessExecutor
-from tuner.search.precision import candidate
+from tuner.core.trial import TABLES, TrialSpec, WorkItem, apply_overrides
 
 IMAGES = {"source": "image_folder", "image_size": 32, "augment": ["hflip", {"name": "random_crop", "padding": 4}]}
 DATA = {"cifar10": IMAGES, "digits": {"source": "digits"}}
@@ -20,19 +20,15 @@ MODEL = {"cifar10": {"name": "convnet", "widths": list(WIDTHS)}, "digits": {"nam
 
 def side(task: Task) -> Outcome:
     clock = Clock()
-    tables = recipe(task).tables()
-    stage = Path(tempfile.mkdtemp(dir=task.work))
-    env = TrialEnv(Path(task.work), stage, "cpu", Path(task.work) / "cache")
+    asked = recipe(task)
+    tables = asked.tables()
     workers = len(os.sched_getaffinity(0))
-    executor = ProcessExecutor(env, workers, lambda progress: None)
-    spec = TrialSpec({name: tables[name] for name in TABLES}, {}, 0, measure={"hardware": {}})
+    executor = executor_in(Path(task.work), workers)
+    executor.env = replace(executor.env, stage_dir=Path(tempfile.mkdtemp(dir=task.work)))  # no repeat's checkpoints
     apart = {"start-up of the supervisor": clock()}
-    answer = executor.preflight(spec.tables)
-    assert not answer["problems"], answer["problems"]
-    count = answer["summary"]["train"]
+    count = try_out(executor, asked)["train"]
     apart["start-up of a worker, decoding where it is the first time"] = clock()
-    facts = next(iter(executor.run([WorkItem(spec, 0)]))).evidence["hardware"]
-    precision = candidate(facts, "cpu")[0] or "fp32"
+    precision = precision_of(executor, asked)
     items = [WorkItem(trial(tables, lr, task, precision), number) for number, lr in enumerate(task.rates)]
     apart["asking the hardware"] = clock()
     results = list(executor.run(items))

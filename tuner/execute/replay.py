@@ -1,4 +1,7 @@
-"""An executor that trains nothing: it answers with scripted results. Stages are tested with it, in milliseconds."""
+"""An executor that trains nothing: it answers with scripted results. Stages are tested with it, in milliseconds.
+
+`carry_out` is the loop that a run has around a stage, without the run's files, whatever the executor.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Any
 
 from tuner.core.result import Record, TrialError, TrialResult
 from tuner.core.trial import WorkItem, canonical_json
+from tuner.execute.base import Executor
 
 Script = Callable[[WorkItem], TrialResult] | Mapping[str, TrialResult]
 
@@ -47,12 +51,30 @@ def replay(
     stage: Any, recipe: Any, inputs: Any, settings: Any, script: Script, shuffle: int | None = None
 ) -> list[Record]:
     """Plan and run a stage to its end by replay; return its records by number."""
-    executor = ReplayExecutor(script, shuffle)
-    records: list[Record] = []
-    while items := stage.plan(recipe, inputs, settings, sorted(records, key=lambda record: record.number)):
-        by_key = {item.key: item for item in items}
-        records += [Record(by_key[result.id, result.until_epoch], result) for result in executor.run(items)]
-    return sorted(records, key=lambda record: record.number)
+    return carry_out(stage, recipe, inputs, settings, ReplayExecutor(script, shuffle))
+
+
+def carry_out(
+    stage: Any,
+    recipe: Any,
+    inputs: Any,
+    settings: Any,
+    executor: Executor,
+    hear: Callable[[Record], None] = lambda record: None,
+) -> list[Record]:
+    """Plan and run a stage to its end without the files of a run; return its records in order. `hear` is told each."""
+    finished: dict[Any, Record] = {}
+
+    def in_order() -> list[Record]:
+        return sorted(finished.values(), key=lambda record: record.order)
+
+    while items := stage.plan(recipe, inputs, settings, in_order()):
+        todo = {item.key: item for item in items if item.key not in finished}
+        for result in executor.run(list(todo.values())):
+            key = (result.id, result.until_epoch)
+            finished[key] = Record(todo[key], result)
+            hear(finished[key])
+    return in_order()
 
 
 def descent(losses: Sequence[float]) -> TrialResult:
