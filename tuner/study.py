@@ -13,6 +13,7 @@ from tuner.core.result import Record, last_of_each
 from tuner.core.space import Choices, Range, Space
 from tuner.core.store import RunDir, StageDir, read_json, read_result, trial_rows
 from tuner.errors import EnvironmentProblem, InputError, UsageError, did_you_mean
+from tuner.view.artifacts import base_stage, round_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,8 +37,8 @@ class Run:
     @property
     def stages(self) -> list[str]:
         """The folders of the stages that have been begun, in their order: check-init, ..., fine, fine-2, ..."""
-        found = [path.parent.name for path in self.path.glob("*/recipe.json") if _stage(path.parent.name) in NAMES]
-        return sorted(found, key=lambda label: (_round(label), NAMES.index(_stage(label))))
+        found = [path.parent.name for path in self.path.glob("*/recipe.json") if base_stage(path.parent.name) in NAMES]
+        return sorted(found, key=lambda label: (round_of(label), NAMES.index(base_stage(label))))
 
     def result(self, stage: str) -> dict[str, Any]:
         """Return the content of a stage's `result.json`: verdict, findings, choice, metrics."""
@@ -52,26 +53,20 @@ class Run:
 
         Without a stage: of coarse and fine, in all rounds.
         """
-        import pandas as pd
-
-        rows = [
+        return _table(
             {"stage": label, **row}
             for label in self._searches(stage)
             for row in trial_rows(self._folder(label).records())
-        ]
-        return pd.DataFrame(rows, columns=list(dict.fromkeys(key for row in rows for key in row)) or ["stage"])
+        )
 
     def curves(self, stage: str | None = None) -> pd.DataFrame:
         """Return the curves of a stage's trials: stage, number, trial, step, epoch, split and the metrics."""
-        import pandas as pd
-
-        rows = [
+        return _table(
             {"stage": label, "number": record.number, "trial": record.result.id, **row}
             for label in self._searches(stage)
             for record in last_of_each(self._folder(label).records())
             for row in record.result.curve
-        ]
-        return pd.DataFrame(rows, columns=list(dict.fromkeys(key for row in rows for key in row)) or ["stage"])
+        )
 
     def to_optuna(self, storage: str, replace: bool = False) -> list[str]:
         """Write coarse's and fine's trials as Optuna studies, one per stage and round; return their names.
@@ -102,7 +97,7 @@ class Run:
         return list(studies.values())
 
     def _searches(self, stage: str | None) -> list[str]:
-        return [stage] if stage is not None else [label for label in self.stages if _stage(label) in SEARCHES]
+        return [stage] if stage is not None else [label for label in self.stages if base_stage(label) in SEARCHES]
 
     def _folder(self, stage: str) -> StageDir:
         if stage not in self.stages:
@@ -121,14 +116,12 @@ class Run:
         return read_result(folder.result_path)["metrics"].get("space") or {} if folder.result_path.exists() else {}
 
 
-def _stage(label: str) -> str:
-    stage, _, number = label.rpartition("-")
-    return stage if number.isdigit() and stage else label
+def _table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """Make a table with every column that a row has, in the order of their first rows."""
+    import pandas as pd
 
-
-def _round(label: str) -> int:
-    number = label.rpartition("-")[2]
-    return int(number) if number.isdigit() else 1
+    rows = list(rows)
+    return pd.DataFrame(rows, columns=list(dict.fromkeys(key for row in rows for key in row)) or ["stage"])
 
 
 def _open_storage(storage: str) -> Any:
