@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tuner.core.store import drop_torn_line
+
 
 class Lines:
     """Finished pieces of a comparison by what they are of: {"part", "side", "seed", sizes ...}."""
@@ -16,11 +18,9 @@ class Lines:
         self.path = path
         self._lock = threading.Lock()
         self._found: dict[str, Any] = {}
+        drop_torn_line(path)  # killed while it was written: that piece is done again
         for line in path.read_text().splitlines() if path.exists() else ():
-            try:
-                entry = json.loads(line)
-            except json.JSONDecodeError:  # killed while it was written: that piece is done again
-                continue
+            entry = json.loads(line)
             self._found[_text(entry["of"])] = entry["found"]
 
     def get(self, of: Mapping[str, Any]) -> Any:
@@ -32,9 +32,8 @@ class Lines:
         line = json.dumps({"of": dict(of), "found": found})
         with self._lock:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            torn = self.path.exists() and not self.path.read_text().endswith("\n")
             with open(self.path, "a") as file:
-                file.write(("\n" if torn else "") + line + "\n")
+                file.write(line + "\n")
             self._found[_text(of)] = json.loads(line)["found"]
         return self._found[_text(of)]
 

@@ -73,6 +73,7 @@ def test_a_finished_piece_is_not_done_again_and_a_torn_line_is(tmp_path):
     assert again.get({"seed": 1, "part": "p"}) == {"s": 1} and again.get({"part": "p", "seed": 2}) is None
     again.keep({"part": "p", "seed": 2}, [3])
     assert Lines(path).get({"part": "p", "seed": 2}) == [3]
+    assert [json.loads(line)["of"]["seed"] for line in path.read_text().splitlines()] == [0, 1, 2]
 
 
 def heard(trial, until, accuracies):
