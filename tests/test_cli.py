@@ -400,5 +400,5 @@ def test_explain_knows_codes_and_causes_and_guesses(command):
 def test_dry_run_says_what_would_be_run_and_runs_nothing(recipe, command, tmp_path):
     done = command("check-init", "small.toml", "--dry-run")
     assert done.code == 0
-    assert "check-init: " in done.out
+    assert "check-init: 1 trial to run first, 0 finished" in done.out
     assert not (tmp_path / "runs").exists()

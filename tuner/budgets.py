@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tuner import rounds
@@ -16,10 +16,11 @@ from tuner.core.store import StageDir, read_json, write_json
 from tuner.core.trial import WorkItem
 from tuner.errors import InputError, UsageError
 from tuner.search import judged
-from tuner.search.budget import AIM, Budget, Fit, Outline, clock, fit, parse
+from tuner.search.budget import AIM, MOST_TRIALS, Budget, Fit, Outline, clock, fit, parse
 from tuner.search.costs import Costs, disk_bytes, of_search, of_sweep, of_timing
 from tuner.session import Session
 from tuner.stages import Inputs, SearchSettings, Stage
+from tuner.view.words import plural
 
 SHARES = {"coarse": 0.25, "fine": 0.75}  # of a budget for the whole search: fine trains longer, and its finalists again
 TIMED = 4  # configurations of coarse that are timed before a plan is made for them
@@ -53,12 +54,12 @@ def to_time(
 ) -> list[WorkItem]:
     """Return short runs of the first configurations of a search with a budget in time, for its plan to rest on.
 
-    None where a plan stands already, or where coarse's trials tell what fine's will take.
+    None are needed where a plan stands already, or where coarse's trials tell what fine's will take.
     """
     if not isinstance(settings, SearchSettings) or settings.budget is None or folder.label != "coarse":
         return []
     budget = parse(settings.budget)
-    if budget.unit != "seconds" or _known(folder, session.provenance("coarse", round_number)) is not None:
+    if budget.unit != "seconds" or _standing(folder, session.provenance("coarse", round_number)):
         return []
     if (costs := _costs(session, "coarse", round_number, workers=1)) is None:
         return []
@@ -102,17 +103,18 @@ def planned(
     if settings.budget is None:
         if keep:
             path.unlink(missing_ok=True)
-        return settings, forecast(session, name, round_number, settings, workers)
+        return settings, _forecast(settings, _known(session, name, round_number, workers, timed))
     made_from = session.provenance(name, round_number)
-    plan = _known(folder, made_from)
+    plan = _standing(folder, made_from)
     if plan is None:
-        plan = {**_fitted(session, name, round_number, settings, workers, timed), "made_from": vars(made_from)}
+        known = _known(session, name, round_number, workers, timed)
+        plan = {**_fitted(session, name, settings, known), "made_from": vars(made_from)}
         if keep:
             write_json(path, plan)
     return settings.planned(plan["trials"], plan["epochs"]), plan
 
 
-def _known(folder: StageDir, made_from: Provenance) -> dict[str, Any] | None:
+def _standing(folder: StageDir, made_from: Provenance) -> dict[str, Any] | None:
     """Return the plan that stands in the folder, if it was made from the same things."""
     if not folder.plan_path.exists():
         return None
@@ -125,19 +127,26 @@ def _known(folder: StageDir, made_from: Provenance) -> dict[str, Any] | None:
     return None if made_from.differences(plan["made_from"], own_settings=True) else plan
 
 
-def forecast(
-    session: Session,
-    name: str,
-    round_number: int,
-    settings: SearchSettings,
-    workers: int,
-    timed: Sequence[Record] = (),
-) -> dict[str, Any]:
-    """Say what a search takes with these settings; `expected_seconds` is None where no step times are known."""
-    costs = _costs(session, name, round_number, workers, timed)
-    most = _most(session, name, round_number)
-    outline = settings.planned(min(settings.trials, most or settings.trials), settings.epochs).outline()
+@dataclass(frozen=True)
+class Known:
+    """What a plan rests on. `costs`: None where no step times are known; `most`: configurations that the space has."""
+
+    workers: int
+    costs: Costs | None
+    most: int | None
+    parameters: int
+
+
+def _known(session: Session, name: str, round_number: int, workers: int, timed: Sequence[Record]) -> Known:
     scan = session.result_of("check-init", round_number).get("metrics", {})
+    costs, most = _costs(session, name, round_number, workers, timed), _most(session, name, round_number)
+    return Known(workers, costs, most, int(scan.get("parameters") or 0))
+
+
+def _forecast(settings: SearchSettings, known: Known) -> dict[str, Any]:
+    """Say what a search takes with these settings; `expected_seconds` is None where no step times are known."""
+    costs = known.costs
+    outline = settings.planned(min(settings.trials, known.most or settings.trials), settings.epochs).outline()
     return {
         "budget": settings.budget,
         "trials": outline.climb.count,
@@ -146,41 +155,32 @@ def forecast(
         "repeats": outline.repeats,
         "epochs_in_all": outline.total_epochs,
         "expected_seconds": None if costs is None else round(outline.seconds(costs), 1),
-        "disk_bytes": disk_bytes(outline.trials, outline.total_epochs, int(scan.get("parameters") or 0)),
-        "workers": workers,
+        "disk_bytes": disk_bytes(outline.trials, outline.total_epochs, known.parameters),
+        "workers": known.workers,
         "costs": None if costs is None else costs.to_json(),
     }
 
 
-def _fitted(
-    session: Session,
-    name: str,
-    round_number: int,
-    settings: SearchSettings,
-    workers: int,
-    timed: Sequence[Record],
-) -> dict[str, Any]:
+def _fitted(session: Session, name: str, settings: SearchSettings, known: Known) -> dict[str, Any]:
     """Return the plan that fits the budget, and what a larger budget would buy."""
-    budget = parse(settings.budget or "")
-    costs = _costs(session, name, round_number, workers, timed)
+    budget, costs = parse(settings.budget or ""), known.costs
     if budget.unit == "seconds" and costs is None:
         raise UsageError(
             f"--budget {settings.budget}: no step times are known, so a time cannot be planned",
             f"Run lr-sweep first, or give trials or epochs: tuner {name} {session.recipe_path} --budget 40trials",
         )
-    most = _most(session, name, round_number)
 
     def outline(trials: int, epochs: int) -> Outline:
         return settings.planned(trials, epochs).outline()
 
     def best(of: Budget) -> Fit:
-        return fit(of, settings.BOUNDS, settings.epochs, most or 10**9, outline, costs)
+        return fit(of, settings.BOUNDS, settings.epochs, known.most or MOST_TRIALS, outline, costs)
 
     found = best(budget)
     if not found.fits:
         least = outline(found.trials, found.epochs).spent(budget.unit, costs)
         needed = str(Budget(least / (AIM if budget.unit == "seconds" else 1.0), budget.unit))
-        words = f"{found.trials} configurations of {found.epochs} epoch{'' if found.epochs == 1 else 's'}"
+        words = f"{plural(found.trials, 'configuration')} of {plural(found.epochs, 'epoch')}"
         raise UsageError(
             f"--budget {settings.budget}: too little for {name}; the least sensible search ({words}) takes {needed}",
             f"Give at least that: tuner {name} {session.recipe_path} --budget {needed}",
@@ -190,7 +190,7 @@ def _fitted(
     return {
         "schema": 1,
         "stage": name,
-        **forecast(session, name, round_number, chosen, workers, timed),
+        **_forecast(chosen, known),
         "larger": {"times": MORE, "budget": str(budget.times(MORE)), "trials": larger.trials, "epochs": larger.epochs},
     }
 

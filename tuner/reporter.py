@@ -14,6 +14,7 @@ from tuner import stages
 from tuner.view import plan as plan_view
 from tuner.view.console import make_console, report
 from tuner.view.page import Page
+from tuner.view.words import plural
 
 
 class Reporter:
@@ -70,8 +71,9 @@ class Reporter:
         for plan in plans:
             trials = plan.get("trials", [])
             waiting = [trial for trial in trials if not trial["finished"]]
-            count = f"{len(waiting)} trial{'' if len(waiting) == 1 else 's'} to run first"
-            words = f"{count}, {len(trials) - len(waiting)} finished" if trials else plan.get("state", "")
+            words = plan.get("state", "")
+            if trials:
+                words = f"{plural(len(waiting), 'trial')} to run first, {len(trials) - len(waiting)} finished"
             print(f" {plan['stage']}: {words}")
             if "search" in plan:
                 page = Page(make_console())
@@ -79,9 +81,9 @@ class Reporter:
                 page.print()
             for trial in waiting:
                 length = (
-                    f"{trial['epochs']} epochs"
+                    plural(trial["epochs"], "epoch")
                     if trial["epochs"]
-                    else f"{trial['steps']} steps"
+                    else plural(trial["steps"], "step")
                     if trial["steps"]
                     else "measurements only"
                 )
