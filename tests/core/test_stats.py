@@ -33,6 +33,13 @@ def test_difference_interval_equals_newcombes_example():
     assert stats.difference_interval(56 / 70, 70, 48 / 80, 80) == pytest.approx((0.0524, 0.3339), abs=5e-5)
 
 
+def test_the_variance_within_groups_is_the_mean_square_of_an_analysis_of_variance():
+    groups = [[1.0, 2.0, 4.0], [10.0, 10.5], [7.0], []]
+    within = sum(((np.array(group) - np.mean(group)) ** 2).sum() for group in groups[:2])
+    assert stats.pooled_variance(groups) == (pytest.approx(within / 3), 3)
+    assert stats.pooled_variance([[1.0], []]) == stats.pooled_variance([]) == (0.0, 0)
+
+
 @pytest.mark.parametrize(
     ("p", "gap", "error", "told"),
     [

@@ -51,6 +51,9 @@ def test_of_one_seed_without_answers_all_errors_count_as_independent():
     trials = [record(number, 0.9) for number in range(8)]
     told = estimate(ranked(trials, 0, 1), trials, 8, 400, 0)
     assert told.selection == pytest.approx(expected_maximum(8) * 0.015)  # sqrt(0.9 * 0.1 / 400)
+    assert told.expected == pytest.approx(0.9 - told.selection) and told.interval == pytest.approx(
+        wilson(told.expected, 400)
+    )
 
 
 def test_where_all_answer_alike_nothing_is_gained_by_choosing():
@@ -72,8 +75,7 @@ def test_one_seed_of_another_measure_has_no_interval():
 
 
 def test_the_parts_of_the_interval_add_in_squares():
-    told = Estimate(0.92, 2, 0.015, 0.005, (0.87, 0.93), 0.04)
-    assert told.expected == pytest.approx(0.9)
+    told = Estimate(0.9, 0.92, 2, 0.015, 0.005, (0.87, 0.93), 0.04)
     assert told.interval == pytest.approx((0.9 - 0.05, 0.9 + 0.05))
 
 

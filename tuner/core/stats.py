@@ -6,7 +6,7 @@ import base64
 import itertools
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 Z95 = 1.959963984540054
@@ -47,6 +47,14 @@ def difference_interval(share_a: float, n_a: int, share_b: float, n_b: int) -> t
 def mean_std(values: Sequence[float]) -> tuple[float, float | None]:
     """Return the mean and the sample standard deviation (n - 1); None for fewer than two values."""
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+
+
+def pooled_variance(groups: Iterable[Sequence[float]]) -> tuple[float, int]:
+    """Return the variance within groups, pooled over those with several values, and their degrees of freedom."""
+    several = [group for group in groups if len(group) > 1]
+    degrees = sum(len(group) - 1 for group in several)
+    squares = sum(statistics.variance(group) * (len(group) - 1) for group in several)
+    return (squares / degrees if degrees else 0.0), degrees
 
 
 def unpack_bits(evidence: Mapping[str, Any]) -> Any:

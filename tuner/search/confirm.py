@@ -14,7 +14,7 @@ from typing import Any
 
 from tuner.core.recipe import Recipe
 from tuner.core.result import Record
-from tuner.core.stats import binomial_noise, wilson
+from tuner.core.stats import binomial_noise, pooled_variance, wilson
 
 CONTROL, FASTER, SLOWER = "control", "rate x 10", "rate / 10"
 FREE, WIDER, UNCLIPPED, FULL_PRECISION = "regularisation off", "width x 2", "clipping off", "fp32"
@@ -160,7 +160,7 @@ def answers(runs: Sequence[tuple[Arm, Sequence[Record]]], facts: Mapping[str, An
     the examples tell more. Noise adds, in squares, the scatter between seeds (pooled over the arms) and the sampling.
     """
     scores = {arm.name: [score for record in records if (score := _score(record)) is not None] for arm, records in runs}
-    spread = _pooled(list(scores.values()))
+    spread = math.sqrt(pooled_variance(scores.values())[0])
     found = {}
     for arm, records in runs:
         own = scores[arm.name]
@@ -210,12 +210,3 @@ def _last(record: Record, split: str) -> float | None:
     rows = record.rows(split)
     value = rows[-1].get("accuracy") if rows else None
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
-
-
-def _pooled(groups: Sequence[Sequence[float]]) -> float:
-    """Return the scatter between seeds, pooled over the arms that have several."""
-    several = [group for group in groups if len(group) > 1]
-    if not several:
-        return 0.0
-    squares = sum(statistics.variance(group) * (len(group) - 1) for group in several)
-    return math.sqrt(squares / sum(len(group) - 1 for group in several))

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tuner.core.result import Record
-from tuner.core.stats import binomial_noise, expected_maximum, optimism, theil_sen, wilson
+from tuner.core.stats import binomial_noise, expected_maximum, optimism, pooled_variance, theil_sen, wilson
 from tuner.search.finalists import Finalist, right_of
 
 DRAWS = 4000
@@ -38,17 +38,13 @@ AROUND = 3  # epochs on either side that the trend at the best epoch is taken fr
 class Estimate:
     """What to expect of the winner on new data: `expected` is `basis` less the optimism, the interval is around it."""
 
+    expected: float
     basis: float
     basis_runs: int
     selection: float
     epochs: float
     examples: tuple[float, float] | None
     seeds: float | None
-
-    @property
-    def expected(self) -> float:
-        value = self.basis - self.selection - self.epochs
-        return value if self.examples is None else min(1.0, max(0.0, value))
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -84,12 +80,13 @@ def estimate(
     basis = statistics.fmean(float(record.result.score or 0.0) for record in winner.unchosen)
     runs = len(winner.unchosen)
     if val_n is None:
-        return Estimate(basis, runs, 0.0, 0.0, None, _seed_half(finalists, None, runs))
+        return Estimate(basis, basis, runs, 0.0, 0.0, None, _seed_half(finalists, None, runs))
     noise = own_noise(finalists, first, val_n)
     chosen = selection(finalists, first, tried, val_n, seed)
     at_best = statistics.fmean(epoch_optimism(record, noise) for record in winner.unchosen)
     expected = min(1.0, max(0.0, basis - chosen - at_best))
-    return Estimate(basis, runs, chosen, at_best, wilson(expected, val_n), _seed_half(finalists, val_n, runs))
+    seeds = _seed_half(finalists, val_n, runs)
+    return Estimate(expected, basis, runs, chosen, at_best, wilson(expected, val_n), seeds)
 
 
 def own_noise(finalists: Sequence[Finalist], first: Sequence[Record], val_n: int) -> float:
@@ -187,13 +184,12 @@ def _seed_half(finalists: Sequence[Finalist], val_n: int | None, runs: int) -> f
     from scipy.special import stdtrit
 
     several = [finalist for finalist in finalists if len(finalist.records) > 1]
-    degrees = sum(len(finalist.records) - 1 for finalist in several)
+    variance, degrees = pooled_variance(finalist.scores for finalist in several)
     if not degrees:
         return None
-    squares = sum(statistics.variance(f.scores) * (len(f.records) - 1) for f in several) / degrees
     if val_n is not None and all(len(_answers(finalist.records)) > 1 for finalist in several):
-        squares -= own_noise(several, (), val_n) ** 2
-    return float(stdtrit(degrees, 0.975)) * math.sqrt(max(0.0, squares) * (1 + 1 / runs))
+        variance -= own_noise(several, (), val_n) ** 2
+    return float(stdtrit(degrees, 0.975)) * math.sqrt(max(0.0, variance) * (1 + 1 / runs))
 
 
 def _answers(records: Sequence[Record]) -> list[Any]:
