@@ -5,13 +5,13 @@
   by more than 2 points and by more than 2 standard errors of the paired differences, or the log-likelihood worse by
   more than 0.1 nats and 2 standard errors. Accuracies (the accuracy, the mean recall, the accuracy on the twin's val
   split, the accuracy with examples shown one at a time) and the likelihood are measured by tuner's own evaluation,
-  never by the case's. A run that fails counts as a guess.
+  never by the case's. A run that fails counts as a guess, one that was killed proves nothing.
 - *number*: what the program reports is wrong: its val accuracy is off by more than half a point, on average over the
   seeds, from what tuner's own evaluation finds for the same weights (on its val split, on the twin's, one example at a
   time), its loss by more than 5 %; or it is off from the accuracy of the healthy twin by more than 2 points and 2
   standard errors.
-- *healthy*: trains with every seed, to an accuracy (or mean recall) of at least 90 %, or to no more than 5 points below
-  that of its base, on average.
+- *healthy*: trains with every seed, as its twin does, to an accuracy (or mean recall) of at least 90 %, or to no more
+  than 5 points below that of its base, on average.
 
 A bug's declared harm is looked for first; another one certifies it as well, and is what the certificate then says.
 """
@@ -70,8 +70,9 @@ def certify(
     todo = [task for task in every.values() if again or task.measured() is None]
     say(f"{len(every)} trainings, {len(every) - len(todo)} of them done before")
     for number, ended in enumerate(pool.each(_carry_out, todo, workers, TIMEOUT_SECONDS), 1):
-        if ended.how != "finished":
-            write_json(ended.task.path, {"failed": f"{ended.how}: {ended.detail}", "accuracy": 0.0})
+        if ended.how != "finished":  # no measurement: a number would make harm look stronger, or a twin weaker
+            ended.task.path.unlink(missing_ok=True)
+            say(f"{ended.task.case} (seed {ended.task.seed}): {ended.how}, {ended.detail}")
         if number % 20 == 0 or number == len(todo):
             say(f"{number}/{len(todo)} trainings")
     found = {}
@@ -163,6 +164,8 @@ def _healthy(own: Measured, twin: Measured) -> dict[str, Any]:
         return {"proved": None, "metric": "failed", "why": failed}
     for metric in ("accuracy", "balanced_accuracy"):
         compared = _compared(metric, own, twin)
+        if len(_pairs(*([item.get(metric) for item in some] for some in (own, twin)))) < len(own):
+            return {"proved": None, **compared, "why": "a training, or its twin's, has no measurement"}
         if compared["case"] >= min(ENOUGH, compared["twin"] - BELOW):
             return {"proved": "healthy", **compared}
     return {"proved": None, **compared}

@@ -18,6 +18,7 @@ from tests.zoo.recipe import recipe_with, write_folder
 from tests.zoo.run import run_cases, tasks_of
 from tests.zoo.score import Judged, baselines, causes_of, judged, rates, score, speaks
 from tests.zoo.table import lists, tables
+from tuner.core.store import write_json
 from tuner.rules import all_rules
 
 # -- the cases -------------------------------------------------------------------------------------------------------
@@ -421,6 +422,34 @@ def test_a_look_alike_must_train_about_as_well_as_its_base():
     assert certificate(SOUND, low, TWIN)["proved"] is None
     low[2]["failed"] = "diverged"
     assert certificate(SOUND, low, low)["why"] == "diverged"
+
+
+def test_a_training_that_was_killed_is_no_number(monkeypatch, tmp_path):
+    case = load_cases()["gradients_are_never_cleared"]
+    monkeypatch.setattr(certificates, "_carry_out", lambda task: write_json(task.path, TWIN[task.seed]))
+
+    def each(function, tasks, *_):
+        for task in tasks:
+            function(task)
+            killed = task.seed == 1 and not task.twin
+            yield pool.Ended(task, "timeout" if killed else "finished", "killed after 300 s", 1.0)
+
+    monkeypatch.setattr(certificates.pool, "each", each)
+    said = []
+    found = certificates.certify([case], 5, tmp_path, 1, said.append)[case.name]
+    assert (found["proved"], found["case"], found["twin"]) == (None, 0.9475, 0.9475)  # the pairs that there are
+    assert said[1] == f"{case.name} (seed 1): timeout, killed after 300 s"
+    certificates.certify([case], 5, tmp_path, 1, said.append)
+    assert "10 trainings, 9 of them done before" in said
+
+
+def test_a_look_alike_or_a_twin_without_a_measurement_proves_nothing():
+    killed = [*TWIN[:4], {}]
+    for own, twin in ((killed, TWIN), (TWIN, killed), ([{}] * 5, TWIN)):
+        found = certificate(SOUND, own, twin)
+        assert (found["proved"], found["why"]) == (None, "a training, or its twin's, has no measurement")
+    assert certificate(_bug("val"), killed, TWIN)["proved"] is None
+    assert certificate(_bug("crash"), [{}] * 5, TWIN)["proved"] is None
 
 
 def test_a_bug_is_measured_against_its_twin(tmp_path):
