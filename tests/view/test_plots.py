@@ -7,8 +7,10 @@ import warnings
 import pytest
 from view_fixtures import STAGES, load, result, write_csv
 
+from tuner.view.artifacts import is_log
 from tuner.view.plots import draw
-from tuner.view.plots.keys import key_axis
+from tuner.view.plots.coarse import curves_sheet
+from tuner.view.plots.keys import by_importance, key_axis
 
 EXPECTED = {
     "check-init": {"init", "layers", "rates"},
@@ -86,6 +88,44 @@ def test_an_axis_of_a_key_is_labelled_where_its_values_are(values, log, labels):
     assert axis.log == log and [text for _, text in axis.labels()] == labels
     places = [axis.share(place) for place in axis.known]
     assert places == sorted(places) and all(0 < place < 1 for place in places)
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "log"),
+    [
+        ("optimizer.lr", [0.01, 0.021], True),  # of a rate ratios matter
+        ("optimizer.lr", [0.01, 0.02], False),
+        ("model.width", [16, 128], False),
+        ("model.width", [16, 129, None], True),
+        ("optimizer.weight_decay", [0.0, 0.1], False),
+        ("optimizer.name", ["sgd", "adam"], False),
+    ],
+)
+def test_a_key_is_drawn_in_the_logarithm_in_plots_and_reports_alike(key, values, log):
+    assert is_log(key, values) == log
+    assert key_axis(key, [{key: value} for value in values]).log == log
+
+
+def test_keys_are_ordered_by_their_importance_whatever_else_an_entry_says():
+    entries = [{"key": "b"}, {"importance": 0.5}, "damaged", {"key": "a"}]
+    assert by_importance({"metrics": {"importance": entries}}, ["c", "a", "b"]) == ["b", "a", "c"]
+    assert by_importance({}, ["c", "a"]) == ["c", "a"]
+
+
+def test_of_equal_trials_the_one_with_the_lower_val_loss_is_marked_as_the_best(tmp_path):
+    trials = [
+        {"trial": name, "val_accuracy": accuracy, "best_val_loss": loss, "status": "completed"}
+        for name, accuracy, loss in (("low", 0.8, 0.1), ("best", 0.9, 0.3), ("tied", 0.9, 0.4), ("none", None, None))
+    ]
+    for row in trials:
+        curve = [{"step": 1, "epoch": 1, "split": "val", "loss": 0.5, "accuracy": 0.5}]
+        write_csv(tmp_path / "curves" / f"{row['trial']}.csv", curve)
+
+    def named(**chosen):
+        lines = curves_sheet("t", trials, tmp_path, **chosen).axes[0].get_lines()
+        return [line.get_label() for line in lines if " trial, " in line.get_label()]
+
+    assert named() == ["best trial, best"] and named(chosen="low") == ["chosen trial, low"]
 
 
 def test_draw_survives_names_that_matplotlib_would_read_as_mathematics(tmp_path):

@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tuner.view.words import as_float
+from tuner.view.words import as_float, spans_decades
 
 Row = dict[str, Any]
+
+LOG_KEYS = ("lr", "weight_decay", "eps")  # quantities whose ratios matter
 
 
 def base_stage(name: str) -> str:
@@ -113,6 +115,11 @@ def searched(rows: Sequence[Row]) -> list[str]:
     """Return the columns of trials.csv that are recipe keys (dotted) with more than one value."""
     keys = [key for key in (rows[0] if rows else {}) if "." in key]
     return [key for key in keys if len({str(row.get(key)) for row in rows if row.get(key) is not None}) > 1]
+
+
+def is_log(key: str, values: Iterable[Any]) -> bool:
+    """Say whether a key's values read better in the logarithm: a wide span, or where ratios matter a smaller one."""
+    return spans_decades(values, factor=2 if key.rsplit(".", 1)[-1] in LOG_KEYS else 8)
 
 
 def has_won(finalist: Mapping[str, Any], winner: Any) -> bool:

@@ -12,6 +12,12 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
+def spans_decades(values: Iterable[Any], factor: float = 20) -> bool:
+    """Say whether positive numbers spread so far that a log axis reads better."""
+    kept = [value for value in values if is_number(value)]
+    return bool(kept) and min(kept) > 0 and max(kept) > factor * min(kept)
+
+
 def as_float(value: Any) -> float | None:
     """Return a finite float, or None for whatever is not one; text such as `0.1` counts."""
     try:

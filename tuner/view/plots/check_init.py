@@ -9,7 +9,7 @@ from typing import Any
 from tuner.view.artifacts import get, items, numbers
 from tuner.view.plots import style
 from tuner.view.plots.style import Axes, Figure
-from tuner.view.words import as_float, fixed
+from tuner.view.words import as_float, fixed, spans_decades
 
 NAMES_SHOWN = 24
 
@@ -121,7 +121,7 @@ def _layers(layers: list[Mapping[str, Any]]) -> Figure:
     places, heights = style.pairs(x, [as_float(get(layer, "grad_norm")) for layer in layers])
     if places:
         bottom.plot(places, heights, "o-", color=style.RED, label="norm of the gradient")
-        if style.spans_decades(heights):
+        if spans_decades(heights):
             bottom.set_yscale("log")
             style.log_axis(bottom.yaxis)
         else:

@@ -89,13 +89,15 @@ def curves_sheet(title: str, trials: Sequence[Row], stage_dir: Path, chosen: Any
     low, high = (min(known), max(known)) if known else (0.0, 1.0)
     scale = Normalize(low, high if high > low else low + 1e-3)
     colours = matplotlib.colormaps[style.VALUES]
+    best = artifacts.best_of(trials)
+    winning = chosen if chosen is not None or best is None else trials[best]["trial"]
     ordered = sorted(trials, key=lambda row: -1.0 if row["val_accuracy"] is None else row["val_accuracy"])
     drawn = 0
     tops: list[float] = []
     ends: dict[str, list[tuple[float, float]]] = {"loss": [], "accuracy": []}
     for row in ordered:
         rows = artifacts.curve(stage_dir, row["trial"])
-        winner = row is ordered[-1] if chosen is None else row["trial"] == chosen
+        winner = winning is not None and row["trial"] == winning
         colour = style.GREY if row["val_accuracy"] is None else colours(scale(row["val_accuracy"]))
         for ax, metric in ((left, "loss"), (right, "accuracy")):
             x, y = style.pairs(*artifacts.column(rows, "val", "epoch", metric))

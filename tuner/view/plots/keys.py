@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tuner.view.artifacts import Row, get
+from tuner.view.artifacts import Row, is_log
+from tuner.view.importance import entries
 from tuner.view.plots import style
 from tuner.view.plots.style import Axes
 from tuner.view.words import as_float, number, rate
 
-LOG_KEYS = ("lr", "weight_decay", "eps")  # quantities whose ratios matter
 VALUES_NAMED = 5  # values of a key up to which the axis names each of them
 PAD = 0.04  # of the axis, on either side
 
@@ -78,8 +78,7 @@ def key_axis(key: str, trials: Sequence[Row], linear: bool = False) -> KeyAxis:
         options = sorted({str(value) for value in values if value is not None})
         return KeyAxis(key, tuple(None if v is None else float(options.index(str(v))) for v in values), tuple(options))
     known = sorted({place for place in places if place is not None})
-    log = not linear and style.spans_decades(known, factor=2 if key.rsplit(".", 1)[-1] in LOG_KEYS else 8)
-    return KeyAxis(key, tuple(places), log=log)
+    return KeyAxis(key, tuple(places), log=not linear and is_log(key, known))
 
 
 def dress(ax: Axes, axis: KeyAxis, which: str = "x") -> None:
@@ -98,6 +97,5 @@ def dress(ax: Axes, axis: KeyAxis, which: str = "x") -> None:
 
 def by_importance(result: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
     """Return keys in the order of their importance, those that cannot be told last; without one, as they are."""
-    found = get(result, "metrics", "importance", default=[])
-    order = [get(entry, "key") for entry in found if isinstance(entry, Mapping)]
+    order = [entry["key"] for entry in entries(result)]
     return sorted(keys, key=lambda key: order.index(key) if key in order else len(order))

@@ -10,7 +10,7 @@ from tuner.view import artifacts
 from tuner.view.artifacts import get
 from tuner.view.plots import style
 from tuner.view.plots.style import Figure
-from tuner.view.words import as_float, number, rate
+from tuner.view.words import as_float, number, rate, spans_decades
 
 
 def figures(result: Mapping[str, Any], stage_dir: Path) -> dict[str, Figure]:
@@ -51,9 +51,9 @@ def _loss(ax: Any, rows: list[dict[str, Any]], metrics: Any, title: str) -> None
     levels = (("loss_floor", "floor", style.RED), ("target", "counts as reaching the floor", style.GREEN))
     for key, name, colour in levels:
         level = as_float(get(metrics, key))
-        if level is not None and (level > 0 or not style.spans_decades(values)):
+        if level is not None and (level > 0 or not spans_decades(values)):
             ax.axhline(level, color=colour, linestyle="--", linewidth=1.2, label=f"{name}, {number(level, 3)}")
-    if style.spans_decades(values):
+    if spans_decades(values):
         ax.set_yscale("log")
         style.log_axis(ax.yaxis)
     style.label(ax, "step", "loss [nats]", title)

@@ -102,12 +102,6 @@ def log_axis(axis: Any) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def spans_decades(values: Sequence[Any], factor: float = 20) -> bool:
-    """Say whether positive numbers spread so far that a log axis reads better."""
-    kept = [value for value in values if is_number(value)]
-    return bool(kept) and min(kept) > 0 and max(kept) > factor * min(kept)
-
-
 def value_range(scores: Sequence[float]) -> tuple[float, float]:
     """Return the ends of a colour scale over scores; equal ones get a little room."""
     low, high = min(scores), max(scores)

@@ -91,6 +91,6 @@ def scatter(trials: list[dict[str, Any]], page: Page) -> None:
     series.append(Series("other trials", x, y, line=False))
     if any(value is not None for value in gone):
         series.append(Series("no score (diverged or failed)", gone, [min(scored)] * len(gone), "x", line=False))
-    positive = [value for value in x if value is not None and value > 0]
-    log = len(positive) == len(x) and max(positive) / min(positive) > 8
-    page.plot(series, height=9, log_x=log, x_label=short_keys([key])[key], y_label="best val accuracy")
+    page.plot(
+        series, height=9, log_x=artifacts.is_log(key, x), x_label=short_keys([key])[key], y_label="best val accuracy"
+    )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tuner.view import artifacts
-from tuner.view.artifacts import Row, get
+from tuner.view.artifacts import Row, get, is_log
 from tuner.view.curves import Series
 from tuner.view.importance import entries, map_keys, sentence
 from tuner.view.page import Page
@@ -56,9 +56,5 @@ def _map(across: str, up: str, trials: Sequence[Row], page: Page) -> None:
         part = ordered[start:end]
         series.append(Series(name, [x for x, _, _ in part], [y for _, y, _ in part], line=False))
     names = short_keys([across, up])
-    scales = {f"log_{axis}": _is_log([point[i] for point in known]) for i, axis in enumerate("xy")}
-    page.plot(series, height=8, x_label=names[across], y_label=names[up], **scales)
-
-
-def _is_log(values: Sequence[Any]) -> bool:
-    return min(values) > 0 and max(values) > 8 * min(values)
+    log_x, log_y = (is_log(key, [point[i] for point in known]) for i, key in enumerate((across, up)))
+    page.plot(series, height=8, x_label=names[across], y_label=names[up], log_x=log_x, log_y=log_y)
