@@ -90,6 +90,7 @@ def test_first_series_lies_on_top():
         (Axis(0, 10, False), [0, 5, 10]),
         (Axis(1e-4, 1, True), [1e-4, 1e-3, 1e-2, 1e-1, 1]),
         (Axis(0.02, 0.9, True), [0.03, 0.1, 0.3]),
+        (Axis(0.012, 0.03, True), [0.015, 0.02, 0.025, 0.03]),  # less than a decade
     ],
 )
 def test_ticks_are_round(axis, expected):

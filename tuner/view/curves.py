@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tuner.view.words import is_number, number, rate
 
@@ -100,6 +100,8 @@ def _log_ticks(axis: Axis, count: int) -> list[float]:
         inside = [m * 10.0**d for d in decades for m in parts if axis.low * 0.999 <= m * 10.0**d <= axis.high * 1.001]
         if len(inside) >= 3:
             break
+    else:  # less than a decade, where round steps are as good
+        return ticks(replace(axis, log=False), count)
     stride = math.ceil(len(inside) / max(count + 1, 1))
     return inside[:: max(stride, 1)]
 
