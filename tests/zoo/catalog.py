@@ -80,15 +80,19 @@ def _sources() -> str:
 
 def _own_code(case: Case) -> str:
     """Return the case's file without the other cases in it: writing one more leaves the records of this one valid."""
-    source = case.file.read_text()
-    nodes = [node for node in ast.parse(source).body if not _is_other_case(node, case)]
-    return "\n".join(ast.unparse(node) for node in nodes)
+    nodes, named = _parsed(case.file.read_text()).body, recipe_text(case)
+    return "\n".join(ast.unparse(node) for node in nodes if not _is_other_case(node, case.file.name, named))
 
 
-def _is_other_case(node: ast.stmt, case: Case) -> bool:
+@functools.cache
+def _parsed(source: str) -> ast.Module:
+    return ast.parse(source)
+
+
+def _is_other_case(node: ast.stmt, file: str, recipe: str) -> bool:
     if isinstance(node, ast.FunctionDef):
         decorated = any(_registers(item) for item in node.decorator_list)
-        return decorated and f'"{case.file.name}:{node.name}"' not in recipe_text(case)
+        return decorated and f'"{file}:{node.name}"' not in recipe
     return isinstance(node, ast.Expr) and (_registers(node.value) or isinstance(node.value, ast.Constant))
 
 

@@ -78,7 +78,7 @@ def certify(
     found = {}
     for case in cases:
         own, twins = ([task.measured() or {} for task in some] for some in tasks[case.name])
-        found[case.name] = {**certificate(case, own, twins), "training": training(case)[:16]}
+        found[case.name] = {**certificate(case, own, twins), "training": tasks[case.name][0][0].key[:16]}
     return found
 
 

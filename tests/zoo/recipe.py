@@ -29,16 +29,15 @@ def write_folder(case: Case, folder: Path, healthy_twin: bool = False) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(HERE / "parts.py", folder / "parts.py")
     shutil.copy(case.file, folder / case.file.name)
+    changes = case.twin if healthy_twin else case.changes
     path = folder / "recipe.toml"
-    path.write_text(recipe_text(case, healthy_twin))
-    fitted = _without_foreign_arguments(tomlkit.parse(path.read_text()).unwrap(), case, folder, healthy_twin)
-    path.write_text(tomlkit.dumps(fitted))
+    path.write_text(tomlkit.dumps(_without_foreign_arguments(recipe_with(case.base, changes), changes, folder)))
     return path
 
 
-def recipe_text(case: Case, healthy_twin: bool = False) -> str:
-    """Return the recipe of a case, or of its healthy twin, as TOML."""
-    return tomlkit.dumps(recipe_with(case.base, case.twin if healthy_twin else case.changes))
+def recipe_text(case: Case) -> str:
+    """Return the recipe of a case as TOML, before it is fitted to the components that it names."""
+    return tomlkit.dumps(recipe_with(case.base, case.changes))
 
 
 def recipe_with(base: str, changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,9 +57,8 @@ def _without_none(table: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _without_foreign_arguments(recipe: dict[str, Any], case: Case, folder: Path, healthy_twin: bool) -> dict[str, Any]:
+def _without_foreign_arguments(recipe: dict[str, Any], changes: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Drop arguments of the base's component where a case replaces it by one that does not take them."""
-    changes = case.twin if healthy_twin else case.changes
     for table, key in COMPONENTS.items():
         if f"{table}.{key}" not in changes:
             continue

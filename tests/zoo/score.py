@@ -211,9 +211,10 @@ def score(
 ) -> Score:
     """Judge the records; `why_not(case)` says why a case does not count (it is not certified), None if it does."""
     result = Score()
+    reasons = {name: why_not(cases[name]) for name in {record["case"] for record in records}}
     for record in records:
         case = cases[record["case"]]
-        reason = record["why"] if record["status"] == "skipped" else why_not(case)
+        reason = record["why"] if record["status"] == "skipped" else reasons[case.name]
         if reason is not None:
             result.left_out[case.name] = reason
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Sequence
 
 from tests.zoo.case import STEPS
@@ -70,7 +71,7 @@ def _healthy_row(name: str, runs: Sequence[Judged]) -> Iterator[str]:
         return
     errors, warns = sum(run.false_error for run in runs), sum(run.false_warn for run in runs)
     low, high = wilson(len([run for run in runs if run.false_error or run.false_warn]) / len(runs), len(runs))
-    middle = sorted(run.seconds for run in runs)[len(runs) // 2]
+    middle = statistics.median(run.seconds for run in runs)
     counts = (str(len(runs)), str(errors), f"{warns} ({_percent(warns / len(runs))})")
     yield from _row((name, *counts, f"{_percent(low)} - {_percent(high)}", f"{middle:.1f}"))
 
