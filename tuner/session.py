@@ -201,9 +201,8 @@ class Session:
         """Return the results of every stage that `name` needs, at any depth, as far as they are there."""
         found: dict[str, Mapping[str, Any]] = {}
         for need in stages.load(name).NEEDS:
-            folder = self.result_folder(need, round_number)
-            if folder.manifest_path.exists():
-                found |= {**self._earlier(need, round_number), need: read_result(folder.result_path)}
+            if result := self.result_of(need, round_number):
+                found |= {**self._earlier(need, round_number), need: result}
         return found
 
     def check_folder(self) -> None:

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -86,9 +86,6 @@ class WorkItem:
     @property
     def key(self) -> tuple[str, int | None]:
         return self.spec.id, self.until_epoch
-
-    def renumbered(self, number: int) -> WorkItem:
-        return replace(self, number=number)
 
     def to_json(self) -> dict[str, Any]:
         return {"number": self.number, "until_epoch": self.until_epoch, "spec": self.spec.to_json()}

@@ -34,7 +34,6 @@ class ProgressView:
         self._lock = threading.RLock()
         self._ended: threading.Event | None = None
         self._thread: threading.Thread | None = None
-        self._live: Any = None
         self._title = ""
         self._running: dict[int, Progress] = {}
         self._ends: dict[str, int] = {}
