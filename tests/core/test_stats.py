@@ -119,6 +119,16 @@ def test_expected_maximum_equals_the_known_values(k, expected):
     assert stats.expected_maximum(k) == pytest.approx(expected, abs=1e-4)
 
 
+def test_the_error_of_an_area_under_the_roc_curve_equals_that_of_shuffled_groups():
+    rng = np.random.default_rng(0)
+    areas = []
+    for _ in range(4000):
+        ranks = rng.permutation(42) + 1
+        areas.append((ranks[:12].sum() - 12 * 13 / 2) / (12 * 30))  # Mann and Whitney's U over its pairs
+    assert np.std(areas) == pytest.approx(stats.auroc_error(12, 30), rel=0.05)
+    assert stats.auroc_error(1, 1) == 0.5  # it is 0 or 1
+
+
 def test_drift_and_moving_look_at_the_tail_alone():
     series = [10.0, 5.0, *[1.0 + 0.01 * (i % 2) for i in range(14)]]
     assert abs(stats.drift(series)) < 0.02 and not stats.moving(series)

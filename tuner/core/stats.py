@@ -158,6 +158,14 @@ def binomial_noise(share: float, n: int) -> float:
     return math.sqrt(max(0.0, share * (1 - share)) / n)
 
 
+def auroc_error(n_a: int, n_b: int) -> float:
+    """Return the standard error of an area under the ROC curve where two groups do not differ.
+
+    Source: Mann and Whitney 1947, the variance of U over the number of pairs.
+    """
+    return math.sqrt((n_a + n_b + 1) / (12 * n_a * n_b))
+
+
 def expected_maximum(k: int) -> float:
     """Return the expected largest of `k` standard normal draws (0 for one; 2.04 for thirty)."""
     import numpy as np

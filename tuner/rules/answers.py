@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from tuner.core.result import Finding
-from tuner.core.stats import wilson
+from tuner.core.stats import auroc_error, wilson
 from tuner.rules import Missing, found, need, rule
 
 WRONG = 20  # wrong answers below which nothing is known about them
 SHARE_WRONG = 0.05
 TOLD_APART = 0.65  # right answers are surer than wrong ones in this share of pairs, with any sound labels
-RANK_VARIANCE = 1 / 12  # of a rank, uniform on (0, 1): the error of the share of pairs
 ABOVE = 0.1  # accuracy above the commonest class at which a model has learnt something
 FEW = 10  # examples of a class below which its recall says little
 RARE = 0.5  # times the mean share of a class
 LEARNT = 0.2
-
-
-def _upper(auroc: float, right: int, wrong: int) -> float:
-    return auroc + 2 * math.sqrt(RANK_VARIANCE * (1 / right + 1 / wrong))
 
 
 @rule(
@@ -49,7 +43,8 @@ def sure_of_wrong_answers(evidence: Mapping[str, Any]) -> Finding | None:
         if wrong < WRONG or not right or wrong < SHARE_WRONG * (right + wrong):
             continue
         few = False
-        if right / (right + wrong) <= share + ABOVE or _upper(seen["auroc"], right, wrong) >= TOLD_APART:
+        highest = seen["auroc"] + 2 * auroc_error(right, wrong)
+        if right / (right + wrong) <= share + ABOVE or highest >= TOLD_APART:
             continue
         title = (
             f"{wrong} of {right + wrong} {split} answers are wrong, as sure as the right ones "

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tuner.core.result import Finding, Severity
-from tuner.core.stats import wilson
+from tuner.core.stats import auroc_error, wilson
 from tuner.rules import Missing, found, rule
 from tuner.rules.init import number, probe
 
@@ -61,7 +61,8 @@ def splits_differ(evidence: Mapping[str, Any]) -> Finding | None:
         )
         few = not answer["is_image"] and len(shifted) < COLUMNS * len(answer["shifts"])
         return found("DA110", "note" if few else "warn", title, evidence=facts, confidence=0.9)
-    if answer["is_image"] and apart is not None and apart > TOLD_APART and _surely_apart(answer, apart):
+    least = max(TOLD_APART, 0.5 + SURE * auroc_error(answer["train"], answer["val"]))
+    if answer["is_image"] and apart is not None and apart > least:
         title = f"a linear classifier tells train from val images (area under its ROC curve {apart:.2f}, chance 0.5)"
         return found("DA110", "warn", title, evidence=facts, confidence=0.8)
     return None
@@ -70,11 +71,6 @@ def splits_differ(evidence: Mapping[str, Any]) -> Finding | None:
 def _is_shifted(entry: Mapping[str, float], room: float) -> bool:
     pairs = (("mean", "z"), ("within", "within_z"))
     return any(abs(entry[size]) > room and abs(entry[z]) > SURE for size, z in pairs)
-
-
-def _surely_apart(answer: Mapping[str, Any], area: float) -> bool:
-    train, val = answer["train"], answer["val"]
-    return bool((area - 0.5) / math.sqrt((train + val + 1) / (12 * train * val)) > SURE)
 
 
 @rule(
