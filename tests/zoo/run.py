@@ -17,6 +17,7 @@ from tests.zoo.catalog import load_cases, record_key
 from tests.zoo.parts import cifar_folder
 from tests.zoo.play import last_step, play
 from tuner.core.store import write_json
+from tuner.rules import loud
 
 TIMEOUT_SECONDS = 300.0
 
@@ -86,8 +87,8 @@ def told(record: Mapping[str, Any]) -> str:
     if record["status"] != "done":
         return f"{text}: {record['status']}, {record['why']}"
     last = record["steps"][-1]
-    loud = [f for step in record["steps"] for f in step["findings"] if f["severity"] != "note" and not f["accepted"]]
-    causes = ", ".join(dict.fromkeys(f"{f['cause']} ({f['severity']})" for f in loud)) or last.get("error", "")
+    heard = [finding for step in record["steps"] for finding in loud(step["findings"])]
+    causes = ", ".join(dict.fromkeys(f"{f['cause']} ({f['severity']})" for f in heard)) or last.get("error", "")
     seconds = sum(step["seconds"] for step in record["steps"])
     return f"{text}: {last['step']} {last['verdict'] or 'error'} {causes} {seconds:.1f} s"
 

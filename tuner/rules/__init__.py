@@ -37,6 +37,19 @@ def need(evidence: Mapping[str, Any], key: str, why: str) -> Any:
     return evidence[key]
 
 
+def series(evidence: Mapping[str, Any], name: str, least: int) -> list[float]:
+    """Return the winner's values of one kind, epoch by epoch, of which there must be `least`."""
+    values = need(evidence, name, f"the winner's curve has no {name.replace('_', ' ')}")
+    if len(values) < least:
+        raise Missing(f"fewer than {least} epochs")
+    return list(values)
+
+
+def loud(findings: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return those of an earlier step's findings that ask for a look: more than a note, and not accepted."""
+    return [finding for finding in findings if finding["severity"] != "note" and not finding.get("accepted")]
+
+
 @dataclass(frozen=True)
 class Rule:
     """A rule and its card."""

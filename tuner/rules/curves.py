@@ -12,7 +12,7 @@ from typing import Any
 
 from tuner.core.result import Finding
 from tuner.core.stats import binomial_noise, drift, moving, robust_sigma, theil_sen, wilson, wilson_half
-from tuner.rules import Missing, found, need, rule
+from tuner.rules import Missing, found, need, rule, series
 
 ENOUGH = 5  # evaluations below which a curve has no tail
 GAP = 0.05  # a gap whose interval lies above this leaves room to regularise
@@ -21,15 +21,6 @@ RATE_GONE = 0.02  # share of the highest rate below which the schedule has ended
 UNSTABLE = 1.5  # times the sampling noise of val
 STILL_FALLS = 0.1  # share of its own level by which a loss that has stopped does not fall over the tail
 CEILING = 0.995  # train accuracy above which there is nothing left to fit
-
-
-def _series(evidence: Mapping[str, Any], name: str, least: int = ENOUGH) -> list[float]:
-    values = evidence.get(name)
-    if values is None:
-        raise Missing(f"the winner's curve has no {name.replace('_', ' ')}")
-    if len(values) < least:
-        raise Missing(f"fewer than {least} epochs")
-    return list(values)
 
 
 def _helped(evidence: Mapping[str, Any]) -> list[str]:
@@ -61,7 +52,7 @@ def _rate_gone(evidence: Mapping[str, Any]) -> bool:
     source="Google tuning playbook: best step in the last 25 % of training",
 )
 def train_longer(evidence: Mapping[str, Any]) -> Finding | None:
-    accuracy = _series(evidence, "val_accuracies")
+    accuracy = series(evidence, "val_accuracies", ENOUGH)
     best, epochs = evidence["best_epoch"], evidence["epochs"]
     rise = drift(accuracy)
     n = evidence.get("val_n")
@@ -93,7 +84,7 @@ def trained_too_long(evidence: Mapping[str, Any]) -> Finding | None:
     best, epochs = need(evidence, "best_epochs", "no best epoch"), evidence["epochs"]
     if epochs < 10:
         raise Missing("fewer than 10 epochs")
-    losses = _series(evidence, "running_losses")
+    losses = series(evidence, "running_losses", ENOUGH)
     if not best or max(best) > 0.1 * epochs or losses[-1] >= losses[max(best) - 1]:
         return None
     reason = f"best epoch {max(best)} of {epochs} with every seed"
@@ -105,8 +96,8 @@ def trained_too_long(evidence: Mapping[str, Any]) -> Finding | None:
 
 def _rises_after_best(evidence: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the numbers of a val loss that has risen above its minimum to stay, while the train loss falls."""
-    val = _series(evidence, "val_losses")
-    train = _series(evidence, "train_losses" if evidence.get("train_losses") else "running_losses")
+    val = series(evidence, "val_losses", ENOUGH)
+    train = series(evidence, "train_losses" if evidence.get("train_losses") else "running_losses", ENOUGH)
     low = min(range(len(val)), key=val.__getitem__)
     sigma = robust_sigma(val)
     above = [value > val[low] + 2 * sigma for value in val[low + 1 :]]
@@ -139,7 +130,7 @@ def overfitting(evidence: Mapping[str, Any]) -> Finding | None:
 
 
 def _accuracy_since(evidence: Mapping[str, Any], epoch: int) -> float:
-    return theil_sen(_series(evidence, "val_accuracies")[epoch - 1 :])
+    return theil_sen(series(evidence, "val_accuracies", ENOUGH)[epoch - 1 :])
 
 
 @rule(
@@ -180,7 +171,7 @@ def gap_only(evidence: Mapping[str, Any]) -> Finding | None:
 )
 def underfitting(evidence: Mapping[str, Any]) -> Finding | None:
     gap = need(evidence, "gap", "no train subset was measured")
-    train = _series(evidence, "train_losses")
+    train = series(evidence, "train_losses", ENOUGH)
     if not _low_without_gap(evidence) or _helped(evidence):
         return None
     if moving(train) and drift(train) < 0:
@@ -213,7 +204,7 @@ def _low_without_gap(evidence: Mapping[str, Any]) -> bool:
 )
 def schedule_ended(evidence: Mapping[str, Any]) -> Finding | None:
     gap = need(evidence, "gap", "no train subset was measured")
-    train = _series(evidence, "train_losses")
+    train = series(evidence, "train_losses", ENOUGH)
     if not _low_without_gap(evidence) or _helped(evidence):
         return None
     if not _rate_gone(evidence) or not moving(train) or drift(train) >= 0:
@@ -244,9 +235,9 @@ def _at_baseline(evidence: Mapping[str, Any]) -> bool:
     source="CS231n notes: annealing the learning rate",
 )
 def plateau(evidence: Mapping[str, Any]) -> Finding | None:
-    accuracy = _series(evidence, "val_accuracies", 8)
-    running = _series(evidence, "running_losses", 8)
-    rates = _series(evidence, "lrs", 8)
+    accuracy = series(evidence, "val_accuracies", 8)
+    running = series(evidence, "running_losses", 8)
+    rates = series(evidence, "lrs", 8)
     fitted = evidence.get("train_accuracy")
     if rates[-1] < 0.99 * max(rates) or moving(accuracy) or moving(running):
         return None
@@ -285,7 +276,7 @@ def _sure(evidence: Mapping[str, Any], seen: dict[str, Any]) -> bool:
     source="Google tuning playbook: high step-to-step variance late in training",
 )
 def unstable(evidence: Mapping[str, Any]) -> Finding | None:
-    accuracy = _series(evidence, "val_accuracies", 8)
+    accuracy = series(evidence, "val_accuracies", 8)
     n = need(evidence, "val_n", "the size of val is not known")
     half = accuracy[len(accuracy) // 2 :]
     bends = [a - 2 * b + c for a, b, c in zip(half, half[1:], half[2:], strict=False)]
@@ -331,7 +322,7 @@ def over_confident(evidence: Mapping[str, Any]) -> Finding | None:
     source="CS231n notes: loss curves; Google tuning playbook: training instability",
 )
 def loss_above_start(evidence: Mapping[str, Any]) -> Finding | None:
-    losses = _series(evidence, "running_losses")
+    losses = series(evidence, "running_losses", ENOUGH)
     rates = evidence.get("lrs") or [0.0]
     after = max(2, max(range(len(rates)), key=rates.__getitem__) + 1)
     late = losses[after:]

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from tuner.core.result import Finding, Severity
-from tuner.rules import Missing, found, rule
+from tuner.rules import Missing, found, loud, rule
 
 FORGETS = 0.02  # share of the weights that decay may take per step: their memory is then fifty steps
 UNUSUAL = 0.02  # weight decay above what is ever used with SGD
@@ -63,7 +63,7 @@ def nothing_falls(evidence: Mapping[str, Any]) -> Finding | None:
     title = f"the largest drop of the loss, {max(drops):.3g}, is within noise ({evidence['noise']:.2g})"
     seen = {"largest_drop": max(drops), "noise": evidence["noise"], "rates": len(rates)}
     finding = found("LR302", "error", title, evidence=seen, confidence=0.6)
-    known = [item for item in evidence.get("earlier") or [] if item["severity"] != "note" and not item.get("accepted")]
+    known = loud(evidence.get("earlier") or [])
     if not known:
         return finding
     first = known[0]

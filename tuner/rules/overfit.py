@@ -7,15 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from tuner.core.result import Finding
-from tuner.rules import Missing, found, rule
+from tuner.rules import Missing, found, loud, rule
 from tuner.rules.init import number
 
 # a loss this near to a level (share of the way from uniform outputs to the floor) is stuck there
 NEAR = 0.03
 # of the range of the loss: what the training step minimises beyond the loss function itself
 PENALTY = 0.5
-# batch norm with a usual momentum has forgotten its initial statistics but for this share
-STALE = 0.01
 
 
 def _best(evidence: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -362,8 +360,7 @@ def known_from_step_1(evidence: Mapping[str, Any]) -> Finding | None:
     """A failed fit that step 1 explains."""
     if _failed(evidence) is None and any(attempt["status"] != "diverged" for attempt in evidence["attempts"]):
         return None
-    known = [item for item in evidence.get("earlier", []) if item["cause"] in KEEPS_FROM_FITTING]
-    known = [item for item in known if item["severity"] != "note" and not item.get("accepted")]
+    known = [item for item in loud(evidence.get("earlier", [])) if item["cause"] in KEEPS_FROM_FITTING]
     if not known:
         return None
     first = known[0]  # ranked by check-init

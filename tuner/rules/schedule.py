@@ -40,9 +40,7 @@ def _about(stage: str, run: Run) -> dict[str, Any]:
     return {"stage": stage, **{key: value for key, value in run.items() if key not in skip}}
 
 
-def _first(
-    code: str, evidence: Mapping[str, Any], seen: Callable[[Run], tuple[Severity, str] | None]
-) -> Finding | None:
+def _first(code: str, evidence: Mapping[str, Any], seen: Callable[[Run], Seen]) -> Finding | None:
     """Report what is seen in the longest run; what only a shorter one shows is a note."""
     for place, (stage, run) in enumerate(_runs(evidence)):
         if (answer := seen(run)) is None:

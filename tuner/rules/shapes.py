@@ -10,7 +10,7 @@ from typing import Any
 
 from tuner.core.result import Finding
 from tuner.core.stats import difference_interval, robust_sigma
-from tuner.rules import Missing, found, need, rule
+from tuner.rules import Missing, found, need, rule, series
 
 LATE = 0.5  # share of the epochs that a rate may rise, or be gone, before that is strange
 GONE = 0.01  # share of the highest rate below which next to nothing is learnt
@@ -18,13 +18,6 @@ FLAT = 0.1  # share of the epochs at the start in which nothing falls
 FALLS = 0.2  # share of the first loss that is lost afterwards
 FROM_THE_START = 0.05  # accuracy: a gap that is there at the first epoch
 SEEN = 0.1  # accuracy on the batches of an epoch above that on a fixed subset of them
-
-
-def _epochs(evidence: Mapping[str, Any], name: str, least: int) -> list[float]:
-    values = need(evidence, name, f"the winner's curve has no {name.replace('_', ' ')}")
-    if len(values) < least:
-        raise Missing(f"fewer than {least} epochs")
-    return list(values)
 
 
 @rule(
@@ -40,7 +33,7 @@ def _epochs(evidence: Mapping[str, Any], name: str, least: int) -> list[float]:
     source="Karpathy, a recipe: do not trust learning rate decay defaults; Google tuning playbook: warm-up",
 )
 def schedule_mistake(evidence: Mapping[str, Any]) -> Finding | None:
-    rates = _epochs(evidence, "lrs", 4)
+    rates = series(evidence, "lrs", 4)
     highest = max(rates)
     rising = sum(b > a * (1 + 1e-6) for a, b in itertools.pairwise(rates))
     gone = sum(rate < GONE * highest for rate in rates)
@@ -67,7 +60,7 @@ def schedule_mistake(evidence: Mapping[str, Any]) -> Finding | None:
     source="CS231n notes; Karpathy, a recipe: no hockey stick loss curves",
 )
 def flat_then_falls(evidence: Mapping[str, Any]) -> Finding | None:
-    losses, rates = _epochs(evidence, "running_losses", 8), _epochs(evidence, "lrs", 8)
+    losses, rates = series(evidence, "running_losses", 8), series(evidence, "lrs", 8)
     band = max(2 * robust_sigma(losses[: max(4, len(losses) // 4)]), 0.02 * abs(losses[0]))
     flat = next((i for i, loss in enumerate(losses) if abs(loss - losses[0]) > band), len(losses))
     if flat < max(3, math.ceil(FLAT * len(losses)) + 1) or rates[0] < 0.5 * max(rates):
@@ -92,7 +85,7 @@ def flat_then_falls(evidence: Mapping[str, Any]) -> Finding | None:
     source="project's collection of diagnoses, D14 and D27",
 )
 def gap_from_the_start(evidence: Mapping[str, Any]) -> Finding | None:
-    train, val = _epochs(evidence, "train_accuracies", 4), _epochs(evidence, "val_accuracies", 4)
+    train, val = series(evidence, "train_accuracies", 4), series(evidence, "val_accuracies", 4)
     n = need(evidence, "val_n", "the size of val is not known")
     low, high = difference_interval(train[0], n, val[0], n)
     gaps = [a - b for a, b in zip(train, val, strict=True)]
@@ -117,7 +110,7 @@ def gap_from_the_start(evidence: Mapping[str, Any]) -> Finding | None:
     source="project's collection of diagnoses, E06",
 )
 def val_is_train(evidence: Mapping[str, Any]) -> Finding | None:
-    train, val = _epochs(evidence, "train_losses", 3), _epochs(evidence, "val_losses", 3)
+    train, val = series(evidence, "train_losses", 3), series(evidence, "val_losses", 3)
     if len(set(val)) < 3 or any(abs(a - b) > 1e-6 * max(abs(a), abs(b)) for a, b in zip(train, val, strict=True)):
         return None
     title = f"val loss and train loss are the same number in all {len(val)} epochs"
@@ -137,7 +130,7 @@ def val_is_train(evidence: Mapping[str, Any]) -> Finding | None:
     source="37 reasons why your network is not working: shuffle; project's collection of diagnoses, D20",
 )
 def epoch_above_subset(evidence: Mapping[str, Any]) -> Finding | None:
-    running, subset = _epochs(evidence, "running_accuracies", 3), _epochs(evidence, "train_accuracies", 3)
+    running, subset = series(evidence, "running_accuracies", 3), series(evidence, "train_accuracies", 3)
     n = need(evidence, "val_n", "the size of the train subset is not known")
     above = [
         difference_interval(a, n, b, n)[0] > SEEN for a, b in zip(running[1:], subset[1:], strict=True)
@@ -164,7 +157,7 @@ def epoch_above_subset(evidence: Mapping[str, Any]) -> Finding | None:
 def accuracy_below_bound(evidence: Mapping[str, Any]) -> Finding | None:
     if not need(evidence, "plain_cross_entropy", "the loss is not plain cross-entropy"):
         raise Missing("the loss is not plain cross-entropy")
-    return _contradiction(_epochs(evidence, "val_losses", 1), _epochs(evidence, "val_accuracies", 1))
+    return _contradiction(series(evidence, "val_losses", 1), series(evidence, "val_accuracies", 1))
 
 
 def _contradiction(losses: Sequence[float], accuracies: Sequence[float]) -> Finding | None:
