@@ -12,7 +12,7 @@ from tuner.train.probes.decay import weight_decay
 from tuner.train.probes.evaluation import input_use, neighbours, repeatable_evaluation
 from tuner.train.probes.layers import layers
 from tuner.train.probes.loss import initial_loss, loss_function
-from tuner.train.probes.step import fresh_gradients, one_step
+from tuner.train.probes.step import fresh_gradients, gradient_seen, one_step
 
 
 def mlp(*end, head=None):
@@ -282,6 +282,16 @@ def test_decay_is_found_missing_in_an_optimizer_that_ignores_it(setup_of, blobs)
 def test_decay_cannot_be_probed_without_the_setting(setup_of, blobs):
     with pytest.raises(CannotProbe, match="Rprop has no weight_decay"):
         weight_decay(setup_of(blobs(), mlp(), optimizer=torch.optim.Rprop))
+
+
+@pytest.mark.parametrize("probe", [one_step, fresh_gradients, gradient_seen])
+def test_a_step_of_lbfgs_is_not_taken_apart(setup_of, blobs, probe):
+    def closure_step(model, batch, loss, optimizer):
+        return optimizer.step(lambda: loss(model(batch[0]), batch[1]))
+
+    setup = setup_of(blobs(), mlp(), optimizer=torch.optim.LBFGS, train_step=closure_step)
+    with pytest.raises(CannotProbe, match="LBFGS calls the loss many times within one step"):
+        probe(setup)
 
 
 # -- evaluation -------------------------------------------------------------------------------------------------

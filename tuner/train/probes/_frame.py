@@ -59,10 +59,15 @@ def equal_batches(setup: Any, at_least: int, stream: str) -> list[Batch]:
     return list(setup.data.batches("train", batch_size, indices=indices))
 
 
-def one_batch(setup: Any, count: int, stream: str) -> Batch:
-    """Return one train batch of at most `count` examples."""
-    batches = list(setup.data.batches("train", count, indices=sample(setup, count, stream)))
-    return torch.cat([inputs for inputs, _ in batches]), torch.cat([targets for _, targets in batches])
+def gathered(setup: Any, split: str, indices: Tensor) -> Batch:
+    """Return the examples of a split at `indices` as one batch."""
+    inputs, targets = zip(*setup.data.batches(split, max(1, len(indices)), indices=indices), strict=True)
+    return torch.cat(inputs), torch.cat(targets)
+
+
+def one_batch(setup: Any, count: int, stream: str, split: str = "train") -> Batch:
+    """Return one batch of at most `count` examples of a split, drawn from the named random stream."""
+    return gathered(setup, split, sample(setup, count, stream, split))
 
 
 @contextmanager
@@ -119,8 +124,13 @@ def train_once(setup: Any, model: nn.Module, batch: Batch, loss: Callable[..., T
         if not isinstance(value, (Tensor, float, int)) or (isinstance(value, Tensor) and value.numel() != 1):
             found = "None" if value is None else f"a {type(value).__name__}"
             raise UserCodeError(f"train.step: must return the loss of the batch, it returned {found}", "Return it.")
-        return float(value.detach() if isinstance(value, Tensor) else value)
+        return as_number(value)
     return float(default_step(model, batch, loss, optimizer, clip_norm=setup.spec.tables["train"].get("clip_norm")))
+
+
+def as_number(value: Any) -> float:
+    """Return what a user's function reports, a number or a tensor of one, as a float."""
+    return float(value.detach() if isinstance(value, Tensor) else value)
 
 
 def forward(model: nn.Module, inputs: Tensor) -> Tensor:
@@ -160,14 +170,6 @@ def entropy(counts: Tensor) -> float:
     """Return the entropy (nats) of the distribution that class counts give."""
     shares = counts.double() / counts.sum()
     return float(-torch.special.xlogy(shares, shares).sum())
-
-
-def mean_and_std(values: list[float]) -> tuple[float, float | None]:
-    """Return the mean and the sample standard deviation (None for fewer than two values)."""
-    mean = sum(values) / len(values)
-    if len(values) < 2:
-        return mean, None
-    return mean, math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
 
 
 def offered(probe: Probe, settings: Mapping[str, Any]) -> dict[str, Any]:

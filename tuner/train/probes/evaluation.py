@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from tuner.train.probes._frame import (
     NORMALISATION,
     CannotProbe,
+    as_number,
     before_training,
     forward,
     keys_of,
     one_batch,
     random_state,
-    sample,
     shaken_model,
 )
 from tuner.train.probes._outputs import kind_of
@@ -48,7 +48,7 @@ def repeatable_evaluation(setup: Any) -> dict[str, Any]:
         for seed in (1, 2):
             with random_state(seed):
                 result = setup.evaluate_hook(model=model, batches=[(inputs, targets)], loss=loss)
-            values.append({key: _number(value) for key, value in result.items()})
+            values.append({key: as_number(value) for key, value in result.items()})
         for handle in handles:
             handle.remove()
         found["hook_values"] = values
@@ -65,15 +65,8 @@ def _val_reads_differ(setup: Any) -> float | None:
     """Return the share of val examples that are other inputs when they are read again."""
     if not setup.data.size("val"):
         return None
-    asked = sample(setup, 32, "val twice", "val")
-    first, second = (
-        keys_of(torch.cat([inputs for inputs, _ in setup.data.batches("val", 32, indices=asked)])) for _ in range(2)
-    )
+    first, second = (keys_of(one_batch(setup, 32, "val twice", "val")[0]) for _ in range(2))
     return sum(a != b for a, b in zip(first, second, strict=True)) / len(first)
-
-
-def _number(value: Any) -> float:
-    return float(value.detach() if isinstance(value, Tensor) else value)
 
 
 def _modal(model: nn.Module) -> list[nn.Module]:

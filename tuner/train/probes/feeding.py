@@ -1,4 +1,4 @@
-"""What training is fed: the order of the labels, what the user's step makes of a batch, what augmentation makes."""
+"""What training is fed: the order of the labels, and what the user's step makes of a batch."""
 
 from __future__ import annotations
 

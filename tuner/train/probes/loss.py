@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from tuner.core.stats import mean_std
 from tuner.train.probes import _outputs
 from tuner.train.probes._frame import (
     CannotProbe,
@@ -16,7 +17,6 @@ from tuner.train.probes._frame import (
     equal_batches,
     forward,
     fresh_model,
-    mean_and_std,
     one_batch,
     random_in_train_mode,
     random_state,
@@ -58,7 +58,7 @@ def initial_loss(setup: Any, seeds: int = 3, examples: int = 512) -> dict[str, A
             losses.append(sum(float(loss(outputs, targets)) for outputs, targets in given) / len(given))
         spreads.append(float(torch.cat([outputs for outputs, _ in given]).std()))
         right.append(accuracy(*(torch.cat(part) for part in zip(*given, strict=True))))
-    mean, std = mean_and_std(losses)
+    mean, std = mean_std(losses)
     shape = given[0][0].shape
     ratio = _ratio_of_doubled(loss, *given[0])
     return {

@@ -14,9 +14,11 @@ from tuner.train.loop import evaluation_batch
 from tuner.train.probes import _outputs
 from tuner.train.probes._frame import (
     CannotProbe,
+    as_number,
     before_training,
     forward,
     fresh_model,
+    gathered,
     keys_of,
     random_state,
     sample,
@@ -146,8 +148,7 @@ def _replacing(model: nn.Module, replaced: _Replaced) -> Iterator[None]:
 
 def _evaluate(setup: Any, model: nn.Module, split: str, indices: Tensor, batch_size: int) -> dict[str, Any]:
     """Evaluate three planned models with the user's evaluate; say which quantity its accuracy is."""
-    batches = list(setup.data.batches(split, batch_size, indices=indices))
-    inputs, targets = (torch.cat(part) for part in zip(*batches, strict=True))
+    inputs, targets = gathered(setup, split, indices)
     replaced = _Replaced(inputs)
     if len(replaced.row_of) < len(inputs):
         raise CannotProbe("some val examples are the same, so their outputs cannot be planned one by one")
@@ -158,7 +159,7 @@ def _evaluate(setup: Any, model: nn.Module, split: str, indices: Tensor, batch_s
             replaced.outputs = one.outputs
             given = setup.data.batches(split, batch_size, indices=indices)
             result = setup.evaluate_hook(model=model.eval(), batches=given, loss=setup.loss())
-            reported.append({key: _number(value) for key, value in result.items()})
+            reported.append({key: as_number(value) for key, value in result.items()})
     if not replaced.seen:
         raise CannotProbe("the recipe's evaluate does not call the model that it is given")
     size, batch = setup.data.size(split), evaluation_batch(setup)
@@ -199,12 +200,11 @@ def _moves(setup: Any, reported: list[dict[str, float]]) -> dict[str, Any]:
 
 def _metric(setup: Any, model: nn.Module, split: str, indices: Tensor) -> dict[str, Any]:
     """Ask the user's metric about planned outputs: twice the same, in another order, better and worse ones."""
-    batches = list(setup.data.batches(split, max(2, len(indices)), indices=indices))
-    inputs, targets = (torch.cat(part) for part in zip(*batches, strict=True))
+    inputs, targets = gathered(setup, split, indices)
     plans = _plans(setup, model, inputs, targets, len(targets))
 
     def ask(one: Plan, order: Tensor) -> float:
-        return _number(setup.metric_hook(outputs=one.outputs.to(inputs.device)[order], targets=targets[order]))
+        return as_number(setup.metric_hook(outputs=one.outputs.to(inputs.device)[order], targets=targets[order]))
 
     straight = torch.arange(len(targets), device=targets.device)
     values = [ask(one, straight) for one in plans]
@@ -229,7 +229,3 @@ def _plans(setup: Any, model: nn.Module, inputs: Tensor, targets: Tensor, batch_
     kind, classes = _outputs.kind_of(model, inputs[:16]), outputs.shape[1]
     shares = ((GOOD, 1), (POOR, 2), (GOOD, 1))
     return [plan(targets.cpu(), classes, share, batch_size, seed, kind) for share, seed in shares]
-
-
-def _number(value: Any) -> float:
-    return float(value.detach() if isinstance(value, Tensor) else value)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
 from tuner.train.probes._frame import CannotProbe, before_training, fresh_model, fresh_optimizer
 
@@ -26,30 +27,34 @@ def planned_rates(setup: Any, horizons: Mapping[str, int] | None = None) -> dict
     """
     steps_per_epoch = max(1, setup.data.steps_per_epoch(setup.spec.tables["train"]["batch_size"]))
     base = float(setup.spec.tables["optimizer"]["lr"])
-    found: dict[str, Any] = {}
+    model, found = fresh_model(setup), dict[str, Any]()
     for stage, epochs in (horizons or {"fine": 15}).items():
         total = epochs * steps_per_epoch
         if total > MOST_STEPS:
             continue
-        rates, kind, raised = _simulated(setup, total, steps_per_epoch, total)
-        doubled, _, _ = _simulated(setup, total, steps_per_epoch, 50, lr=2 * base)
+        rates, kind, raised = _simulated(setup, model, (steps_per_epoch, total), total)
+        doubled, _, _ = _simulated(setup, model, (steps_per_epoch, total), 50, lr=2 * base)
         facts = _facts([rate / base for rate in rates], total, epochs)
         same = all(math.isclose(a, b, rel_tol=1e-6) for a, b in zip(rates, doubled, strict=False))
         found[stage] = {"epochs": epochs, "steps": total, "raised": raised, **facts, "follows_recipe": not same}
     if not found:
         raise CannotProbe(f"the planned runs have more than {MOST_STEPS} steps")
     table = setup.spec.tables["schedule"]
-    optimizers = [fresh_optimizer(setup, fresh_model(setup), lr=rate) for rate in (base, 2 * base)]
+    optimizers = [fresh_optimizer(setup, model, lr=rate) for rate in (base, 2 * base)]
     own = [max(float(group["lr"]) for group in optimizer.param_groups) for optimizer in optimizers]
     shape = {"every": setup.schedule_every, "kind": kind, "base": base}
     return {"name": table["name"], **shape, "optimizer_follows": not math.isclose(*own, rel_tol=1e-6), "runs": found}
 
 
 def _simulated(
-    setup: Any, total: int, steps_per_epoch: int, until: int, **table: Any
+    setup: Any, model: nn.Module, length: tuple[int, int], until: int, **table: Any
 ) -> tuple[list[float], str, str | None]:
-    """Return the rates of a run's updates `until` one of them, the schedule's class, and what it raised on the way."""
-    optimizer = fresh_optimizer(setup, fresh_model(setup), **table)
+    """Return the rates of a run's updates `until` one of them, the schedule's class, and what it raised on the way.
+
+    `length`: of an epoch and of the run, in updates. `table`: keys of the optimizer's that are other than the recipe's.
+    """
+    steps_per_epoch, total = length
+    optimizer = fresh_optimizer(setup, model, **table)
     schedule = setup.schedule(optimizer, total, steps_per_epoch)
     if isinstance(schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
         raise CannotProbe("the schedule follows the val loss, which nothing is known of before training")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from tuner.core.stats import mean_std
 from tuner.core.streams import derive_seed
 from tuner.train.probes._features import Kernel, Scaler, separability, small, textured, without_copies
-from tuner.train.probes._frame import Batch, CannotProbe, before_training, keys_of, sample
+from tuner.train.probes._frame import Batch, CannotProbe, before_training, keys_of, one_batch
 
 MOST = 1000  # examples of each split
 ENOUGH = 60
@@ -20,8 +20,7 @@ BINS = 64
 
 def _examples(setup: Any, split: str, count: int = MOST) -> Batch:
     """Return different examples of a split as val sees them: normalised, not augmented, none twice."""
-    batches = list(setup.data.batches(split, 256, indices=sample(setup, count, f"splits {split}", split)))
-    inputs, targets = (torch.cat(part).cpu() for part in zip(*batches, strict=True))
+    inputs, targets = (part.cpu() for part in one_batch(setup, count, f"splits {split}", split))
     first = {key: place for place, key in reversed(list(enumerate(keys_of(inputs))))}
     kept = torch.tensor(sorted(first.values()))
     return inputs[kept], targets[kept]
@@ -148,7 +147,7 @@ def labels_fit(setup: Any) -> dict[str, Any]:
     }
 
 
-def _shuffled(kernel: Kernel, targets: Tensor, seed: int) -> dict[str, float]:
+def _shuffled(kernel: Kernel, targets: Tensor, seed: int) -> dict[str, float | None]:
     """Return what the left-out scores get right of labels in a random order: mean and standard deviation."""
     generator = torch.Generator().manual_seed(derive_seed(seed, "probe", "shuffled labels"))
     guesses = kernel.left_out.argmax(1)
@@ -156,8 +155,8 @@ def _shuffled(kernel: Kernel, targets: Tensor, seed: int) -> dict[str, float]:
         float((guesses == targets[torch.randperm(len(targets), generator=generator)]).double().mean())
         for _ in range(50)
     ]
-    mean = sum(rights) / len(rights)
-    return {"shuffled": mean, "shuffled_std": math.sqrt(sum((r - mean) ** 2 for r in rights) / (len(rights) - 1))}
+    mean, std = mean_std(rights)
+    return {"shuffled": mean, "shuffled_std": std}
 
 
 @before_training

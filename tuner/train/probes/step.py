@@ -70,6 +70,8 @@ def _update(
     """Make a number of updates on one batch; `at_rest`: with rate and decay 0, so that nothing moves."""
     model, loss = fresh_model(setup), setup.loss()
     optimizer = fresh_optimizer(setup, model, decay=not at_rest)
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise CannotProbe("LBFGS calls the loss many times within one step")
     if at_rest:
         for group in optimizer.param_groups:
             group["lr"] = torch.zeros_like(group["lr"]) if isinstance(group["lr"], Tensor) else 0.0
@@ -95,8 +97,6 @@ def _update(
 @before_training
 def one_step(setup: Any) -> dict[str, Any]:
     """Make a few updates with the recipe's optimizer and step; say which parameters got gradient and which moved."""
-    if setup.spec.tables["optimizer"]["name"].lower() == "lbfgs":
-        raise CannotProbe("LBFGS calls the loss many times within one step")
     untouched = setup.model()
     before = {name: p.detach().clone() for name, p in untouched.named_parameters()}
     statistics = {name: b.clone() for name, b in untouched.named_buffers()}
@@ -205,8 +205,6 @@ def fresh_gradients(setup: Any) -> dict[str, Any]:
 
     `ratios`: the norm of each update's gradient over the first one's; 1, 2, 3 means that they add up.
     """
-    if setup.spec.tables["optimizer"]["name"].lower() == "lbfgs":
-        raise CannotProbe("LBFGS calls the loss many times within one step")
     before = {name: p.detach().clone() for name, p in fresh_model(setup).named_parameters()}
     _, optimizer, watch, _ = _update(setup, 3, at_rest=True)
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
@@ -250,8 +248,6 @@ def gradient_seen(setup: Any, batches: int = 2) -> dict[str, Any]:
 
     `ratios`: the norm that is left of it (clipping, scaling); `cosines`: -1 means that the step goes uphill.
     """
-    if setup.spec.tables["optimizer"]["name"].lower() == "lbfgs":
-        raise CannotProbe("LBFGS calls the loss many times within one step")
     size = min(64, setup.spec.tables["train"]["batch_size"])
     own, seen = [], []
     for index in range(batches):
