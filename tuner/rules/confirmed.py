@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tuner.core.arms import AFRESH, CONTROL, FASTER, FREE, FREE_FASTER, FULL_PRECISION, OFF, SLOWER, UNCLIPPED, WIDER
 from tuner.core.result import Change, Finding, Severity
 from tuner.rules import Missing, found, need, rule
 
 COSTS = 0.05  # accuracy: what a proved cause must cost to be more than advice
 COSTS_OF_WIDTH = 0.1  # any wider model is a little ahead in a short run
 REACHED = 0.7  # share of the winner's accuracy that a short run must reach before its width means anything
-OFF = " off"
 SMOOTHING, AUGMENTATION = "loss.label_smoothing", "data.augment"
 
 
@@ -32,7 +32,7 @@ def _helps(evidence: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
 def _proved(code: str, evidence: Mapping[str, Any], answer: Mapping[str, Any], what: str, **more: Any) -> Finding:
     """Make the finding of a cause that a run proved; the largest gain is the likeliest cause."""
     gain, best = answer["gain"], max(other["gain"] or 0.0 for other in evidence["confirmed"].values())
-    lifts = answer["fresh"] and "control" not in evidence["confirmed"]
+    lifts = answer["fresh"] and CONTROL not in evidence["confirmed"]
     least = COSTS_OF_WIDTH if code == "CU619" else COSTS
     severity: Severity = "error" if lifts else "warn" if gain >= least else "note"
     against = "the commonest class" if lifts else "the same run without it"
@@ -54,7 +54,7 @@ def _proved(code: str, evidence: Mapping[str, Any], answer: Mapping[str, Any], w
     source="CS231n notes: a nearly linear loss; section on confirming runs of the project's collection of diagnoses",
 )
 def rate_too_low(evidence: Mapping[str, Any]) -> Finding | None:
-    answer = _helps(evidence, "rate x 10")
+    answer = _helps(evidence, FASTER)
     if answer is None:
         return None
     changes = evidence["knobs"].rate(10.0, "a run with ten times the rate learns clearly more")
@@ -74,8 +74,8 @@ def rate_too_low(evidence: Mapping[str, Any]) -> Finding | None:
     source="CS231n notes: a loss that stays high; Google tuning playbook, instability",
 )
 def rate_too_high(evidence: Mapping[str, Any]) -> Finding | None:
-    beside_control = "control" in (evidence.get("confirmed") or {})
-    answer = _helps(evidence, "rate / 10, afresh" if beside_control else "rate / 10")
+    beside_control = CONTROL in (evidence.get("confirmed") or {})
+    answer = _helps(evidence, SLOWER + AFRESH if beside_control else SLOWER)
     if answer is None:
         return None
     changes = evidence["knobs"].rate(0.1, "a run with a tenth of the rate learns clearly more")
@@ -151,7 +151,7 @@ def _culprits(evidence: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, li
 
     Where no single one helps, all of them together are to blame.
     """
-    answer = _helps(evidence, "regularisation off") or _helps(evidence, "regularisation off, rate x 10")
+    answer = _helps(evidence, FREE) or _helps(evidence, FREE_FASTER)
     if answer is None:
         return None, []
     keys = [key for key in answer["changes"] if key != "optimizer.lr"]
@@ -173,7 +173,7 @@ def _culprits(evidence: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, li
     source="CS231n notes: val tracks train when capacity is too low",
 )
 def capacity_too_small(evidence: Mapping[str, Any]) -> Finding | None:
-    answer = _helps(evidence, "width x 2, afresh")
+    answer = _helps(evidence, WIDER + AFRESH)
     if answer is None or _culprits(evidence)[0] is not None:
         return None
     if answer["control"] < REACHED * need(evidence, "val_accuracy", "the winner has no val accuracy"):
@@ -194,7 +194,7 @@ def capacity_too_small(evidence: Mapping[str, Any]) -> Finding | None:
     source="Google tuning playbook: clipping more than half of the steps is extremely aggressive",
 )
 def gradients_clipped_away(evidence: Mapping[str, Any]) -> Finding | None:
-    answer = _helps(evidence, "clipping off")
+    answer = _helps(evidence, UNCLIPPED)
     if answer is None:
         return None
     changes = evidence["knobs"].unclipped("a run without clipping learns clearly more")
@@ -214,7 +214,7 @@ def gradients_clipped_away(evidence: Mapping[str, Any]) -> Finding | None:
     source="Micikevicius et al. 2018, Mixed precision training",
 )
 def precision_too_short(evidence: Mapping[str, Any]) -> Finding | None:
-    answer = _helps(evidence, "fp32")
+    answer = _helps(evidence, FULL_PRECISION)
     if answer is None:
         return None
     old = evidence["knobs"].value("train.precision")

@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
+from tuner.core.arms import AFRESH, CONTROL, SLOWER
 from tuner.core.result import Finding
 from tuner.core.stats import binomial_noise, drift, moving, robust_sigma, theil_sen, wilson, wilson_half
 from tuner.rules import Missing, found, need, rule, series
@@ -177,7 +178,7 @@ def underfitting(evidence: Mapping[str, Any]) -> Finding | None:
     if moving(train) and drift(train) < 0:
         return None
     title = f"train accuracy stays at {evidence['train_accuracy']:.3f}, val at {evidence['val_accuracy']:.3f}"
-    if tried := [name for name in evidence.get("confirmed") or {} if not name.startswith("control")]:
+    if tried := [name for name in evidence.get("confirmed") or {} if not name.startswith(CONTROL)]:
         title += f"; short runs with {', '.join(tried)} do not lift it"
     changes = evidence["knobs"].relax("train accuracy is low without a gap")
     seen = {"train_accuracy": evidence["train_accuracy"], "gap": gap, "target": evidence["target"]}
@@ -245,7 +246,7 @@ def plateau(evidence: Mapping[str, Any]) -> Finding | None:
         return None
     if (fitted is not None and fitted >= CEILING) or _at_baseline(evidence):
         return None
-    if _answer(evidence, "rate / 10") is False or _answer(evidence, "rate / 10, afresh"):
+    if _answer(evidence, SLOWER) is False or _answer(evidence, SLOWER + AFRESH):
         return None
     title = f"loss and accuracy have stopped moving at a constant rate of {rates[-1]:.3g}"
     seen = {"rate": rates[-1], "loss_drift": drift(running), "accuracy_drift": drift(accuracy)}
@@ -256,9 +257,9 @@ def plateau(evidence: Mapping[str, Any]) -> Finding | None:
 
 def _sure(evidence: Mapping[str, Any], seen: dict[str, Any]) -> bool:
     """Say whether trained weights gain at a tenth of the rate; add what was measured to the evidence."""
-    if not _answer(evidence, "rate / 10"):
+    if not _answer(evidence, SLOWER):
         return False
-    answer = evidence["confirmed"]["rate / 10"]
+    answer = evidence["confirmed"][SLOWER]
     seen |= {"at_a_tenth": answer["accuracy"], "control": answer["control"], "noise_of_gain": answer["noise"]}
     return True
 

@@ -12,14 +12,21 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tuner.core.arms import (
+    AFRESH,
+    CONTROL,
+    FASTER,
+    FREE,
+    FREE_FASTER,
+    FULL_PRECISION,
+    OFF,
+    SLOWER,
+    UNCLIPPED,
+    WIDER,
+)
 from tuner.core.recipe import Recipe
 from tuner.core.result import Record
 from tuner.core.stats import binomial_noise, pooled_variance, wilson
-
-CONTROL, FASTER, SLOWER = "control", "rate x 10", "rate / 10"
-FREE, WIDER, UNCLIPPED, FULL_PRECISION = "regularisation off", "width x 2", "clipping off", "fp32"
-FREE_FASTER = f"{FREE}, {FASTER}"  # decay that is too strong forces a low rate: neither alone mends that
-AFRESH = ", afresh"
 
 LEAST_STEPS = 100  # of a run that goes on: an epoch of a small data set is too short to move anything
 LEAST_FRESH_STEPS = 200
@@ -141,7 +148,7 @@ def second_arms(codes: Collection[str], winner: Winner, known: Mapping[str, Mapp
         free = _without(FREE_FASTER, off, fresh)
         arms += [replace(free, changes={**free.changes, "optimizer.lr": winner.rate * 10})]
     if FREE in helped and len(off) > 1:
-        arms += [_without(f"{key} off", {key: value}, fresh) for key, value in off.items()]
+        arms += [_without(key + OFF, {key: value}, fresh) for key, value in off.items()]
     if fresh:
         return arms
     width = winner.value("model.width")

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
+from tuner.core.arms import FULL_PRECISION
 from tuner.core.recipe import Recipe
 from tuner.core.result import Finding, Record, Skipped, StageResult
 from tuner.core.stats import binomial_noise, robust_sigma
@@ -17,7 +18,7 @@ from tuner.rules import apply_rules
 from tuner.rules.curves import NO_GAP
 from tuner.search import judged
 from tuner.search.band import CONSTANT
-from tuner.search.confirm import FULL_PRECISION, Arm, Winner, answers, first_arms, second_arms
+from tuner.search.confirm import Arm, Winner, answers, first_arms, second_arms
 from tuner.search.curve_facts import curve_facts
 from tuner.search.knobs import Knobs
 from tuner.stages import Inputs, StageSettings
