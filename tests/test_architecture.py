@@ -43,6 +43,7 @@ TORCHLESS = (
     "recipes",
     "session",
     "artifacts",
+    "attempts",
     "budgets",
     "study",
 )

@@ -6,7 +6,10 @@ import shutil
 
 import pytest
 
-from tuner import budgets
+from tuner import attempts, budgets
+from tuner.core.manifest import Provenance
+from tuner.core.store import StageDir
+from tuner.errors import InputError
 from tuner.search.costs import Costs
 
 SLOW = Costs(epoch_seconds=30.0, evaluation_seconds=1.0, item_seconds=0.1, workers=1, source="lr-sweep")
@@ -15,6 +18,10 @@ QUICK = Costs(epoch_seconds=0.1, evaluation_seconds=0.0, item_seconds=0.0, worke
 
 def plan_of(folder, stage="coarse"):
     return json.loads((folder / "runs/small" / stage / "plan.json").read_text())
+
+
+def as_line(text):
+    return " ".join(text.split())
 
 
 def trials_of(folder, stage="coarse"):
@@ -110,6 +117,86 @@ def test_a_resumed_stage_keeps_its_plan_whatever_things_cost_now(finished, comma
     costs(QUICK)
     assert command(*arguments, "--fresh").code == 0
     assert [item["spec"]["overrides"] for item in trials_of(finished)] == specs
+
+
+def interrupted_after(trials, command, *arguments):
+    """Give a command that is interrupted after that many trials."""
+    from tuner.execute.serial import SerialExecutor
+
+    run = SerialExecutor.run
+
+    def some(self, items):
+        for number, result in enumerate(run(self, items), 1):
+            yield result
+            if number == trials:
+                raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(SerialExecutor, "run", some)
+        assert command(*arguments).code == 130
+
+
+def test_the_time_of_interrupted_attempts_is_part_of_what_a_search_took(finished, command, costs):
+    costs(QUICK)
+    arguments = ("coarse", "small.toml", "--budget", "6trials")
+    folder = finished / "runs/small/coarse"
+    shutil.rmtree(folder)
+    clock = folder / ".attempts.json"
+    for attempt in (1, 2):
+        interrupted_after(2, command, *arguments)
+        known = json.loads(clock.read_text())
+        assert (known["attempts"], known["reused"]) == (attempt, 0)
+        assert known["seconds"] > 100 * (attempt - 1)
+        clock.write_text(json.dumps({**known, "seconds": known["seconds"] + 100}))
+    done = command(*arguments)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert (manifest["attempts"], manifest["reused_trials"]) == (3, 0) and 200 < manifest["wall_seconds"] < 230
+    assert re.search(
+        r"with 1 worker, by the times of lr-sweep; the trials took 3m\d+s in 3 attempts", as_line(done.out)
+    )
+    assert not clock.exists() and command("status", "small.toml").code == 0
+
+
+def test_the_time_of_what_was_made_from_something_else_is_not_carried_along(finished, command, costs):
+    costs(QUICK)
+    folder = finished / "runs/small/coarse"
+    shutil.rmtree(folder)
+    interrupted_after(2, command, "coarse", "small.toml", "--budget", "6trials")
+    done = command("coarse", "small.toml", "--budget", "5trials")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert (done.code, manifest["attempts"], manifest["reused_trials"]) == (0, 1, 2)
+    assert "the trials took" not in as_line(done.out)  # two of them were not timed
+    done = command("coarse", "small.toml", "--budget", "5trials", "--fresh")
+    assert "; the trials took" in as_line(done.out) and "attempts" not in as_line(done.out)
+
+
+def test_a_clock_is_written_down_now_and_then_and_never_instead_of_what_went_wrong(tmp_path):
+    folder, made_from = StageDir(tmp_path / "coarse"), Provenance({}, {"trials": 3}, {}, {}, "", {})
+    path = folder.path / ".attempts.json"
+
+    def pass_by(clock, seconds):
+        clock.started -= seconds
+        clock.kept -= seconds
+
+    with pytest.raises(InputError, match="damaged"), attempts.timed(folder, made_from) as clock:
+        clock.found(4)
+        pass_by(clock, 9)
+        clock.tick()
+        assert not path.exists()
+        pass_by(clock, 2)
+        clock.tick()
+        assert json.loads(path.read_text())["seconds"] == pytest.approx(11, abs=0.5)  # what a kill would leave
+        pass_by(clock, 1)
+        raise InputError("damaged", "")
+    with attempts.timed(folder, made_from) as clock:
+        pass_by(clock, 3)
+        clock.found(9)
+        assert clock.to_json() == {"wall_seconds": pytest.approx(15, abs=0.5), "attempts": 2, "reused_trials": 4}
+    assert not path.exists()
+    shutil.rmtree(folder.path)
+    folder.path.write_text("no folder")
+    with pytest.raises(InputError, match="the cause"), attempts.timed(folder, made_from):
+        raise InputError("the cause", "")
 
 
 def test_another_budget_is_planned_anew(finished, command, costs):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from tuner import artifacts, budgets, checklist, rounds, stages
+from tuner import artifacts, attempts, budgets, checklist, rounds, stages
 from tuner.core.recipe import Recipe
 from tuner.core.recipe_file import key_lines, place_of
 from tuner.core.result import Record, StageResult, TrialResult
@@ -79,19 +78,19 @@ class Workflow:
             shutil.rmtree(folder.path)
         facts = stages.Facts(session.user_files, session.data_hash, self.device)
         inputs = stages.Inputs(results, session.trials(name, round_number), facts, self._extra(name), folder.label)
-        started = time.monotonic()
-        folder.begin(recipe.model_dump(mode="json"))
-        short = budgets.to_time(session, round_number, stages.load(name), recipe, inputs, settings, folder)
-        timed = list(self._run_items(name, short, len(short), executor, "timing")) if short else []
-        settings, plan = budgets.planned(session, name, round_number, settings, self._workers(), folder, True, timed)
-        finished = {record.item.key: record.result for record in folder.records() if not worth_retrying(record)}
-        reused = len(finished)
-        if plan is not None:
-            self.listener.note(plan_view.line(folder.label, plan))
-        records, result = self._decide(name, recipe, inputs, settings, finished, folder, executor)
-        wall_seconds = round(time.monotonic() - started, 3)
-        made = {"device": self.device, "wall_seconds": wall_seconds, "reused_trials": reused}
-        artifacts.write_stage(session, name, round_number, records, result.to_json(), made, self.listener.note)
+        with attempts.timed(folder, session.provenance(name, round_number)) as clock:
+            folder.begin(recipe.model_dump(mode="json"))
+            short = budgets.to_time(session, round_number, stages.load(name), recipe, inputs, settings, folder)
+            timed = list(self._run_items(name, short, len(short), executor, "timing")) if short else []
+            workers = self._workers()
+            settings, plan = budgets.planned(session, name, round_number, settings, workers, folder, True, timed)
+            finished = {record.item.key: record.result for record in folder.records() if not worth_retrying(record)}
+            clock.found(len(finished))
+            if plan is not None:
+                self.listener.note(plan_view.line(folder.label, plan))
+            records, result = self._decide(name, recipe, inputs, settings, finished, folder, executor, clock)
+            made = {"device": self.device, **clock.to_json()}
+            artifacts.write_stage(session, name, round_number, records, result.to_json(), made, self.listener.note)
         return Outcome(read_result(folder.result_path), folder, ran=True)
 
     def run_all(self, names: Sequence[str], show: Callable[[str, int, Outcome], None]) -> bool:
@@ -304,6 +303,7 @@ class Workflow:
         finished: dict[Any, TrialResult],
         folder: StageDir,
         executor: Any,
+        clock: attempts.Attempts,
     ) -> tuple[list[Record], StageResult]:
         """Plan and run generation after generation, reusing what an earlier call has finished, and judge the whole."""
         stage = stages.load(name)
@@ -313,6 +313,7 @@ class Workflow:
             for record in self._run_items(name, todo, len(records) + len(items), executor):
                 with uninterrupted():
                     folder.append(record)
+                    clock.tick()
                 finished[record.item.key] = record.result
                 if record.result.status == "failed" and first_fail_alike([*records, *_known(items, finished)]):
                     break

@@ -38,7 +38,9 @@ def outcome(stage_dir: Path, page: Page) -> None:
         return
     took = as_float(get(manifest, "wall_seconds"))
     whole = took is not None and get(manifest, "reused_trials") == 0 and get(plan, "expected_seconds") is not None
-    compared = f" of {_time(plan)}; the trials took {duration(took)}" if whole else ""
+    attempts = get(manifest, "attempts", default=1)
+    together = f" in {plural(attempts, 'attempt')}" if attempts != 1 else ""
+    compared = f" of {_time(plan)}; the trials took {duration(took)}{together}" if whole else ""
     page.gap()
     page.text(f"Budget {plan['budget']}: {_configurations(plan)}{compared}. {_larger(plan).capitalize()}.", 1, 2)
 
