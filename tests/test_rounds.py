@@ -11,9 +11,11 @@ import pytest
 from tests.conftest import tuner
 from tuner import rounds
 from tuner.core.recipe import Recipe
+from tuner.core.recipe_file import load_recipe, overrides_of
 from tuner.core.result import Record, TrialResult
 from tuner.core.trial import TrialSpec, WorkItem
 from tuner.errors import InputError
+from tuner.stages import settings_models
 
 RECIPE = """\
 name = "r"  # a comment that stays
@@ -64,7 +66,7 @@ def change(key, old, new):
 def begin(tmp_path, number, base, *changes):
     path = tmp_path / "r.toml"
     path.write_text(RECIPE)
-    rounds.begin(path, tmp_path, number, base, changes)
+    rounds.begin(path, {}, tmp_path, number, base, changes)
 
 
 def keep(tmp_path, number, kept=True):
@@ -91,6 +93,28 @@ def test_the_file_of_a_round_is_its_recipe_and_keeps_the_comments(tmp_path):
     assert "# a comment that stays" in text
     assert "#   optimizer.lr: 0.1 -> 0.03  (a reason)" in text
     assert Recipe.model_validate(tomllib.loads(text)) == rounds.recipe_of(recipe(), tmp_path, 2)
+
+
+def test_the_file_of_a_round_has_what_the_command_line_overrides(tmp_path):
+    (tmp_path / "r.toml").write_text(RECIPE)
+    texts = [
+        "model.width=24",
+        "optimizer.lr=0.2",
+        "data={source='mnist', root='/r'}",
+        "schedule.name=cosine",
+        'search."optimizer.momentum"={low=0.5, high=0.9}',
+    ]
+    given, changes = overrides_of(texts, seed=7), [change("optimizer.lr", 0.2, 0.3)]
+    rounds.begin(tmp_path / "r.toml", given, tmp_path, 2, 1, changes)
+    used = load_recipe(tmp_path / "r.toml", texts, 7, settings=settings_models())
+    text = (tmp_path / "recipe-2.toml").read_text()
+    written = load_recipe(tmp_path / "recipe-2.toml", settings=settings_models())
+    assert written == rounds.recipe_of(used, tmp_path, 2)
+    assert (written.seed, written.model.model_extra["width"], written.optimizer.lr) == (7, 24, 0.3)
+    assert set(written.search) == {"optimizer.momentum"} and written.data.source == "mnist"
+    assert "# and with what the command line sets: model.width, optimizer.lr, data, schedule.name, search." in text
+    rounds.begin(tmp_path / "r.toml", {}, tmp_path, 2, 1, changes)  # the same round by a command without them
+    assert load_recipe(tmp_path / "recipe-2.toml", settings=settings_models()).model.model_extra["width"] == 8
 
 
 def test_a_round_is_built_on_its_base_and_not_on_what_was_dropped(tmp_path):

@@ -201,7 +201,7 @@ def _session(
     run_dir: list[Path] = []
     with exit_codes(options["json"], options["debug"], run_dir):
         from tuner import budgets, stages
-        from tuner.core.recipe_file import load_recipe
+        from tuner.core.recipe_file import load_recipe, overrides_of
         from tuner.recipes import check_codes, find_recipe
         from tuner.session import Options
         from tuner.view.progress import ProgressView
@@ -229,6 +229,7 @@ def _session(
             allow_stale=options["allow_stale"],
             command=shlex.join(["tuner", *sys.argv[1:]]),
             flags=given,
+            overrides=overrides_of(options["set"] or [], options["seed"]),
         )
         workflow = Workflow(path, loaded, chosen, ProgressView(quiet=options["quiet"] or options["json"]))
         run_dir.append(workflow.run.path)

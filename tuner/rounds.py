@@ -13,6 +13,7 @@ from typing import Any
 import tomlkit
 
 from tuner.core.recipe import Recipe
+from tuner.core.recipe_file import path_of
 from tuner.core.result import Record
 from tuner.core.stats import CLEAR, SIGNIFICANT, mcnemar_p
 from tuner.core.store import read_json, write_bytes, write_json
@@ -87,20 +88,41 @@ def recipe_of(recipe: Recipe, run: Path, round_number: int) -> Recipe:
     return Recipe.model_validate(raw)
 
 
-def begin(recipe_path: Path, run: Path, number: int, base: int, changes: Sequence[Mapping[str, Any]]) -> None:
-    """Start a round: its entry, and its `recipe-k.toml`. One that was begun with the same changes is left as it is."""
+def begin(
+    recipe_path: Path,
+    overrides: Mapping[str, Any],
+    run: Path,
+    number: int,
+    base: int,
+    changes: Sequence[Mapping[str, Any]],
+) -> None:
+    """Start a round: its `recipe-k.toml` and its entry, which is left as it is where it has the same changes."""
     known = next((item for item in read_rounds(run) if item["round"] == number), None)
-    if known is not None and known["base"] == base and known["changes"] == list(changes):
-        return
+    _write_recipe(recipe_path, overrides, run, number, base, changes)
+    if known is None or known["base"] != base or known["changes"] != list(changes):
+        store_entry(run, {"round": number, "base": base, "changes": list(changes), "kept": None, "why": ""})
+
+
+def _write_recipe(
+    recipe_path: Path,
+    overrides: Mapping[str, Any],
+    run: Path,
+    number: int,
+    base: int,
+    changes: Sequence[Mapping[str, Any]],
+) -> None:
+    """Write what a round is made from: the recipe, what the command line overrides, then the changes of all rounds."""
     document = tomlkit.parse(recipe_path.read_text(encoding="utf-8-sig"))
     chain = [item for step in reversed(bases(run, base)[:-1]) for item in entry(run, step)["changes"]]
+    for key, value in overrides.items():
+        _set(document, path_of(key), value)
     for change in [*chain, *changes]:
         _set(document, change["key"].split("."), change["to"])
         document.get("search", {}).pop(change["key"], None)  # fixed now, as in recipe_of
     text = [f"# round {number}: {recipe_path} with these changes, proposed by {folder_name('diagnose', base)}:"]
     text += [f"#   {item['key']}: {item['from']} -> {item['to']}  ({item['reason']})" for item in [*chain, *changes]]
+    text += [f"# and with what the command line sets: {', '.join(overrides)}"] if overrides else []
     write_bytes(run / f"recipe-{number}.toml", ("\n".join(text) + "\n\n" + tomlkit.dumps(document)).encode())
-    store_entry(run, {"round": number, "base": base, "changes": list(changes), "kept": None, "why": ""})
 
 
 def _set(table: Any, path: Sequence[str], value: Any) -> None:

@@ -24,6 +24,7 @@ from tuner.errors import InputError, UsageError
 class Options:
     """What the command line says beside the recipe. `flags`: {stage: settings given as options}.
 
+    `overrides`: {dotted key: value} of `--set` and `--seed`.
     `deadline`: how many seconds a trial may take (None: by what finished trials took).
     """
 
@@ -36,6 +37,7 @@ class Options:
     allow_stale: bool = False
     command: str = "tuner"
     flags: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    overrides: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -218,7 +218,7 @@ class Workflow:
         say: Callable[[str], None],
     ) -> bool:
         """Apply changes to the recipe of round `base`, search again, and return whether they are kept."""
-        rounds.begin(self.session.recipe_path, self.run.path, number, base, changes)
+        rounds.begin(self.session.recipe_path, self.options.overrides, self.run.path, number, base, changes)
         say(f"Round {number}: trying " + "; ".join(f"{c['key']}: {c['from']} -> {c['to']}" for c in changes))
         for name in rounds.stages_of(self.run.path, number):
             outcome = self.run_stage(name, number, own_settings=self._has_flags(name))

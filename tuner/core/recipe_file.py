@@ -61,6 +61,17 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     )
 
 
+def overrides_of(texts: Sequence[str], seed: int | None = None) -> dict[str, Any]:
+    """Return {dotted key: value} of what the command line overrides: `key=value` texts, and the seed."""
+    return dict(map(parse_assignment, texts)) | ({} if seed is None else {"seed": seed})
+
+
+def path_of(key: str) -> list[str]:
+    """Return the keys, from table to table, that lead to a dotted key; those of `[search]` are dotted themselves."""
+    table, dot, searched = key.partition(".")
+    return [table, searched.replace('"', "")] if dot and table == "search" else key.split(".")
+
+
 SettingsModels = Mapping[str, type[BaseModel]]
 
 
@@ -73,9 +84,7 @@ def load_recipe(
         UsageError: every problem at once, as `file:line: key: what is wrong (got ...)`.
     """
     raw = read_toml(path)
-    changes = dict(parse_assignment(text) for text in overrides)
-    if seed is not None:
-        changes["seed"] = seed
+    changes = overrides_of(overrides, seed)
     search = {key: changes.pop(key) for key in list(changes) if key.startswith("search.")}
     try:
         raw = apply_overrides(raw, changes)
@@ -85,7 +94,7 @@ def load_recipe(
         ) from None
     for key, value in search.items():
         if isinstance(raw.setdefault("search", {}), dict):
-            raw["search"][key.removeprefix("search.").replace('"', "")] = value
+            raw["search"][path_of(key)[-1]] = value
     return _check_recipe(raw, path, {*changes, *search}, settings)
 
 
