@@ -11,7 +11,8 @@ FITTED = {
     "kind": "logits", "loss_floor": 0.0, "own_floor": 0.0, "unbounded": False, "loss_at_uniform": 2.3026,
     "constant_floor": 2.3, "label_entropy": 2.3, "span": 2.3026, "target": 0.046,
     "squashed_floors": {"probabilities": 1.4612, "unit": 1.4612, "signed": 0.7966},
-    "random_in_train_mode": False, "moved": True, "outputs_low": -8.0, "outputs_high": 9.0, "outputs_vary": 9.0,
+    "random_in_train_mode": False, "moved": True, "cut_off": None, "outputs_low": -8.0,
+    "outputs_high": 9.0, "outputs_vary": 9.0,
     "loss_zeroed": 3.0, "loss_rolled": 8.0, "norm_layers": 0, "smallest_momentum": None, "recalibrated_loss": 0.05,
     "recalibrated_accuracy": 1.0, "own_statistics_loss": 0.05, "own_statistics_accuracy": 1.0, "lowest_loss": 0.04,
     "last_objective": 0.04,
@@ -46,7 +47,7 @@ def test_fitted_subset_gives_no_finding_and_skips_no_rule():
     findings, ran, skipped = apply_rules("overfit", evidence())
     assert not findings
     assert not skipped
-    assert len(ran) == 13
+    assert len(ran) == 14
 
 
 FIRES = [
@@ -69,6 +70,7 @@ FIRES = [
         FITTED | DIVERGED], "best": FITTED | DIVERGED}),
     ("OV214", "error", evidence(STUCK, last_objective=5.0)),
     ("OV214", "error", evidence(STUCK, random_in_train_mode=True)),
+    ("OV215", "error", evidence(STUCK, cut_off=0.5, outputs_low=0.0)),
 ]  # fmt: skip
 
 
@@ -107,6 +109,25 @@ def test_other_levels_and_free_outputs_are_no_double_softmax():
     assert set(found(evidence(STUCK, SOFTMAX, final_accuracy=0.5))) == {"OV205"}
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"cut_off": 0.49},
+        {"cut_off": None},
+        {"outputs_low": -1e-6},
+        {"kind": "unit", "outputs_high": 0.9999},
+    ],
+    ids=["most are not cut", "not known", "an output below 0", "a sigmoid, which gives 0 as well"],
+)
+def test_what_is_no_rectifier_at_the_end(given):
+    assert "OV215" not in found(evidence(STUCK, {"cut_off": 1.0, "outputs_low": 0.0}, given))
+
+
+def test_outputs_that_are_all_cut_ignore_the_input():
+    given = evidence(STUCK, BLIND, cut_off=1.0, outputs_low=0.0, outputs_high=0.0)
+    assert set(found(given)) == {"OV202"}
+
+
 def test_divergence_at_some_rates_only_is_no_finding_of_its_own():
     given = evidence()
     given["attempts"] = [*given["attempts"], FITTED | DIVERGED]
@@ -127,7 +148,7 @@ def test_rules_say_what_they_miss_without_an_attempt():
     assert [finding.code for finding in findings] == ["OV200"]
     assert len(ran) == 1
     assert {entry.why for entry in skipped} == {"no attempt finished"}
-    assert len(skipped) == 12
+    assert len(skipped) == 13
 
 
 def ranked_causes(given):

@@ -65,6 +65,22 @@ def test_overfit_stays_above_the_floor_of_squashed_outputs(setup_of, blobs, end,
     assert level <= found["final_loss"] < level + 0.1
 
 
+def test_overfit_counts_the_wrong_answers_whose_class_a_rectifier_has_cut(setup_of, blobs):
+    def rectified():
+        model = mlp(nn.ReLU())()
+        nn.init.constant_(model[2].bias[:4], -50.0)  # four classes are off for every example
+        nn.init.constant_(model[2].bias[4:], 1.0)
+        return model
+
+    found = overfit(setup_of(blobs(), rectified, **adam()))
+    wrong = round(32 * (1 - found["final_accuracy"]))
+    assert found["kind"] == "logits" and found["outputs_low"] == 0.0
+    assert wrong >= 9 and found["cut_off"] == 1.0  # of a row of zeros the answer is class 0, which may be right
+    short = overfit(setup_of(blobs(), mlp(), **adam(1e-5)), max_steps=5)
+    assert short["final_accuracy"] < 1.0 and short["cut_off"] == 0.0
+    assert overfit(setup_of(blobs(), mlp(), **adam()))["cut_off"] is None
+
+
 def test_overfit_takes_the_smoothed_floor_as_its_target(setup_of, blobs):
     found = overfit(setup_of(blobs(), mlp(), loss=nn.CrossEntropyLoss(label_smoothing=0.1), **adam()))
     assert found["status"] == "floor"

@@ -191,6 +191,7 @@ def _verdict(run: _Run) -> dict[str, Any]:
         "outputs_low": float(outputs.min()),
         "outputs_high": float(outputs.max()),
         "outputs_vary": float((eval_outputs - eval_outputs[:1]).abs().max()),
+        "cut_off": _cut_off(outputs, run.batch[1]),
     }
     if run.at_floor(eval_loss, eval_right) and not run.at_floor(train_loss, train_right):
         facts |= {"final_loss": eval_loss, "final_accuracy": eval_right}
@@ -201,6 +202,14 @@ def _verdict(run: _Run) -> dict[str, Any]:
         facts[f"loss_{name}"] = run.look(training=True)[0]
     run.batch = kept
     return facts | _recalibrated(run)
+
+
+def _cut_off(outputs: Tensor, targets: Tensor) -> float | None:
+    """Return the share of the wrong answers whose right class has an output of exactly 0; None where there are none."""
+    if accuracy(outputs, targets) in (None, 1.0):
+        return None
+    wrong = outputs.argmax(1) != targets
+    return float((outputs[wrong, targets[wrong]] == 0).double().mean())
 
 
 def _recalibrated(run: _Run) -> dict[str, Any]:
