@@ -145,9 +145,9 @@ def test_the_time_of_interrupted_attempts_is_part_of_what_a_search_took(finished
     for attempt in (1, 2):
         interrupted_after(2, command, *arguments)
         known = json.loads(clock.read_text())
-        assert (known["attempts"], known["reused"]) == (attempt, 0)
-        assert known["seconds"] > 100 * (attempt - 1)
-        clock.write_text(json.dumps({**known, "seconds": known["seconds"] + 100}))
+        assert (known["attempts"], known["reused_trials"]) == (attempt, 0)
+        assert known["wall_seconds"] > 100 * (attempt - 1)
+        clock.write_text(json.dumps({**known, "wall_seconds": known["wall_seconds"] + 100}))
     done = command(*arguments)
     manifest = json.loads((folder / "manifest.json").read_text())
     assert (manifest["attempts"], manifest["reused_trials"]) == (3, 0) and 200 < manifest["wall_seconds"] < 230
@@ -185,13 +185,15 @@ def test_a_clock_is_written_down_now_and_then_and_never_instead_of_what_went_wro
         assert not path.exists()
         pass_by(clock, 2)
         clock.tick()
-        assert json.loads(path.read_text())["seconds"] == pytest.approx(11, abs=0.5)  # what a kill would leave
+        assert json.loads(path.read_text())["wall_seconds"] == pytest.approx(11, abs=0.5)  # what a kill would leave
         pass_by(clock, 1)
         raise InputError("damaged", "")
+    began_at = clock.began_at
     with attempts.timed(folder, made_from) as clock:
         pass_by(clock, 3)
         clock.found(9)
-        assert clock.to_json() == {"wall_seconds": pytest.approx(15, abs=0.5), "attempts": 2, "reused_trials": 4}
+        told = {"began_at": began_at, "wall_seconds": pytest.approx(15, abs=0.5), "attempts": 2, "reused_trials": 4}
+        assert clock.to_json() == told
     assert not path.exists()
     shutil.rmtree(folder.path)
     folder.path.write_text("no folder")

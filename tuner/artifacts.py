@@ -37,7 +37,7 @@ def write_stage(
     made: Mapping[str, Any],
     note: Callable[[str], None],
 ) -> None:
-    """Write the stage's records, result, plots and manifest; `made`: device and wall seconds; `note` tells the user."""
+    """Write the stage's records, result, plots and manifest; `made`: device and clock; `note` tells the user."""
     folder = session.run.stage(rounds.folder_name(name, round_number))
     if records:
         folder.rewrite(records)
@@ -46,7 +46,7 @@ def write_stage(
     userfiles.copy_user_files(session.user_modules, session.run.path / "user")
     draw_plots(name, result, folder, note)
     if name == "test":
-        log_look(session.run, session.options.command, result)
+        log_look(session.run, session.options.command, result, made["began_at"])
     if name == "fine" and result["choice"].get("checkpoint") and round_number == 1:
         write_json(session.run.winner_path, rounds.winner(result, round_number))
     manifest = {
@@ -120,14 +120,18 @@ def looks(run: RunDir) -> list[dict[str, Any]]:
     return read_json(path, list, hint) if path.exists() else []
 
 
-def log_look(run: RunDir, command: str, result: Mapping[str, Any]) -> None:
-    """Record that the test split was looked at."""
+def log_look(run: RunDir, command: str, result: Mapping[str, Any], began_at: float) -> None:
+    """Record that the test split was looked at; a look that was killed after that, and went on, is one."""
+    known = looks(run)
+    if any(entry.get("began_at") == began_at for entry in known):
+        return
     entry = {
         "at": time.strftime("%Y-%m-%dT%H:%M:%S"),
         "command": command,
         "accuracy": result["metrics"].get("accuracy"),
+        "began_at": began_at,
     }
-    write_json(run.path / "test-looks.json", [*looks(run), entry])
+    write_json(run.path / "test-looks.json", [*known, entry])
 
 
 def cache_dir() -> Path:

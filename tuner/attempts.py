@@ -20,13 +20,17 @@ KEPT_SECONDS = 10.0  # how often the clock is written down while trials end: a k
 
 @dataclass
 class Attempts:
-    """The clock of a stage. `count`: attempts, this one included; `reused`: trials that were there before the first."""
+    """The clock of a stage. `count`: attempts, this one included; `reused`: trials that were there before the first.
+
+    `began_at`: when the first one began, as seconds since 1970; no two that end with a result have the same.
+    """
 
     path: Path
     made_from: str
     count: int = 1
     earlier_seconds: float = 0.0
     reused: int | None = None
+    began_at: float = field(default_factory=time.time)
     started: float = field(default_factory=time.monotonic)
     kept: float = field(default_factory=time.monotonic)
 
@@ -41,7 +45,8 @@ class Attempts:
 
     def to_json(self) -> dict[str, Any]:
         """Return what the manifest says of it."""
-        return {"wall_seconds": self.seconds, "attempts": self.count, "reused_trials": self.reused}
+        told = {"began_at": self.began_at, "wall_seconds": self.seconds, "attempts": self.count}
+        return {**told, "reused_trials": self.reused}
 
     def tick(self) -> None:
         """Write the clock down now and then."""
@@ -51,8 +56,7 @@ class Attempts:
     def keep(self) -> None:
         """Write the clock down, for the attempt that goes on after this one."""
         self.kept = time.monotonic()
-        known = {"made_from": self.made_from, "attempts": self.count, "seconds": self.seconds, "reused": self.reused}
-        write_json(self.path, known)
+        write_json(self.path, {"made_from": self.made_from, **self.to_json()})
 
 
 @contextmanager
@@ -66,7 +70,8 @@ def timed(folder: StageDir, made_from: Provenance) -> Iterator[Attempts]:
     if path.exists() and not folder.manifest_path.exists():
         known = read_json(path)
         if known.get("made_from") == key:
-            clock = Attempts(path, key, known["attempts"] + 1, known["seconds"], known["reused"])
+            numbers = (known[name] for name in ("wall_seconds", "reused_trials", "began_at"))
+            clock = Attempts(path, key, known["attempts"] + 1, *numbers)
     try:
         yield clock
     except BaseException:

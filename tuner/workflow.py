@@ -89,6 +89,7 @@ class Workflow:
             if plan is not None:
                 self.listener.note(plan_view.line(folder.label, plan))
             records, result = self._decide(name, recipe, inputs, settings, finished, folder, executor, clock)
+            clock.keep()  # what is killed from here on is the same attempt at the same result
             made = {"device": self.device, **clock.to_json()}
             artifacts.write_stage(session, name, round_number, records, result.to_json(), made, self.listener.note)
         return Outcome(read_result(folder.result_path), folder, ran=True)
