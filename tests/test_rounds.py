@@ -273,6 +273,30 @@ def test_a_round_that_helps_is_kept_and_its_winner_is_tested(run, command):
     assert {path: path.read_bytes() for path in (run / "runs").rglob("*.json*")} == files
 
 
+def test_fine_done_anew_leaves_the_winner_with_a_kept_round_that_is_still_better(run, command):
+    assert command("run", "r.toml", "--rounds", "1").code == 0
+    before = read(run, "winner.json")
+    done = command("fine", "r.toml", "--fresh")
+    assert done.code == 0 and before["round"] == 2
+    assert read(run, "winner.json") == before and read(run, "rounds.json")[0]["kept"] is True
+    assert "the winner is still that of round 2: better: " in done.err
+
+    forge(run / "runs" / "r" / "fine-2", lambda result: result["metrics"].update(mean=0.1))
+    done = command("fine", "r.toml", "--fresh")
+    winner = read(run, "winner.json")
+    assert (done.code, winner["round"], winner["checkpoint"][:5]) == (0, 1, "fine/")
+    (entry,) = read(run, "rounds.json")
+    assert entry["kept"] is False and entry["why"].startswith("no gain beyond noise")
+    assert "round 2 is not kept any more: no gain beyond noise" in done.err
+
+
+def test_the_winner_of_a_kept_round_that_is_stale_is_not_taken(run, command):
+    assert command("run", "r.toml", "--rounds", "1").code == 0
+    done = command("run", "r.toml", "--set", "model.width=12")
+    assert (done.code, read(run, "winner.json")["round"]) == (0, 1)
+    assert "round 2 was kept, and is not fresh any more: its winner is not taken" in done.err
+
+
 def test_apply_does_the_same_round_by_hand_and_then_the_next(run, command):
     assert command("fine", "r.toml", "--apply").code == 0
     assert read(run, "winner.json")["round"] == 2
@@ -345,13 +369,16 @@ def test_rounds_are_refused_below_zero(command, tmp_path):
     assert command("run", "r.toml", "--rounds", "-1").code == 2
 
 
-def forge(folder, changes):
-    """Let a diagnosis propose other changes, and its manifest agree."""
+def forge(folder, change):
+    """Change a result, and its manifest so that it agrees. `change`: a function of it, or what a diagnosis proposes."""
     import hashlib
 
     path = folder / "result.json"
     result = json.loads(path.read_text())
-    result["choice"]["changes"] = changes
+    if callable(change):
+        change(result)
+    else:
+        result["choice"]["changes"] = change
     path.write_text(json.dumps(result))
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["outputs"]["result.json"] = hashlib.sha256(path.read_bytes()).hexdigest()

@@ -15,7 +15,7 @@ from tuner import rounds
 from tuner.core import userfiles
 from tuner.core.manifest import output_hashes, read_manifest, verify_outputs
 from tuner.core.result import Record
-from tuner.core.store import RunDir, StageDir, read_json, write_json
+from tuner.core.store import RunDir, StageDir, read_json, read_result, write_json
 from tuner.errors import EnvironmentProblem, InputError, TunerError
 from tuner.session import Session
 
@@ -48,7 +48,7 @@ def write_stage(
     if name == "test":
         log_look(session.run, session.options.command, result, made["began_at"])
     if name == "fine" and result["choice"].get("checkpoint") and round_number == 1:
-        write_json(session.run.winner_path, rounds.winner(result, round_number))
+        write_winner(session, result, records, note)
     manifest = {
         "schema": 1,
         "stage": name,
@@ -66,6 +66,38 @@ def write_stage(
         **made,
     }
     write_json(folder.manifest_path, manifest)
+
+
+def write_winner(
+    session: Session, result: Mapping[str, Any], records: Sequence[Record], note: Callable[[str], None]
+) -> None:
+    """Write `winner.json` when fine of round 1 is done: its own, or that of the latest kept round that is still better.
+
+    A round was kept against an earlier result of fine. One that is stale now, or no better any more, wins no longer.
+    """
+    run, winner = session.run, rounds.winner(result, 1)
+    for entry in reversed([entry for entry in rounds.read_rounds(run.path) if entry["kept"]]):
+        number = entry["round"]
+        folder = run.stage(rounds.folder_name("fine", number))
+        if not _is_fresh(session, number):
+            note(f"round {number} was kept, and is not fresh any more: its winner is not taken")
+            continue
+        later = read_result(folder.result_path)
+        kept, why = rounds.compare(result, later, records, folder.records())
+        if kept:
+            note(f"the winner is still that of round {number}: {why}")
+            winner = rounds.winner(later, number)
+            break
+        note(f"round {number} is not kept any more: {why}")
+        rounds.store_entry(run.path, {**entry, "kept": False, "why": why})
+    write_json(run.winner_path, winner)
+
+
+def _is_fresh(session: Session, round_number: int) -> bool:
+    try:
+        return session.state("fine", round_number).kind == "fresh"
+    except InputError:  # damaged
+        return False
 
 
 def versions() -> dict[str, str]:
