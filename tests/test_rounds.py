@@ -112,6 +112,7 @@ def test_the_file_of_a_round_has_what_the_command_line_overrides(tmp_path):
     assert written == rounds.recipe_of(used, tmp_path, 2)
     assert (written.seed, written.model.model_extra["width"], written.optimizer.lr) == (7, 24, 0.3)
     assert set(written.search) == {"optimizer.momentum"} and written.data.source == "mnist"
+    assert f"# To run it, copy it to {tmp_path}: its relative paths start there.\n\n" in text
     assert "# and with what the command line sets: model.width, optimizer.lr, data, schedule.name, search." in text
     rounds.begin(tmp_path / "r.toml", {}, tmp_path, 2, 1, changes)  # the same round by a command without them
     assert load_recipe(tmp_path / "recipe-2.toml", settings=settings_models()).model.model_extra["width"] == 8

@@ -122,6 +122,7 @@ def _write_recipe(
     text = [f"# round {number}: {recipe_path} with these changes, proposed by {folder_name('diagnose', base)}:"]
     text += [f"#   {item['key']}: {item['from']} -> {item['to']}  ({item['reason']})" for item in [*chain, *changes]]
     text += [f"# and with what the command line sets: {', '.join(overrides)}"] if overrides else []
+    text += [f"# To run it, copy it to {recipe_path.resolve().parent}: its relative paths start there."]
     write_bytes(run / f"recipe-{number}.toml", ("\n".join(text) + "\n\n" + tomlkit.dumps(document)).encode())
 
 
