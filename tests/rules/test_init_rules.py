@@ -45,13 +45,14 @@ HEALTHY = {
     "one_step": {
         "updates": 4, "parameters": 100, "trainable": 100, "frozen": [], "frozen_at_random": [], "unregistered": [],
         "unknown_to_optimizer": [], "known_to_optimizer": 4,
-        "foreign_in_optimizer": 0, "no_gradient": [], "zero_gradient": [], "moved": 4, "not_moved": [],
+        "foreign_in_optimizer": 0, "no_gradient": [], "zero_gradient": [], "had_gradient": ["w"], "moved": 4, "not_moved": [],
         "forward_in_eval_mode": False, "left_in_eval_mode": False, "eval_modules": [], "calls": 4, "steps_per_epoch": 50,
         "other_optimizers": 0, "state_lost": False, "precisions": ["float32"],
         "normalisation": {"layers": 2, "still": [], "largest_momentum": 0.1},
     },
     "gradient_seen": {
         "ratios": [1.0, 1.0], "norms": [2.0, 2.1], "cosines": [1.0, 1.0], "maximises": False, "adaptive": False, "clip_norm": None,
+        "calls": 1,
     },
     "step_diet": {
         "own_step": True, "given": 128, "forwarded": 128, "used": 1.0, "stale": 0.0, "unknown": 0.0, "mispaired": 0.0,
@@ -137,7 +138,7 @@ def test_healthy_evidence_gives_no_finding_and_skips_no_rule():
     findings, ran, skipped = apply_rules("check-init", HEALTHY)
     assert not findings
     assert not skipped
-    assert len(ran) == 63
+    assert len(ran) == 64
 
 
 FIRES = [
@@ -183,7 +184,8 @@ FIRES = [
     ("IN111", "error", {"one_step__moved": 0}),
     ("IN111", "error", {"one_step__known_to_optimizer": 0, "one_step__moved": 0}),
     ("IN111", "warn", {"one_step__not_moved": ["w"]}),
-    ("IN112", "warn", {"one_step__no_gradient": ["w"]}),
+    ("IN112", "warn", {"one_step__no_gradient": ["v"]}),
+    ("IN112", "warn", {"one_step__zero_gradient": ["w"]}),
     ("IN112", "error", {"one_step__trainable": 0, "one_step__frozen": ["w"]}),
     ("IN113", "warn", {"one_step__unknown_to_optimizer": ["w"]}),
     ("IN113", "error", {"one_step__foreign_in_optimizer": 2}),
@@ -255,6 +257,8 @@ FIRES = [
     ("IN128", "warn", {"one_step__precisions": ["float16"]}),
     ("IN128", "note", {"one_step__precisions": ["float32", "float64"]}),
     ("IN129", "warn", {"one_step__calls": 38, "one_step__updates": 1}),
+    ("IN150", "warn", {"gradient_seen__ratios": [8.0, 7.9], "gradient_seen__calls": 8}),
+    ("IN150", "note", {"gradient_seen__ratios": [2.0, 2.0], "gradient_seen__calls": 2, "gradient_seen__adaptive": True}),
     ("IN140", "error", {"planned_rates__runs__fine__dead_from": 0.1}),
     ("IN140", "warn", {"planned_rates__runs__fine__dead_from": 0.5}),
     ("IN140", "warn", {"planned_rates__runs__fine__zero_until": 0.05}),
@@ -322,6 +326,10 @@ SILENT = {
     "val of other people": {"labels_fit__train": 0.9, "labels_fit__val": 0.65},
     "a decisive measurement among others": {"single_features__best": 0.98, "single_features__second": 0.95},
     "accumulation over eight batches": {"one_step__calls": 32},
+    "batches that are averaged": {"gradient_seen__ratios": [1.0, 1.0], "gradient_seen__calls": 8},
+    "a sum that is clipped": {"gradient_seen__ratios": [8.0, 7.8], "gradient_seen__calls": 8},
+    "a loss that is doubled": {"gradient_seen__ratios": [2.0, 2.0], "gradient_seen__calls": 1},
+    "batches and a penalty": {"gradient_seen__ratios": [2.0, 2.0], "gradient_seen__calls": 2, "gradient_seen__cosines": [0.97, 0.9]},
     "clipping at 1": {"gradient_seen__ratios": [0.2, 0.15]},
     "mixup in the step": {"step_diet__unknown": 1.0, "step_diet__used": 0.0, "step_diet__mispaired": None},
     "micro-batches": {"step_diet__used": 0.97},
@@ -351,6 +359,15 @@ def test_random_evaluation_is_not_taken_for_dependence_on_neighbours():
     assert [entry.why for entry in skipped] == [
         "evaluation is random, so the effect of the neighbours cannot be told from it"
     ]
+
+
+def test_a_gradient_that_died_is_no_wiring_and_stands_behind_what_killed_it():
+    large = {"input_scale__std": [60.0], "input_scale__spread_ratio": 60.0}
+    ranked, _, _ = apply_rules("check-init", but(one_step__zero_gradient=["w"], **large))
+    assert [finding.cause for finding in ranked] == ["unnormalised-input", "dead-units"]
+    ranked, _, _ = apply_rules("check-init", but(one_step__zero_gradient=["v", "w"], **large))
+    assert [finding.cause for finding in ranked] == ["untrained-parameters", "unnormalised-input"]
+    assert ranked[0].title == "trainable parameters receive no gradient: v"
 
 
 def test_frozen_backbone_that_was_given_its_values_is_a_note_and_nothing_more():
@@ -400,7 +417,7 @@ def test_rules_say_what_they_miss_when_a_probe_did_not_run():
     findings, ran, skipped = apply_rules("check-init", {"failures": [], "recipe": {}})
     assert [finding.code for finding in findings] == ["IN100"]
     assert ran == ["IN100 nothing measured"]
-    assert len(skipped) == 62
+    assert len(skipped) == 63
     assert all(entry.why for entry in skipped)
 
 

@@ -1,4 +1,4 @@
-"""Rules over what one training step does with gradients, state and batches (check-init): codes IN122 to IN129."""
+"""Rules over what one training step does with gradients, state and batches (check-init): codes IN122 to 129, IN150."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ UPHILL = -0.5
 STRANGE_MOMENTUM = 0.9
 TINY_BATCH = 2
 HALF_USED = 0.75
+EXACT = 0.02
 
 
 @rule(
@@ -76,6 +77,32 @@ def gradient_cut(evidence: Mapping[str, Any]) -> Finding | None:
         else (f"the update sees {largest:.1g} of the gradient's norm")
     )
     return found("IN123", severity, title, evidence=dict(seen), confidence=0.9)
+
+
+@rule(
+    "IN150",
+    "summed-loss",
+    "check-init",
+    meaning="The training step adds up the gradients of several batches and does not divide by their number.",
+    detected=(
+        "The same batch is given for all calls that make one update: the gradient of the update is as many times that "
+        "of the loss as there were calls, within 2 %. For optimizers that divide by the gradient's size a note."
+    ),
+    why="The effective rate is the recipe's times the number of batches, and moves when that number is changed.",
+    fix="Divide the loss by the number of batches that make one update before backward.",
+    confused_with="Batches that are averaged; gradients that are never cleared, which grow from update to update.",
+    source="PyTorch documentation, gradient accumulation: loss = loss / iters_to_accumulate",
+)
+def adds_up_batches(evidence: Mapping[str, Any]) -> Finding | None:
+    """Accumulation without division."""
+    seen = probe(evidence, "gradient_seen")
+    ratios, cosines = ([number(value) or 0.0 for value in seen[key]] for key in ("ratios", "cosines"))
+    calls = seen["calls"]
+    if calls < 2 or any(abs(ratio / calls - 1) > EXACT for ratio in ratios) or min(cosines) < 1 - EXACT:
+        return None
+    severity: Severity = "note" if seen["adaptive"] else "warn"
+    title = f"an update sees the sum of {calls} batches' gradients, not their mean: {calls} times the recipe's rate"
+    return found("IN150", severity, title, evidence=dict(seen), confidence=0.95)
 
 
 @rule(

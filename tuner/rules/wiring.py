@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tuner.core.result import Finding
@@ -93,7 +94,10 @@ def no_update(evidence: Mapping[str, Any]) -> Finding | None:
     "untrained-parameters",
     "check-init",
     meaning="Trainable parameters receive no gradient.",
-    detected="After four updates, so that zero-initialised layers have opened, the gradient is missing or exactly 0.",
+    detected=(
+        "After four updates, so that zero-initialised layers have opened, the gradient is missing or exactly 0. "
+        "Where it was there at first, units have died since, and that is the cause named."
+    ),
     why=(
         "These parameters stay at their initial values: a detached branch, an unused layer, or units that "
         "are dead from the start."
@@ -119,7 +123,13 @@ def no_gradient(evidence: Mapping[str, Any]) -> Finding | None:
     if not names:
         return None
     facts = {"no_gradient": step["no_gradient"], "zero_gradient": step["zero_gradient"]}
-    return found("IN112", "warn", f"trainable parameters receive no gradient: {_some(names)}", evidence=facts)
+    never = [name for name in names if name not in step["had_gradient"]]
+    if never:
+        return found("IN112", "warn", f"trainable parameters receive no gradient: {_some(never)}", evidence=facts)
+    title = f"the first {step['updates']} updates have killed the gradient of {_some(names)}"
+    remedy = "Normalise the inputs, lower the rate, or warm it up: a step has thrown the units to where they are off."
+    # the wiring is sound, and what makes the steps so large has a finding of its own
+    return replace(found("IN112", "warn", title, evidence=facts, remedy=remedy, confidence=0.6), cause="dead-units")
 
 
 @rule(

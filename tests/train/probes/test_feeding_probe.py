@@ -190,6 +190,29 @@ def test_recipes_clip_norm_is_seen_and_adam_does_not_mind(setup_of, blobs):
     assert not found(setup, gradient_seen)
 
 
+def gathering(batches, divisor, started=0):
+    done = [0] * started  # calls that were made with another model
+
+    def one(model, batch, loss, optimizer):
+        value = loss(model(batch[0]), batch[1])
+        (value / divisor).backward()
+        done.append(0)
+        if len(done) % batches == 0:
+            optimizer.step()
+            optimizer.zero_grad()
+        return value
+
+    return one
+
+
+@pytest.mark.parametrize("started", [0, 3])
+def test_gradients_of_several_batches_are_to_be_averaged(setup_of, blobs, started):
+    seen = found(setup_of(blobs(), mlp(), train_step=gathering(4, 1, started)), gradient_seen)
+    assert {code: (f.severity, f.cause) for code, f in seen.items()} == {"IN150": ("warn", "summed-loss")}
+    assert seen["IN150"].evidence["ratios"] == pytest.approx([4, 4], rel=1e-4)
+    assert not found(setup_of(blobs(), mlp(), train_step=gathering(4, 4, started)), gradient_seen)
+
+
 def test_optimizer_that_maximises_is_found_unless_the_loss_is_negated_too(setup_of, blobs):
     table = {"optimizer_table": {"maximize": True}}
     assert "IN124" in found(setup_of(blobs(), mlp(), **table), gradient_seen)

@@ -226,6 +226,29 @@ def test_one_step_tells_a_cut_branch_from_one_that_opens(setup_of, blobs):
     assert found["frozen"] == ["frozen.bias", "frozen.weight"]
 
 
+def test_one_step_tells_a_gradient_that_never_came_from_one_that_died(setup_of, blobs):
+    def deadly(model, batch, loss, optimizer):
+        value = step_without()(model, batch, loss, optimizer)
+        nn.init.constant_(model[0].bias, -1e6)
+        return value
+
+    found = one_step(setup_of(blobs(), mlp(), train_step=deadly))
+    assert found["zero_gradient"] == ["0.weight", "2.weight"]
+    assert set(found["zero_gradient"]) < set(found["had_gradient"])
+
+
+def test_one_step_knows_a_branch_that_is_taken_at_times(setup_of, blobs):
+    class Sometimes(nn.Sequential):
+        calls = 0
+
+        def forward(self, inputs):
+            self.calls += 1
+            return self[0](inputs) + (self[1](inputs) if self.calls < 4 else 0)
+
+    found = one_step(setup_of(blobs(), lambda: Sometimes(nn.Linear(20, 10), nn.Linear(20, 10))))
+    assert found["no_gradient"] == [] and "1.weight" in found["had_gradient"]
+
+
 def test_one_step_names_what_the_optimizer_does_not_hold(setup_of, blobs):
     setup = setup_of(blobs(), mlp())
     setup.optimizer = lambda model, **_: torch.optim.SGD(model[2].parameters(), lr=0.1)

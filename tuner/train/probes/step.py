@@ -37,6 +37,7 @@ class _Watch:
         self.others: list[torch.optim.Optimizer] = []  # kept, so that no two have one id
         self.entries: list[tuple[int, int]] = []  # of the optimizer's state, before and after each update
         self.calls = 0
+        self.called: list[int] = []  # how many calls of the step had been made at each update
         self.optimizer = optimizer
         optimizer.register_step_pre_hook(self._before)
         optimizer.register_step_post_hook(self._after)
@@ -44,6 +45,7 @@ class _Watch:
     def _before(self, *_: Any) -> None:
         self.gradients.append({n: None if p.grad is None else p.grad.detach().clone() for n, p in self.named.items()})
         self.entries.append((_entries(self.optimizer), 0))
+        self.called.append(self.calls)
 
     def _after(self, *_: Any) -> None:
         self.entries[-1] = (self.entries[-1][0], _entries(self.optimizer))
@@ -134,12 +136,14 @@ def one_step(setup: Any) -> dict[str, Any]:
         "unknown_to_optimizer": sorted(name for name in trainable if id(named[name]) not in known),
         "known_to_optimizer": sum(id(p) in known for p in named.values()),
         "foreign_in_optimizer": len(known - {id(p) for p in named.values()}),
-        "no_gradient": sorted(name for name in trainable if last and last[name] is None),
+        # a branch that is taken at times only has none at others
+        "no_gradient": sorted(name for name in trainable - flowing if last and last[name] is None),
         "zero_gradient": sorted(
             name
             for name in trainable
             if last and named[name].ndim >= 2 and last[name] is not None and not _nonzero(last[name])
         ),
+        "had_gradient": sorted(flowing),
         "moved": len(moved),
         "not_moved": still,
         "forward_in_eval_mode": bool(modes) and not all(modes),
@@ -246,22 +250,24 @@ def _adds_up(gradients: list[Tensor | None]) -> bool:
 def gradient_seen(setup: Any, batches: int = 2) -> dict[str, Any]:
     """Compare the gradient that an update sees with the one that the loss has on that batch, computed apart.
 
-    `ratios`: the norm that is left of it (clipping, scaling); `cosines`: -1 means that the step goes uphill.
+    `ratios`: the norm that is left of it (clipping, scaling); `cosines`: -1 means that the step goes uphill. `calls`:
+    of the step for one update, all with the same batch here; without division the gradient is as many times as large.
     """
     size = min(64, setup.spec.tables["train"]["batch_size"])
-    own, seen = [], []
+    own, seen, calls = [], [], []
     for index in range(batches):
         batch = one_batch(setup, size, f"gradient {index}")
         model, loss = fresh_model(setup), setup.loss()
         with random_state(setup.spec.seed):
             loss(model(batch[0]), batch[1]).backward()
         own.append({n: None if p.grad is None else p.grad.detach().clone() for n, p in model.named_parameters()})
-        _, optimizer, watch, _ = _update(setup, 1, at_rest=True, batch=batch)
+        _, optimizer, watch, _ = _update(setup, 2, at_rest=True, batch=batch)
         if not watch.gradients:
             raise CannotProbe("the training step makes no update with the recipe's optimizer")
-        if watch.calls > 1:
-            raise CannotProbe("the training step gathers gradients over several calls")
-        seen.append(watch.gradients[0])
+        # a step that counts its calls beyond this model may be in the middle of a round: the second one is whole
+        whole = len(watch.called) > 1 and watch.called[1] - watch.called[0] > 1
+        seen.append(watch.gradients[whole])
+        calls.append(watch.called[1] - watch.called[0] if whole else watch.called[0])
     pairs = [_flat_pair(a, b) for a, b in zip(own, seen, strict=True)]
     norms = [(float(a.norm()), float(b.norm())) for a, b in pairs]
     if not all(a > 0 for a, _ in norms):
@@ -273,6 +279,7 @@ def gradient_seen(setup: Any, batches: int = 2) -> dict[str, Any]:
         "maximises": any(bool(group.get("maximize")) for group in optimizer.param_groups),
         "adaptive": any("betas" in group or "eps" in group for group in optimizer.param_groups),
         "clip_norm": setup.spec.tables["train"].get("clip_norm"),
+        "calls": max(calls),
     }
 
 
