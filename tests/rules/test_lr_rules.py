@@ -1,6 +1,6 @@
 import pytest
 
-from tuner.rules import Missing, lr
+from tuner.rules import Missing, lr, lr_settings
 
 
 def entry(rate, drop, status="completed", std=0.01):
@@ -10,12 +10,13 @@ def entry(rate, drop, status="completed", std=0.01):
 RATES = [entry(1e-3, 0.4), entry(1e-2, 1.0), entry(1e-1, 0.6)]
 SOUND = {
     "rates": RATES, "noise": 0.01, "recipe_lr": 0.01, "best_lr": 1e-2, "lr": 0.02, "lr_low": 1e-2, "lr_high": 1e-1,
-    "edge": None, "errors": [], "precision": {"precision": "bf16", "candidate": "bf16", "lr": 0.01, "seeds": 3},
+    "edge": None, "errors": [], "steps": 100, "momentum": 0.9,
+    "precision": {"precision": "bf16", "candidate": "bf16", "lr": 0.01, "seeds": 3},
 }  # fmt: skip
 NO_BAND = {**SOUND, "lr": None, "lr_low": None, "lr_high": None, "best_lr": None}
 ALL = [lr.band_at_edge, lr.nothing_falls, lr.all_diverge, lr.recipe_rate_too_high, lr.recipe_rate_too_low,
-       lr.noise_larger_than_drop, lr.all_failed, lr.short_format_differs, lr.forgets_at_once, lr.rate_has_no_effect,
-       lr.clipped_away]  # fmt: skip
+       lr.noise_larger_than_drop, lr.all_failed, lr.short_format_differs, lr.rate_has_no_effect,
+       lr_settings.forgets_at_once, lr_settings.clipped_away, lr_settings.momentum_outlasts_the_sweep]  # fmt: skip
 
 
 @pytest.mark.parametrize("check", ALL)
@@ -109,26 +110,26 @@ def test_a_short_format_that_does_not_train_like_fp32_is_a_note():
 )
 def test_decay_that_forgets_at_once(optimizer, decay, momentum, fires):
     given = {**SOUND, "optimizer": optimizer, "weight_decay": decay, "momentum": momentum}
-    finding = lr.forgets_at_once(given)  # the best rate is 1e-2
+    finding = lr_settings.forgets_at_once(given)  # the best rate is 1e-2
     assert (finding is not None) == fires
     assert finding is None or (finding.cause, finding.severity) == ("over-regularised", "warn")
 
 
 def test_a_decay_that_is_unusual_is_judged_at_the_recipes_rate_too():
     given = {**SOUND, "recipe_lr": 0.1, "optimizer": "sgd", "momentum": 0.9}  # the best rate is 1e-2
-    assert lr.forgets_at_once({**given, "weight_decay": 0.1}).evidence["rate"] == 0.1
+    assert lr_settings.forgets_at_once({**given, "weight_decay": 0.1}).evidence["rate"] == 0.1
     # a rate that is far too high makes no usual decay a strong one
-    assert lr.forgets_at_once({**given, "weight_decay": 5e-3, "recipe_lr": 10.0}) is None
+    assert lr_settings.forgets_at_once({**given, "weight_decay": 5e-3, "recipe_lr": 10.0}) is None
 
 
 @pytest.mark.parametrize(("dropout", "fires"), [(0.5, False), (0.79, False), (0.8, True)])
 def test_dropout_that_leaves_next_to_nothing(dropout, fires):
-    assert (lr.forgets_at_once({**SOUND, "dropout": dropout}) is not None) == fires
+    assert (lr_settings.forgets_at_once({**SOUND, "dropout": dropout}) is not None) == fires
 
 
 def test_decay_is_judged_at_the_recipes_rate_where_nothing_falls():
     given = {**NO_BAND, "recipe_lr": 0.1, "optimizer": "sgd", "weight_decay": 1.0, "momentum": 0.0}
-    assert lr.forgets_at_once(given).severity == "error"
+    assert lr_settings.forgets_at_once(given).severity == "error"
 
 
 @pytest.mark.parametrize(
@@ -161,7 +162,7 @@ def test_a_rate_without_effect_needs_rates_far_apart():
     ],
 )
 def test_gradients_clipped_away(limit, changes, severity):
-    finding = lr.clipped_away({**SOUND, "clip_norm": limit, **changes})
+    finding = lr_settings.clipped_away({**SOUND, "clip_norm": limit, **changes})
     assert (finding.severity if finding else None) == severity
 
 
@@ -171,3 +172,32 @@ def test_nothing_falls_takes_the_cause_of_an_earlier_warning():
     assert lr.nothing_falls(flat).cause == "misaligned-labels"
     assert lr.nothing_falls({**flat, "earlier": [warned]}).cause == "unnormalised-input"
     assert lr.nothing_falls({**flat, "earlier": [{**warned, "accepted": True}]}).cause == "misaligned-labels"
+
+
+@pytest.mark.parametrize(
+    ("momentum", "steps", "fires"),
+    [(0.999, 100, True), (0.999, 60, True), (0.999, 300, False), (0.99, 60, False), (0.99, 20, True), (0.9, 60, False),
+     (0.0, 60, False), (None, 60, False), (1.5, 60, False)],
+)  # fmt: skip
+def test_momentum_that_outlasts_the_sweep(momentum, steps, fires):
+    finding = lr_settings.momentum_outlasts_the_sweep({**SOUND, "momentum": momentum, "steps": steps})
+    assert (finding is not None) == fires
+
+
+def test_the_growth_by_momentum_is_that_of_its_sum():
+    """A constant gradient of 1 moves a weight by the velocity: v = momentum x v + 1."""
+    velocities = [0.0]
+    for _ in range(20_000):
+        velocities.append(0.999 * velocities[-1] + 1)
+    finding = lr_settings.momentum_outlasts_the_sweep({**SOUND, "momentum": 0.999})
+    assert (finding.cause, finding.severity) == ("lr-too-high", "warn")
+    assert finding.evidence["grows"] == pytest.approx(velocities[-1] / velocities[100], rel=1e-6)
+    assert finding.evidence["memory"] == pytest.approx(velocities[-1], rel=1e-6)
+    assert finding.title == (
+        "momentum 0.999 remembers 1000 updates: after the sweep's 100 the steps go on growing, 11 times"
+    )
+
+
+def test_momentum_is_judged_beside_a_sweep_of_known_length():
+    with pytest.raises(Missing, match="the length of the sweep is not known"):
+        lr_settings.momentum_outlasts_the_sweep({**SOUND, "steps": None, "momentum": 0.999})

@@ -6,17 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from tuner.core.result import Finding, Severity
+from tuner.core.result import Finding
 from tuner.rules import Missing, found, loud, rule
 
-FORGETS = 0.02  # share of the weights that decay may take per step: their memory is then fifty steps
-UNUSUAL = 0.02  # weight decay above what is ever used with SGD
-DROPPED = 0.8
-CLIPPED = 0.05
 OUTSIDE = 10.0  # times the end of the band: a decade off is more than the sweep's own scatter (0.1 decades)
 
 
-def _rates(evidence: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def measured_rates(evidence: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     if not evidence.get("rates"):
         raise Missing("no rate was measured")
     return list(evidence["rates"])
@@ -34,7 +30,7 @@ def _rates(evidence: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     source="CS231n notes, hyperparameter search: careful with best values on border",
 )
 def band_at_edge(evidence: Mapping[str, Any]) -> Finding | None:
-    rates = _rates(evidence)
+    rates = measured_rates(evidence)
     if evidence.get("edge") is None:
         return None
     place = "last" if evidence["edge"] == "high" else "first"
@@ -56,7 +52,7 @@ def band_at_edge(evidence: Mapping[str, Any]) -> Finding | None:
     source="CS231n notes; Google tuning playbook",
 )
 def nothing_falls(evidence: Mapping[str, Any]) -> Finding | None:
-    rates = _rates(evidence)
+    rates = measured_rates(evidence)
     drops = [rate["drop"] for rate in rates if rate["drop"] is not None]
     if evidence.get("lr") is not None or not drops:
         return None
@@ -73,47 +69,6 @@ def nothing_falls(evidence: Mapping[str, Any]) -> Finding | None:
 
 
 @rule(
-    "LR309",
-    "over-regularised",
-    "lr-sweep",
-    meaning="Regularisation of this strength forgets faster than anything is learnt.",
-    detected="weight decay (SGD, with its momentum, and AdamW) that shrinks the weights by 2 % or more per step at the "
-    "best rate (the recipe's too, where nothing falls or the decay is 0.02 or more); or model.dropout of 0.8 or more",
-    why="Step 2 fitted its examples with decay and dropout off; on, they leave next to nothing to learn with.",
-    fix="Divide optimizer.weight_decay by ten until the drop no longer grows (5e-4 is usual); dropout 0.5 at most.",
-    confused_with="AdamW's 0.1 at rates of 1e-3, which shrinks by a ten-thousandth per step",
-    source="TheDeepChecker: regularisation overwhelms the data's gradient; derived: decay per step is rate x decay",
-)
-def forgets_at_once(evidence: Mapping[str, Any]) -> Finding | None:
-    _rates(evidence)
-    rate, shrinks = _decay_per_step(evidence)
-    dropout = evidence.get("dropout") or 0.0
-    if shrinks < FORGETS and dropout < DROPPED:
-        return None
-    severity: Severity = "warn" if evidence.get("lr") is not None else "error"
-    seen = {"decay_per_step": shrinks, "rate": rate, "weight_decay": evidence.get("weight_decay"), "dropout": dropout}
-    if shrinks >= FORGETS:
-        title = (
-            f"weight decay {evidence['weight_decay']:g} shrinks the weights by {shrinks:.1%} per step at rate {rate:g}"
-        )
-    else:
-        title = f"dropout of {dropout:g} leaves {1 - dropout:.0%} of the units at each step"
-    return found("LR309", severity, title, evidence=seen, confidence=0.95)
-
-
-def _decay_per_step(evidence: Mapping[str, Any]) -> tuple[float, float]:
-    """Return the rate that is looked at, and by which share weight decay alone shrinks the weights in a step."""
-    rate, decay = evidence.get("best_lr") or evidence.get("recipe_lr"), evidence.get("weight_decay")
-    if decay and decay >= UNUSUAL:  # it may have forbidden the rate that was meant
-        rate = max(rate or 0.0, evidence.get("recipe_lr") or 0.0)
-    name = str(evidence.get("optimizer", "")).rpartition(".")[2].lower()
-    if not rate or not decay or name not in ("sgd", "adamw"):
-        return rate or 0.0, 0.0
-    momentum = evidence.get("momentum") or 0.0 if name == "sgd" else 0.0
-    return rate, rate * decay / max(1 - momentum, 1e-3)
-
-
-@rule(
     "LR310",
     "schedule-mistake",
     "lr-sweep",
@@ -125,7 +80,7 @@ def _decay_per_step(evidence: Mapping[str, Any]) -> tuple[float, float]:
     source="derived",
 )
 def rate_has_no_effect(evidence: Mapping[str, Any]) -> Finding | None:
-    rates = [rate for rate in _rates(evidence) if rate["drop"] is not None]
+    rates = [rate for rate in measured_rates(evidence) if rate["drop"] is not None]
     if len(rates) < 3 or rates[-1]["lr"] < 100 * rates[0]["lr"]:
         raise Missing("fewer than three rates were measured")
     drops = [rate["drop"] for rate in rates]
@@ -134,28 +89,6 @@ def rate_has_no_effect(evidence: Mapping[str, Any]) -> Finding | None:
     title = f"the loss is the same at all {len(rates)} rates from {rates[0]['lr']:g} to {rates[-1]['lr']:g}"
     finding = found("LR310", "error", title, evidence={"drop": drops[0], "rates": len(rates)}, confidence=0.97)
     return finding if evidence.get("lr") is not None else replace(finding, cause="lr-too-low")
-
-
-@rule(
-    "LR311",
-    "gradient-clipped-away",
-    "lr-sweep",
-    meaning="Gradients are clipped so hard that only the highest rates move anything.",
-    detected="train.clip_norm is set to 0.05 or less, and nothing falls or the best rate is the highest tried",
-    why="A step is then never longer than rate x limit, whatever the gradient: the rate is not what it seems.",
-    fix="Raise train.clip_norm to about the 90th percentile of the gradients' norms, or leave it out.",
-    confused_with="Adam, whose steps do not depend on the size of the gradients; clipping that cuts spikes alone",
-    source="Google tuning playbook: clipping more than half of the steps is extremely aggressive",
-)
-def clipped_away(evidence: Mapping[str, Any]) -> Finding | None:
-    _rates(evidence)
-    limit = evidence.get("clip_norm")
-    if limit is None or limit > CLIPPED or (evidence.get("lr") is not None and evidence.get("edge") != "high"):
-        return None
-    severity: Severity = "warn" if evidence.get("lr") is not None else "error"
-    title = f"gradients are clipped to a norm of {limit:g}, and the best rate is the highest or none"
-    seen = {"clip_norm": limit, "best_lr": evidence.get("best_lr"), "edge": evidence.get("edge")}
-    return found("LR311", severity, title, evidence=seen, confidence=0.93)
 
 
 @rule(
@@ -170,7 +103,7 @@ def clipped_away(evidence: Mapping[str, Any]) -> Finding | None:
     source="CS231n notes",
 )
 def all_diverge(evidence: Mapping[str, Any]) -> Finding | None:
-    rates = _rates(evidence)
+    rates = measured_rates(evidence)
     if any(rate["status"] != "diverged" for rate in rates):
         return None
     title = f"all {len(rates)} rates diverge, the lowest ({rates[0]['lr']:g}) too"
@@ -243,7 +176,7 @@ def _recipe_rate(code: str, evidence: Mapping[str, Any], where: str) -> Finding:
     source="derived: the band's ends are shares of the best drop",
 )
 def noise_larger_than_drop(evidence: Mapping[str, Any]) -> Finding | None:
-    best = [rate for rate in _rates(evidence) if rate["lr"] == evidence.get("best_lr")]
+    best = [rate for rate in measured_rates(evidence) if rate["lr"] == evidence.get("best_lr")]
     if not best:
         raise Missing("the sweep found no band")
     if best[0]["drop_std"] is None:
@@ -266,7 +199,7 @@ def noise_larger_than_drop(evidence: Mapping[str, Any]) -> Finding | None:
     source="tuner",
 )
 def all_failed(evidence: Mapping[str, Any]) -> Finding | None:
-    rates = _rates(evidence)
+    rates = measured_rates(evidence)
     failed = [rate for rate in rates if rate["status"] == "failed"]
     if not failed or any(rate["drop"] is not None for rate in rates):
         return None
