@@ -29,6 +29,10 @@ def split(n=1000, **more):
     } | more  # fmt: skip
 
 
+STARTS = {
+    "left": 0.003, "tried": True, "level": LOG10, "rates": [0.05, 0.5, 0.005],
+    "as_is": {"lowest": 2.3, "steps": 200, "learns": False}, "rescaled": {"lowest": 1.7, "steps": 12, "learns": True},
+}  # fmt: skip
 QUIET = {"mean": 0.0, "z": 0.0, "within": 0.0, "within_z": 0.0}
 HEALTHY = {
     "recipe": {"data": {"normalize": "none"}, "optimizer": {"lr": 0.1}},
@@ -54,6 +58,7 @@ HEALTHY = {
         "ratios": [1.0, 1.0], "norms": [2.0, 2.1], "cosines": [1.0, 1.0], "maximises": False, "adaptive": False, "clip_norm": None,
         "calls": 1,
     },
+    "rescaled_start": {"left": 0.4, "tried": False},
     "step_diet": {
         "own_step": True, "given": 128, "forwarded": 128, "used": 1.0, "stale": 0.0, "unknown": 0.0, "mispaired": 0.0,
     },
@@ -138,7 +143,7 @@ def test_healthy_evidence_gives_no_finding_and_skips_no_rule():
     findings, ran, skipped = apply_rules("check-init", HEALTHY)
     assert not findings
     assert not skipped
-    assert len(ran) == 64
+    assert len(ran) == 65
 
 
 FIRES = [
@@ -275,6 +280,7 @@ FIRES = [
     ("IN133", "warn", {"layers__layers": [layer("a"), layer("b", signal=1e5), layer("c", signal=1e5)]}),
     ("IN135", "warn", {"linearity__deviation": 1e-6}),
     ("IN134", "warn", {"layers__layers": [layer("a", symmetric=True), layer("b", symmetric=True)]}),
+    ("IN136", "warn", {"rescaled_start": STARTS}),
 ]  # fmt: skip
 
 
@@ -308,6 +314,8 @@ SILENT = {
     "pixels in 0..1": {"input_scale__std": [0.25], "input_scale__mean": [0.45], "input_scale__spread_ratio": 0.3},
     "rectifiers with few dead units": {"layers__layers": [layer("relu", "ReLU", dead_fraction=0.5)]},
     "tiny images in black and white": {"data_scan__train__duplicates": 9, "data_scan__across": {"duplicates": 0, "share": 0.0, "agreeing": 0, "first": None}},
+    "a faded signal that starts slowly": {"rescaled_start": STARTS | {"as_is": {"lowest": 2.0, "steps": 180, "learns": True}}},
+    "a rate at which nothing learns": {"rescaled_start": STARTS | {"rescaled": {"lowest": 2.3, "steps": 100, "learns": False}}},
     "a single constant layer": {"layers__layers": [layer("a", symmetric=True), layer("b")]},
     "a zero-initialised branch": {"layers__layers": [layer("a"), layer("b", signal=0.0, weight_norm=0.0), layer("c"), layer("d")]},
     "a constant pixel of one example": {"data_scan__train__constant_inputs": 50},
@@ -417,7 +425,7 @@ def test_rules_say_what_they_miss_when_a_probe_did_not_run():
     findings, ran, skipped = apply_rules("check-init", {"failures": [], "recipe": {}})
     assert [finding.code for finding in findings] == ["IN100"]
     assert ran == ["IN100 nothing measured"]
-    assert len(skipped) == 63
+    assert len(skipped) == 64
     assert all(entry.why for entry in skipped)
 
 

@@ -176,3 +176,31 @@ def all_linear(evidence: Mapping[str, Any]) -> Finding | None:
         return None
     title = f"the model is linear in its input, with {answer['weights']} weight tensors in a row"
     return found("IN135", "warn", title, evidence=dict(answer), confidence=0.95)
+
+
+@rule(
+    "IN136",
+    "bad-init-vanishing",
+    "check-init",
+    meaning="The sizes of the initial weights keep the model from learning: with them mended, it learns at once.",
+    detected=(
+        "Asked where the signal after the last hidden layer is less than a twentieth of that after the first: in 200 "
+        "steps at the recipe's rate, at ten times that and at a tenth, the loss stays within 10 % of that of a "
+        "constant output; with each layer rescaled to outputs of unit spread it falls by a quarter in half as many."
+    ),
+    why="Next to nothing of the input reaches the outputs, or of the error the first layers: nothing starts to move.",
+    fix="Kaiming (ReLU) or Xavier (tanh) initialisation (model.init); normalisation layers; ReLU in place of sigmoids.",
+    confused_with="A rate that is too low, at which the mended model does not learn either; a slow start.",
+    source="Glorot and Bengio 2010; Mishkin and Matas 2016, All you need is a good init",
+)
+def learns_only_rescaled(evidence: Mapping[str, Any]) -> Finding | None:
+    """A model that an initialisation of the right size sets going."""
+    start = probe(evidence, "rescaled_start")
+    if not start["tried"] or start["as_is"]["learns"] or not start["rescaled"]["learns"]:
+        return None
+    rates = ", ".join(f"{rate:g}" for rate in sorted(start["rates"]))
+    title = (
+        f"as initialised nothing is learnt at any rate of {rates}; with every layer rescaled it is, in "
+        f"{start['rescaled']['steps']} steps"
+    )
+    return found("IN136", "warn", title, evidence=dict(start), confidence=0.9)
