@@ -58,6 +58,20 @@ def test_metrics_hold_what_the_design_promises(recipe):
     assert metrics["init_losses"] == [2.30, 2.32, 2.31]
 
 
+@pytest.mark.parametrize(
+    ("step", "calls"),
+    [
+        ({"calls": 4, "updates": 4}, 1),
+        ({"calls": 32, "updates": 4}, 8),
+        ({"calls": 29, "updates": 4}, 7),  # one that counts on from another model
+        ({"calls": 64, "updates": 0}, None),
+        ({"skipped": "LBFGS calls the loss many times within one step"}, None),
+    ],
+)
+def test_calls_for_an_update_are_what_the_probe_has_counted(step, calls):
+    assert check_init._calls_per_update(step) == calls
+
+
 def test_expected_loss_is_the_loss_functions_own_and_not_log_c(recipe):
     focal = INITIAL | {"loss_at_uniform": 1.8651, "loss_at_prior": 1.8, "init_loss": 1.9, "init_losses": [1.9] * 3}
     result = judge(recipe, record(recipe, initial_loss=focal))

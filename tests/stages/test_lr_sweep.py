@@ -54,6 +54,13 @@ def codes(result):
     return [finding.code for finding in result.findings]
 
 
+@pytest.mark.parametrize(("calls", "steps"), [(8, 800), (1, 100), (None, 100)])
+def test_a_step_that_gathers_gradients_gets_as_many_updates(calls, steps):
+    inputs = Inputs(results={"check-init": {"metrics": {"calls_per_update": calls}}})
+    items = lr_sweep.plan(recipe_of(), inputs, SETTINGS, [])
+    assert {item.spec.horizon_steps for item in items} == {steps}
+
+
 def test_the_first_generation_is_the_decades_with_the_same_seeds():
     recipe = recipe_of(seed=5, schedule={"name": "cosine", "warmup_epochs": 1}, optimizer={"momentum": 0.9})
     items = lr_sweep.plan(recipe, Inputs(), SETTINGS, [])

@@ -118,7 +118,13 @@ def _metrics(evidence: Mapping[str, Any]) -> dict[str, Any]:
         "class_names": scan.get("class_names", []),
         "parameters": evidence.get("one_step", {}).get("parameters"),
         "trainable": evidence.get("one_step", {}).get("trainable"),
+        "calls_per_update": _calls_per_update(evidence.get("one_step", {})),
         "decay": evidence.get("weight_decay", {}),
         "input_scale": evidence.get("input_scale", {}),
         "planned_rates": evidence.get("planned_rates", {}),
     }
+
+
+def _calls_per_update(step: Mapping[str, Any]) -> int | None:
+    """Return how often the training step is called for one update; None where it made none."""
+    return max(1, round(step["calls"] / step["updates"])) if step.get("updates") else None

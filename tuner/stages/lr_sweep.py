@@ -25,7 +25,7 @@ class Settings(StageSettings):
 
     low: float = Field(1e-4, gt=0, description="lowest rate of the first generation")
     high: float = Field(1e-1, gt=0, description="highest rate of the first generation")
-    steps: int = Field(100, ge=20, description="iterations per rate and seed")
+    steps: int = Field(100, ge=20, description="iterations (updates) per rate and seed")
     seeds: int = Field(3, ge=1, description="seeds per rate")
     floor: float = Field(1e-7, gt=0, description="the range is never extended below this rate")
     ceiling: float = Field(10.0, gt=0, description="the range is never extended above this rate")
@@ -99,7 +99,9 @@ def _next_rates(rates: Sequence[Rate], settings: Settings) -> list[float]:
 def _item(
     recipe: Recipe, inputs: Inputs, settings: Settings, lr: float, seed: int, number: int, precision: str = "fp32"
 ) -> WorkItem:
-    spec = inputs.spec(recipe, {"optimizer.lr": lr}, seed=seed, horizon_steps=settings.steps, precision=precision)
+    # a step that gathers gradients is called several times for an update, and it is these that move the loss
+    calls = settings.steps * (inputs.metrics("check-init").get("calls_per_update") or 1)
+    spec = inputs.spec(recipe, {"optimizer.lr": lr}, seed=seed, horizon_steps=calls, precision=precision)
     return WorkItem(replace(spec, tables={**spec.tables, "schedule": dict(CONSTANT)}), number)
 
 
