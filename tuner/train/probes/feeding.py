@@ -15,6 +15,7 @@ from tuner.train.probes._frame import (
     entropy,
     fresh_model,
     fresh_optimizer,
+    gathered,
     keys_of,
     one_batch,
     random_state,
@@ -43,7 +44,7 @@ def label_order(setup: Any) -> dict[str, Any]:
         if len(keys) >= MOST:
             break
     asked = sample(setup, 256, "label_order")
-    given = torch.cat([targets.cpu() for _, targets in data.batches("train", 64, indices=asked)])
+    given = gathered(setup, "train", asked)[1].cpu()
     relabelled = int((given != data.targets("train")[asked]).sum())
     facts = {"asked": len(asked), "relabelled": relabelled, "examples": len(keys), "distinct": len(set(keys))}
     known = data.targets("train")

@@ -19,6 +19,7 @@ from tuner.train.probes._frame import (
     forward,
     fresh_model,
     fresh_optimizer,
+    gathered,
     random_in_train_mode,
     random_state,
     train_once,
@@ -75,8 +76,7 @@ def overfit(
     (stuck), steps (still falling at the end), diverged.
     """
     indices = balanced(setup.data.targets("train"), examples, derive_seed(setup.spec.seed, "overfit"))
-    batches = list(setup.data.batches("train", len(indices), indices=indices))
-    batch = torch.cat([inputs for inputs, _ in batches]), torch.cat([targets for _, targets in batches])
+    batch = gathered(setup, "train", indices)
     model, loss = fresh_model(setup), setup.loss()
     facts = _levels(model, loss, batch, tolerance)
     facts |= {"random_in_train_mode": random_in_train_mode(model, batch[0])}
