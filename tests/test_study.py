@@ -146,9 +146,10 @@ def test_an_interrupted_search_is_exported_without_its_space(run, tmp_path):
 
 
 def test_a_monitor_that_is_minimised_is_turned(run, tmp_path):
-    recipe = json.loads((run.path / "coarse" / "recipe.json").read_text())
-    recipe["train"] |= {"monitor": "val_loss", "monitor_mode": "min"}
-    write_json(run.path / "coarse" / "recipe.json", recipe)
+    lines = [json.loads(line) for line in (run.path / "coarse" / "trials.jsonl").read_text().splitlines()]
+    for line in lines:
+        line["item"]["spec"]["tables"]["train"] |= {"monitor": "val_loss", "monitor_mode": "min"}
+    (run.path / "coarse" / "trials.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     run.to_optuna(str(tmp_path / "study.db"))
     study = optuna.load_study(study_name="r/coarse", storage=f"sqlite:///{tmp_path / 'study.db'}")
     record: Record = last_of_each(run.records("coarse"))[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,7 +92,7 @@ class Run:
         for label, study_name in studies.items():
             study = optuna.create_study(study_name=study_name, storage=opened, direction="maximize")
             study.set_user_attr("run", str(self.path))
-            study.add_trials(_frozen(self.records(label), self._space(label), self._recipe(label)["train"]))
+            study.add_trials(_frozen(self.records(label), self._space(label)))
         return list(studies.values())
 
     def _searches(self, stage: str | None) -> list[str]:
@@ -140,7 +139,7 @@ def _open_storage(storage: str) -> Any:
         ) from error
 
 
-def _frozen(records: Sequence[Record], space: Mapping[str, Any], train: Mapping[str, Any]) -> list[Any]:
+def _frozen(records: Sequence[Record], space: Mapping[str, Any]) -> list[Any]:
     """Return records as Optuna's trials, one each; what diverged or failed is FAIL, what a rung stopped PRUNED."""
     import optuna
 
@@ -159,23 +158,11 @@ def _frozen(records: Sequence[Record], space: Mapping[str, Any], train: Mapping[
                 params=params,
                 distributions={key: distributions[key] for key in params},
                 value=record.result.score if state == "COMPLETE" else None,
-                intermediate_values=_intermediate(record, train),
+                intermediate_values=record.scores(),
                 user_attrs={key: row[key] for key in shown if row.get(key) is not None},
             )
         )
     return found
-
-
-def _intermediate(record: Record, train: Mapping[str, Any]) -> dict[int, float]:
-    """Return {epoch: monitored value}, turned so that larger is better, as the score is."""
-    key = str(train.get("monitor", "val_accuracy")).removeprefix("val_")
-    sign = -1.0 if train.get("monitor_mode") == "min" else 1.0
-    values = {int(row["epoch"]): row.get(key) for row in record.rows("val")}
-    return {
-        epoch: sign * value
-        for epoch, value in values.items()
-        if isinstance(value, (int, float)) and math.isfinite(value)
-    }
 
 
 def _distributions(records: Iterable[Record], space: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,3 +1,4 @@
+import math
 import random
 from dataclasses import replace
 
@@ -61,11 +62,11 @@ def test_the_outline_of_coarse_is_what_is_run(settings):
     settings = coarse.Settings(**settings)
     records = replay(coarse, recipe_of(search=SEARCH), inputs_of(), settings, bowl())
     outline = settings.outline()
-    for rung in outline.rungs():
-        reached = [record for record in records if (record.item.until_epoch or settings.epochs) == rung["until"]]
-        assert len(reached) == rung["trials"]
+    lengths = [len(record.rows("val")) for record in last_of_each(records)]
+    for rung in outline.rungs():  # the recipe's own configuration is outlined as one of the best, and may not be
+        assert sum(length >= rung["until"] for length in lengths) - rung["trials"] in (0, 1)
     result = coarse.judge(recipe_of(search=SEARCH), inputs_of(), settings, records)
-    assert outline.total_epochs == result.metrics["epochs_run"]
+    assert 0 <= result.metrics["epochs_run"] - outline.total_epochs <= settings.epochs
     assert outline.trials == len(last_of_each(records))
 
 
@@ -90,6 +91,21 @@ def test_seconds_add_up_by_hand():
     expected = 3.0 + 3 * (0.2 + epoch) + 2 * (0.2 + 2 * epoch) + 1 * (0.2 + 3 * epoch)
     assert outline.seconds(COSTS) == pytest.approx(expected)
     assert outline.total_epochs == 5 + 3 * 2 + 2 * 3
+
+
+def test_what_trains_beside_a_wave_shares_its_turns():
+    outline = Outline(Climb(6, 6, Ladder((1,), 0.5, 2), exempt=2), epochs=3)
+    # 2 of 3 epochs and 4 of 1: 10 epochs and 6 starts on 2 workers, about 5 turns of an epoch; 1 goes on for 2 epochs
+    assert [(wave.until, wave.trials, wave.beside) for wave in outline.waves()] == [
+        (3, 2, True),
+        (1, 4, False),
+        (3, 1, False),
+    ]
+    assert outline.rungs() == [{"until": 1, "trials": 6}, {"until": 3, "trials": 3}]
+    assert outline.total_epochs == 2 * 3 + 4 * 1 + 1 * 2
+    epoch = 1.0 + 0.1
+    turns = math.ceil(2 + 2 * (0.2 + 3 * epoch) / (0.2 + epoch) / 2)
+    assert outline.seconds(COSTS) == pytest.approx(3.0 + turns * (0.2 + epoch) + 0.2 + 2 * epoch)
 
 
 def chosen(budget, costs=COSTS, stage=coarse, most=10**6, **settings):

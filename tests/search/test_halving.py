@@ -1,5 +1,6 @@
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -64,7 +65,35 @@ def test_the_exempt_always_go_on_unless_they_diverge():
         return TrialResult("", None, "diverged") if item.number == 1 else by_number(item)
 
     asked, _ = climb(Climb(6, 6, Ladder((3,), 0.3, 1), exempt=2), script)
-    assert asked[1] == [(0, None), (4, None), (5, None)]
+    assert asked == [
+        [(0, None), (1, None), (2, 3), (3, 3), (4, 3), (5, 3)],  # to the horizon at once
+        [(4, None), (5, None)],
+    ]
+
+
+def test_the_exempt_count_at_a_rung_with_what_they_had_there():
+    def late(item):
+        """Trials 0 and 1 are the worst of all at epoch 3, and the best at epoch 9."""
+        rising = [0.1, 0.1, 0.1, *[0.95] * 6]
+        return cut(lambda item: epochs(rising if item.number < 2 else [0.5 + 0.01 * item.number] * 9))(item)
+
+    asked, _ = climb(Climb(6, 6, Ladder((3,), 0.5, 1), exempt=2), late)
+    assert asked[1] == [(3, None), (4, None), (5, None)]
+
+    def early(item):
+        falling = [0.95, 0.95, 0.95, *[0.1] * 6]
+        return cut(lambda item: epochs(falling if item.number < 2 else [0.5 + 0.01 * item.number] * 9))(item)
+
+    asked, _ = climb(Climb(6, 6, Ladder((3,), 0.5, 1), exempt=2), early)
+    assert asked[1] == [(5, None)]
+
+
+def test_an_exempt_trial_that_an_older_search_left_at_a_rung_goes_on():
+    plan = Climb(4, 4, Ladder((3,), 0.5, 1), exempt=1)
+    items = [replace(make(*numbered(0, [number], ())[:1], number), until_epoch=3) for number in range(4)]
+    history = [Record(item, result) for item, result in zip(items, ReplayExecutor(by_number).run(items), strict=True)]
+    found = next_items(plan, history, numbered, make)
+    assert [(item.number, item.until_epoch) for item in found] == [(0, None)]
 
 
 def test_there_are_no_rungs_where_nothing_could_be_stopped():
@@ -99,7 +128,8 @@ def test_when_all_diverge_nothing_goes_on():
 @pytest.mark.parametrize("score", [None, math.nan, math.inf])
 def test_a_score_that_is_not_finite_ranks_last(score):
     item = make({"optimizer.lr": 0.1}, 0)
-    good = Record(make({"optimizer.lr": 0.2}, 1), TrialResult("b", 1, "stopped", score=-5.0))
+    rows = [{"step": 1, "epoch": 1, "split": "val", "loss": 9.0, "accuracy": -5.0}]
+    good = Record(make({"optimizer.lr": 0.2}, 1), TrialResult("b", 1, "stopped", rows, score=-5.0))
     assert rank(good) < rank(Record(item, TrialResult("a", 1, "stopped", score=score)))
 
 

@@ -1,6 +1,7 @@
 """Oracle: scores made from known keys; closed forms of the shares of variance that they explain."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,7 +23,6 @@ SPACE = space_of(
         "optimizer.momentum": {"low": 0.5, "high": 0.99, "when": {"optimizer.name": "sgd"}},
     }
 )
-RECIPE = recipe_of()
 
 
 def record(number, params, curve, status="completed", until=None):
@@ -40,7 +40,7 @@ def searched(count, accuracy, seed=0, noise=0.01):
 
 
 def entries(records, seed=0):
-    return {entry["key"]: entry for entry in importance(records, SPACE, RECIPE, seed)["importance"]}
+    return {entry["key"]: entry for entry in importance(records, SPACE, seed)["importance"]}
 
 
 def by_rate(params):
@@ -94,7 +94,7 @@ def test_equal_scores_tell_nothing():
 
 def test_a_key_with_one_value_is_left_out():
     records = [record(n, {"optimizer.lr": 10.0**-n, "optimizer.weight_decay": 1e-4}, [n / 10]) for n in range(9)]
-    assert [entry["key"] for entry in importance(records, SPACE, RECIPE, 0)["importance"]] == ["optimizer.lr"]
+    assert [entry["key"] for entry in importance(records, SPACE, 0)["importance"]] == ["optimizer.lr"]
 
 
 def test_the_seed_decides():
@@ -106,20 +106,21 @@ def test_all_are_compared_at_the_epoch_that_each_reached():
     first = record(0, {"optimizer.lr": 0.1}, [0.2, 0.6, 0.5, 0.9])
     stopped = record(1, {"optimizer.lr": 0.2}, [0.5, 0.4], "stopped", 2)
     gone = record(2, {"optimizer.lr": 0.3}, [], "diverged")
-    epoch, scored = at_common_epoch([first, stopped, gone], RECIPE)
+    epoch, scored = at_common_epoch([first, stopped, gone])
     assert epoch == 2
     assert [(found.number, score) for found, score in scored] == [(0, 0.6), (1, 0.5), (2, 0.5)]
 
 
 def test_a_measure_that_is_minimised_is_turned():
-    recipe = recipe_of(train={"monitor": "val_loss", "monitor_mode": "min"})
-    records = [record(0, {"optimizer.lr": 0.1}, [0.2, 0.6])]  # the scripted loss is one less the accuracy
-    assert at_common_epoch(records, recipe) == (2, [(records[0], pytest.approx(-0.4))])
+    found = record(0, {"optimizer.lr": 0.1}, [0.2, 0.6])  # the scripted loss is one less the accuracy
+    spec = replace(found.item.spec, tables={"train": {"monitor": "val_loss", "monitor_mode": "min"}})
+    records = [replace(found, item=replace(found.item, spec=spec))]
+    assert at_common_epoch(records) == (2, [(records[0], pytest.approx(-0.4))])
 
 
 def test_without_a_val_curve_there_is_nothing_to_compare():
     gone = record(2, {"optimizer.lr": 0.3}, [], "diverged")
-    assert importance([gone], SPACE, RECIPE, 0) == {
+    assert importance([gone], SPACE, 0) == {
         "importance": [], "importance_epoch": None, "importance_trials": 0
     }  # fmt: skip
 
@@ -127,7 +128,7 @@ def test_without_a_val_curve_there_is_nothing_to_compare():
 def test_a_thousand_trials_are_thinned():
     configurations = design(SPACE, "random", 0, 300, {})
     records = [record(n, p, [by_rate(p)]) for n, p in enumerate(configurations)]
-    assert importance(records, SPACE, RECIPE, 0)["importance_trials"] == 150
+    assert importance(records, SPACE, 0)["importance_trials"] == 150
 
 
 @pytest.mark.parametrize(("stage", "trials"), [(coarse, 24), (fine, 16)])

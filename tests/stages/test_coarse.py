@@ -1,4 +1,3 @@
-import itertools
 import math
 import time
 
@@ -10,6 +9,7 @@ from tests.search.search_cases import (
     assert_cut_anywhere_goes_on,
     bowl,
     cut,
+    flat,
     generations,
     inputs_of,
     recipe_of,
@@ -54,23 +54,28 @@ def test_a_sampler_that_does_not_learn_gives_one_generation_and_one_that_does_gi
         assert [len(generation) for generation in found] == sizes
 
 
-def test_half_of_the_trials_go_on_at_each_rung():
+def test_half_of_the_trials_go_on_at_each_rung_and_the_recipes_own_goes_straight_to_the_end():
     found = generations(coarse, recipe_of(search=SEARCH), inputs_of(), SETTINGS, bowl())
-    assert [{record.item.until_epoch for record in generation} for generation in found] == [{1}, {2}, {None}]
-    assert [len(generation) for generation in found] == [16, 8, 4]
-    for before, after in itertools.pairwise(found):
-        best = sorted(before, key=lambda record: -record.result.score)[: len(after)]
-        assert {record.result.id for record in after} == {record.result.id for record in best}
-        assert {record.item.spec.horizon_epochs for record in after} == {3}
+    assert [(record.number, record.item.until_epoch) for record in found[0]] == [
+        (0, None),
+        *((n, 1) for n in range(1, 16)),
+    ]
+    curves = {r.number: [row["accuracy"] for row in r.rows("val")] for r in last_of_each(flat(found))}
+    standing = sorted(range(16), key=lambda number: -curves[number][0])
+    for generation, until, count in ((found[1], 2, 8), (found[2], None, 4)):
+        assert {record.item.until_epoch for record in generation} == {until}
+        assert {record.number for record in generation} == set(standing[:count]) - {0}
+        standing = sorted(standing[:count], key=lambda number: -curves[number][1])
+    assert {record.item.spec.horizon_epochs for record in flat(found)} == {3}
 
 
 def test_what_the_rungs_saved_is_reported():
     result, records = search(bowl())
-    assert len(records) == 28 and len(last_of_each(records)) == 16
-    expected = {"trials": 16, "completed": 4, "stopped": 12, "epochs_run": 28, "epochs_full": 48, "rungs": [1, 2]}
+    assert len(records) == 16 + 7 + 4 and len(last_of_each(records)) == 16  # the recipe's own is 6th of the 16
+    expected = {"trials": 16, "completed": 5, "stopped": 11, "epochs_run": 29, "epochs_full": 48, "rungs": [1, 2]}
     assert {key: result.metrics[key] for key in expected} == expected
-    assert "16 configurations, up to 3 epochs each (28 epochs run of 48)" in result.headline
-    assert {entry["trial"] for entry in result.choice["top"][:4]} == {
+    assert "16 configurations, up to 3 epochs each (29 epochs run of 48)" in result.headline
+    assert {entry["trial"] for entry in result.choice["top"][:5]} == {
         r.result.id for r in records if r.item.until_epoch is None
     }
 
@@ -83,7 +88,7 @@ def test_rungs_can_be_turned_off_or_set():
     assert "16 configurations, 3 epochs each" in result.headline
     own = coarse.Settings(epochs=5, rungs=[1, 4], keep=0.25)
     found = generations(coarse, recipe_of(search=SEARCH), inputs_of(), own, bowl())
-    assert [(g[0].item.until_epoch, len(g)) for g in found] == [(1, 16), (4, 4), (None, 3)]
+    assert [(g[-1].item.until_epoch, len(g)) for g in found] == [(1, 16), (4, 4), (None, 3)]
 
 
 def test_short_searches_have_no_rungs():
@@ -108,7 +113,7 @@ def test_when_all_that_went_on_diverge_the_stopped_ones_still_give_a_choice():
         return bowl()(item) if item.until_epoch == 1 else TrialResult("", None, "diverged")
 
     result, _ = search(script)
-    assert (result.metrics["completed"], result.metrics["stopped"], result.metrics["diverged"]) == (0, 8, 8)
+    assert (result.metrics["completed"], result.metrics["stopped"], result.metrics["diverged"]) == (0, 7, 9)
     assert result.choice["top"] and "CO401" not in codes(result)
 
 
@@ -121,13 +126,13 @@ def test_ties_at_a_rung_go_to_the_lower_val_loss_then_to_the_earlier_trial():
         SETTINGS,
         cut(lambda item: epochs([0.5, 0.6, 0.7], [losses[item.number]] * 3)),
     )
-    assert sorted(record.number for record in found[1]) == [0, 1, 2, 3, 4, 5, 13, 14]
+    assert sorted(record.number for record in found[1]) == [1, 2, 3, 4, 5, 13, 14]  # and the recipe's own, 0
 
 
 def test_raising_trials_runs_none_of_the_first_rung_again():
     few, more = search(bowl())[1], search(bowl(), settings=coarse.Settings(trials=32))[1]
     first = [[record.item for record in records if record.item.until_epoch == 1] for records in (few, more)]
-    assert first[1][:16] == first[0]
+    assert first[1][:15] == first[0] and len(first[0]) == 15
 
 
 @pytest.mark.parametrize("sampler", ["sobol", "random", "grid", "tpe"])

@@ -118,8 +118,8 @@ def test_a_finalist_that_was_stopped_is_trained_to_the_end_first(after_coarse):
     found = generations(fine, RECIPE, after_coarse, settings, cut(script))
     items = [[(record.number, record.item.until_epoch) for record in generation] for generation in found]
     assert items == [
-        [(number, 8) for number in range(6)],
-        [(number, None) for number in range(4)],
+        [*((number, None) for number in range(3)), *((number, 8) for number in range(3, 6))],
+        [(3, None)],
         [(4, None)],
         [(6, None), (7, None)],
     ]

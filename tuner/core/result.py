@@ -102,6 +102,14 @@ class Record:
                 return row
         return None
 
+    def scores(self) -> dict[int, float]:
+        """Return {epoch: the monitored value on val, turned so that larger is better}, where it is finite."""
+        train = self.item.spec.tables.get("train", {})
+        key = str(train.get("monitor", "val_accuracy")).removeprefix("val_")
+        sign = -1.0 if train.get("monitor_mode") == "min" else 1.0
+        values = {int(row["epoch"]): row.get(key) for row in self.rows("val")}
+        return {epoch: sign * value for epoch, value in values.items() if value is not None and math.isfinite(value)}
+
     def to_json(self) -> dict[str, Any]:
         return {"item": self.item.to_json(), "result": self.result.to_json()}
 

@@ -84,11 +84,15 @@ BudgetText = Annotated[str | None, BeforeValidator(read_budget)]
 
 @dataclass(frozen=True)
 class Wave:
-    """Trials that train side by side from one epoch to another; the next wave waits for the last of them."""
+    """Trials that train side by side from one epoch to another; the next wave waits for the last of them.
+
+    `beside`: it does not, but trains at the same time as this one.
+    """
 
     begun: int
     until: int
     trials: int
+    beside: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,10 +114,11 @@ class Outline:
         reached = dict.fromkeys(stops, 0)
         for start in range(0, self.climb.count, self.climb.generation):
             alive, begun = min(self.climb.generation, self.climb.count - start), 0
-            exempt = min(self.climb.exempt, alive) if start == 0 else 0
+            if exempt := min(self.climb.exempt, alive) if start == 0 and self.climb.rungs else 0:
+                found.append(Wave(0, self.epochs, exempt, beside=True))
             for stop in stops:
-                if alive:
-                    found.append(Wave(begun, stop, alive))
+                if alive > exempt:
+                    found.append(Wave(begun, stop, alive - exempt))
                     reached[stop] += alive
                     passing = min(self.climb.ladder.passing(reached[stop]), reached[stop])
                     share = passing / reached[stop] * (LEARNT if start else 1.0)
@@ -131,19 +136,24 @@ class Outline:
 
     def rungs(self) -> list[dict[str, int]]:
         """Return how many configurations are expected to train up to each rung, repeats left out."""
-        counts: dict[int, int] = {}
+        counts = dict.fromkeys([*self.climb.rungs, self.epochs], 0)
         for wave in self.waves()[: -1 if self.repeats else None]:
-            counts[wave.until] = counts.get(wave.until, 0) + wave.trials
+            for stop in counts if wave.beside else [wave.until]:
+                counts[stop] += wave.trials
         return [{"until": until, "trials": counts[until]} for until in sorted(counts)]
 
     def seconds(self, costs: Costs) -> float:
         """Return the wall time to expect: each wave keeps the workers busy in turns."""
         epoch = costs.epoch_seconds + self.evaluated * costs.evaluation_seconds
-        turns = (
-            math.ceil(wave.trials / costs.workers) * (costs.item_seconds + epoch * (wave.until - wave.begun))
-            for wave in self.waves()
-        )
-        return costs.fixed_seconds + sum(turns)
+        total, longer = 0.0, 0.0  # longer: seconds of work that the next wave has beside its own
+        for wave in self.waves():
+            each = costs.item_seconds + epoch * (wave.until - wave.begun)
+            if wave.beside:
+                longer += wave.trials * each
+            else:
+                total += math.ceil(wave.trials / costs.workers + longer / (each * costs.workers)) * each
+                longer = 0.0
+        return costs.fixed_seconds + total
 
     def spent(self, unit: Unit, costs: Costs | None) -> float:
         """Return how much of a budget in `unit` the search takes."""

@@ -3,7 +3,8 @@
 All trials of a generation train to the first rung; when the last of them has ended, the best share trains on to the
 next one, and so on to the horizon. A trial keeps its horizon, so at a rung all are at the same point of their
 schedules, and one that goes on continues from its saved state. A rung's decision is taken among everything that has
-reached that rung, in this generation and in those before it, whatever the order in which results arrive.
+reached that rung, in this generation and in those before it, whatever the order in which results arrive. The first
+trials (the recipe's own configuration in coarse, coarse's best in fine) train to the horizon without a stop.
 
 Source: Jamieson and Talwalkar 2016 (successive halving); Li et al. 2020 (ASHA) for rungs shared by all generations.
 """
@@ -84,7 +85,11 @@ def fine_rungs(epochs: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Climb:
-    """How many configurations there are, how many at once, and the rungs; the first `exempt` are never stopped."""
+    """How many configurations there are, how many at once, and the rungs.
+
+    The first `exempt` are never stopped: they train to the horizon at once, beside the first rung of the others, so
+    that results over all epochs are there early. At a rung they count with what they had there.
+    """
 
     count: int
     generation: int
@@ -95,6 +100,10 @@ class Climb:
     def rungs(self) -> tuple[int, ...]:
         """The ladder's rungs; none where nothing could be stopped at one."""
         return self.ladder.rungs if self.count > max(self.ladder.least, self.exempt) else ()
+
+    def goal(self, number: int, stop: float) -> float:
+        """Return up to where a trial trains that is to reach a rung."""
+        return math.inf if number < self.exempt else stop
 
 
 def next_items(
@@ -119,24 +128,25 @@ def next_items(
             asked = zip(numbers, configure(index, numbers, before), strict=False)
             missing = [make(params, number) for number, params in asked if number not in done]
             if missing:
-                return [replace(item, until_epoch=_until(stops[0])) for item in missing]
+                return [replace(item, until_epoch=_until(climb.goal(item.number, stops[0]))) for item in missing]
         alive = [number for number in numbers if number in done]
         if not alive:
             return []
         for stop, keys in zip(stops, reached, strict=True):
-            if missing := [_onwards(done[number], stop) for number in alive if stop not in done[number]]:
+            goals = [(number, climb.goal(number, stop)) for number in alive]
+            if missing := [_onwards(done[number], goal) for number, goal in goals if goal not in done[number]]:
                 return missing
             if alive and stop < math.inf:
-                alive = _passing(climb, [done[number][stop] for number in alive], keys)
+                alive = _passing(climb, [done[number][goal] for number, goal in goals], stop, keys)
     return []
 
 
-def _passing(climb: Climb, records: Sequence[Record], keys: list[Key]) -> list[int]:
+def _passing(climb: Climb, records: Sequence[Record], stop: float, keys: list[Key]) -> list[int]:
     """Return the numbers that go on from a rung; `keys` holds what has reached it before, and is added to."""
     for record in records:
-        bisect.insort(keys, rank(record))
+        bisect.insort(keys, rank(record, stop))
     bar = keys[min(climb.ladder.passing(len(keys)), len(keys)) - 1]
-    return [r.number for r in records if is_usable(r) and (r.number < climb.exempt or rank(r) <= bar)]
+    return [r.number for r in records if is_usable(r) and (r.number < climb.exempt or rank(r, stop) <= bar)]
 
 
 def _onwards(records: Mapping[float, Record], stop: float) -> WorkItem:
@@ -154,11 +164,18 @@ def is_usable(record: Record) -> bool:
     return record.result.status in ("completed", "stopped") and score is not None and math.isfinite(score)
 
 
-def rank(record: Record) -> Key:
-    """Return the key that trials are ordered by, best first; ties: the lower val loss, then the earlier trial."""
+def rank(record: Record, stop: float = math.inf) -> Key:
+    """Return the key that trials are ordered by, best first: the best score of the epochs up to `stop`.
+
+    Ties: the lower val loss, then the earlier trial.
+    """
+    worst = math.inf, math.inf, record.number
     if not is_usable(record):
-        return math.inf, math.inf, record.number
-    return -(record.result.score or 0.0), judged.val_loss(record), record.number
+        return worst
+    scores = record.scores()
+    rows = [row for row in record.rows("val") if row["epoch"] in scores and row["epoch"] <= stop]
+    keys = [(-scores[row["epoch"]], judged.loss_of(row)) for row in rows]
+    return (*min(keys, default=worst[:2]), record.number)
 
 
 def saved(records: Sequence[Record], epochs: int) -> dict[str, int]:

@@ -14,7 +14,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tuner.core.recipe import Recipe
 from tuner.core.result import Record
 from tuner.core.space import Choices, Dimension, Range, Space
 from tuner.core.trial import canonical_json
@@ -27,13 +26,13 @@ DRAWS = 1000
 LEAF = 2
 
 
-def importance(records: Sequence[Record], space: Space, recipe: Recipe, seed: int) -> dict[str, Any]:
+def importance(records: Sequence[Record], space: Space, seed: int) -> dict[str, Any]:
     """Return `importance`: {key, importance, low, high, enough} per key, the greatest first, and what it rests on.
 
     `enough` is False where the trials cannot tell the key from one that does nothing. All trials are compared at the
     epoch that each of them reached, so that stopping the worse early does not bend the comparison.
     """
-    epoch, scored = at_common_epoch(records, recipe)
+    epoch, scored = at_common_epoch(records)
     kept = scored[:: math.ceil(len(scored) / MOST)] if scored else []
     keys = [dimension for dimension in space.dimensions if _varies(dimension.key, [record for record, _ in kept])]
     scores = [score for _, score in kept]
@@ -44,18 +43,12 @@ def importance(records: Sequence[Record], space: Space, recipe: Recipe, seed: in
     return {"importance": found, "importance_epoch": epoch, "importance_trials": len(kept)}
 
 
-def at_common_epoch(records: Sequence[Record], recipe: Recipe) -> tuple[int | None, list[tuple[Record, float]]]:
+def at_common_epoch(records: Sequence[Record]) -> tuple[int | None, list[tuple[Record, float]]]:
     """Return the last epoch that all trials with a score have reached, and the best score of each up to it.
 
     A trial that diverged counts as the worst: that is what its configuration is worth.
     """
-    metric = recipe.train.monitor.removeprefix("val_")
-    sign = -1.0 if recipe.train.monitor_mode == "min" else 1.0
-    curves: list[tuple[Record, dict[int, float]]] = []
-    for record in records:
-        if record.result.status in ("completed", "stopped"):
-            rows = [row for row in record.rows("val") if _finite(row.get(metric))]
-            curves.append((record, {int(row["epoch"]): sign * float(row[metric]) for row in rows}))
+    curves = [(record, record.scores()) for record in records if record.result.status in ("completed", "stopped")]
     reached = [max(curve) for _, curve in curves if curve]
     if not reached:
         return None, []
@@ -72,10 +65,6 @@ def at_common_epoch(records: Sequence[Record], recipe: Recipe) -> tuple[int | No
 
 def _best(curve: Mapping[int, float], epoch: int) -> float | None:
     return max((value for at, value in curve.items() if at <= epoch), default=None)
-
-
-def _finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def _varies(key: str, records: Iterable[Record]) -> bool:

@@ -34,7 +34,12 @@ def val_accuracy(record: Record) -> float | None:
 
 def val_loss(record: Record) -> float:
     """Return the val loss at the best epoch, infinite where there is none."""
-    found = _number((record.best_row("val") or {}).get("loss"))
+    return loss_of(record.best_row("val") or {})
+
+
+def loss_of(row: Mapping[str, Any]) -> float:
+    """Return the loss of a curve's row, infinite where there is none."""
+    found = _number(row.get("loss"))
     return math.inf if found is None else found
 
 

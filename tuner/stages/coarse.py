@@ -45,7 +45,11 @@ class Settings(SearchSettings):
 
     def outline(self) -> Outline:
         generation = at_once(self.sampler, self.trials, self.generation)
-        return Outline(Climb(self.trials, generation, self.ladder), self.epochs)
+        return Outline(self.climb(generation), self.epochs)
+
+    def climb(self, generation: int) -> Climb:
+        """Return the climb: the recipe's own configuration, the first, is trained to the end in any case."""
+        return Climb(self.trials, generation, self.ladder, exempt=1)
 
 
 def plan(recipe: Recipe, inputs: Inputs, settings: Settings, history: Sequence[Record]) -> list[WorkItem]:
@@ -55,7 +59,7 @@ def plan(recipe: Recipe, inputs: Inputs, settings: Settings, history: Sequence[R
         return _item(recipe, inputs, settings, params, number)
 
     source = _source(recipe, inputs, settings)
-    return next_items(Climb(settings.trials, source.generation, settings.ladder), history, source.configure, make)
+    return next_items(settings.climb(source.generation), history, source.configure, make)
 
 
 def _source(recipe: Recipe, inputs: Inputs, settings: Settings) -> Source:
@@ -93,7 +97,7 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
         "rate": choice.get("lr"),
         "at_border": at_borders(space, best[0].params) if best else {},
         **facts,
-        **importance(trials, space, recipe, derive_seed(recipe.seed, "coarse", "importance")),
+        **importance(trials, space, derive_seed(recipe.seed, "coarse", "importance")),
     }
     narrowed = narrow(space, judged.as_scored(best), _limits(inputs.metrics("lr-sweep")))
     findings, ran, skipped = apply_rules("coarse", metrics, recipe.accept.codes)

@@ -168,7 +168,7 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
         "preferred": reason,
         "wall_seconds": sum(record.result.wall_seconds for record in results),
     }
-    metrics |= importance(first, space, recipe, derive_seed(recipe.seed, "fine", "importance"))
+    metrics |= importance(first, space, derive_seed(recipe.seed, "fine", "importance"))
     metrics |= _winner(recipe, finalists, first, metrics, space) if finalists else _nobody()
     findings, ran, skipped = apply_rules("fine", metrics, recipe.accept.codes)
     why = next(
