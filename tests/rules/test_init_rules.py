@@ -51,7 +51,7 @@ HEALTHY = {
         "unknown_to_optimizer": [], "known_to_optimizer": 4,
         "foreign_in_optimizer": 0, "no_gradient": [], "zero_gradient": [], "had_gradient": ["w"], "moved": 4, "not_moved": [],
         "forward_in_eval_mode": False, "left_in_eval_mode": False, "eval_modules": [], "calls": 4, "steps_per_epoch": 50,
-        "other_optimizers": 0, "state_lost": False, "precisions": ["float32"],
+        "other_optimizers": 0, "state_lost": False, "momentum": 0.9, "precisions": ["float32"],
         "normalisation": {"layers": 2, "still": [], "largest_momentum": 0.1},
     },
     "gradient_seen": {
@@ -143,7 +143,7 @@ def test_healthy_evidence_gives_no_finding_and_skips_no_rule():
     findings, ran, skipped = apply_rules("check-init", HEALTHY)
     assert not findings
     assert not skipped
-    assert len(ran) == 65
+    assert len(ran) == 66
 
 
 FIRES = [
@@ -262,6 +262,7 @@ FIRES = [
     ("IN128", "warn", {"one_step__precisions": ["float16"]}),
     ("IN128", "note", {"one_step__precisions": ["float32", "float64"]}),
     ("IN129", "warn", {"one_step__calls": 38, "one_step__updates": 1}),
+    ("IN151", "error", {"one_step__momentum": 1.0}),
     ("IN150", "warn", {"gradient_seen__ratios": [8.0, 7.9], "gradient_seen__calls": 8}),
     ("IN150", "note", {"gradient_seen__ratios": [2.0, 2.0], "gradient_seen__calls": 2, "gradient_seen__adaptive": True}),
     ("IN140", "error", {"planned_rates__runs__fine__dead_from": 0.1}),
@@ -338,6 +339,7 @@ SILENT = {
     "a sum that is clipped": {"gradient_seen__ratios": [8.0, 7.8], "gradient_seen__calls": 8},
     "a loss that is doubled": {"gradient_seen__ratios": [2.0, 2.0], "gradient_seen__calls": 1},
     "batches and a penalty": {"gradient_seen__ratios": [2.0, 2.0], "gradient_seen__calls": 2, "gradient_seen__cosines": [0.97, 0.9]},
+    "a long memory": {"one_step__momentum": 0.9999},
     "clipping at 1": {"gradient_seen__ratios": [0.2, 0.15]},
     "mixup in the step": {"step_diet__unknown": 1.0, "step_diet__used": 0.0, "step_diet__mispaired": None},
     "micro-batches": {"step_diet__used": 0.97},
@@ -425,7 +427,7 @@ def test_rules_say_what_they_miss_when_a_probe_did_not_run():
     findings, ran, skipped = apply_rules("check-init", {"failures": [], "recipe": {}})
     assert [finding.code for finding in findings] == ["IN100"]
     assert ran == ["IN100 nothing measured"]
-    assert len(skipped) == 64
+    assert len(skipped) == 65
     assert all(entry.why for entry in skipped)
 
 

@@ -1,4 +1,4 @@
-"""Rules over what one training step does with gradients, state and batches (check-init): codes IN122 to 129, IN150."""
+"""Rules over what one training step does with gradients, state and batches (check-init): codes IN122 to 129, IN15x."""
 
 from __future__ import annotations
 
@@ -257,3 +257,23 @@ def few_updates(evidence: Mapping[str, Any]) -> Finding | None:
     title = f"one update in {calls:.0f} calls of the step, which an epoch has {step['steps_per_epoch']} of"
     facts = {key: step[key] for key in ("updates", "calls", "steps_per_epoch")}
     return found("IN129", "warn", title, evidence=facts, confidence=0.9)
+
+
+@rule(
+    "IN151",
+    "unstable",
+    "check-init",
+    meaning="Momentum is 1 or more: what the optimizer remembers never fades, it grows from step to step.",
+    detected="The largest momentum among the optimizer's groups of parameters.",
+    why="Each step is at least as long as the one before: the weights run away at any rate.",
+    fix="Set optimizer.momentum to 0.9.",
+    confused_with="Batch norm's momentum, which is the weight of the newest batch and may be 1.",
+    source="Polyak 1964: the method converges for momenta below 1; derived",
+)
+def momentum_of_one(evidence: Mapping[str, Any]) -> Finding | None:
+    """An optimizer that never forgets."""
+    momentum = number(probe(evidence, "one_step")["momentum"])
+    if momentum is None or momentum < 1:
+        return None
+    title = f"the optimizer's momentum is {momentum:g}: from 1 on its steps grow without end"
+    return found("IN151", "error", title, evidence={"momentum": momentum})

@@ -193,6 +193,12 @@ def test_one_step_moves_everything_in_a_sound_model(setup_of, blobs):
     assert found["updates"] == 4
     assert found["moved"] == 4
     assert not found["not_moved"] and not found["no_gradient"] and not found["zero_gradient"] and not found["frozen"]
+    assert found["momentum"] == 0.0
+
+
+def test_one_step_reads_the_largest_momentum(setup_of, blobs):
+    assert one_step(setup_of(blobs(), mlp(), optimizer_table={"momentum": 1.25}))["momentum"] == 1.25
+    assert one_step(setup_of(blobs(), mlp(), optimizer=torch.optim.Adam))["momentum"] == 0.0
 
 
 def test_one_step_counts_no_update_without_optimizer_step(setup_of, blobs):

@@ -122,6 +122,10 @@ def one_step(setup: Any) -> dict[str, Any]:
         "steps_per_epoch": setup.data.steps_per_epoch(setup.spec.tables["train"]["batch_size"]),
         "other_optimizers": len(watch.others),
         "state_lost": watch.state_lost,
+        "momentum": max(
+            (float(m) for group in optimizer.param_groups if isinstance(m := group.get("momentum"), (int, float))),
+            default=0.0,
+        ),
         "precisions": sorted({str(p.dtype).removeprefix("torch.") for p in named.values()}),
         "parameters": sum(p.numel() for p in named.values()),
         "trainable": sum(named[name].numel() for name in trainable),
