@@ -33,6 +33,7 @@ SATURATED = {nn.Tanh: (-0.99, 0.99), nn.Sigmoid: (0.01, 0.99)}
 FADES = 0.05  # a signal that keeps more than this on its way through the layers is not asked further
 STEPS = 200  # of an attempt; a model that is rescaled gets half as many
 BATCHES = 8
+SOME = 64  # examples that a signal is measured on
 SMOOTHED = 10
 LEARNT, CLEARLY = 0.9, 0.75  # of the loss of a constant output
 
@@ -131,10 +132,10 @@ def rescaled_start(setup: Any) -> dict[str, Any]:
     size = min(64, setup.spec.tables["train"]["batch_size"])
     inputs, targets = one_batch(setup, BATCHES * size, "rescaled_start")
     model, loss = fresh_model(setup), setup.loss()
-    left = _signal_left(model, inputs)
+    left = _signal_left(model, inputs[:SOME])
     if left is None or left >= FADES:
         return {"left": left, "tried": False}
-    shape = forward(model, inputs).shape
+    shape = torch.Size([len(targets), *forward(model, inputs[:SOME]).shape[1:]])
     level = _outputs.constant_floor(loss, targets, shape, _outputs.kind_of(model, inputs[:16]))
     if level is None or level <= 0:
         raise CannotProbe("the loss has no positive value at a constant output to compare with")
@@ -146,7 +147,7 @@ def rescaled_start(setup: Any) -> dict[str, Any]:
         for lr in found["rates"]:
             model = fresh_model(setup)
             if name == "rescaled":
-                _rescale(model, inputs)
+                _rescale(model, inputs[:SOME])
             reached, taken = _attempt(setup, model, batches, lr, steps, share * level)
             lowest = min(lowest, reached)
             if lowest < share * level:
