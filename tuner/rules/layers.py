@@ -185,7 +185,7 @@ def all_linear(evidence: Mapping[str, Any]) -> Finding | None:
     meaning="The sizes of the initial weights keep the model from learning: with them mended, it learns at once.",
     detected=(
         "Asked where the signal after the last hidden layer is less than a twentieth of that after the first: in 200 "
-        "steps at the recipe's rate, at ten times that and at a tenth, the loss stays within 10 % of that of a "
+        "steps at the recipe's rate, at ten times that and at a tenth, the loss stays within 3 % of that of a "
         "constant output; with each layer rescaled to outputs of unit spread it falls by a quarter in half as many."
     ),
     why="Next to nothing of the input reaches the outputs, or of the error the first layers: nothing starts to move.",
