@@ -22,12 +22,12 @@ def side(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def find_way(task: Task) -> dict[str, Any]:
-    """Train some steps in each way; return the examples per second, and the way that has most."""
+    """Train a trial of two epochs in each way; return the examples per second, and the way that has most."""
     cores = len(os.sched_getaffinity(0))
     rates = {}
     for processes, workers in [(1, 0), (1, 1), (1, cores), (cores, 0), (cores, 1)]:
         way = {"processes": processes, "workers": workers}
-        seconds = together(time_steps, task, way, [()] * processes)[0]
+        seconds = together(time_trial, task, way, [()] * processes)[0]
         rates[words(way)] = (sum(BATCH / value for value in seconds), way)
     best = max(rates.values(), key=lambda pair: pair[0])[1]
     return {"way": best, "rates": {name: round(rate) for name, (rate, _) in rates.items()}}
@@ -100,7 +100,7 @@ def begin(function: Any, task: Task, workers: int, threads: int, pipe: Connectio
     pipe.send(function(task, workers, *arguments))
 
 
-def time_steps(task: Task, workers: int) -> float:
+def time_trial(task: Task, workers: int) -> float:
     from benchmarks import plain
 
     return next(iter(plain.best_workers(task, (workers,))[1].values()))
