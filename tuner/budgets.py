@@ -52,7 +52,7 @@ def shares(text: str | None) -> dict[str, dict[str, str]]:
 def to_time(
     session: Session, round_number: int, stage: Stage, recipe: Recipe, inputs: Inputs, settings: Any, folder: StageDir
 ) -> list[WorkItem]:
-    """Return short runs of the first configurations of a search with a budget in time, for its plan to rest on.
+    """Return two short runs of each of the first configurations of a search with a budget in time, for its plan.
 
     None are needed where a plan stands already, or where coarse's trials tell what fine's will take.
     """
@@ -68,7 +68,8 @@ def to_time(
     steps = int(min(max(affordable, TIMED_STEPS[0]), TIMED_STEPS[1]))
     items = stage.plan(recipe, inputs, settings.planned(TIMED, settings.epochs), [])[:TIMED]
     return [
-        WorkItem(replace(item.spec, horizon_epochs=None, horizon_steps=steps, measure={}), item.number)
+        WorkItem(replace(item.spec, horizon_epochs=None, horizon_steps=length, measure={}), item.number)
+        for length in (max(1, steps // 10), steps)
         for item in items
     ]
 
@@ -199,7 +200,7 @@ def _costs(session: Session, name: str, round_number: int, workers: int, timed: 
     """Return what was measured: of coarse's first configurations, by lr-sweep, or for fine by coarse."""
     at = session.result_of("check-init", round_number).get("metrics", {}).get("data") or {}
     sweep = session.records_of("lr-sweep", round_number)
-    if timed and (costs := of_timing(timed, sweep, at, workers)) is not None:
+    if timed and (costs := of_timing(timed, at, workers)) is not None:
         return costs
     searched = session.records_of("coarse", round_number) if name != "coarse" else []
     newer = rounds.effective_round(session.run.path, "lr-sweep", round_number) > 1

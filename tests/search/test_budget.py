@@ -108,6 +108,17 @@ def test_what_trains_beside_a_wave_shares_its_turns():
     assert outline.seconds(COSTS) == pytest.approx(3.0 + turns * (0.2 + epoch) + 0.2 + 2 * epoch)
 
 
+def test_workers_wait_at_the_end_of_a_wave_where_trials_differ():
+    outline = Outline(Climb(5, 5, Ladder((1,), 0.5, 2)), epochs=3)
+    alike, apart = outline.seconds(COSTS), outline.seconds(replace(COSTS, spread=0.5))
+    waits = 0.5 / math.sqrt(math.pi) * ((0.2 + 1.1) + (0.2 + 2 * 1.1))
+    assert apart - alike == pytest.approx(waits)
+    rng = random.Random(0)  # the later of two, by drawing
+    later = [max(rng.gauss(0, 1), rng.gauss(0, 1)) for _ in range(20000)]
+    assert sum(later) / 20000 == pytest.approx(1 / math.sqrt(math.pi), abs=0.02)
+    assert outline.seconds(replace(COSTS, spread=0.5, workers=1)) == outline.seconds(replace(COSTS, workers=1))
+
+
 def chosen(budget, costs=COSTS, stage=coarse, most=10**6, **settings):
     settings = stage.Settings(**settings)
 
@@ -218,16 +229,36 @@ def test_no_bounds_are_out_of_order():
         assert 1 <= bounds.least <= bounds.enough <= bounds.plenty and 1 <= bounds.shortest <= bounds.longest
 
 
-def test_the_timing_counts_each_configurations_own_batches():
-    def timed(batch_size, seconds):
+def test_the_timing_counts_each_configurations_own_batches_and_what_is_no_step():
+    def timed(number, batch_size, steps, seconds):
         tables = {"train": {"batch_size": batch_size}}
-        spec = TrialSpec(tables, {"train.batch_size": batch_size}, 0, horizon_steps=10)
-        return Record(WorkItem(spec, 0), TrialResult(spec.id, None, "completed", wall_seconds=seconds))
+        spec = TrialSpec(tables, {"train.batch_size": batch_size}, 0, horizon_steps=steps)
+        return Record(WorkItem(spec, number), TrialResult(spec.id, None, "completed", wall_seconds=seconds))
 
     data = {"train": {"n": 1000}, "val": {"n": 500}}
-    records = [timed(100, 10 * 0.2 + ITEM_SECONDS), timed(50, 10 * 0.1 + ITEM_SECONDS)]  # 10 and 20 steps an epoch
-    costs = of_timing(records, [], data, workers=3)
+    pairs = ((0, 100, 0.2), (1, 50, 0.1))  # 10 and 20 steps an epoch
+    records = [timed(number, size, steps, steps * s + 0.04) for number, size, s in pairs for steps in (1, 10)]
+    costs = of_timing(records, data, workers=3)
     assert costs.epoch_seconds == pytest.approx(2.0)
     assert costs.evaluation_seconds == pytest.approx(FORWARD * 2.0 * 0.5)
+    assert costs.item_seconds == pytest.approx(0.04 + HANDED_SECONDS)
     assert (costs.workers, costs.source) == (3, "timing")
-    assert of_timing([], [], data, workers=1) is None
+    cold = [replace(r, result=replace(r.result, wall_seconds=r.result.wall_seconds + 0.5)) for r in records[:1]]
+    assert of_timing(cold + records[1:], data, 3).item_seconds == pytest.approx(0.04 + HANDED_SECONDS)
+    assert of_timing([], data, workers=1) is None
+    assert of_timing(records[:1], data, workers=1) is None  # its longer run failed
+
+
+def test_what_an_item_takes_is_read_from_items_of_different_length():
+    def ran(name, item):
+        spans = ((1, 1, "stopped"), (2, 1, "stopped"), (None, 3, "completed"))
+        return [trial(item + span * 1.04, epochs=5, until=u, status=status, name=name) for u, span, status in spans]
+
+    slow_question = [trial(9.0, measure={"hardware": {}}, name=9)]
+    found = of_search([*ran(1, 0.2), *ran(2, 0.2)], slow_question, {"train": {"n": 350}, "val": {"n": 40}}, 5, 2)
+    assert found.epoch_seconds == pytest.approx(1.0)
+    assert found.item_seconds == pytest.approx(0.2 + HANDED_SECONDS)
+    one_length = of_search(
+        [trial(2.08, epochs=2, name=1)], slow_question, {"train": {"n": 350}, "val": {"n": 40}}, 2, 2
+    )
+    assert one_length.item_seconds == pytest.approx(1.04 + HANDED_SECONDS)  # no more than half of an item

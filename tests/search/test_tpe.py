@@ -1,11 +1,13 @@
 """TPE through ask and tell, with a test for each of Optuna's pitfalls."""
 
+import itertools
 import json
 import math
 import subprocess
 import sys
 import time
 import warnings
+from dataclasses import replace
 
 import pytest
 
@@ -15,7 +17,7 @@ from tuner.core.space import space_of
 from tuner.core.trial import WorkItem, canonical_json
 from tuner.execute.replay import epochs, failure
 from tuner.search.samplers import design
-from tuner.search.tpe import Told, _study, ask, told
+from tuner.search.tpe import MOST_TOLD, Told, _study, ask, telling, told
 from tuner.stages import Inputs
 
 MIXED = {
@@ -187,6 +189,22 @@ def test_it_warns_of_nothing():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         asked(space, seen(space), 3)
+
+
+def test_of_many_trials_the_best_and_an_even_sample_of_the_others_are_told():
+    space = space_of(MIXED)
+    few = seen(space, MOST_TOLD)
+    assert telling(few) == few
+    entries = [replace(entry, epochs=9) for entry in seen(space, 1000)]
+    entries[::7] = [replace(entry, score=None) for entry in entries[::7]]
+    entries[::5] = [replace(entry, whole=False, epochs=3) for entry in entries[::5]]
+    told = telling(entries)
+    places = [entries.index(entry) for entry in told]
+    assert len(told) == MOST_TOLD and places == sorted(set(places))
+    whole = [entry for entry in entries if entry.whole and entry.score is not None]
+    best = sorted(whole, key=lambda entry: -entry.score)[:25]
+    assert all(entry in told for entry in best)
+    assert max(b - a for a, b in itertools.pairwise(places)) <= 7  # 5.6 on average
 
 
 def test_a_thousand_trials_cost_under_50_ms_per_ask():

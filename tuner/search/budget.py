@@ -19,6 +19,7 @@ from tuner.search.halving import Climb
 
 EXAMPLES = "20m, 90s, 1h30m, 40trials or 120epochs"
 AIM = 0.95  # of a time budget is planned for: a search that ends a little early is better than one that is late
+WAIT = 1 / math.sqrt(math.pi)  # of a standard deviation: how far the later of two ends behind their mean
 LEARNT = 1.25  # more of a later generation pass a rung: they come from a sampler that has learnt (searches by replay)
 MOST_TRIALS = 10_000
 UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
@@ -152,6 +153,7 @@ class Outline:
                 longer += wave.trials * each
             else:
                 total += math.ceil(wave.trials / costs.workers + longer / (each * costs.workers)) * each
+                total += WAIT * min(costs.spread, 1.0) * each if costs.workers > 1 else 0.0
                 longer = 0.0
         return costs.fixed_seconds + total
 

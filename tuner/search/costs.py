@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from tuner.core.result import Record
 
 FORWARD = 0.35  # of a step is its forward pass: what evaluating the same examples takes
 ITEM_SECONDS = 0.015  # setting a trial up, saving its state and handing it over, where nothing measured it
+LEAST_ITEM_SECONDS = 0.003
 HANDED_SECONDS = 0.005  # between two items of a worker: its result is written and flushed
 FIXED_SECONDS = 4.5  # of a command: workers start, the recipe is tried out, the plots are drawn
 TEXT_BYTES, ROW_BYTES, PLOT_BYTES = 4_000, 600, 400_000  # of a trial's lines, of an epoch in them, of a stage's plots
@@ -20,7 +22,10 @@ COPIES = 5  # of the weights that a stopped trial keeps: model, two of the optim
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds that a worker takes, when `workers` run at once. `source`: the stage that they were measured in."""
+    """Seconds that a worker takes, when `workers` run at once. `source`: the stage that they were measured in.
+
+    `spread`: standard deviation of the trials' epoch seconds over their mean; where trials differ, workers wait.
+    """
 
     epoch_seconds: float
     evaluation_seconds: float
@@ -28,6 +33,7 @@ class Costs:
     fixed_seconds: float = FIXED_SECONDS
     workers: int = 1
     source: str = ""
+    spread: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -52,25 +58,29 @@ def of_sweep(
     return Costs(epoch, FORWARD * epoch * val / train, item + HANDED_SECONDS, workers=workers, source="lr-sweep")
 
 
-def of_timing(
-    records: Sequence[Record], sweep: Sequence[Record], data: Mapping[str, Any], workers: int
-) -> Costs | None:
-    """Return costs from short runs of the search's own first configurations, a mean over them; None without any.
+def of_timing(records: Sequence[Record], data: Mapping[str, Any], workers: int) -> Costs | None:
+    """Return costs from a shorter and a longer run of some of the search's own configurations; None without any.
 
-    The sweep has timed the recipe's own configuration alone; others may be twice as wide.
+    The sweep has timed the recipe's own configuration alone; others may be twice as wide. What is not proportional to
+    the steps is setting up.
     """
     train, val = (_size(data, split) for split in ("train", "val"))
-    whole = [record for record in records if record.result.status == "completed"]
-    if not whole or not train:
+    runs: dict[int, dict[int, float]] = {}  # number -> {steps: seconds}
+    for record in records:
+        if record.result.status == "completed":
+            runs.setdefault(record.number, {})[int(record.item.spec.horizon_steps or 1)] = record.result.wall_seconds
+    both = {number: seconds for number, seconds in runs.items() if len(seconds) > 1}
+    if not both or not train:
         return None
-    item = _item_seconds(sweep)
+    item = max(statistics.median_low([_intercept(seconds) for seconds in both.values()]), LEAST_ITEM_SECONDS)
+    batch_sizes = {record.number: record.item.spec.tables["train"]["batch_size"] for record in records}
     epochs = [
-        max((r.result.wall_seconds - item) / int(r.item.spec.horizon_steps or 1), 1e-6)
-        * math.ceil(train / r.item.spec.tables["train"]["batch_size"])
-        for r in whole
+        max((seconds[max(seconds)] - item) / max(seconds), 1e-6) * math.ceil(train / batch_sizes[number])
+        for number, seconds in both.items()
     ]
     epoch = statistics.fmean(epochs)
-    return Costs(epoch, FORWARD * epoch * val / train, item + HANDED_SECONDS, workers=workers, source="timing")
+    item, spread = item + HANDED_SECONDS, statistics.pstdev(epochs) / epoch
+    return Costs(epoch, FORWARD * epoch * val / train, item, workers=workers, source="timing", spread=spread)
 
 
 def of_search(
@@ -89,12 +99,33 @@ def of_search(
     furthest = [items for items in done.values() if max(items) >= epochs] or list(done.values())
     if not furthest:
         return None
-    item = _item_seconds(sweep)
+    item = _item_of(furthest, _item_seconds(sweep))
     per_epoch = [(sum(items.values()) - item * len(items)) / max(items) for items in furthest]
     both = max(statistics.fmean(per_epoch), 1e-6)
     share = FORWARD * val / train if train else 0.0
     epoch = both / (1 + share)
-    return Costs(epoch, epoch * share, item + HANDED_SECONDS, workers=workers, source="coarse")
+    item, spread = item + HANDED_SECONDS, statistics.pstdev(per_epoch) / both
+    return Costs(epoch, epoch * share, item, workers=workers, source="coarse", spread=spread)
+
+
+def _item_of(trials: Sequence[Mapping[int, float]], otherwise: float) -> float:
+    """Return what an item of the trials takes beside its epochs, from items that differ in length.
+
+    Where all have the same, `otherwise`, and never more than half of an item.
+    """
+    lengths: dict[int, list[float]] = {}
+    for items in trials:
+        for before, reached in itertools.pairwise([0, *sorted(items)]):
+            lengths.setdefault(reached - before, []).append(items[reached])
+    typical = {length: statistics.median(seconds) for length, seconds in lengths.items()}
+    found = _intercept(typical) if len(typical) > 1 else otherwise
+    return max(min(found, min(typical.values()) / 2), LEAST_ITEM_SECONDS)
+
+
+def _intercept(seconds: Mapping[int, float]) -> float:
+    """Return what the shortest of {length: seconds} takes beyond its length, by the longest."""
+    short, long = min(seconds), max(seconds)
+    return seconds[short] - short * (seconds[long] - seconds[short]) / (long - short)
 
 
 def _size(data: Mapping[str, Any], split: str) -> int:

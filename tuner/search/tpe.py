@@ -21,6 +21,7 @@ from tuner.search.samplers import decoded, design, distribution
 LEAST_SCORES = 3  # with fewer finished trials there is nothing to learn from
 REPEATS = 20  # asks of a generation that may give what was tried already
 GOOD_SHARE, MOST_GOOD = 0.15, 25  # of the trials told, and at most: those that the density of the good is made of
+MOST_TOLD = 200  # more would cost time with every ask, and say little more of where the bad ones are
 CANDIDATES = 24
 
 
@@ -67,7 +68,7 @@ def ask(
     chosen: list[dict[str, Any]] = []
     if sum(entry.score is not None and entry.whole for entry in told) >= LEAST_SCORES:
         known = {canonical_json(dict(params)) for params in taken}
-        study = _study(space, derive_seed(seed, "tpe", generation), told)
+        study = _study(space, derive_seed(seed, "tpe", generation), telling(told))
         for _ in range(count + REPEATS):
             if len(chosen) == count:
                 break
@@ -77,6 +78,24 @@ def ask(
                 known.add(text)
                 chosen.append(params)
     return chosen + design(space, "sobol", seed, count - len(chosen), base, taken=[*taken, *chosen])
+
+
+def telling(told: Sequence[Told]) -> list[Told]:
+    """Return what a study is told of many trials: the best, as TPE ranks them, and an even sample of the others."""
+    if len(told) <= MOST_TOLD:
+        return list(told)
+    best = set(sorted(range(len(told)), key=lambda i: _standing(told[i]))[:MOST_GOOD])
+    others = [i for i in range(len(told)) if i not in best]
+    count = MOST_TOLD - len(best)
+    sample = {others[i * len(others) // count] for i in range(count)}
+    return [told[i] for i in sorted(best | sample)]
+
+
+def _standing(entry: Told) -> tuple[bool, bool, int, float]:
+    """Return the key by which TPE ranks: whole trials first, then those that went further; without a score, last."""
+    if entry.score is None:
+        return True, True, 0, 0.0
+    return False, not entry.whole, 0 if entry.whole else -entry.epochs, -entry.score
 
 
 def _study(space: Space, seed: int, told: Sequence[Told]) -> Any:
