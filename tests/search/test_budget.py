@@ -108,6 +108,23 @@ def test_what_trains_beside_a_wave_shares_its_turns():
     assert outline.seconds(COSTS) == pytest.approx(3.0 + turns * (0.2 + epoch) + 0.2 + 2 * epoch)
 
 
+def test_a_wave_takes_no_less_than_its_longest_trial():
+    outline = Outline(Climb(6, 6, Ladder((1,), 0.5, 2), exempt=2), epochs=9)
+    epoch = 1.0 + 0.1
+    expected = (
+        3.0 + (0.2 + 9 * epoch) + (0.2 + 8 * epoch)
+    )  # 6 workers: two train 9 epochs, and one of the others goes on
+    assert outline.seconds(replace(COSTS, workers=6)) == pytest.approx(expected)
+
+
+def test_a_generation_of_exempt_trials_alone_comes_before_the_next_one():
+    outline = Outline(Climb(4, 2, Ladder((1,), 0.5, 1), exempt=2), epochs=3)
+    assert [(wave.until, wave.trials, wave.beside) for wave in outline.waves()][:2] == [(3, 2, False), (1, 2, False)]
+    assert outline.rungs()[0] == {"until": 1, "trials": 4}
+    epoch = 1.0 + 0.1
+    assert outline.seconds(COSTS) >= 3.0 + (0.2 + 3 * epoch) + (0.2 + epoch)
+
+
 def test_workers_wait_at_the_end_of_a_wave_where_trials_differ():
     outline = Outline(Climb(5, 5, Ladder((1,), 0.5, 2)), epochs=3)
     alike, apart = outline.seconds(COSTS), outline.seconds(replace(COSTS, spread=0.5))

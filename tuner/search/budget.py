@@ -116,10 +116,11 @@ class Outline:
         for start in range(0, self.climb.count, self.climb.generation):
             alive, begun = min(self.climb.generation, self.climb.count - start), 0
             if exempt := min(self.climb.exempt, alive) if start == 0 and self.climb.rungs else 0:
-                found.append(Wave(0, self.epochs, exempt, beside=True))
+                found.append(Wave(0, self.epochs, exempt, beside=alive > exempt))
             for stop in stops:
                 if alive > exempt:
                     found.append(Wave(begun, stop, alive - exempt))
+                if alive:
                     reached[stop] += alive
                     passing = min(self.climb.ladder.passing(reached[stop]), reached[stop])
                     share = passing / reached[stop] * (LEARNT if start else 1.0)
@@ -139,22 +140,23 @@ class Outline:
         """Return how many configurations are expected to train up to each rung, repeats left out."""
         counts = dict.fromkeys([*self.climb.rungs, self.epochs], 0)
         for wave in self.waves()[: -1 if self.repeats else None]:
-            for stop in counts if wave.beside else [wave.until]:
-                counts[stop] += wave.trials
+            for stop in counts:
+                counts[stop] += wave.trials if wave.begun < stop <= wave.until else 0
         return [{"until": until, "trials": counts[until]} for until in sorted(counts)]
 
     def seconds(self, costs: Costs) -> float:
         """Return the wall time to expect: each wave keeps the workers busy in turns."""
         epoch = costs.epoch_seconds + self.evaluated * costs.evaluation_seconds
-        total, longer = 0.0, 0.0  # longer: seconds of work that the next wave has beside its own
+        total, work, longest = 0.0, 0.0, 0.0  # what the next wave has beside its own, and the longest trial of that
         for wave in self.waves():
             each = costs.item_seconds + epoch * (wave.until - wave.begun)
             if wave.beside:
-                longer += wave.trials * each
+                work, longest = wave.trials * each, each
             else:
-                total += math.ceil(wave.trials / costs.workers + longer / (each * costs.workers)) * each
+                turns = math.ceil((wave.trials + work / each) / costs.workers)
+                total += max(turns * each, longest)
                 total += WAIT * min(costs.spread, 1.0) * each if costs.workers > 1 else 0.0
-                longer = 0.0
+                work, longest = 0.0, 0.0
         return costs.fixed_seconds + total
 
     def spent(self, unit: Unit, costs: Costs | None) -> float:
