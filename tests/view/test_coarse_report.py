@@ -1,6 +1,8 @@
 import pytest
+from rich.console import Console
 
-from tuner.view.reports.coarse import _saved
+from tuner.view.page import Page
+from tuner.view.reports.coarse import _own, _saved
 
 
 @pytest.mark.parametrize(
@@ -14,3 +16,27 @@ def test_what_the_rungs_saved_is_said(rungs, words):
 @pytest.mark.parametrize("metrics", [{}, {"epochs_run": 48, "epochs_full": 48, "rungs": [1]}])
 def test_nothing_is_said_where_nothing_was_saved(metrics):
     assert _saved(metrics) == ""
+
+
+TRIALS = [
+    {"number": "0", "trial": "own", "status": "stopped", "score": "0.7"},
+    {"number": "1", "trial": "b", "status": "completed", "score": "0.9"},
+    {"number": "2", "trial": "c", "status": "diverged", "score": None},
+    {"number": "3", "trial": "d", "status": "stopped", "score": "0.7"},
+]
+
+
+@pytest.mark.parametrize(
+    ("trials", "top", "words"),
+    [
+        (TRIALS, [], "(trial own): #2 of 4."),
+        (TRIALS, [{"trial": "b"}, {"trial": "d"}, {"trial": "own"}], "(trial own): #3 of 4."),  # as the table has it
+        ([{**TRIALS[0], "status": "diverged", "score": None}], [], "(trial own): diverged."),
+        (TRIALS[1:], [], ""),
+    ],
+)
+def test_how_the_recipes_own_configuration_did_is_said(trials, top, words):
+    page = Page(Console(width=80))
+    _own(trials, top, page)
+    text = "".join(part for line in page.lines for part, _ in line).strip()
+    assert text == (f"The recipe's own configuration {words}" if words else "")

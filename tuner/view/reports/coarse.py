@@ -25,12 +25,13 @@ def body(result: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
     counts(metrics, page)
     top = items(result, "choice", "top")
     _top(top[:TOP_SHOWN], page)
+    trials = artifacts.trials(stage_dir)
+    _own(trials, top, page)
     lines = space_lines(get(result, "choice", "space"), get(metrics, "space"))
     if lines:
         page.heading("Where to search next")
     for line in lines:
         page.text(line, 3, hang=2)
-    trials = artifacts.trials(stage_dir)
     what_mattered(result, trials, page)
     scatter(trials, page)
 
@@ -72,6 +73,22 @@ def _top(top: list[Mapping[str, Any]], page: Page) -> None:
     left = (0, *range(3, 3 + len(keys)), len(headers) - 1)
     drop = (len(headers) - 1, 2, *range(len(headers) - 2, 3, -1))
     page.table(headers, rows, left=left, optional=drop, styles=["bold", *[""] * len(rows)])
+
+
+def _own(trials: list[dict[str, Any]], top: list[Mapping[str, Any]], page: Page) -> None:
+    """Say how the recipe's own configuration did: trial 0."""
+    own = next((trial for trial in trials if as_float(trial.get("number")) == 0), None)
+    if own is None:
+        return
+    score = as_float(own.get("score"))
+    known = [value for trial in trials if (value := as_float(trial.get("score"))) is not None]
+    if score is None:
+        text = str(own.get("status") or "no score")
+    else:
+        listed = next((place for place, entry in enumerate(top, 1) if entry.get("trial") == own["trial"]), None)
+        text = f"#{listed or 1 + sum(value > score for value in known)} of {len(trials)}"
+    page.gap()
+    page.text(f"The recipe's own configuration (trial {own['trial'] or '-'}): {text}.", 3)
 
 
 def scatter(trials: list[dict[str, Any]], page: Page) -> None:
