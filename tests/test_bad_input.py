@@ -171,6 +171,15 @@ def test_an_override_is_refused_as_such(recipe, command, text, message):
     refused(command("check-init", "small.toml", "--set", text), 2, message)
 
 
+def test_an_override_that_only_a_try_refuses_is_named_as_such(recipe, command):
+    done = command(
+        "check-init", "small.toml", "--set", "model.widht=3", "--set", "search.'model.depht'={choices=[1,2]}"
+    )
+    refused(done, 2, "error: --set: model.widht: mlp() takes no such argument - did you mean 'width'?")
+    assert "\n--set: search.model.depht: mlp() takes no such argument - did you mean 'depth'?" in done.err
+    refused(command("check-init", "small.toml", "--seed", "-1"), 2, "error: --seed: seed: input should be greater")
+
+
 @pytest.mark.parametrize(
     ("content", "code", "message"),
     [

@@ -90,6 +90,7 @@ def test_a_fresh_stage_is_not_done_again(finished, command):
     before = (finished / "runs/small/coarse/manifest.json").stat().st_mtime_ns
     done = command("coarse", "small.toml")
     assert done.code == 0
+    assert "Done before, and still fresh: nothing was run." in done.out
     assert "STEP 4" in done.out
     assert (finished / "runs/small/coarse/manifest.json").stat().st_mtime_ns == before
 
@@ -114,6 +115,15 @@ def test_stages_that_depend_on_a_changed_key_are_stale_and_it_is_named(finished,
     assert "--allow-stale" in done.err
     rows = json.loads(command("status", "small.toml", "--set", "model.width=16", "--json").out)[0]["stages"]
     assert {row["label"]: row["state"] for row in rows} == dict.fromkeys(stages.NAMES, "stale")
+
+
+def test_another_seed_stales_every_stage(finished, command):
+    rows = json.loads(command("status", "small.toml", "--set", "seed=1", "--json").out)[0]["stages"]
+    assert {row["label"]: row["state"] for row in rows} == dict.fromkeys(stages.NAMES, "stale")
+    assert rows[0]["reasons"] == ["seed: 0 -> 1"]
+    before = result(finished, "check-init")["metrics"]["init_losses"]
+    assert command("check-init", "small.toml", "--seed", "1").code == 0
+    assert result(finished, "check-init")["metrics"]["init_losses"] != before
 
 
 def test_settings_of_a_stage_stale_it_and_what_follows(finished, command):
@@ -173,7 +183,7 @@ def test_exit_2_for_recipe_problems_with_file_and_line(recipe, command):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("model.widht=3", "small.toml:7: model.widht: mlp() takes no such argument - did you mean 'width'?"),
+        ("model.widht=3", "--set: model.widht: mlp() takes no such argument - did you mean 'width'?"),
         ("model.name=mpl", "did you mean 'mlp'"),
         ("optimizer.name=sdg", "did you mean 'sgd'"),
         ("loss.name=cross_entrpy", "did you mean 'cross_entropy'"),
@@ -182,7 +192,7 @@ def test_exit_2_for_recipe_problems_with_file_and_line(recipe, command):
         ("data.augment=['hflp']", "did you mean 'hflip'"),
         (
             "train.batch_size=4000",
-            "small.toml:18: train.batch_size: is larger than the train split, which has 1150 examples (got 4000)",
+            "--set: train.batch_size: is larger than the train split, which has 1150 examples (got 4000)",
         ),
         ("train.monitor=val_acuracy", "val_accuracy"),
         ("search={'optimizer.lr'={low=1.0, high=0.1}}", "search.optimizer.lr"),
@@ -280,6 +290,15 @@ def test_exit_5_for_a_device_that_is_not_there(recipe, command):
     done = command("check-init", "small.toml", "--device", "cuda:99")
     assert done.code == 5
     assert "cuda" in done.err
+
+
+def test_exit_3_for_a_result_of_another_kind_of_device(finished, command):
+    done = command("coarse", "small.toml", "--device", "cuda:0")
+    assert (done.code, done.out) == (3, "")
+    assert "coarse was run on device kind 'cpu', this command names 'cuda'" in done.err
+    assert "Give --device cpu, do the step over with --fresh, or add --allow-stale." in done.err
+    assert command("coarse", "small.toml", "--device", "cpu").code == 0
+    assert command("coarse", "small.toml", "--device", "cuda", "--allow-stale").code == 0
 
 
 def test_exit_5_for_a_run_folder_that_cannot_be_written(recipe, command):

@@ -117,6 +117,8 @@ def _register_stage(app: typer.Typer, name: str, invoked: bool) -> None:
                 return
             with workflow.locked():
                 outcome = workflow.run_stage(name)
+            if not (outcome.ran or outcome.stale):
+                reporter.say("Done before, and still fresh: nothing was run. This is its report.")
             for reason in outcome.stale:
                 reporter.say(f"This result is stale: {reason}")
             reporter.show(outcome.result, outcome.folder.path, name)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tuner.core.recipe import Recipe
 from tuner.errors import UsageError, did_you_mean, user_code, where_in_user_code
 from tuner.usermodules import forget_user_modules, load_user_module, user_module_files
 
@@ -198,9 +199,8 @@ def bind(
     for key in args:
         if key not in by_name and not takes_any:
             takes = ", ".join(configurable) or "none"
-            problems.append(
-                f"{where}.{key}: {name}() takes no such argument{did_you_mean(key, configurable)} (takes: {takes})"
-            )
+            close = did_you_mean(key, [*configurable, *_keys_of(where)])
+            problems.append(f"{where}.{key}: {name}() takes no such argument{close} (takes: {takes})")
     values = {key: value for key, value in offered.items() if key in by_name or (takes_any and key in through_kwargs)}
     values.update(args)
     for key, item in by_name.items():
@@ -211,6 +211,12 @@ def bind(
     if problems:
         raise UsageError("\n".join(problems))
     return values
+
+
+def _keys_of(table: str) -> list[str]:
+    """Return the keys of a recipe's table that are tuner's own; none where it is no table."""
+    field = Recipe.model_fields.get(table)
+    return [] if field is None else [key for key in field.annotation.model_fields if key != "args"]  # type: ignore[union-attr]
 
 
 def call(fn: Callable[..., Any], kwargs: Mapping[str, Any], where: str, base_dir: Path, *positional: Any) -> Any:

@@ -128,7 +128,7 @@ class Session:
             if folder.manifest_path.exists() and folder.result_path.exists():
                 inputs[need] = input_entry(folder.result_path, read_result(folder.result_path))
         return Provenance(
-            tables=depended(recipe, (*stage.DEPENDS, "accept")),
+            tables=depended(recipe, (*stage.DEPENDS, "accept", "seed")),
             settings=self.settings(name, recipe).model_dump(mode="json"),
             stage_table=recipe.stages.get(name, {}),
             user_files=self.user_files,
@@ -222,6 +222,15 @@ class Session:
         needs = stages.load(name).NEEDS
         round_number = self.basis(name, round_number)
         return {need: last_of_each(self.result_folder(need, round_number).records()) for need in needs}
+
+    def check_own_device(self, state: State) -> None:
+        """Refuse to show a result that was made on another kind of device than the command names."""
+        kind, made = self.options.device.split(":")[0], (state.manifest or {}).get("device")
+        if kind not in ("auto", made) and not self.options.allow_stale:
+            raise InputError(
+                f"{state.label} was run on device kind {made!r}, this command names {kind!r}",
+                f"Give --device {made}, do the step over with --fresh, or add --allow-stale.",
+            )
 
     def check_device(self, name: str, round_number: int, device: str) -> None:
         """Refuse inputs that were made on another kind of device."""

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from tuner import artifacts, attempts, budgets, checklist, rounds, stages
 from tuner.core.recipe import Recipe
-from tuner.core.recipe_file import key_lines, place_of
+from tuner.core.recipe_file import Places, key_lines
 from tuner.core.result import Record, StageResult, TrialResult
 from tuner.core.store import StageDir, read_result, write_json
 from tuner.core.trial import Progress, TrialEnv, WorkItem
@@ -66,6 +66,7 @@ class Workflow:
         folder = self.run.stage(rounds.folder_name(name, round_number))
         state = self._stored(name, round_number, own_settings)
         if state is not None:
+            session.check_own_device(state)
             return Outcome(state.result or {}, folder, ran=False, stale=tuple(map(str, state.reasons)))
         recipe = session.recipe_of(session.basis(name, round_number))
         settings = session.settings(name, recipe)  # a wrong flag is said before anything else
@@ -275,8 +276,9 @@ class Workflow:
         finally:
             self.listener.stop()
         if answer["problems"]:
-            lines = key_lines(session.recipe_path)
-            texts = [f"{place_of(key, session.recipe_path, lines)}: {key}: {text}" for key, text in answer["problems"]]
+            path = session.recipe_path
+            places = Places(path, key_lines(path), frozenset(self.options.overrides))
+            texts = [f"{places.of(key)}: {key}: {text}" for key, text in answer["problems"]]
             usual = "Mend the recipe, or override a key with --set key=value."
             raise UsageError("\n".join(texts), "\n".join(answer.get("hints", [])) or usual)
         self.device = answer["device"]

@@ -28,19 +28,26 @@ def test_a_sound_recipe_has_no_problem_and_a_summary(tmp_path):
 
 def test_every_problem_of_every_table_is_reported_at_once(tmp_path):
     overrides = {
+        "data": {"source": "npz", "path": "x.npz", "val_fracton": 0.3, "augment": ["hflp", "gaussian_noise"]},
         "model.widht": 3,
         "loss.name": "cross_entrpy",
         "optimizer.betas": [0.9, 0.99],
         "schedule.name": "multistep",
         "train.metric": "mine.py:nope",
     }
-    found = dict(problems(make_case(tmp_path, overrides=overrides)))
+    case = make_case(tmp_path, overrides=overrides)
+    search = {"optimizer.momentun": {"low": 0.8, "high": 0.9}, "model.depht": {"choices": [1, 2]}}
+    found = dict(preflight({**case.tables, "search": search}, case.env)["problems"])
+    assert found["data.val_fracton"] == "npz() takes no such argument - did you mean 'val_fraction'? (takes: path)"
+    assert found["data.augment"].startswith("unknown augment 'hflp' - did you mean 'hflip'?")
+    assert found["search.optimizer.momentun"].startswith("SGD() takes no such argument - did you mean 'momentum'?")
+    assert found["search.model.depht"].startswith("mlp() takes no such argument - did you mean 'depth'?")
     assert found["model.widht"].startswith("mlp() takes no such argument - did you mean 'width'?")
     assert found["loss.name"].startswith("unknown loss 'cross_entrpy' - did you mean 'cross_entropy'?")
     assert found["optimizer.betas"].startswith("SGD() takes no such argument")
     assert found["schedule"].startswith("multistep() needs 'milestones'")
     assert "has no 'nope'" in found["train.metric"]
-    assert len(found) == 5
+    assert len(found) == 9
 
 
 @pytest.mark.parametrize(

@@ -44,9 +44,12 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
-    """Split `optimizer.lr=1e-3` into a dotted key and a TOML value; a bare word is taken as a string."""
+    """Split `optimizer.lr=1e-3` into a dotted key and a TOML value; a bare word is taken as a string.
+
+    Quotes in the key, as TOML has them around the keys of `[search]`, may be there or not.
+    """
     key, equals, raw = text.partition("=")
-    key = key.strip()
+    key = re.sub("[\"']", "", key).strip()
     if not equals or not all(key.split(".")):
         raise UsageError(f"--set {text}: expected key=value (got {text!r})", "Example: --set optimizer.lr=1e-3")
     try:
@@ -69,7 +72,7 @@ def overrides_of(texts: Sequence[str], seed: int | None = None) -> dict[str, Any
 def path_of(key: str) -> list[str]:
     """Return the keys, from table to table, that lead to a dotted key; those of `[search]` are dotted themselves."""
     table, dot, searched = key.partition(".")
-    return [table, searched.replace('"', "")] if dot and table == "search" else key.split(".")
+    return [table, searched] if dot and table == "search" else key.split(".")
 
 
 SettingsModels = Mapping[str, type[BaseModel]]
@@ -95,11 +98,11 @@ def load_recipe(
     for key, value in search.items():
         if isinstance(raw.setdefault("search", {}), dict):
             raw["search"][path_of(key)[-1]] = value
-    return _check_recipe(raw, path, {*changes, *search}, settings)
+    places = Places(path, key_lines(path), frozenset({*changes, *search}), seed_given=seed is not None)
+    return _check_recipe(raw, places, settings)
 
 
-def _check_recipe(raw: Mapping[str, Any], path: Path, from_flags: set[str], settings: SettingsModels) -> Recipe:
-    places = Places(path, key_lines(path), frozenset(key.replace('"', "") for key in from_flags))
+def _check_recipe(raw: Mapping[str, Any], places: Places, settings: SettingsModels) -> Recipe:
     problems: list[str] = []
     recipe: Recipe | None = None
     try:
@@ -122,11 +125,14 @@ class Places:
     path: Path
     lines: Mapping[str, int]
     from_flags: frozenset[str] = frozenset()
+    seed_given: bool = False
 
     def of(self, dotted: str) -> str:
         flagged = any(f"{dotted}.".startswith(f"{flag}.") or flag.startswith(f"{dotted}.") for flag in self.from_flags)
         inside = dotted in self.from_flags or dotted not in self.lines
-        return "--set" if flagged and inside else place_of(dotted, self.path, self.lines)
+        if flagged and inside:
+            return "--seed" if dotted == "seed" and self.seed_given else "--set"
+        return place_of(dotted, self.path, self.lines)
 
 
 def key_lines(path: Path) -> dict[str, int]:

@@ -192,19 +192,37 @@ def load_data(
         UsageError, InputError, UserCodeError, EnvironmentProblem: each names the recipe's key, the file or the row.
     """
     table = DataTable.model_validate(paths_expanded(tables["data"], env.recipe_dir))
-    args = {**(table.model_extra or {}), **table.args}
+    args, built_in = _arguments(table), _is_built_in(table)
     report = on_progress or (lambda share, words: None)
-    built_in = "." not in table.source and ":" not in table.source
     device = torch.device(env.device)
     if built_in:
         prepared = prepare_built_in(table, args, env, device, with_test, report)
     else:
         prepared = prepare_users(table, args, env, device, with_test, report)
     fitted = _fitted(table.normalize or ("standardize" if built_in else "none"), prepared)
-    augmentations = tuple(_augmentation(item, i, env.recipe_dir) for i, item in enumerate(table.augment))
+    augmentations = tuple(augmentation_of(item, i, env.recipe_dir) for i, item in enumerate(table.augment))
     data = Data(prepared, fitted, fitted.to(device), augmentations, device)
     _try_augmentation(data)
     return data
+
+
+def check_source(table: DataTable, env: TrialEnv) -> None:
+    """Resolve the data source and check its arguments, without loading anything.
+
+    Raises:
+        UsageError: it is unknown, or its arguments do not fit.
+    """
+    fn = registry.resolve("source", table.source, env.recipe_dir)
+    offered = {"cache_dir": env.cache_dir} if _is_built_in(table) else {}
+    registry.bind(fn, offered, _arguments(table), "data")
+
+
+def _arguments(table: DataTable) -> dict[str, Any]:
+    return {**(table.model_extra or {}), **table.args}
+
+
+def _is_built_in(table: DataTable) -> bool:
+    return "." not in table.source and ":" not in table.source
 
 
 def _fitted(how: Any, prepared: Prepared) -> Normaliser:
@@ -216,7 +234,8 @@ def _fitted(how: Any, prepared: Prepared) -> Normaliser:
     return prepared.fitted[key]
 
 
-def _augmentation(item: str | dict[str, Any], i: int, base_dir: Path) -> Augmentation:
+def augmentation_of(item: str | dict[str, Any], i: int, base_dir: Path) -> Augmentation:
+    """Resolve an item of `data.augment` and check its arguments."""
     table = {"name": item} if isinstance(item, str) else item
     fn = registry.resolve("augment", table["name"], base_dir)
     where = f"data.augment[{i}] {table['name']}"

@@ -13,12 +13,14 @@ from typing import Any
 import torch
 
 from tuner import registry
+from tuner.core.recipe import Data as DataTable
 from tuner.core.trial import TABLES, Progress, TrialEnv, TrialSpec
 from tuner.errors import UsageError, UserCodeError, user_code
+from tuner.train.data import augmentation_of, check_source
 from tuner.train.device import pick_device
 from tuner.train.evaluate import are_scores
 from tuner.train.loop import measure_split, monitored
-from tuner.train.searched import searched_problems
+from tuner.train.searched import searched_names, searched_problems
 from tuner.train.setup import (
     Setup,
     loss_arguments,
@@ -62,6 +64,8 @@ def _preflight(
     hints: list[str] = []
 
     problems += _signatures(tables, env, hints)
+    if problems:
+        problems += searched_names(tables, env, search, _signatures, problems)
     setup: Setup | None = None
     with_data = _Collect(problems, "data.source", hints)
     if not problems:
@@ -108,6 +112,10 @@ class _Collect:
 def _signatures(tables: Mapping[str, Any], env: TrialEnv, hints: list[str]) -> list[list[str]]:
     """Resolve every component and check its arguments, without data: all problems at once."""
     problems: list[list[str]] = []
+    data = DataTable.model_validate(tables["data"])
+    _Collect(problems, "data.source", hints)(partial(check_source, data, env))
+    for i, item in enumerate(data.augment):
+        _Collect(problems, "data.augment", hints)(partial(augmentation_of, item, i, env.recipe_dir))
     _Collect(problems, "model.name", hints)(lambda: resolve_all(tables, env.recipe_dir))
     checks: dict[str, Callable[[Any], Any]] = {
         "model": lambda fn: model_arguments(fn, tables["model"], (1,), 2),

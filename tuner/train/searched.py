@@ -18,19 +18,42 @@ Signatures = Callable[[Mapping[str, Any], TrialEnv, list[str]], list[list[str]]]
 
 def searched_problems(setup: Setup, search: Mapping[str, Any], signatures: Signatures) -> list[list[str]]:
     """Return [`search.<key>`, what is wrong] for values that no trial could be run with."""
+
+    def wrong(key: str, tables: Mapping[str, Any]) -> list[str]:
+        return [": ".join(item) for item in signatures(tables, setup.env, [])] or _built(setup, tables, key)
+
+    return _tried(setup.tables, search, wrong)
+
+
+def searched_names(
+    tables: Mapping[str, Any], env: TrialEnv, search: Mapping[str, Any], signatures: Signatures, known: list[list[str]]
+) -> list[list[str]]:
+    """Return the problems of a search beside those that are `known` of the recipe itself, without building anything."""
+
+    def wrong(key: str, tables: Mapping[str, Any]) -> list[str]:
+        return [": ".join(item) for item in signatures(tables, env, []) if item not in known or item[0] == key]
+
+    return _tried(tables, search, wrong)
+
+
+def _tried(
+    base: Mapping[str, Any], search: Mapping[str, Any], wrong: Callable[[str, Mapping[str, Any]], list[str]]
+) -> list[list[str]]:
     if not search:
         return []
     space = space_of(search)
     found: dict[tuple[str, str], list[Any]] = {}
     for key, value in extremes(space):
-        params = _point(space, key, value, setup.tables)
+        params = _point(space, key, value, base)
         if key not in params:
             continue
-        tables = apply_overrides(setup.tables, params)
-        texts = [": ".join(item) for item in signatures(tables, setup.env, [])] or _built(setup, tables, key)
-        for text in texts:
+        for text in wrong(key, apply_overrides(base, params)):
             found.setdefault((f"search.{key}", text.removeprefix(f"{key}: ")), []).append(value)
-    return [[key, text if len(values) > 1 else f"with {values[0]!r}: {text}"] for (key, text), values in found.items()]
+    return [
+        [key, text if len(values) > 1 else f"with {values[0]!r}: {text}"]
+        for (key, text), values in found.items()
+        if tuple(f"search.{text}".split(": ", 1)) not in found  # else it is said at the searched key that it is of
+    ]
 
 
 def _point(space: Space, key: str, value: Any, tables: Mapping[str, Any]) -> dict[str, Any]:
