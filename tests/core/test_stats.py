@@ -33,6 +33,17 @@ def test_difference_interval_equals_newcombes_example():
     assert stats.difference_interval(56 / 70, 70, 48 / 80, 80) == pytest.approx((0.0524, 0.3339), abs=5e-5)
 
 
+@pytest.mark.parametrize(("values", "spread"), [([1.0, 2.0, 4.0], np.std([1, 2, 4], ddof=1)), ([3.0], None)])
+def test_the_spread_of_several_values_and_of_one(values, spread):
+    assert stats.mean_std(values) == (pytest.approx(np.mean(values)), spread and pytest.approx(spread))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_values_that_are_not_finite_have_no_spread(bad):
+    mean, spread = stats.mean_std([1.0, bad])
+    assert not math.isfinite(mean) and spread is None
+
+
 def test_the_variance_within_groups_is_the_mean_square_of_an_analysis_of_variance():
     groups = [[1.0, 2.0, 4.0], [10.0, 10.5], [7.0], []]
     within = sum(((np.array(group) - np.mean(group)) ** 2).sum() for group in groups[:2])

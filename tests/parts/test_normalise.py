@@ -101,6 +101,8 @@ def test_none_only_makes_floats_and_leaves_token_numbers_alone():
     assert result.dtype == torch.float32 and torch.equal(result, values.float())
     tokens = torch.tensor([[1, 2], [3, 4]])
     assert made("none", tokens)(tokens).dtype == torch.int64
+    wide = torch.tensor([[1, 2], [3, 40000]], dtype=torch.uint16)  # as images of 16 bits are
+    assert made("none", wide)(wide).tolist() == [[1.0, 2.0], [3.0, 40000.0]]
 
 
 def test_result_is_channels_last_when_the_batch_is():

@@ -249,6 +249,8 @@ SENTENCES = {
     "x, y = arrays()\nreturn (x, np.array(['a', 'b'])[y]), None": "the targets are not numbers",
     "x, y = arrays()\nreturn (x.astype(str), y), None": "the inputs must be numbers",
     "return arrays(), (np.zeros((4, 5)), np.arange(4) % 2)": r"val has inputs of shape \(5,\), train of \(3,\)",
+    "x, y = arrays()\nreturn (x[:, 0], y), None": "train has one number per example, not a row of them",
+    "x, y = arrays()\nreturn (x[:, :0], y), None": r"train has inputs of shape \(0,\): no number in them",
     "return [1, 2, 3], None": r"train\[0\] must be \(input, target\), it is int 1",
     "return [(np.zeros(3), 0.5)] * 9, None": r"train\[0\]: the targets are real numbers",
     "return [(np.zeros(3), np.eye(3)[0])] * 9, None": r"train\[0\]: the targets have shape \(3,\), which looks one-hot",
@@ -268,6 +270,13 @@ def test_a_wrong_return_gets_one_sentence(tmp_path, body):
 def test_token_numbers_stay_whole(tmp_path):
     data = load(tmp_path, "x = torch.arange(40).view(20, 2)\ny = torch.arange(20) % 2\nreturn (x, y), (x, y)")
     assert next(iter(data.batches("val", 20)))[0].dtype == torch.int64
+
+
+@pytest.mark.parametrize("kind", ["to(torch.uint16)", "to(torch.int8)", "double()", "half()", "double().to_sparse()"])
+def test_other_numbers_become_floats(tmp_path, kind):
+    body = f"x = torch.arange(40).view(20, 2).{kind}\ny = torch.arange(20) % 2\nreturn (x, y), (x, y)"
+    inputs = next(iter(load(tmp_path, body).batches("val", 20)))[0]
+    assert inputs.dtype == torch.float32 and torch.equal(inputs, torch.arange(40).view(20, 2).float())
 
 
 def test_targets_of_one_column_and_bools_are_labels(tmp_path):

@@ -45,8 +45,9 @@ def difference_interval(share_a: float, n_a: int, share_b: float, n_b: int) -> t
 
 
 def mean_std(values: Sequence[float]) -> tuple[float, float | None]:
-    """Return the mean and the sample standard deviation (n - 1); None for fewer than two values."""
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+    """Return the mean and the sample standard deviation (n - 1); None for fewer than two values, or one not finite."""
+    known = len(values) > 1 and all(map(math.isfinite, values))
+    return statistics.fmean(values), statistics.stdev(values) if known else None
 
 
 def pooled_variance(groups: Iterable[Sequence[float]]) -> tuple[float, int]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from tuner.errors import UsageError
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # torchvision.models, of RGB in 0..1
+TOKENS = (torch.int16, torch.int32, torch.int64)  # what may be ids of tokens; images are unsigned
 CONSTANT = 1e-7  # a std below this share of the mean is float32 rounding
 
 Chunks = Callable[[], Iterable[Tensor]]
@@ -42,9 +43,9 @@ class Normaliser:
     factor: Tensor | None = None
 
     def __call__(self, batch: Tensor) -> Tensor:
-        """Return the batch as float32; whole numbers of 16 bits and more (token ids) pass `none` unchanged."""
+        """Return the batch as float32; whole numbers that may be token ids pass `none` unchanged."""
         if self.shift is None or self.factor is None:
-            return batch.float() if batch.dtype in (torch.uint8, torch.bool) or batch.is_floating_point() else batch
+            return batch if batch.dtype in TOKENS else batch.float()
         return torch.sub(batch if batch.dtype == torch.uint8 else batch.float(), self.shift).mul_(self.factor)
 
     def to(self, device: torch.device) -> Normaliser:

@@ -205,6 +205,13 @@ def _prepare(
 
 def _one_shape(shapes: Mapping[str, tuple[int, ...]], source: str) -> None:
     for name, shape in shapes.items():
+        if not shape:
+            raise UsageError(
+                f"data.source {source}: {name} has one number per example, not a row of them",
+                "One row per example: inputs.reshape(-1, 1) for a single feature.",
+            )
+        if 0 in shape:
+            raise UsageError(f"data.source {source}: {name} has inputs of shape {shape}: no number in them")
         if shape != shapes["train"]:
             raise UsageError(
                 f"data.source {source}: {name} has inputs of shape {shape}, train of {shapes['train']}",

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from tuner.core.processes import die_with_parent
 from tuner.errors import InputError, TunerError, UsageError, UserCodeError, user_frames, where_in_user_code
+from tuner.parts.normalise import TOKENS
 
 CHUNK_VALUES = 1 << 18  # of one chunk for statistics: 2 MiB in float64, which stays in the processor's cache
 READ = 256  # examples of a large read that are read at a time
@@ -254,12 +255,11 @@ def _as_input(value: Any, where: str) -> Tensor:
 
 
 def plain(values: Tensor) -> Tensor:
-    """Return inputs as bytes, float32 or whole numbers; other kinds of numbers become float32."""
-    values = values.detach().cpu()
+    """Return inputs as bytes, float32 or whole numbers; other kinds of numbers become float32, sparse ones dense."""
+    values = values.detach().cpu().to_dense()
     if values.is_complex():
         raise UsageError("data.source: complex inputs are not supported", "Stack real and imaginary parts as channels.")
-    wanted = torch.float32 if values.is_floating_point() or values.dtype == torch.bool else values.dtype
-    return values.to(wanted)
+    return values if values.dtype in (torch.uint8, *TOKENS) else values.float()
 
 
 def label_of(value: Any, where: str) -> int:
