@@ -22,6 +22,7 @@ __all__ = [
     "KINDS",
     "Hook",
     "arguments",
+    "asked",
     "bind",
     "built_ins",
     "call",
@@ -211,6 +212,14 @@ def bind(
     if problems:
         raise UsageError("\n".join(problems))
     return values
+
+
+def asked(fn: Callable[..., Any], offered: Sequence[str]) -> tuple[str, ...]:
+    """Return those of the offered arguments that the signature takes by name."""
+    signature = _signature(fn)
+    parameters = {} if signature is None else signature.parameters
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return tuple(name for name in offered if name in parameters and parameters[name].kind in by_name)
 
 
 def _keys_of(table: str) -> list[str]:

@@ -228,6 +228,19 @@ def test_users_augmentation_is_called_with_raw_batch_and_generator(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "signature", ["inputs, targets", "by, targets, inputs", "x, y, draws, by", "*, generator, inputs, targets, by"]
+)
+def test_users_augmentation_is_given_what_it_asks_for_by_name_or_all_by_position(tmp_path, signature):
+    first, second = ("x", "y") if "x" in signature else ("inputs", "targets")
+    text = f"def shift({signature}):\n    assert not {second}.is_floating_point()\n    return {first} + 5, {second}\n"
+    (tmp_path / "mine.py").write_text(text)
+    item = {"name": "mine.py:shift", **({"by": 1} if "by" in signature else {})}
+    data = load(tmp_path, path=saved(tmp_path), normalize="none", augment=[item])
+    plain = torch.cat([x for x, _ in data.epoch(0, 1, 8, augment=False)])
+    assert torch.equal(torch.cat([x for x, _ in data.epoch(0, 1, 8)]), plain + 5)
+
+
+@pytest.mark.parametrize(
     ("item", "error", "message"),
     [
         ("hflipp", UsageError, "data.augment: unknown augment 'hflipp' - did you mean 'hflip'?"),

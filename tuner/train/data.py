@@ -22,19 +22,24 @@ from tuner.parts.normalise import Normaliser, normaliser
 from tuner.train.prepare import Prepared, prepare_built_in, prepare_users
 from tuner.train.stores import Part, described, in_batches
 
+AUGMENTED = ("inputs", "targets", "generator")  # what an augmentation is offered, in this order
+
 
 @dataclass(frozen=True)
 class Augmentation:
     """One step of the batch's augmentation, ready to be called."""
 
     fn: Callable[..., Any]
+    asks: tuple[str, ...]  # which of AUGMENTED it takes by name; empty where it takes all three by position
     kwargs: Mapping[str, Any]
     where: str
     base_dir: Path
 
     def __call__(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        batch = (inputs, targets, generator)
+        named = {name: value for name, value in zip(AUGMENTED, batch, strict=True) if name in self.asks}
         with user_code(self.where, self.base_dir):
-            returned = self.fn(inputs, targets, generator, **self.kwargs)
+            returned = self.fn(*(() if named else batch), **named, **self.kwargs)
         if not isinstance(returned, tuple) or len(returned) != 2:
             raise UsageError(f"{self.where} must return (inputs, targets), it returned {type(returned).__name__}")
         if not all(isinstance(item, Tensor) for item in returned) or returned[0].shape != inputs.shape:
@@ -239,7 +244,11 @@ def augmentation_of(item: str | dict[str, Any], i: int, base_dir: Path) -> Augme
     table = {"name": item} if isinstance(item, str) else item
     fn = registry.resolve("augment", table["name"], base_dir)
     where = f"data.augment[{i}] {table['name']}"
-    return Augmentation(fn, registry.bind(fn, {}, registry.arguments(table), where, positional=3), where, base_dir)
+    args, asks = registry.arguments(table), registry.asked(fn, AUGMENTED)
+    if {"inputs", "targets"} <= set(asks):
+        bound = registry.bind(fn, dict.fromkeys(AUGMENTED), args, where)
+        return Augmentation(fn, asks, {key: bound[key] for key in args}, where, base_dir)
+    return Augmentation(fn, (), registry.bind(fn, {}, args, where, positional=3), where, base_dir)
 
 
 def _try_augmentation(data: Data) -> None:
