@@ -170,6 +170,23 @@ def test_at_baseline(accuracy, n, severity):
     assert (finding.severity if finding else None) == severity
 
 
+@pytest.mark.parametrize(
+    ("recall", "monitor", "said"),
+    [
+        ([0.9, 0.8], "val_accuracy", ("class-imbalance", "warn")),
+        ([0.9, 0.8], "val_metric", ("class-imbalance", "note")),
+        ([0.99, 0.02], "val_accuracy", ("at-baseline", "error")),  # recalls without the input add up to 1
+        ([0.5, 0.55], "val_accuracy", ("at-baseline", "error")),  # and so they may here: 200 rare examples
+        ([0.9, None], "val_accuracy", ("at-baseline", "error")),
+        (None, "val_accuracy", ("at-baseline", "error")),
+    ],
+)
+def test_rare_classes_that_are_told_apart_are_no_baseline(recall, monitor, said):
+    facts = evidence(val_accuracy=0.89, majority_share=0.9, recall=recall, class_counts=[1800, 200], monitor=monitor)
+    finding = evaluation.at_baseline(facts)
+    assert (finding.cause, finding.severity) == said
+
+
 @pytest.mark.parametrize(("high", "fires"), [(-0.021, True), (-0.02, False)])
 def test_val_above_train(high, fires):
     finding = evaluation.val_above_train(evidence(gap=-0.05, gap_interval=[-0.08, high]))

@@ -43,6 +43,28 @@ def test_the_baseline_is_met_where_the_interval_reaches_it(accuracy, n, severity
     assert (finding.severity if finding else None) == severity
 
 
+SKEWED = {**COARSE, "majority_share": 0.9, "best_val_accuracy": 0.89, "val_n": 2000, "constant_loss": 0.69}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"best_val_loss": 0.45}, ("class-imbalance", "warn")),
+        ({"best_val_loss": 0.45, "monitor": "val_metric"}, ("class-imbalance", "note")),
+        ({"best_val_loss": 0.62}, ("class-imbalance", "warn")),
+        ({"best_val_loss": 0.63}, ("at-baseline", "error")),  # 0.9 x 0.69 = 0.621
+        ({"best_val_loss": 0.63, "monitor": "val_metric"}, ("at-baseline", "error")),
+        ({"best_val_loss": None}, ("at-baseline", "error")),
+        ({"best_val_loss": 0.45, "constant_loss": None}, ("at-baseline", "error")),
+        ({"best_val_loss": 0.45, "majority_share": 0.5, "best_val_accuracy": 0.5}, ("at-baseline", "error")),
+    ],
+)
+def test_a_loss_that_uses_the_input_tells_weighed_classes_from_the_baseline(changes, said):
+    finding = search.best_at_baseline({**SKEWED, **changes})
+    assert (finding.cause, finding.severity) == said
+    assert ("is below that of any answer without the input, 0.69" in finding.title) == (said[0] == "class-imbalance")
+
+
 @pytest.mark.parametrize("missing", ["best_val_accuracy", "majority_share", "val_n"])
 def test_the_baseline_needs_its_numbers(missing):
     with pytest.raises(Missing):

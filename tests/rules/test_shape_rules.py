@@ -70,6 +70,11 @@ def test_flat_then_falls(changes, fires):
         ([0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1.0, 1.0], [0.58, 0.65, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7], False),  # it grows
         ([0.6, 0.7, 0.8, 0.9, 0.95, 1.0, 1.0, 1.0], [0.5, 0.55, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6], False),  # and here
         ([0.99] * 8, [0.85] * 8, False),  # learnt by heart within an epoch
+        (
+            [0.7, 0.8, 0.85, 0.9, 0.92, 0.94, 0.95, 0.95],
+            [0.58, 0.7, 0.78, 0.84, 0.87, 0.9, 0.91, 0.91],
+            False,
+        ),  # closes
     ],
 )
 def test_a_gap_from_the_start(train, val, fires):

@@ -71,6 +71,12 @@ def test_a_model_at_the_baseline_fails():
     assert codes(result) == ["TE804"] and result.verdict == "fail"
 
 
+def test_classes_that_are_weighed_against_accuracy_are_a_note():
+    result = evaluate(measured(accuracy=0.89, n=2000, confusion=[[1620, 180], [40, 160]]), inputs_of(0.89))
+    finding = next(finding for finding in result.findings if finding.code == "TE804")
+    assert (finding.cause, finding.severity) == ("class-imbalance", "note") and result.verdict == "pass"
+
+
 def test_answers_that_are_not_finite_are_a_warning_that_names_the_first():
     result = evaluate(measured(non_finite=2, first_non_finite="row 6 (line 8)", loss=None))
     assert codes(result) == ["TE806"] and result.verdict == "warn"

@@ -15,6 +15,7 @@ from tuner.rules import Missing, found, need, rule
 COSTS = 0.05  # accuracy: what a proved cause must cost to be more than advice
 COSTS_OF_WIDTH = 0.1  # any wider model is a little ahead in a short run
 REACHED = 0.7  # share of the winner's accuracy that a short run must reach before its width means anything
+DROPOUT = "model.dropout"
 SMOOTHING, AUGMENTATION = "loss.label_smoothing", "data.augment"
 
 
@@ -102,7 +103,9 @@ def over_regularised(evidence: Mapping[str, Any]) -> Finding | None:
         return None
     reason = "a run without it learns clearly more"
     changes = [change for key in keys for change in evidence["knobs"].less(key, reason)]
-    return _proved("CU616", evidence, answer, f"without {' and '.join(keys)} it learns more", changes=changes)
+    own = evidence["knobs"].value(DROPOUT) is None
+    named = ["the dropout of the model's code" if key == DROPOUT and own else key for key in keys]
+    return _proved("CU616", evidence, answer, f"without {' and '.join(named)} it learns more", changes=changes)
 
 
 @rule(

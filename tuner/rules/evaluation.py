@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tuner.core.result import Finding, Severity
@@ -11,6 +13,9 @@ from tuner.rules import Missing, found, need, rule
 
 SURE_HALF_WIDTH = 0.05  # a split with a narrower interval would have shown that something was learnt
 SMALL_HALF_WIDTH = 0.025  # a wider interval hides the differences that tuning is about
+ACCURACY = "val_accuracy"
+HALF = 0.5  # a class with more than that can be what a sound model that weighs its classes falls behind
+TOLD = 3.0  # standard errors above chance
 EASIER = 0.02  # val above train by more than this, surely, is no accident
 
 
@@ -24,15 +29,43 @@ def small_split(code: str, split: str, accuracy: float, n: int) -> Finding | Non
     return found(code, "note", title, evidence=seen, confidence=0.9)
 
 
-def baseline(code: str, accuracy: float, n: int, share: float) -> Finding | None:
-    """Report an accuracy whose interval reaches down to the share of the commonest class."""
+def baseline(
+    code: str, accuracy: float, n: int, share: float, learnt: str | None = None, monitored: bool = True
+) -> Finding | None:
+    """Report an accuracy whose interval reaches down to the share of the commonest class.
+
+    `learnt`: what shows that the input is used all the same. Where one class has more than half, that is no fault but
+    what weighing the classes does: accuracy is the wrong measure then, a warning if it is what is `monitored`.
+    """
     low, high = wilson(accuracy, n)
     if low > share:
         return None
     severity: Severity = "error" if (high - low) / 2 < SURE_HALF_WIDTH else "warn"
     title = f"accuracy {accuracy:.3f} ({low:.3f} to {high:.3f}) is no better than the commonest class, {share:.3f}"
     seen = {"accuracy": accuracy, "interval": [low, high], "majority_share": share, "n": n}
-    return found(code, severity, title, evidence=seen, confidence=0.95)
+    if learnt is None or share <= HALF:
+        return found(code, severity, title, evidence=seen, confidence=0.95)
+    remedy = "Monitor a measure that counts classes alike (train.metric, train.monitor), as the mean of the recalls."
+    finding = found(
+        code, "warn" if monitored else "note", f"{title}, though {learnt}", evidence=seen, remedy=remedy, confidence=0.8
+    )
+    return replace(finding, cause="class-imbalance")
+
+
+def tells_apart(recall: Sequence[float | None], counts: Sequence[int]) -> str | None:
+    """Say how far the mean recall of the classes lies above that of any answer without the input; None if it may not.
+
+    Answers that do not depend on the input have recalls that add up to 1.
+    """
+    known = [(r, n) for r, n in zip(recall, counts, strict=False) if r is not None and n]
+    if len(known) < 2:
+        return None
+    mean = sum(r for r, _ in known) / len(known)
+    smoothed = [((r * n + 1) / (n + 2), n) for r, n in known]
+    error = math.sqrt(sum(r * (1 - r) / n for r, n in smoothed)) / len(known)
+    if mean - 1 / len(known) <= TOLD * error:
+        return None
+    return f"the mean recall of the classes is {mean:.3f}, without the input {1 / len(known):.3f}"
 
 
 @rule(
@@ -41,7 +74,8 @@ def baseline(code: str, accuracy: float, n: int, share: float) -> Finding | None
     "diagnose",
     meaning="The winner is no better than always answering the commonest class.",
     detected="the 95 % interval (Wilson) of its val accuracy reaches down to the commonest class's share of val; an "
-    "error where the interval is narrower than 5 points either way, else a warning",
+    "error where the interval is narrower than 5 points either way, else a warning. Where one class has more than half "
+    "and the mean recall is above chance by three standard errors, the input is used: the cause named is the imbalance",
     why="No curve of such a model says anything about tuning.",
     fix="Stop tuning: go back to steps 1 and 2 and look at labels, loader and normalisation.",
     confused_with="strongly unbalanced classes, where accuracy is the wrong measure: set train.monitor or train.metric",
@@ -51,7 +85,8 @@ def at_baseline(evidence: Mapping[str, Any]) -> Finding | None:
     accuracy = need(evidence, "val_accuracy", "the winner has no val accuracy")
     n = need(evidence, "val_n", "the size of val is not known")
     share = need(evidence, "majority_share", "the share of the commonest class is not known")
-    return baseline("CU606", accuracy, n, share)
+    learnt = tells_apart(evidence.get("recall") or [], evidence.get("class_counts") or [])
+    return baseline("CU606", accuracy, n, share, learnt, evidence.get("monitor", ACCURACY) == ACCURACY)
 
 
 @rule(
@@ -162,7 +197,8 @@ def test_too_small(evidence: Mapping[str, Any]) -> Finding | None:
     "test",
     meaning="On the test split the model is no better than always answering its commonest class.",
     detected="the 95 % interval (Wilson) of test accuracy reaches down to the share of the commonest class in test; an "
-    "error where the interval is narrower than 5 points either way, else a warning",
+    "error where the interval is narrower than 5 points either way, else a warning; a note where one class has more "
+    "than half and the mean recall is above chance",
     why="What was tuned does not generalise at all.",
     fix="Look at the test split's labels and pipeline first, then at steps 1 and 2.",
     confused_with="strongly unbalanced classes, where accuracy is the wrong measure",
@@ -170,10 +206,12 @@ def test_too_small(evidence: Mapping[str, Any]) -> Finding | None:
 )
 def test_at_baseline(evidence: Mapping[str, Any]) -> Finding | None:
     accuracy = _test_accuracy(evidence)
-    rows = [sum(row) for row in evidence.get("confusion") or []]
+    confusion = evidence.get("confusion") or []
+    rows = [sum(row) for row in confusion]
     if not rows or not sum(rows):
         raise Missing("no confusion matrix")
-    return baseline("TE804", accuracy, evidence["n"], max(rows) / sum(rows))
+    recall = [row[i] / total if total else None for i, (row, total) in enumerate(zip(confusion, rows, strict=True))]
+    return baseline("TE804", accuracy, evidence["n"], max(rows) / sum(rows), tells_apart(recall, rows), monitored=False)
 
 
 @rule(

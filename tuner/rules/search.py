@@ -8,8 +8,9 @@ from typing import Any
 from tuner.core.result import Finding
 from tuner.core.stats import cannot_be_told
 from tuner.rules import Missing, found, need, rule
-from tuner.rules.evaluation import baseline, small_split
+from tuner.rules.evaluation import ACCURACY, baseline, small_split
 
+LEARNT = 0.9  # times the loss at constant outputs, below which a val loss has used the input
 MANY = 0.5  # share of infeasible configurations that speaks about the space
 
 
@@ -75,7 +76,9 @@ def all_trials_diverged(evidence: Mapping[str, Any]) -> Finding | None:
     "coarse",
     meaning="The best configuration is no better than always answering the commonest class.",
     detected="the 95 % interval (Wilson) of the best val accuracy reaches down to the share of the commonest class in "
-    "val; an error where the interval is narrower than 5 points either way, else a warning",
+    "val; an error where the interval is narrower than 5 points either way, else a warning. Where one class has more "
+    "than half and the val loss is below nine tenths of that at uniform outputs and at the class shares, the input is "
+    "used: the cause named is the imbalance, a note where something else than accuracy is monitored",
     why="A search among configurations that all ignore the input finds noise.",
     fix="Stop tuning: look at labels, loader and normalisation (steps 1 and 2), or give coarse more --epochs.",
     confused_with="a task that takes longer than coarse's epochs to get going; a val set too small to tell",
@@ -85,7 +88,15 @@ def best_at_baseline(evidence: Mapping[str, Any]) -> Finding | None:
     accuracy = need(evidence, "best_val_accuracy", "no trial has a val accuracy")
     share = need(evidence, "majority_share", "the share of the commonest class is not known")
     n = need(evidence, "val_n", "the size of val is not known")
-    return baseline("CO403", accuracy, n, share)
+    return baseline("CO403", accuracy, n, share, _learnt(evidence), evidence.get("monitor", ACCURACY) == ACCURACY)
+
+
+def _learnt(evidence: Mapping[str, Any]) -> str | None:
+    """Say that the val loss is clearly below that of answers without the input, if it is and both are known."""
+    loss, constant = evidence.get("best_val_loss"), evidence.get("constant_loss")
+    if loss is None or constant is None or not loss < LEARNT * constant:
+        return None
+    return f"the val loss, {loss:.3g}, is below that of any answer without the input, {constant:.3g}"
 
 
 def _edge(code: str, evidence: Mapping[str, Any], remedy: str) -> Finding | None:

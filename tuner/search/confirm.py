@@ -53,7 +53,10 @@ class Arm:
 
 @dataclass(frozen=True)
 class Winner:
-    """What the arms are made from. `rate`: the one that goes on, the median of the winner's schedule."""
+    """What the arms are made from. `rate`: the one that goes on, the median of the winner's schedule.
+
+    `drops_out`: the model has dropout modules, whether the recipe has a key for them or the user's code sets them.
+    """
 
     recipe: Recipe
     params: Mapping[str, Any]
@@ -63,6 +66,7 @@ class Winner:
     precision: str
     annealed: bool
     has_gap: bool
+    drops_out: bool = False
 
     def value(self, key: str) -> Any:
         return self.params.get(key, self.recipe.value(key))
@@ -83,8 +87,11 @@ class Winner:
         return max(1, min(self.epochs, max(least, math.ceil(self.epochs / 5))))
 
 
-def regularisers(winner: Winner) -> dict[str, Any]:
-    """Return what keeps the model from fitting, each with the value that switches it off."""
+def regularisers(winner: Winner, fresh: bool) -> dict[str, Any]:
+    """Return what keeps the model from fitting, each with the value that switches it off.
+
+    Dropout of the user's own is no key of the recipe: it can be switched off in trained weights alone.
+    """
     off: dict[str, Any] = {}
     if winner.value("data.augment"):
         off["data.augment"] = []
@@ -92,6 +99,8 @@ def regularisers(winner: Winner) -> dict[str, Any]:
         value = winner.value(key)
         if isinstance(value, (int, float)) and value > 0:
             off[key] = 0.0
+    if winner.drops_out and not fresh and winner.value("model.dropout") is None:
+        off["model.dropout"] = 0.0
     return off
 
 
@@ -118,7 +127,7 @@ def _is_low(codes: Collection[str], winner: Winner) -> bool:
 
 
 def _others(winner: Winner, fresh: bool) -> list[Arm]:
-    off = regularisers(winner)
+    off = regularisers(winner, fresh)
     arms = [_without(FREE, off, fresh)] if off else []
     if winner.value("train.clip_norm") is not None:
         arms += [Arm(UNCLIPPED, {"train.clip_norm": None}, fresh)]
@@ -142,7 +151,8 @@ def second_arms(codes: Collection[str], winner: Winner, known: Mapping[str, Mapp
     helped = {name for name, answer in known.items() if answer["helps"]}
     if not known:
         return []
-    off, fresh = regularisers(winner), bool(BASELINE & set(codes))
+    fresh = bool(BASELINE & set(codes))
+    off = regularisers(winner, fresh)
     arms: list[Arm] = []
     if _is_low(codes, winner) and not helped and off and not fresh:
         free = _without(FREE_FASTER, off, fresh)

@@ -37,6 +37,12 @@ def val_loss(record: Record) -> float:
     return loss_of(record.best_row("val") or {})
 
 
+def constant_loss(initial: Mapping[str, Any]) -> float | None:
+    """Return the lower of the loss function's values at uniform outputs and at the class shares (of check-init)."""
+    known = [_number(initial.get(key)) for key in ("loss_at_uniform", "loss_at_prior")]
+    return None if known[0] is None or known[1] is None else min(known[0], known[1])
+
+
 def loss_of(row: Mapping[str, Any]) -> float:
     """Return the loss of a curve's row, infinite where there is none."""
     found = _number(row.get("loss"))

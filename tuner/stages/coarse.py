@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -87,6 +88,8 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
         **judged.counts(trials),
         **saved(results, settings.epochs),
         "best_val_accuracy": max((a for a in map(judged.val_accuracy, best) if a is not None), default=None),
+        "best_val_loss": min((loss for loss in map(judged.val_loss, best) if math.isfinite(loss)), default=None),
+        "constant_loss": judged.constant_loss(inputs.metrics("check-init")),
         "best_score": best[0].result.score if best else None,
         "best_params": dict(best[0].params) if best else None,
         "monitor": recipe.train.monitor,

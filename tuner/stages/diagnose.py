@@ -65,6 +65,9 @@ def _facts(recipe: Recipe, inputs: Inputs, settings: Settings) -> dict[str, Any]
     facts["params"] = dict(winner.params)
     facts["majority_share"] = known["majority_share"] or inputs.metrics("fine").get("majority_share")
     facts["target"] = settings.target
+    facts["monitor"], facts["own_evaluate"] = recipe.train.monitor, recipe.train.evaluate is not None
+    layers = inputs.metrics("check-init").get("layers") or []
+    facts["drops_out"] = any("Dropout" in str(layer.get("type")) for layer in layers)
     asked = winner.item.spec.tables["loss"]
     facts["plain_cross_entropy"] = asked["name"] == "cross_entropy" and not any(
         value for key, value in asked.items() if key != "name"
@@ -124,7 +127,9 @@ def _winner(recipe: Recipe, facts: Mapping[str, Any]) -> Winner:
     rate = statistics.median(rates)
     fitted = facts["train_accuracy"] is not None and facts["train_accuracy"] >= facts["target"]
     has_gap = fitted or (facts["gap_interval"] is not None and facts["gap_interval"][0] > NO_GAP)
-    return Winner(recipe, facts["params"], rate, epochs, steps, facts["precision"], annealed, has_gap)
+    return Winner(
+        recipe, facts["params"], rate, epochs, steps, facts["precision"], annealed, has_gap, facts["drops_out"]
+    )
 
 
 def _item(
