@@ -14,10 +14,11 @@ def said(right, wrong, auroc):
 
 SOUND = {
     "answers": {"val": said(900, 100, 0.88), "train": said(950, 50, 0.9)}, "majority_share": 0.1, "val_n": 1000,
-    "recall": [0.9] * 10, "class_counts": [100] * 10,
+    "recall": [0.9] * 10, "class_counts": [100] * 10, "own_evaluate": True, "val_accuracy": 0.9,
     "train_accuracies": [0.6, 0.8, 0.95], "val_accuracies": [0.58, 0.78, 0.9], "running_accuracies": [0.5, 0.75, 0.9],
 }  # fmt: skip
-ALL = [answers.sure_of_wrong_answers, answers.rare_classes_missed, answers.only_memorised, answers.val_is_another_world]
+ALL = [answers.sure_of_wrong_answers, answers.rare_classes_missed, answers.only_memorised, answers.val_is_another_world,
+       answers.evaluates_something_else]  # fmt: skip
 
 
 @pytest.mark.parametrize("check", ALL)
@@ -102,3 +103,32 @@ def test_train_learnt_and_val_not_at_all(changes, codes):
     found = [answers.only_memorised(given), answers.val_is_another_world(given)]
     assert [finding.code for finding in found if finding] == codes
     assert all(finding.severity == "error" for finding in found if finding)
+
+
+@pytest.mark.parametrize(
+    ("changes", "fires"),
+    [
+        ({"val_accuracy": 0.2}, True),
+        ({"val_accuracy": 0.79}, True),
+        ({"val_accuracy": 0.81}, False),  # within the ten points that averaged weights may differ by
+        ({"val_accuracy": 0.97}, False),  # averaging gains
+        ({"val_accuracy": 0.6, "recall": [1.0, *[0.5] * 9]}, False),  # the mean recall is what is reported
+        ({"val_accuracy": 0.7, "answers": {"val": said(18, 2, 0.9)}}, False),  # 20 examples: down to 0.699
+    ],
+)
+def test_an_evaluation_of_other_weights(changes, fires):
+    finding = answers.evaluates_something_else({**SOUND, **changes})
+    assert (finding is not None) == fires
+    assert finding is None or (finding.cause, finding.severity) == ("metric-wrong", "warn")
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"own_evaluate": False}, "no evaluate of its own"),
+        ({"answers": {"train": said(9, 1, 0.9)}}, "were not counted"),
+    ],
+)
+def test_only_an_own_evaluation_can_be_of_other_weights(changes, why):
+    with pytest.raises(Missing, match=why):
+        answers.evaluates_something_else({**SOUND, **changes})

@@ -44,7 +44,8 @@ HEALTHY = {
     },
     "loss_function": {
         "kind": "logits", "uniform": LOG10, "free_floor": 0.0, "free_unbounded": False, "own_floor": 0.0,
-        "own_unbounded": False, "rewards_wrong": False, "unpaired": False, "loss_name": "cross_entropy",
+        "own_unbounded": False, "rewards_wrong": False, "unpaired": False, "over_batch": False,
+        "loss_name": "cross_entropy",
     },
     "one_step": {
         "updates": 4, "parameters": 100, "trainable": 100, "frozen": [], "frozen_at_random": [], "unregistered": [],
@@ -70,6 +71,7 @@ HEALTHY = {
         },
         "metric": {
             "name": "mine.py:f1", "examples": 400, "values": [0.79, 0.28, 0.79], "planned": [0.8, 0.3, 0.8], "turned_round": 0.79,
+            "torn_apart": 0.1,
             "named_accuracy": False, "reads": None, "monitor": None,
         },
     },
@@ -143,7 +145,7 @@ def test_healthy_evidence_gives_no_finding_and_skips_no_rule():
     findings, ran, skipped = apply_rules("check-init", HEALTHY)
     assert not findings
     assert not skipped
-    assert len(ran) == 66
+    assert len(ran) == 67
 
 
 FIRES = [
@@ -178,6 +180,7 @@ FIRES = [
     ("IN105", "error", {"loss_function__own_unbounded": True, "loss_function__own_floor": None, "loss_function__uniform": 0.0}),
     ("IN105", "warn", {"loss_function__kind": "probabilities", "loss_function__uniform": -0.1, "loss_function__own_floor": -1.0}),
     ("IN105", "error", {"loss_function__unpaired": True}),
+    ("IN146", "error", {"loss_function__over_batch": True}),
     ("IN116", "warn", {"repeatable_evaluation__val_reads_differ": 0.9}),
     ("IN106", "error", {"loss_function__rewards_wrong": True}),
     ("IN107", "warn", {"initial_loss__doubled_batch_ratio": 2.0}),
@@ -427,7 +430,7 @@ def test_rules_say_what_they_miss_when_a_probe_did_not_run():
     findings, ran, skipped = apply_rules("check-init", {"failures": [], "recipe": {}})
     assert [finding.code for finding in findings] == ["IN100"]
     assert ran == ["IN100 nothing measured"]
-    assert len(skipped) == 65
+    assert len(skipped) == 66
     assert all(entry.why for entry in skipped)
 
 

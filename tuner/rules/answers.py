@@ -16,6 +16,7 @@ ABOVE = 0.1  # accuracy above the commonest class at which a model has learnt so
 FEW = 10  # examples of a class below which its recall says little
 RARE = 0.5  # times the mean share of a class
 LEARNT = 0.2
+ELSEWHERE = 0.1  # accuracy: averaged weights and views of an example differ by less
 
 
 @rule(
@@ -124,6 +125,38 @@ def val_is_another_world(evidence: Mapping[str, Any]) -> Finding | None:
         f"({facts['val_accuracy']:.3f}, the commonest class {facts['majority_share']:.3f})"
     )
     return found("CU643", "error", title, evidence=facts, confidence=0.96)
+
+
+@rule(
+    "CU644",
+    "metric-wrong",
+    "diagnose",
+    meaning="The recipe's evaluate reports far less than the trained model gets right on the same examples.",
+    detected="the val accuracy that evaluate reports at the best epoch, against the answers of that epoch's weights in "
+    "eval mode, counted example by example: lower than these, and than the mean recall of the classes, by 10 points "
+    "and beyond sampling",
+    why="What is evaluated is not what was trained: the search chooses by another model, or by another number.",
+    fix="Look at which weights evaluate uses: an average (EMA) that moves too slowly for the run (decay 0.999 needs "
+    "thousands of updates; warm it up), an old copy, a checkpoint; then at how it counts.",
+    confused_with="averaged weights and views of an example, which differ by a few points or gain",
+    source="Karpathy, a recipe: evaluate the whole of val by one's own code; Tarvainen and Valpola 2017 (EMA warm-up)",
+)
+def evaluates_something_else(evidence: Mapping[str, Any]) -> Finding | None:
+    answers = need(evidence, "answers", "the winner's answers were not compared example by example")
+    reported = need(evidence, "val_accuracy", "the winner has no val accuracy")
+    if not need(evidence, "own_evaluate", "whether the recipe has an evaluate of its own is not known"):
+        raise Missing("the recipe has no evaluate of its own")
+    if "val" not in answers:
+        raise Missing("the winner's answers on val were not counted")
+    right, wrong = answers["val"]["right"], answers["val"]["wrong"]
+    counted = right / (right + wrong)
+    recalls = [recall for recall in evidence.get("recall") or [] if recall is not None]
+    least = min([counted, *([sum(recalls) / len(recalls)] if recalls else [])])
+    if least - reported <= ELSEWHERE or wilson(least, right + wrong)[0] <= reported:
+        return None
+    title = f"evaluate reports {reported:.3f} on val, where the trained model itself gets {counted:.3f} right"
+    seen = {"reported": reported, "counted": counted, "n": right + wrong}
+    return found("CU644", "warn", title, evidence=seen, confidence=0.97)
 
 
 def _learnt_but_not_val(evidence: Mapping[str, Any]) -> dict[str, Any] | None:

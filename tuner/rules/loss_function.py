@@ -1,4 +1,4 @@
-"""Rules over the loss function itself, by minimising it over free outputs (check-init): codes IN104 to IN109."""
+"""Rules over the loss function itself, by minimising it over free outputs (check-init): codes IN104 to IN109, IN146."""
 
 from __future__ import annotations
 
@@ -144,3 +144,28 @@ def floor_near_uniform(evidence: Mapping[str, Any]) -> Finding | None:
         evidence={"floor": floor, "uniform": uniform},
         confidence=0.8,
     )
+
+
+@rule(
+    "IN146",
+    "wrong-axis",
+    "check-init",
+    meaning="The loss takes its softmax over the examples of the batch, not over the classes.",
+    detected=(
+        "Random scores, with a number per class added for all examples, and with a number per example added for all "
+        "classes: a softmax over classes sees the first alone, one over the batch the second alone."
+    ),
+    why="Examples compete with each other for a class in place of classes for an example: the argmax says little.",
+    fix="Set dim=1 (or -1) in softmax, log_softmax or logsumexp: the classes are the last dimension of the outputs.",
+    confused_with="Contrastive losses, which compare examples on purpose; scores that are centred over the batch.",
+    source="PyTorch documentation of softmax (dim); Full Stack Deep Learning, troubleshooting: softmax over wrong dim",
+)
+def softmax_over_batch(evidence: Mapping[str, Any]) -> Finding | None:
+    """A loss that normalises over the wrong dimension."""
+    function = probe(evidence, "loss_function")
+    if function.get("over_batch") is None:
+        raise Missing("the outputs are not raw scores, one per class")
+    if not function["over_batch"]:
+        return None
+    title = "the loss does not see what is added to the scores of one class for all examples: its softmax is over them"
+    return found("IN146", "error", title, evidence={"loss_name": function["loss_name"]}, confidence=0.98)

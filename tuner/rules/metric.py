@@ -10,6 +10,7 @@ from tuner.rules import found, rule
 from tuner.rules.init import number, probe
 
 SAME = 1e-4
+UNPAIRED = 1e-6  # sums of the same numbers in another order
 # what an "accuracy" is taken for, and how grave that is; "mean over ..." hangs on the data
 MISREAD: dict[str, tuple[Severity, str]] = {
     "state": ("error", "is not the same when one model is evaluated twice: it carries state from call to call"),
@@ -73,8 +74,9 @@ def _misread(answer: Mapping[str, Any]) -> tuple[Severity, str]:
     "check-init",
     meaning="The recipe's metric, or the value that is maximised, does not follow how good the outputs are.",
     detected=(
-        "The metric is given planned outputs: of better and worse models, the same ones twice, and in another order. "
-        "Better ones must score better, equal ones equal; one that is named an accuracy must be it."
+        "The metric is given planned outputs: of better and worse models, the same ones twice, in another order, and "
+        "with the targets of other examples. Better ones must score better, equal ones equal, and others' targets "
+        "otherwise; one that is named an accuracy must be it."
     ),
     why="The search would choose models by something else than their answers.",
     fix="Compute it from all outputs and targets of the call, per example (dimension 1), and set train.monitor_mode.",
@@ -93,6 +95,8 @@ def metric_wrong(evidence: Mapping[str, Any]) -> Finding | None:
 
 
 def _problem(name: str, facts: Mapping[str, Any]) -> tuple[Severity, str] | None:
+    if _unpaired(facts):
+        return "error", "the metric stays the same when the targets change places: it pairs every output with them all"
     if facts.get("improves") is not None and facts["improves"] <= 0 and facts.get("seen", 1.0) > 0:
         how = "gets worse" if facts["improves"] < 0 else "stays as it is"
         good, poor = facts["monitored"]
@@ -114,3 +118,15 @@ def _problem(name: str, facts: Mapping[str, Any]) -> tuple[Severity, str] | None
         what = f": it is the {facts['reads']}" if facts["reads"] else ""
         return "warn", f"the metric {facts['name']} is not the share of right answers{what}"
     return None
+
+
+def _unpaired(facts: Mapping[str, Any]) -> bool:
+    """Say whether a metric that looks at the outputs is the same with other examples' targets.
+
+    That is what a broadcast of (N, 1) with (N) gives.
+    """
+    values, apart = [number(value) for value in facts.get("values") or [None]], number(facts.get("torn_apart"))
+    first = values[0]
+    if first is None or apart is None or values[0] == values[1]:
+        return False
+    return abs(first - apart) <= UNPAIRED * max(1.0, abs(first))

@@ -259,9 +259,11 @@ def evaluation_not_repeatable(evidence: Mapping[str, Any]) -> Finding | None:
     "batch-dependence",
     "check-init",
     meaning="In eval mode, an example's output depends on which other examples are in the batch.",
-    detected="Half of a batch is swapped for other examples; the outputs of the rest must not change.",
-    why="Information flows between examples, usually a view or reshape that mixes the batch dimension with another.",
-    fix="Use permute or transpose instead of view, and look for reductions over dimension 0.",
+    detected="The examples before and after a part of a batch are swapped for others; its outputs must not change.",
+    why="Information flows between examples: a view or reshape that mixes the batch dimension with another, or a "
+    "recurrent or attention layer that takes the batch for time.",
+    fix="Use permute or transpose instead of view, batch_first=True for nn.LSTM, nn.GRU and nn.MultiheadAttention on "
+    "(batch, time, features), and look for reductions over dimension 0.",
     confused_with="Batch norm in train mode; attention or contrast across the batch on purpose.",
     source="Karpathy, A Recipe for Training Neural Networks; PyTorch Lightning BatchGradientVerification",
 )

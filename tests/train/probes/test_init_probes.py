@@ -369,12 +369,29 @@ class Mixes(nn.Linear):
         return super().forward(inputs - inputs.mean(0))
 
 
+class Reads(nn.Module):
+    """Reads the columns four at a time, as steps of a sequence."""
+
+    def __init__(self, forwards=True, **more):
+        super().__init__()
+        self.lstm, self.head, self.forwards = nn.LSTM(4, 16, **more), nn.Linear(16, 10), forwards
+
+    def forward(self, inputs):
+        steps = inputs.unflatten(1, (5, 4))
+        if self.forwards:
+            return self.head(self.lstm(steps)[0][:, -1])
+        return self.head(self.lstm(steps.flip(0))[0].flip(0)[:, -1])
+
+
 @pytest.mark.parametrize(
     ("model", "depends"),
     [
         (mlp(), False),
         (lambda: nn.Sequential(nn.BatchNorm1d(20), nn.Linear(20, 10)), False),
         (lambda: Mixes(20, 10), True),
+        (lambda: Reads(batch_first=True), False),
+        (Reads, True),  # the batch is taken for time: an example sees those before it
+        (lambda: Reads(forwards=False), True),  # or those after it
         (mlp(head=zero), False),
     ],
 )

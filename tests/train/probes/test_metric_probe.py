@@ -186,6 +186,14 @@ def test_metric(setup_of, blobs, case):
     assert words is None or words in found["IN121"].title
 
 
+@pytest.mark.parametrize(("kept", "words"), [(150, "does not change"), (109, "when the targets change places")])
+def test_a_metric_that_pairs_every_output_with_all_targets(setup_of, blobs, kept, words):
+    inputs, targets = blobs(150, seed=1)
+    val = tuple(part[targets.argsort()][-kept:] for part in (inputs, targets))  # of 109, one class has a few alone
+    metric = named(lambda o, t: (o.argmax(1, keepdim=True) == t).float().mean())
+    assert words in findings(setup_of(blobs(), linear, val=val, metric_hook=metric))["IN121"].title
+
+
 @pytest.mark.parametrize(("mode", "fires"), [("max", True), ("min", False)])
 def test_monitored_metric_must_get_better_with_the_outputs(setup_of, blobs, mode, fires):
     setup = setup_of(blobs(), linear, val=blobs(150, seed=1), metric_hook=named(nn.functional.cross_entropy))

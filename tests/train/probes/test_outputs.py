@@ -136,3 +136,40 @@ def test_loss_that_does_not_pair_outputs_with_targets(loss, shape, ignores, kind
 
 def test_pairing_cannot_be_told_from_targets_of_one_class():
     assert _outputs.ignores_pairing(F.cross_entropy, torch.ones(20).long(), SHAPE, "logits") is None
+
+
+def over_examples(outputs, targets):
+    return -F.log_softmax(outputs, dim=0).gather(1, targets[:, None]).mean()
+
+
+def centred(outputs, targets):
+    return F.cross_entropy(outputs - outputs.mean(0), targets)
+
+
+def contrastive(outputs, targets):
+    near = F.normalize(outputs) @ F.normalize(outputs).T / 0.1
+    same = targets[:, None] == targets
+    return -(near - near.logsumexp(1, keepdim=True))[same].mean()
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [
+        (over_examples, True),
+        (lambda o, t: F.nll_loss(o.log_softmax(0), t), True),
+        (F.cross_entropy, False),
+        (F.multi_margin_loss, False),
+        (lambda o, t: F.binary_cross_entropy_with_logits(o, F.one_hot(t, 10).float()), False),
+        (lambda o, t: F.cross_entropy(o, t, reduction="sum"), False),
+        (F.nll_loss, False),
+        (centred, False),
+        (contrastive, False),
+    ],
+)
+def test_a_softmax_over_the_batch_does_not_see_what_a_class_gets_throughout(loss, expected):
+    assert _outputs.over_batch(loss, TARGETS, SHAPE) is expected
+
+
+@pytest.mark.parametrize("shape", [torch.Size([20]), torch.Size([20, 1]), torch.Size([1, 10]), torch.Size([4, 10, 8])])
+def test_the_axis_of_other_shapes_is_not_known(shape):
+    assert _outputs.over_batch(F.cross_entropy, TARGETS[: shape[0]], shape) is None

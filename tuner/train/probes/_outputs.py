@@ -175,6 +175,27 @@ def ignores_pairing(loss: Loss, targets: Tensor, shape: torch.Size, kind: str) -
     return abs(one - other) <= 1e-5 * abs(one)
 
 
+def over_batch(loss: Loss, targets: Tensor, shape: torch.Size) -> bool | None:
+    """Say whether the loss normalises raw scores over the examples of the batch in place of the classes.
+
+    A softmax does not see what is added to all scores that it normalises: over classes that is a number per example,
+    over the batch a number per class. None where it cannot be said.
+    """
+    if len(shape) != 2 or shape[1] < 2 or shape[0] < 2:
+        return None
+    generator = torch.Generator().manual_seed(0)
+    outputs, by_class, by_example = (
+        torch.randn(size, generator=generator).to(targets.device) for size in (shape, (1, shape[1]), (shape[0], 1))
+    )
+    plain, of_class, of_example = (
+        value(loss, shifted, targets) for shifted in (outputs, outputs + by_class, outputs + by_example)
+    )
+    if plain is None or of_class is None or of_example is None or not math.isfinite(plain + of_class + of_example):
+        return None
+    room = max(1e-3, abs(plain))
+    return abs(of_class - plain) <= 1e-5 * room and abs(of_example - plain) > 1e-2 * room
+
+
 def rewards_wrong(loss: Loss, targets: Tensor, shape: torch.Size, kind: str) -> bool | None:
     """Say whether raising the target's output raises the loss: a sign error. None where it cannot be said."""
     if len(shape) != 2 or shape[1] < 2:

@@ -81,7 +81,10 @@ def _statistics(model: nn.Module) -> dict[str, Tensor]:
 
 @before_training
 def neighbours(setup: Any) -> dict[str, Any]:
-    """Swap half of an eval-mode batch for other examples: the outputs of the other half must stay as they are."""
+    """Swap the examples before and after a part of an eval-mode batch: its own outputs must stay as they are.
+
+    On both sides, since what runs along the batch, as a recurrent layer that takes it for time, only looks back.
+    """
     inputs, _ = one_batch(setup, 48, "neighbours")
     part = len(inputs) // 3
     if part < 2:
@@ -90,13 +93,14 @@ def neighbours(setup: Any) -> dict[str, Any]:
     kept, one, other = inputs[:part], inputs[part : 2 * part], inputs[2 * part : 3 * part]
     if torch.equal(one, other):
         raise CannotProbe("the examples are all the same")
-    with random_state(0):
-        first = forward(model, torch.cat([kept, one]))
-    with random_state(0):
-        second = forward(model, torch.cat([kept, other]))
-    if len(first) != 2 * part:
-        return {"differ": None, "outputs": len(first), "inputs": 2 * part}
-    return {"differ": _differs(first[:part], second[:part]), "outputs": len(first), "inputs": 2 * part}
+    half, outputs = part // 2, []
+    for around in (one, other):
+        with random_state(0):
+            outputs.append(forward(model, torch.cat([around[:half], kept, around[half:]])))
+    if len(outputs[0]) != 2 * part:
+        return {"differ": None, "outputs": len(outputs[0]), "inputs": 2 * part}
+    first, second = (given[half : half + part] for given in outputs)
+    return {"differ": _differs(first, second), "outputs": 2 * part, "inputs": 2 * part}
 
 
 @before_training

@@ -96,7 +96,8 @@ def loss_function(setup: Any) -> dict[str, Any]:
     """Find how low the loss can go over free outputs, and over outputs squashed as the model's are.
 
     A gap between the two is a floor under training that no weights get below: softmax, sigmoid or tanh before a
-    loss that does its own. `rewards_wrong`: raising the target's output raises the loss.
+    loss that does its own. `rewards_wrong`: raising the target's output raises the loss. `over_batch`: scores are
+    normalised over the examples in place of the classes.
     """
     inputs, targets = one_batch(setup, 64, "loss_function")
     model, loss = fresh_model(setup), setup.loss()
@@ -115,5 +116,6 @@ def loss_function(setup: Any) -> dict[str, Any]:
         "own_unbounded": own == -math.inf,
         "unpaired": _outputs.ignores_pairing(loss, targets, shape, kind),
         "rewards_wrong": _outputs.rewards_wrong(loss, targets, shape, kind),
+        "over_batch": _outputs.over_batch(loss, targets, shape) if kind == "logits" else None,
         "loss_name": setup.spec.tables["loss"]["name"],
     }

@@ -203,10 +203,12 @@ def _metric(setup: Any, model: nn.Module, split: str, indices: Tensor) -> dict[s
     inputs, targets = gathered(setup, split, indices)
     plans = _plans(setup, model, inputs, targets, len(targets))
 
-    def ask(one: Plan, order: Tensor) -> float:
-        return as_number(setup.metric_hook(outputs=one.outputs.to(inputs.device)[order], targets=targets[order]))
+    def ask(one: Plan, order: Tensor, of_targets: Tensor | None = None) -> float:
+        wanted = targets[order if of_targets is None else of_targets]
+        return as_number(setup.metric_hook(outputs=one.outputs.to(inputs.device)[order], targets=wanted))
 
     straight = torch.arange(len(targets), device=targets.device)
+    sorted_, turned = targets.argsort(), targets.argsort(descending=True)
     values = [ask(one, straight) for one in plans]
     name = str(setup.spec.tables["train"].get("metric", ""))
     return {
@@ -215,6 +217,7 @@ def _metric(setup: Any, model: nn.Module, split: str, indices: Tensor) -> dict[s
         "values": values,
         "planned": [one.expected["accuracy"] for one in plans],
         "turned_round": ask(plans[0], straight.flip(0)),
+        "torn_apart": ask(plans[0], sorted_, turned),
         "named_accuracy": "acc" in name.rpartition(":")[2].lower(),
         "reads": _reads(values, plans),
         **_moves(setup, [{"val_metric": value} for value in values]),
