@@ -50,6 +50,15 @@ def test_data_hash_sees_files_but_not_names_of_other_things(tmp_path):
     assert hash_data({"source": "digits"}, tmp_path) == ""
 
 
+def test_data_hash_takes_a_link_to_nowhere_as_it_is(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "1.png").symlink_to("gone.png")
+    data = {"source": "image_folder", "root": "images"}
+    before = hash_data(data, tmp_path)
+    (tmp_path / "images" / "gone.png").write_bytes(b"a")
+    assert before and hash_data(data, tmp_path) != before
+
+
 def test_data_hash_of_a_file_is_its_content(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("a\n1\n")

@@ -301,6 +301,15 @@ def test_npz_reads_pairs_and_their_splits(tmp_path):
     assert not loaded.images and loaded.train.place(3) == "a.npz train[3]"
 
 
+@pytest.mark.parametrize("kind", [">f8", ">i2", np.longdouble])
+def test_npz_of_another_machine_or_width_is_made_native(tmp_path, kind):
+    x = np.arange(12).reshape(6, 2)
+    np.savez(tmp_path / "a.npz", x=x.astype(kind), y=np.arange(6).astype(">i4"))
+    loaded = datasets.npz(str(tmp_path / "a.npz"))
+    assert np.array_equal(loaded.train.inputs, x) and loaded.train.targets.tolist() == list(range(6))
+    assert loaded.train.inputs.dtype.isnative and loaded.train.inputs.dtype.itemsize <= 8
+
+
 @pytest.mark.parametrize("shape", [(5, 3, 8, 9), (5, 8, 9, 3)])
 def test_npz_finds_the_channels_of_images(tmp_path, shape):
     values = np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)

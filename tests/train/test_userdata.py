@@ -279,6 +279,14 @@ def test_other_numbers_become_floats(tmp_path, kind):
     assert inputs.dtype == torch.float32 and torch.equal(inputs, torch.arange(40).view(20, 2).float())
 
 
+@pytest.mark.parametrize("kept", ["(x, y)", "[(row, int(label)) for row, label in zip(x, y)]"])
+def test_arrays_of_another_machine_are_made_native(tmp_path, kept):
+    inputs = next(
+        iter(load(tmp_path, f"x, y = arrays()\nx = x.astype('>f8')\nreturn {kept}, {kept}").batches("val", 40))
+    )
+    assert torch.equal(inputs[0], torch.arange(40.0)[:, None].repeat(1, 3))
+
+
 def test_targets_of_one_column_and_bools_are_labels(tmp_path):
     data = load(tmp_path, "x, y = arrays()\nreturn (x, y[:, None]), (x, y.astype(bool))")
     assert data.targets("train").tolist() == data.targets("val").tolist() == [i % 2 for i in range(40)]

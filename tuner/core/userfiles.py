@@ -114,5 +114,5 @@ def _listing(root: str, prefix: str) -> Iterator[str]:
             if entry.is_dir():
                 yield from _listing(entry.path, f"{prefix}{entry.name}/")
             else:
-                info = entry.stat()
+                info = entry.stat(follow_symlinks=entry.is_file())  # a link to nowhere has no target to look at
                 yield f"{prefix}{entry.name} {info.st_size} {info.st_mtime_ns}\n"

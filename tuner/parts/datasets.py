@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from tuner.errors import EnvironmentProblem, InputError, UsageError
-from tuner.parts.examples import Allocate, Loaded, OnProgress, Split, Stored, numbered
+from tuner.parts.examples import Allocate, Loaded, OnProgress, Split, Stored, native, numbered
 from tuner.parts.image_files import ClassFolders, decode, decode_all, find_splits
 from tuner.parts.tables import read_table
 
@@ -155,7 +155,7 @@ def npz(path: str) -> Loaded:
         raise InputError(f"data.path: no such file: {file}", "Give the path of an .npz file (numpy.savez).")
     try:
         with np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+            arrays = {name: native(archive[name]) for name in archive.files}
     except (OSError, ValueError, AttributeError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         hint = "Save plain arrays of numbers or texts with numpy.savez."
         raise InputError(f"{file}: not a readable .npz archive ({error})", hint) from None

@@ -58,3 +58,10 @@ class Loaded:
     class_names: tuple[str, ...] | None = None
     feature_names: tuple[str, ...] | None = None
     watch: tuple[Path, ...] = ()
+
+
+def native(array: np.ndarray) -> np.ndarray:
+    """Return an array of numbers in this machine's byte order, of no more than 64 bits each, as torch takes them."""
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        return array.astype(np.float64)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from tuner.core.processes import die_with_parent
 from tuner.errors import InputError, TunerError, UsageError, UserCodeError, user_frames, where_in_user_code
+from tuner.parts.examples import native
 from tuner.parts.normalise import TOKENS
 
 CHUNK_VALUES = 1 << 18  # of one chunk for statistics: 2 MiB in float64, which stays in the processor's cache
@@ -251,7 +252,7 @@ def _as_input(value: Any, where: str) -> Tensor:
     array = np.asarray(value)
     if array.dtype.kind not in "biuf":
         raise UsageError(f"{where}: the input must be a tensor or an array of numbers, it is {described(value)}")
-    return plain(torch.from_numpy(np.ascontiguousarray(array)))
+    return plain(torch.from_numpy(np.ascontiguousarray(native(array))))
 
 
 def plain(values: Tensor) -> Tensor:

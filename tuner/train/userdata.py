@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 from tuner import registry
 from tuner.core.trial import digest
 from tuner.errors import TunerError, UsageError, UserCodeError
-from tuner.parts.examples import OnProgress, numbered
+from tuner.parts.examples import OnProgress, native, numbered
 from tuner.train.stores import ArrayStore, Store, StreamStore, described, labels_of, plain, read_example
 
 PROBED = 16  # examples read twice: a mirror image with p = 1/2 goes unnoticed once in 65,536 data sets
@@ -165,6 +165,7 @@ def _array_store(inputs: Any, targets: Any, where: str) -> ArrayStore:
         array = np.asarray(inputs)
         if array.dtype.kind not in "biuf":
             raise UsageError(f"{where}: the inputs must be numbers, they are {array.dtype}", "Encode them as numbers.")
+        array = native(array)
         inputs = torch.from_numpy(array if array.flags.writeable else array.copy())
     values = plain(inputs)
     images = values.dim() == 4
