@@ -33,13 +33,13 @@ KEY_NUMBERS = {
         "2.303",
         "block2.conv1",
         "2 exact duplicates",
-        "fine's 15 epochs: 1e-1 at first, 1e-1 at most, 1e-2 at last",
+        "fine's 15 epochs: 0.1 at first, 0.1 at most, 0.01 at last",
         "DA104",
         "IN109",
     ],
-    "overfit": ["STEP 2", "0.0006", "diverged", "240", "1e-2 *", "50 examples"],
+    "overfit": ["STEP 2", "0.0006", "diverged", "240", "0.01 *", "50 examples"],
     "lr-sweep": ["STEP 3", "1.402 +- 0.021", "0.900", "falls, steepest", "Use 0.02", "bf16", "chosen, 0.02"],
-    "coarse": ["STEP 4", "0.912", "15 completed", "1 diverged", "5e-3 to 0.08", "16 or 32", "best trial"],
+    "coarse": ["STEP 4", "0.912", "15 completed", "1 diverged", "0.005 to 0.08", "16 or 32", "best trial"],
     "fine": ["STEP 5", "0.904 +- 0.004", "01ab34cd56ef *", "0.895 to 0.913", "p = 0.210", "(accepted in the recipe)"],
     "diagnose": ["STEP 6", "0.988", "0.926", "0.062", "best epoch, 9", "1e-5 -> 1e-4", "CU603", "3 more"],
     "test": ["TEST", "0.9580", "0.947 to 0.972", "cat taken for dog (8 times)", "airplane", "1000"],
@@ -126,12 +126,12 @@ def test_changes_of_findings_are_shown_once_when_the_choice_has_none(tmp_path):
     change = {"key": "optimizer.lr", "from": 0.1, "to": 0.01, "reason": "too high"}
     findings = [finding(code, "warn", "far too high", changes=[change]) for code in ("LR304", "LR305")]
     text = printed(result("lr-sweep", "warn", "too high", findings=findings), tmp_path / "lr-sweep")
-    assert text.count("optimizer.lr: 1e-1 -> 1e-2  (too high)") == 1
+    assert text.count("optimizer.lr: 0.1 -> 0.01  (too high)") == 1
 
 
 def test_evidence_leaves_long_lists_out_and_counts_them():
     evidence = {"gap": 0.123456, "lr": 1e-3, "curve": list(range(50)), "nested": {"a": 1}, "missing": None}
-    assert evidence_text(evidence) == "gap 0.1235, lr 1e-3, missing - (+2 more)"
+    assert evidence_text(evidence) == "gap 0.1235, lr 0.001, missing - (+2 more)"
 
 
 def test_lr_sweep_shows_dashes_for_numbers_that_are_null(run_dir):

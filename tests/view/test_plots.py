@@ -8,7 +8,7 @@ import pytest
 from view_fixtures import STAGES, load, result, write_csv
 
 from tuner.view.artifacts import is_log
-from tuner.view.plots import draw
+from tuner.view.plots import draw, style
 from tuner.view.plots.coarse import curves_sheet
 from tuner.view.plots.keys import by_importance, key_axis
 
@@ -77,7 +77,8 @@ def test_what_mattered_is_drawn_of_trials_that_were_stopped_or_failed(tmp_path):
 @pytest.mark.parametrize(
     ("values", "log", "labels"),
     [
-        ([1e-4, 1e-2, 1.0], True, ["1e-4", "1e-2", "1"]),
+        ([1e-4, 1e-2, 1.0], True, ["0.0001", "0.01", "1"]),
+        ([1e-6, 1e-4, 1e-2], True, ["1e-6", "1e-4", "1e-2"]),
         ([0.0, 0.1, 0.5], False, ["0", "0.1", "0.5"]),
         ([0.0, 0.01, 0.5, 0.51, 0.9, 1.0], False, ["0", "0.5", "1"]),
         (["sgd", "adam", None], False, ["adam", "sgd"]),
@@ -164,3 +165,24 @@ def test_confirming_runs_are_drawn_with_their_noise(copied):
     control = answered | {"arm": "control", "gain": None, "noise": None, "helps": False}
     found["metrics"]["confirming"] = [control, answered, answered | {"arm": "fp32", "gain": 0.0, "helps": False}]
     assert {path.stem for path in draw("diagnose", found, copied / "diagnose")} == {"curves", "confirming"}
+
+
+@pytest.mark.parametrize(
+    ("limits", "texts"),
+    [
+        ((0.011, 1.1), ["0.03", "0.1", "0.3", "1"]),
+        ((0.03, 0.12), ["0.05", "0.1"]),
+        ((8e-5, 2.0), ["0.0001", "0.001", "0.01", "0.1", "1"]),
+        ((8e-7, 2.0), ["1e-6", "1e-5", "1e-4", "1e-3", "1e-2", "1e-1", "1"]),
+    ],
+)
+def test_a_log_axis_has_ticks_of_one_form(limits, texts):
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    ax = figure.add_subplot()
+    ax.set_xscale("log")
+    ax.set_xlim(*limits)
+    style.log_axis(ax.xaxis)
+    figure.canvas.draw()
+    assert [tick.get_text() for tick in ax.get_xticklabels() if tick.get_text()] == texts

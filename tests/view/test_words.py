@@ -9,9 +9,8 @@ from tuner.view import words
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(1e-3, "1e-3"), (0.1, "1e-1"), (1.0, "1"), (10, "10"), (0.02, "0.02"), (0.0316, "0.0316"), (3.162e-4, "3.16e-4"),
-     (0, "0"), (None, "-"), (math.nan, "-"), (1e5, "1e5"), (100.0, "100")],
-)  # fmt: skip
+    [(1e-3, "0.001"), (0.1, "0.1"), (5e-4, "5e-4"), (None, "-"), (math.nan, "-")],
+)
 def test_rate(value, text):
     assert words.rate(value) == text
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from tuner.core.numerals import rate as spelled
 from tuner.core.result import Finding
 from tuner.rules import Missing, found, loud, rule
 
@@ -34,7 +35,7 @@ def band_at_edge(evidence: Mapping[str, Any]) -> Finding | None:
     if evidence.get("edge") is None:
         return None
     place = "last" if evidence["edge"] == "high" else "first"
-    title = f"the best rate, {evidence['best_lr']:g}, is the {place} that was tried"
+    title = f"the best rate, {spelled(evidence['best_lr'])}, is the {place} that was tried"
     seen = {"best_lr": evidence["best_lr"], "lowest": rates[0]["lr"], "highest": rates[-1]["lr"]}
     return found("LR301", "warn", title, evidence=seen, confidence=0.9)
 
@@ -86,7 +87,9 @@ def rate_has_no_effect(evidence: Mapping[str, Any]) -> Finding | None:
     drops = [rate["drop"] for rate in rates]
     if max(drops) - min(drops) > 1e-6 * max(map(abs, drops)) + 1e-12:
         return None
-    title = f"the loss is the same at all {len(rates)} rates from {rates[0]['lr']:g} to {rates[-1]['lr']:g}"
+    title = (
+        f"the loss is the same at all {len(rates)} rates from {spelled(rates[0]['lr'])} to {spelled(rates[-1]['lr'])}"
+    )
     finding = found("LR310", "error", title, evidence={"drop": drops[0], "rates": len(rates)}, confidence=0.97)
     return finding if evidence.get("lr") is not None else replace(finding, cause="lr-too-low")
 
@@ -106,7 +109,7 @@ def all_diverge(evidence: Mapping[str, Any]) -> Finding | None:
     rates = measured_rates(evidence)
     if any(rate["status"] != "diverged" for rate in rates):
         return None
-    title = f"all {len(rates)} rates diverge, the lowest ({rates[0]['lr']:g}) too"
+    title = f"all {len(rates)} rates diverge, the lowest ({spelled(rates[0]['lr'])}) too"
     seen = {"lowest": rates[0]["lr"], "highest": rates[-1]["lr"]}
     return found("LR303", "error", title, evidence=seen, confidence=0.8)
 
@@ -126,7 +129,9 @@ def recipe_rate_too_high(evidence: Mapping[str, Any]) -> Finding | None:
     ratio = _outside(evidence, "lr_high")
     if ratio < OUTSIDE * (1 - 1e-9):
         return None
-    return _recipe_rate("LR304", evidence, f"{ratio:.3g} times above the band, which ends at {evidence['lr_high']:g}")
+    return _recipe_rate(
+        "LR304", evidence, f"{ratio:.3g} times above the band, which ends at {spelled(evidence['lr_high'])}"
+    )
 
 
 @rule(
@@ -145,7 +150,7 @@ def recipe_rate_too_low(evidence: Mapping[str, Any]) -> Finding | None:
     if ratio > (1 + 1e-9) / OUTSIDE:
         return None
     return _recipe_rate(
-        "LR305", evidence, f"{1 / ratio:.3g} times below the band, which begins at {evidence['lr_low']:g}"
+        "LR305", evidence, f"{1 / ratio:.3g} times below the band, which begins at {spelled(evidence['lr_low'])}"
     )
 
 
@@ -159,8 +164,8 @@ def _outside(evidence: Mapping[str, Any], end: str) -> float:
 
 def _recipe_rate(code: str, evidence: Mapping[str, Any], where: str) -> Finding:
     seen = {key: evidence[key] for key in ("recipe_lr", "lr", "lr_low", "lr_high")}
-    remedy = f"Set optimizer.lr = {evidence['lr']:g}."
-    title = f"the recipe's rate, {evidence['recipe_lr']:g}, is {where}"
+    remedy = f"Set optimizer.lr = {spelled(evidence['lr'])}."
+    title = f"the recipe's rate, {spelled(evidence['recipe_lr'])}, is {where}"
     return found(code, "warn", title, evidence=seen, remedy=remedy, confidence=0.9)
 
 

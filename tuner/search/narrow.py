@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tuner.core.numerals import rate
 from tuner.core.space import Choices, Dimension, Range, Space, tidy
 from tuner.core.stats import rank_correlation
 
@@ -220,11 +221,11 @@ def _rounded(domain: Range, scaled: float, whole: Any) -> float:
 
 def _reason(old: Range, new: Range, best: float, end: str | None, count: int) -> str:
     if end == "low" and new.low < old.low:
-        return f"grown downwards: the best, {best:.4g}, lies at the lower border {old.low:.4g}"
+        return f"grown downwards: the best, {rate(best)}, lies at the lower border {rate(old.low)}"
     if end == "high" and new.high > old.high:
-        return f"grown upwards: the best, {best:.4g}, lies at the upper border {old.high:.4g}"
+        return f"grown upwards: the best, {rate(best)}, lies at the upper border {rate(old.high)}"
     if end is not None and (new.low, new.high) == (old.low, old.high):
-        return f"kept: the best, {best:.4g}, lies at the {end}er border, beyond which it cannot go"
+        return f"kept: the best, {rate(best)}, lies at the {end}er border, beyond which it cannot go"
     if (new.low, new.high) == (old.low, old.high):
         return f"kept: the best {count} trials span it"
-    return f"shrunk around the best {count} trials; the best has {best:.4g}"
+    return f"shrunk around the best {count} trials; the best has {rate(best)}"

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from tuner.core.numerals import rate as spelled
 from tuner.core.recipe import Recipe
 from tuner.core.result import Record, StageResult
 from tuner.core.trial import WorkItem
@@ -186,12 +187,11 @@ def _metrics(band: Band, recipe: Recipe, settings: Settings, results: Sequence[R
 
 
 def _headline(band: Band, settings: Settings) -> str:
-    tried = f"{band.rates[0].lr:g} and {band.rates[-1].lr:g}" if band.rates else "none"
-    if band.lr is not None:
-        where = (
-            f"between {band.lr_low:g} and {band.lr_high:g}" if band.lr_low != band.lr_high else f"at {band.lr_low:g}"
-        )
-        return f"Loss falls clearly {where}; use {band.lr:g} (centre of the rates with 80 % of the best drop)."
+    tried = f"{spelled(band.rates[0].lr)} and {spelled(band.rates[-1].lr)}" if band.rates else "none"
+    if band.lr is not None and band.lr_low is not None and band.lr_high is not None:
+        low, high = spelled(band.lr_low), spelled(band.lr_high)
+        where = f"between {low} and {high}" if low != high else f"at {low}"
+        return f"Loss falls clearly {where}; use {spelled(band.lr)} (centre of the rates with 80 % of the best drop)."
     count = len(band.rates)
     statuses = {rate.status for rate in band.rates}
     if statuses == {"diverged"}:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
+from tuner.core.numerals import rate as spelled
 from tuner.core.recipe import Recipe
 from tuner.core.result import Record, Skipped, StageResult
 from tuner.core.trial import WorkItem
@@ -186,6 +187,6 @@ def _headline(evidence: Mapping[str, Any]) -> str:
     floor = "no floor known" if best["loss_floor"] is None else f"floor {best['loss_floor']:.3f}"
     reached = f"loss {best['final_loss']:.3f} ({floor}){right} on {best['examples']} examples"
     if best["status"] == "floor":
-        by = "with Adam, not with the recipe's optimizer" if best.get("reference") else f"at rate {best['lr']:g}"
+        by = "with Adam, not with the recipe's optimizer" if best.get("reference") else f"at rate {spelled(best['lr'])}"
         return f"The model fits a tiny subset: {reached} after {best['steps']} steps {by}."
     return f"The model does not fit a tiny subset: {reached} at the best of {len(evidence['rates'])} attempts."

@@ -7,7 +7,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from tuner.view.words import is_number, number, rate
+from tuner.core.numerals import rates
+from tuner.view.words import is_number, number
 
 GLYPHS = ("●", "○", "▲", "+", "x", "◆")
 ASCII_GLYPHS = ("o", "+", "*", "#", "%", "@")
@@ -129,7 +130,8 @@ def plot(
     y_axis = make_axis([y for _, y in points] + [mark.value for mark in levels], log_y)
     if not any(_usable(x, log_x) and _usable(y, log_y) for x, y in points):
         return []
-    labels = {y: rate(y) if log_y else number(_clean(y), 4) for y in ticks(y_axis, max(3, round(height / 2.5)))}
+    at = ticks(y_axis, max(3, round(height / 2.5)))
+    labels = dict(zip(at, tick_texts(at, log_y), strict=True))
     margin = max([len(text) for text in labels.values()] + [4]) + 1
     canvas = Canvas(max(width - margin - 1, 10), height, x_axis, y_axis)
     for mark in levels:
@@ -151,8 +153,9 @@ def plot(
     return [line.rstrip()[:width] for line in lines]
 
 
-def _clean(value: float) -> float:
-    return float(f"{value:.10g}")
+def tick_texts(values: Sequence[float], log: bool) -> list[str]:
+    """Return the labels of an axis, all in one form."""
+    return rates(values) if log else [number(float(f"{value:.10g}"), 4) for value in values]
 
 
 def _flow(parts: Sequence[str], width: int, indent: int) -> list[str]:
@@ -200,11 +203,11 @@ def _x_axis(canvas: Canvas, margin: int, log_x: bool, label: str) -> tuple[list[
     width = canvas.width
     rule, labels = ["─"] * width, [" "] * (width + margin)
     end = -2
-    for value in ticks(canvas.x_axis, max(2, width // 10)):
+    at = ticks(canvas.x_axis, max(2, width // 10))
+    for value, text in zip(at, tick_texts(at, log_x), strict=True):
         column = canvas.column(value)
-        text = rate(value) if log_x else number(_clean(value), 4)
-        start = max(0, column - len(text) // 2)
-        if column < 0 or start <= end + 1 or start + len(text) > width:
+        start = max(0, min(column - len(text) // 2, width - len(text)))
+        if column < 0 or start <= end + 1:
             continue
         rule[column] = "┬"
         labels[start : start + len(text)] = text

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from tuner.core import numerals
+
 
 def is_number(value: Any) -> bool:
     """Say whether `value` is a finite number (a bool is not)."""
@@ -32,29 +34,15 @@ def fixed(value: Any, places: int = 3) -> str:
     if not is_number(value):
         return "-"
     if value != 0 and abs(value) < 0.5 * 10**-places:
-        return scientific(value, 1)
+        return numerals.scientific(value, 1)
     if abs(value) >= 1e5:
-        return scientific(value, 2)
+        return numerals.scientific(value, 2)
     return f"{value:.{places}f}"
 
 
-def scientific(value: float, digits: int = 2) -> str:
-    """Format as `3.2e-4`, with as few characters as that takes."""
-    mantissa, exponent = f"{value:.{digits}e}".split("e")
-    mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
-    return f"{mantissa}e{int(exponent)}"
-
-
 def rate(value: Any) -> str:
-    """Format a learning rate or another quantity that lives on a log scale: `1e-3`, `0.02`, `3.16e-4`, `1`."""
-    if not is_number(value):
-        return "-"
-    if value <= 0:
-        return number(value)
-    exponent = math.log10(value)
-    if abs(exponent - round(exponent)) < 1e-6:
-        return f"1e{round(exponent)}" if round(exponent) < 0 or round(exponent) > 3 else f"{10 ** round(exponent)}"
-    return f"{value:.3g}" if 0.01 <= value < 1e4 else scientific(value)
+    """Format a learning rate or another quantity that lives on a log scale, `-` for none."""
+    return numerals.rate(value) if is_number(value) else "-"
 
 
 def number(value: Any, digits: int = 4) -> str:
@@ -70,7 +58,7 @@ def number(value: Any, digits: int = 4) -> str:
             return "-"
         if value.is_integer() and abs(value) < 1e6:
             return number(int(value))
-        return f"{value:.{digits}g}" if 1e-3 <= abs(value) < 1e5 else scientific(value)
+        return f"{value:.{digits}g}" if 1e-3 <= abs(value) < 1e5 else numerals.scientific(value)
     return str(value)
 
 
@@ -117,7 +105,7 @@ def value_text(value: Any) -> str:
 
 
 def setting_text(value: Any) -> str:
-    """Format a value as a recipe would spell it, so that rates are rates (`1e-3`) and text is plain."""
+    """Format a value as a recipe would spell it, so that rates are rates (`5e-4`) and text is plain."""
     return rate(value) if isinstance(value, float) and 0 < value < 1 else value_text(value)
 
 

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tuner.core.numerals import rates
 from tuner.view.artifacts import Row, is_log
 from tuner.view.importance import entries
 from tuner.view.plots import style
 from tuner.view.plots.style import Axes
-from tuner.view.words import as_float, number, rate
+from tuner.view.words import as_float, number
 
 VALUES_NAMED = 5  # values of a key up to which the axis names each of them
 PAD = 0.04  # of the axis, on either side
@@ -67,7 +68,9 @@ class KeyAxis:
             return [(place, number(place)) for place in self.known]
         low, high = self.known[0], self.known[-1]
         middle = math.sqrt(low * high) if self.log else (low + high) / 2
-        return [(at, rate(float(f"{at:.2g}")) if self.log else number(at, 3)) for at in (low, middle, high)]
+        places = (low, middle, high)
+        texts = rates([float(f"{at:.2g}") for at in places]) if self.log else [number(at, 3) for at in places]
+        return list(zip(places, texts, strict=True))
 
 
 def key_axis(key: str, trials: Sequence[Row], linear: bool = False) -> KeyAxis:

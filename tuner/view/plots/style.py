@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tuner.core.numerals import rates
 from tuner.view.artifacts import get
 from tuner.view.words import is_number
 
@@ -89,16 +90,24 @@ def whole_x(ax: Axes) -> None:
 
 
 def log_axis(axis: Any) -> None:
-    """Label a log axis plainly: 1e-3, 0.02, not powers set in small type."""
+    """Label a log axis plainly and in one form, not with powers set in small type."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    from tuner.view.words import rate
 
     low, high = sorted(axis.get_view_interval())
     ratio = high / low if low > 0 else 1.0
     parts = (1.0,) if ratio > 300 else (1.0, 3.0) if ratio > 30 else (1.0, 2.0, 5.0)
     axis.set_major_locator(LogLocator(base=10, subs=parts, numticks=12))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: rate(float(value))))
+
+    def texts(values: Sequence[float]) -> list[str]:
+        """Name the ticks that are seen; what lies beyond the axis has no say in their form."""
+        low, high = sorted(axis.get_view_interval())
+        shown = [value for value in values if low <= value <= high]
+        named = dict(zip(shown, rates(shown), strict=True))
+        return [named.get(value, "") for value in values]
+
+    formatter: Any = FuncFormatter(lambda value, _: rates([value])[0])
+    formatter.format_ticks = texts
+    axis.set_major_formatter(formatter)
     axis.set_minor_formatter(NullFormatter())
 
 
