@@ -9,6 +9,7 @@ from typing import Any
 
 from tuner import rounds
 from tuner.core.manifest import Provenance
+from tuner.core.numerals import plural
 from tuner.core.recipe import Recipe
 from tuner.core.result import Record
 from tuner.core.space import Space
@@ -20,7 +21,6 @@ from tuner.search.budget import AIM, MOST_TRIALS, Budget, Fit, Outline, clock, f
 from tuner.search.costs import Costs, disk_bytes, of_search, of_sweep, of_timing
 from tuner.session import Session
 from tuner.stages import Inputs, SearchSettings, Stage
-from tuner.view.words import plural
 
 SHARES = {"coarse": 0.25, "fine": 0.75}  # of a budget for the whole search: fine trains longer, and its finalists again
 TIMED = 4  # configurations of coarse that are timed before a plan is made for them

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from tuner import stages
+from tuner.core.numerals import plural
 from tuner.view import plan as plan_view
 from tuner.view.console import make_console, report
 from tuner.view.page import Page
-from tuner.view.words import plural
 
 
 class Reporter:

@@ -194,6 +194,21 @@ def test_a_winner_within_noise_is_a_note(after_coarse):
     assert "cannot be told from #2" in result.headline
 
 
+@pytest.mark.parametrize(
+    ("second", "told", "said"),
+    [
+        ([0.9, 0.91, 0.88], False, "cannot be told from #2: other seeds might prefer it (0.0100 +- 0.0111)"),
+        ([0.8, 0.81, 0.8], True, "better than #2 (by 0.1033 +- 0.0075 over the seeds)"),
+    ],
+)
+def test_without_stored_answers_the_headline_goes_by_the_seeds(after_coarse, second, told, said):
+    top = [entry["params"] for entry in after_coarse.choice("coarse")["top"]]
+    result, _ = search(after_coarse, two(top[0], top[1], [[0.9, 0.92, 0.9], second]))
+    assert result.metrics["runner_up_p"] is None
+    assert ("FI501" not in codes(result)) == told
+    assert result.headline.endswith(f"; {said}.")
+
+
 def sized(script, sizes):
     """Let trials record how many parameters their model has, by params; the others 1,000."""
 

@@ -1,4 +1,4 @@
-"""Numbers on a log scale as a person writes them: the one form of headlines, tables and plots."""
+"""Numbers as a person writes them: the one form of headlines, tables and plots."""
 
 from __future__ import annotations
 
@@ -28,6 +28,11 @@ def rates(values: Sequence[float]) -> list[str]:
     if all(PLAIN_TICK <= value < PLAIN[1] for value in values):
         return [_plain(value) for value in values]
     return [_plain(value) if 1 <= value < 100 else scientific(value) for value in values]
+
+
+def plural(count: int, noun: str) -> str:
+    """Return `1 trial`, `2 trials`, `1,200 trials`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def value_text(value: object) -> str:

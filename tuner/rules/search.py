@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tuner.core.numerals import value_text
 from tuner.core.result import Finding
 from tuner.core.stats import cannot_be_told
 from tuner.rules import Missing, found, need, rule
@@ -105,13 +106,9 @@ def _edge(code: str, evidence: Mapping[str, Any], remedy: str) -> Finding | None
     at = evidence.get("at_border") or {}
     if not at:
         return None
-    where = ", ".join(f"{key} = {_value(evidence['best_params'][key])} ({end} end)" for key, end in at.items())
+    where = ", ".join(f"{key} = {value_text(evidence['best_params'][key])} ({end} end)" for key, end in at.items())
     seen = {"at_border": at, "params": evidence["best_params"]}
     return found(code, "note", f"the best lies at the border of the space: {where}", evidence=seen, remedy=remedy)
-
-
-def _value(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 @rule(

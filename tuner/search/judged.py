@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from tuner.core.numerals import value_text
 from tuner.core.recipe import Recipe
 from tuner.core.result import Record
 from tuner.core.space import RATE, Auto, Space, space_of
@@ -94,13 +95,9 @@ def same_params(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
 
 
 def words(params: Mapping[str, Any]) -> str:
-    """Return parameters as a person would write them: `lr 0.02, weight_decay 0.0005`."""
-    texts = (f"{key.rpartition('.')[2]} {_word(value)}" for key, value in params.items())
+    """Return parameters as a person would write them: `lr 0.02, weight_decay 5e-4`."""
+    texts = (f"{key.rpartition('.')[2]} {value_text(value)}" for key, value in params.items())
     return ", ".join(texts) or "the recipe as it is"
-
-
-def _word(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def searched_space(recipe: Recipe, choice: Mapping[str, Any]) -> Space:
@@ -112,7 +109,9 @@ def searched_space(recipe: Recipe, choice: Mapping[str, Any]) -> Space:
     if choice.get("lr_low") is not None and choice.get("lr_high") is not None:
         return space.with_rate(choice["lr_low"], choice["lr_high"], "the band of lr-sweep")
     rate = recipe.optimizer.lr
-    return space.with_rate(rate / 10, rate * 10, f"no band from lr-sweep: the recipe's rate {rate:g} / 10 to x 10")
+    return space.with_rate(
+        rate / 10, rate * 10, f"no band from lr-sweep: the recipe's rate {value_text(rate)} / 10 to x 10"
+    )
 
 
 def rate_is_auto(recipe: Recipe) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from tuner.core.numerals import plural
 from tuner.core.recipe import Recipe
 from tuner.core.result import Record, StageResult, last_of_each
 from tuner.core.space import RATE, Space
@@ -134,12 +135,12 @@ def _entry(record: Record) -> dict[str, Any]:
 def _length(metrics: Mapping[str, Any]) -> str:
     """Say how long the trials were, and what the rungs saved."""
     if not metrics["stopped"]:
-        return f"{metrics['epochs']} epoch{'' if metrics['epochs'] == 1 else 's'} each"
+        return f"{plural(metrics['epochs'], 'epoch')} each"
     return f"up to {metrics['epochs']} epochs each ({metrics['epochs_run']} epochs run of {metrics['epochs_full']})"
 
 
 def _headline(metrics: Mapping[str, Any]) -> str:
-    tried = f"{metrics['trials']} configurations, {_length(metrics)}"
+    tried = f"{plural(metrics['trials'], 'configuration')}, {_length(metrics)}"
     ended = [f"{metrics[name]} {name}" for name in ("diverged", "failed") if metrics[name]]
     if metrics["best_params"] is None:
         return f"None of {tried} gave a result: {', '.join(ended) or 'no score'}."

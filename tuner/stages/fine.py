@@ -230,12 +230,16 @@ def _headline(metrics: Mapping[str, Any]) -> str:
         text += f"; expect {expected:.3f} on new data (95 % interval {low:.3f} to {high:.3f})"
     if metrics["preferred"]:
         return f"{text}; taken because {metrics['preferred']}."
-    if metrics["runner_up_p"] is not None:
-        gap, error = metrics.get("runner_up_gap"), metrics.get("runner_up_error")
-        if metrics["runner_up_p"] >= SIGNIFICANT:
-            text += f"; cannot be told from #2 (p = {metrics['runner_up_p']:.2g})"
-        elif cannot_be_told(metrics["runner_up_p"], gap, error):
-            text += f"; cannot be told from #2: other seeds might prefer it ({gap:.4f} +- {error:.4f})"
-        else:
-            text += f"; better than #2 (p = {metrics['runner_up_p']:.2g})"
-    return text + "."
+    return f"{text}{_against(metrics)}."
+
+
+def _against(metrics: Mapping[str, Any]) -> str:
+    """Say whether the winner can be told from the runner-up, by the paired test and by the seeds as far as known."""
+    p, gap, error = (metrics.get(f"runner_up_{name}") for name in ("p", "gap", "error"))
+    if p is None and error is None:
+        return ""
+    if p is not None and p >= SIGNIFICANT:
+        return f"; cannot be told from #2 (p = {p:.2g})"
+    if cannot_be_told(p, gap, error):
+        return f"; cannot be told from #2: other seeds might prefer it ({gap:.4f} +- {error:.4f})"
+    return f"; better than #2 ({f'p = {p:.2g}' if p is not None else f'by {gap:.4f} +- {error:.4f} over the seeds'})"

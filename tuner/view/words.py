@@ -90,11 +90,6 @@ def duration(seconds: Any) -> str:
     return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
 
 
-def plural(count: int, noun: str) -> str:
-    """Return `1 trial`, `2 trials`."""
-    return f"{number(count)} {noun}{'' if count == 1 else 's'}"
-
-
 def value_text(value: Any) -> str:
     """Format a value of the recipe or of a finding's evidence on one line."""
     if isinstance(value, Mapping):

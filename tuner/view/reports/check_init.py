@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tuner.core.numerals import plural
 from tuner.view.artifacts import get, items, numbers
 from tuner.view.page import Page
-from tuner.view.words import as_float, fixed, number, plural, plus_minus, rate
+from tuner.view.words import as_float, fixed, number, plus_minus, rate
 
 TITLE = "STEP 1  loss at initialisation"
 LAYERS_SHOWN = 10
