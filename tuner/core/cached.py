@@ -11,6 +11,7 @@ from pathlib import Path
 
 DECODED = "decoded"
 DOWNLOADS = "downloads"
+COMPILED = "compiled"
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Entry:
     """One thing in the cache: what it was made from, its size, and how long ago it was made."""
 
     path: Path
-    kind: str  # decoded | downloaded | unfinished
+    kind: str  # decoded | compiled | downloaded | unfinished
     source: str
     size_bytes: int
     age_seconds: float
@@ -39,12 +40,13 @@ def entries(folder: Path) -> list[Entry]:
         if path.suffix in (".npy", ".tmp"):
             kind = "decoded" if path.suffix == ".npy" else "unfinished"
             found.append(_entry(path, kind, _source(path) if kind == "decoded" else path.stem))
+    found += [_entry(path, "compiled", path.stem.rpartition("-")[0]) for path in (folder / COMPILED).glob("*.so")]
     found += [_entry(path, "downloaded", path.name) for path in (folder / DOWNLOADS).glob("*")]
     return sorted(found, key=lambda entry: (-entry.size_bytes, entry.path))
 
 
 def clear(folder: Path) -> tuple[list[Entry], int]:
-    """Delete the decoded data, but for what another process is making; return what went, and how many were left.
+    """Delete what can be made again, but for what another process is making; return what went, and how many were left.
 
     Who has an array mapped keeps it until it ends. Downloads stay.
     """

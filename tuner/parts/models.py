@@ -136,7 +136,7 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.norm2(self.conv2(self.activation1(self.norm1(self.conv1(x)))))
-        shortcut = x[:, :, :: self.stride, :: self.stride] if self.stride > 1 else x
+        shortcut = F.avg_pool2d(x, 1, self.stride) if self.stride > 1 else x  # a slice's gradient is not channels-last
         if self.padding > 0:
             shortcut = F.pad(shortcut, (0, 0, 0, 0, 0, self.padding))
         return self.activation2(y + shortcut)

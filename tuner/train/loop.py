@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tuner.core.streams import derive_seed
 from tuner.errors import UsageError, did_you_mean
-from tuner.train import checkpoint
+from tuner.train import checkpoint, kernels
 from tuner.train.device import seed_everything
 from tuner.train.evaluate import Context, are_scores, as_float, better, evaluate, hook_values, metric_value, predict
 from tuner.train.setup import Setup, as_scalar
@@ -32,8 +32,14 @@ def fit(setup: Setup, until_epoch: int | None = None, on_step: OnStep | None = N
     Each epoch adds the curve's rows `train`, `train_eval` (where the spec asks for it) and `val`. A horizon in steps
     adds one `train` row per step and evaluates nothing.
     """
-    spec = setup.spec
     training = start(setup)
+    with kernels.installed():
+        return train(setup, training, until_epoch, on_step)
+
+
+def train(setup: Setup, training: Training, until_epoch: int | None, on_step: OnStep | None) -> Training:
+    """Carry out `fit` from its start on."""
+    spec = setup.spec
     if spec.horizon_steps is not None:
         train_steps(setup, training, spec.horizon_steps, on_step)
         return training
