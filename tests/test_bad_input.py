@@ -440,6 +440,7 @@ def test_a_name_that_is_only_a_file_asks_for_a_function(recipe, command):
         ("winner.json", "[]", ["test", "--force"], "winner.json: not what tuner wrote"),
         ("winner.json", '{"checkpoint": "../../x.pt"}', ["test", "--force"], "names a checkpoint that no stage wrote"),
         ("test-looks.json", '{"a": 1}', ["test", "--force"], "test-looks.json: not what tuner wrote"),
+        ("coarse/recipe.json", "{}", ["fine"], "coarse/recipe.json: not what tuner wrote (it has no 'name')"),
         ("rounds.json", "[3]", ["status"], "rounds.json: not what tuner wrote"),
         ("rounds.json", "{", ["fine", "--apply"], "rounds.json: not readable as JSON"),
     ],
@@ -459,6 +460,18 @@ def test_a_corrupt_step_does_not_keep_status_from_showing_the_others(finished, c
         done = command(*arguments)
         assert done.code == 0, done.err
         assert "corrupt" in done.out and "check-init  fresh" in done.out
+
+
+@pytest.mark.parametrize(("step", "shown"), [("fine", True), ("check-init", False)])
+def test_a_report_names_what_was_changed_by_hand(finished, command, step, shown):
+    with open(finished / f"runs/small/{step}/trials.csv", "a") as file:
+        file.write("1,2\n")
+    message = f"runs/small/{step}/trials.csv was changed after it was written"
+    done = command("report", "small.toml")
+    assert done.code == 3 and done.err.count(message) == 1
+    assert ("STEP 4" in done.out) is shown
+    done = command("report", "small.toml", "--json")
+    assert message in json.loads(done.out)["error"]["message"]
 
 
 def test_a_changed_list_is_stale_like_any_other_key(finished, command):

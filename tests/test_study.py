@@ -97,6 +97,15 @@ def test_a_stage_that_is_not_there_is_named(run):
         run.trials("corse")
 
 
+def test_trials_that_were_changed_by_hand_are_refused(finished):
+    opened = tuner.open_run(finished / "runs" / "small")
+    assert len(opened.trials()) > 0
+    path = finished / "runs" / "small" / "coarse" / "trials.jsonl"
+    path.write_text(path.read_text().replace('"score"', '"scare"', 1))
+    with pytest.raises(InputError, match=r"coarse/trials.jsonl was changed after it was written"):
+        opened.trials()
+
+
 def test_a_folder_without_a_run_is_said(tmp_path):
     with pytest.raises(InputError, match="no run of tuner lies there"):
         tuner.open_run(tmp_path)

@@ -294,9 +294,13 @@ def report(
             for row in run.rows:
                 if row.result is not None:
                     reporter.show(row.result, run.path / row.label, row.stage, row.round)
-            if not reporter.results:
+            damaged = dict.fromkeys(reason for row in run.rows if row.state == "corrupt" for reason in row.reasons)
+            if not reporter.results and not damaged:
                 raise InputError(f"no step of {run.path} has finished", "tuner run RECIPE begins with step 1.")
-            reporter.finish()
+            if reporter.results and not (as_json and damaged):
+                reporter.finish()
+            if damaged:
+                raise InputError("\n".join(damaged), "Restore the file, or do its step over with --fresh.")
 
 
 def export(

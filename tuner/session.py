@@ -16,7 +16,7 @@ from tuner.core import userfiles
 from tuner.core.manifest import Provenance, Reason, depended, input_entry, read_manifest, verify_outputs
 from tuner.core.recipe import Recipe
 from tuner.core.result import Record, last_of_each
-from tuner.core.store import RunDir, StageDir, read_json, read_result
+from tuner.core.store import RunDir, StageDir, read_json, read_recipe, read_result
 from tuner.errors import InputError, UsageError
 
 
@@ -210,7 +210,7 @@ class Session:
     def check_folder(self) -> None:
         """Refuse a run folder that belongs to a recipe of another name."""
         for path in sorted(self.run.path.glob("*/recipe.json")):
-            name = read_json(path).get("name")
+            name = read_recipe(path)["name"]
             if name != self.recipe.name:
                 raise InputError(
                     f"{self.run.path} belongs to the recipe {name!r}, not to {self.recipe.name!r}",

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner.checklist import NAMES
+from tuner.core.manifest import read_manifest, verify_outputs
 from tuner.core.result import Record, last_of_each
 from tuner.core.space import Choices, Range, Space
-from tuner.core.store import RunDir, StageDir, read_json, read_result, trial_rows
+from tuner.core.store import RunDir, StageDir, read_recipe, read_result, trial_rows
 from tuner.errors import EnvironmentProblem, InputError, UsageError, did_you_mean
 from tuner.view.artifacts import base_stage, round_of
 
@@ -104,10 +105,13 @@ class Run:
                 f"{self.path} has no stage {stage!r}{did_you_mean(stage, self.stages)}",
                 f"It has {', '.join(self.stages)}.",
             )
-        return self._dir.stage(stage)
+        folder = self._dir.stage(stage)
+        if (manifest := read_manifest(folder)) is not None:
+            verify_outputs(folder, manifest, ("trials.jsonl", "result.json"))
+        return folder
 
     def _recipe(self, stage: str) -> dict[str, Any]:
-        return read_json(self._folder(stage).path / "recipe.json")
+        return read_recipe(self._folder(stage).path / "recipe.json")
 
     def _space(self, stage: str) -> Mapping[str, Any]:
         """Return the space that a stage searched, as far as it is known."""

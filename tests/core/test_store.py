@@ -51,6 +51,12 @@ def test_damaged_line_in_the_middle_is_refused_with_its_number(tmp_path):
         stage.records()
 
 
+def test_trials_that_cannot_be_read_are_named(tmp_path):
+    (tmp_path / "trials.jsonl").mkdir()
+    with pytest.raises(InputError, match=r"trials.jsonl: cannot be read \(Is a directory\)"):
+        StageDir(tmp_path).records()
+
+
 def test_trials_csv_has_one_sorted_row_per_trial_with_the_last_rung(tmp_path):
     import pandas
 

@@ -102,8 +102,17 @@ def read_result(path: Path) -> dict[str, Any]:
     Raises:
         InputError: as `read_json`, and where a key is missing.
     """
+    return _with_keys(path, RESULT_KEYS)
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """Read a stage's `recipe.json`; it raises as `read_result`."""
+    return _with_keys(path, ("name",))
+
+
+def _with_keys(path: Path, keys: Sequence[str]) -> dict[str, Any]:
     value = read_json(path)
-    if lacking := [key for key in RESULT_KEYS if key not in value]:
+    if lacking := [key for key in keys if key not in value]:
         hint = f"Run {path.parent.name} again with --fresh."
         raise InputError(f"{path}: not what tuner wrote (it has no {lacking[0]!r})", hint)
     return value
@@ -174,11 +183,15 @@ class StageDir:
         """Return the finished work items; a torn last line (the writer was killed) is dropped.
 
         Raises:
-            InputError: a line in the middle is not what tuner wrote.
+            InputError: the file cannot be read, or a line in the middle is not what tuner wrote.
         """
         if not self.trials_path.exists():
             return []
-        lines = self.trials_path.read_bytes().split(b"\n")[:-1]
+        try:
+            lines = self.trials_path.read_bytes().split(b"\n")[:-1]
+        except OSError as error:
+            hint = f"Put the file back, or start the stage over with --fresh ({self.label})."
+            raise InputError(f"{self.trials_path}: cannot be read ({error.strerror})", hint) from None
         records = []
         for number, line in enumerate(lines, 1):
             try:
