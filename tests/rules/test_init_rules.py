@@ -52,7 +52,7 @@ HEALTHY = {
         "unknown_to_optimizer": [], "known_to_optimizer": 4,
         "foreign_in_optimizer": 0, "no_gradient": [], "zero_gradient": [], "had_gradient": ["w"], "moved": 4, "not_moved": [],
         "forward_in_eval_mode": False, "left_in_eval_mode": False, "eval_modules": [], "calls": 4, "steps_per_epoch": 50,
-        "other_optimizers": 0, "state_lost": False, "momentum": 0.9, "precisions": ["float32"],
+        "other_optimizers": 0, "state_lost": False, "rates_set": [], "momentum": 0.9, "precisions": ["float32"],
         "normalisation": {"layers": 2, "still": [], "largest_momentum": 0.1},
     },
     "gradient_seen": {
@@ -105,6 +105,7 @@ HEALTHY = {
     "image_layout": {"examples": 256, "smooth": [0.93, 0.9], "undone": [0.6, 0.3]},
     "augmentation": {
         "augments": True, "examples": 1000, "changed": 1.0, "moved": 0, "mispaired": None, "relabelled": 0.0, "finite": True,
+        "mixed": 0.0, "outweighed": 0.0,
         "blanked": 0.0, "shift": -0.1, "ratio": 1.0, "clean": 0.6, "augmented": 0.4, "relearned": 0.45, "chance": 0.1,
     },
     "fresh_gradients": {"growing": [], "rounded": [], "ratios": [1.0, 1.0, 1.0], "cosines": [1.0, 1.0, 1.0]},
@@ -112,7 +113,7 @@ HEALTHY = {
         "asked": 5e-4, "in_groups": [5e-4], "decayed": ["w"], "exempt": [], "not_shrunk": [], "moved_though_exempt": [],
         "moved_with_decay_off": [], "factors": [0.9999],
     },
-    "repeatable_evaluation": {"outputs_differ": 0.0, "modes_in_forward": [], "left_in_train_mode": False, "statistics_moved": [], "val_reads_differ": 0.0},
+    "repeatable_evaluation": {"outputs_differ": 0.0, "modes_in_forward": [], "left_in_train_mode": False, "statistics_moved": [], "val_reads_differ": 0.0, "val_reads_times": None},
     "neighbours": {"differ": 1e-7, "outputs": 32, "inputs": 32},
     "input_use": {"varies": 1.0, "changes_when_zeroed": 1.0, "size": 2.0},
     "layers": {"examples": 512, "layers": [layer("a"), layer("relu", "ReLU", dead_fraction=0.1), layer("b"), layer("c")]},
@@ -145,7 +146,7 @@ def test_healthy_evidence_gives_no_finding_and_skips_no_rule():
     findings, ran, skipped = apply_rules("check-init", HEALTHY)
     assert not findings
     assert not skipped
-    assert len(ran) == 67
+    assert len(ran) == 68
 
 
 FIRES = [
@@ -215,6 +216,8 @@ FIRES = [
     ("IN118", "warn", {"one_step__forward_in_eval_mode": True}),
     ("IN118", "warn", {"one_step__eval_modules": ["bn"]}),
     ("IN119", "error", {"input_use__varies": 0.0, "input_use__changes_when_zeroed": 0.0}),
+    ("IN147", "warn", {"one_step__rates_set": [0.1, 0.09, 0.081, 0.0729]}),
+    ("IN116", "error", {"repeatable_evaluation__val_reads_differ": 1.0, "repeatable_evaluation__val_reads_times": 0.0625}),
     ("DA110", "warn", {"splits_compared__shifts": [{"mean": 0.9, "z": 12.0, "within": 0.0, "within_z": 0.0}]}),
     ("DA110", "warn", {"splits_compared__shifts": [{"mean": 0.0, "z": 0.0, "within": -0.9, "within_z": -12.0}]}),
     ("DA110", "note", {"splits_compared__shifts": [{"mean": 0.9, "z": 12.0, "within": 0.0, "within_z": 0.0}] + [QUIET] * 9, "splits_compared__is_image": False}),
@@ -240,6 +243,7 @@ FIRES = [
     ("DA120", "warn", {"augmentation__ratio": 0.01}),
     ("DA120", "warn", {"augmentation__augmented": 0.15, "augmentation__relearned": 0.2}),
     ("DA121", "error", {"augmentation__moved": 60, "augmentation__mispaired": 0.9}),
+    ("DA121", "error", {"augmentation__mixed": 1.0, "augmentation__outweighed": 0.2}),
     ("IN110", "error", {"fresh_gradients__growing": ["conv.weight"]}),
     ("IN120", "error", {"metric_check__evaluate__reads": None}),
     ("IN120", "warn", {"metric_check__evaluate__seen": 0.3}),
@@ -336,6 +340,7 @@ SILENT = {
     "near images of other classes": {"near_copies__near": 60, "near_copies__share": 0.1, "near_copies__agreeing": 0.5, "near_copies__first": ["a", "b"]},
     "a signal of four points": {"labels_fit__train": 0.14, "labels_fit__val": 0.13},
     "val of other people": {"labels_fit__train": 0.9, "labels_fit__val": 0.65},
+    "means that are mostly the example's own": {"augmentation__mixed": 1.0, "augmentation__outweighed": 0.19},
     "a decisive measurement among others": {"single_features__best": 0.98, "single_features__second": 0.95},
     "accumulation over eight batches": {"one_step__calls": 32},
     "batches that are averaged": {"gradient_seen__ratios": [1.0, 1.0], "gradient_seen__calls": 8},
@@ -430,7 +435,7 @@ def test_rules_say_what_they_miss_when_a_probe_did_not_run():
     findings, ran, skipped = apply_rules("check-init", {"failures": [], "recipe": {}})
     assert [finding.code for finding in findings] == ["IN100"]
     assert ran == ["IN100 nothing measured"]
-    assert len(skipped) == 66
+    assert len(skipped) == 67
     assert all(entry.why for entry in skipped)
 
 
@@ -442,3 +447,28 @@ def test_rules_repeat_the_reason_of_a_probe_that_was_skipped():
 def test_layer_rules_ask_for_enough_examples():
     _, _, skipped = apply_rules("check-init", but(layers__examples=63))
     assert {entry.check[:5] for entry in skipped} == {"IN130", "IN131", "IN132", "IN133"}
+
+
+BLIND = {"input_use__varies": 0.0, "input_use__changes_when_zeroed": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "cause"),
+    [
+        ({}, "input-ignored"),
+        ({"layers__layers": [layer("relu", "ReLU", dead_fraction=1.0)]}, "dead-units"),
+        ({"layers__layers": [layer("head", dead_input_fraction=1.0)]}, "dead-units"),
+        ({"layers__layers": [layer("relu", "ReLU", dead_fraction=0.99)]}, "input-ignored"),
+        ({"layers": {"skipped": "no"}}, "input-ignored"),
+    ],
+)
+def test_an_input_that_is_ignored_for_a_layer_that_is_off_names_the_layer(changes, cause):
+    finding = found(but(**BLIND, **changes))["IN119"]
+    assert finding.cause == cause
+    assert ("every unit at" in finding.title) == (cause == "dead-units")
+
+
+def test_an_example_that_shrinks_when_it_is_read_names_its_scale():
+    again = {"repeatable_evaluation__val_reads_differ": 1.0, "repeatable_evaluation__val_reads_times": 0.0625}
+    finding = found(but(**again))["IN116"]
+    assert finding.cause == "unnormalised-input" and "0.0625 times what they were" in finding.title

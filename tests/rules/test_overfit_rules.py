@@ -6,7 +6,7 @@ from tuner.rules import apply_rules
 
 FITTED = {
     "status": "floor", "lr": 0.01, "steps": 60, "examples": 32, "classes": 10, "distinct_inputs": 32,
-    "initial_loss": 2.31,
+    "initial_loss": 2.31, "first_loss": 2.31,
     "final_loss": 0.04, "final_accuracy": 1.0, "train_mode_loss": 0.04, "eval_loss": 0.05, "eval_accuracy": 1.0,
     "kind": "logits", "loss_floor": 0.0, "own_floor": 0.0, "unbounded": False, "loss_at_uniform": 2.3026,
     "constant_floor": 2.3, "label_entropy": 2.3, "span": 2.3026, "target": 0.046,
@@ -69,6 +69,7 @@ FIRES = [
     ("OV212", "error", evidence(STUCK, BLIND, status="floor", final_loss=0.1) | {"earlier": [WARNED], "attempts": [
         FITTED | DIVERGED], "best": FITTED | DIVERGED}),
     ("OV214", "error", evidence(STUCK, last_objective=5.0)),
+    ("OV214", "error", evidence(STUCK, initial_loss=3.47)),
     ("OV214", "error", evidence(STUCK, random_in_train_mode=True)),
     ("OV215", "error", evidence(STUCK, cut_off=0.5, outputs_low=0.0)),
 ]  # fmt: skip
@@ -186,4 +187,4 @@ def test_a_loss_without_a_floor_is_sign_flipped_where_no_answer_is_right(accurac
 
 
 def test_a_small_penalty_is_not_what_holds_a_model_back():
-    assert ranked_causes(evidence(STUCK, last_objective=2.1)) == ["capacity-too-small"]
+    assert ranked_causes(evidence(STUCK, last_objective=2.1, initial_loss=3.46)) == ["capacity-too-small"]

@@ -92,14 +92,15 @@ def augmentation_destroys(evidence: Mapping[str, Any]) -> Finding | None:
     "DA121",
     "misaligned-labels",
     "check-init",
-    meaning="Augmentation moves inputs to other places in the batch and leaves the labels where they were.",
+    meaning="Augmentation moves or mixes the inputs of a batch and leaves the labels where they were.",
     detected=(
         "Hashes of the inputs of a batch before and after augmentation: where an input is another example of the "
-        "batch, its label must be that example's."
+        "batch, its label must be that example's. And where an input is a weighted mean with another example that "
+        "outweighs it, so must its label."
     ),
     why="The model is taught wrong labels for all examples that moved.",
     fix="Apply the same permutation or selection to the targets, and give them back.",
-    confused_with="Cutmix and mixup, whose mixed inputs equal no example.",
+    confused_with="Means of two examples that keep the larger part's label, which regularise (sample pairing).",
     source="derived",
 )
 def augmentation_mispairs(evidence: Mapping[str, Any]) -> Finding | None:
@@ -107,6 +108,11 @@ def augmentation_mispairs(evidence: Mapping[str, Any]) -> Finding | None:
     answer = probe(evidence, "augmentation")
     if not answer["augments"]:
         return None
+    if (answer.get("outweighed") or 0.0) >= MISPAIRED:
+        title = f"{answer['outweighed']:.0%} of the augmented inputs are mostly another example, without its label"
+        remedy = "Mix the labels as well: in train.step, share * loss(outputs, targets) + (1 - share) * loss(outputs, "
+        remedy += "targets[partner]); or keep the share of the input's own above one half."
+        return found("DA121", "error", title, evidence=dict(answer), remedy=remedy)
     if answer["mispaired"] is None or answer["moved"] < 5:
         return None
     if answer["relabelled"] > 0.9:

@@ -1,13 +1,15 @@
-"""Rules over the activations and weights of the fresh model, layer by layer (check-init): codes IN13x."""
+"""Rules over the activations and weights of the fresh model, layer by layer (check-init): codes IN119, IN13x."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tuner.core.result import Finding
 from tuner.rules import Missing, found, rule
 from tuner.rules.init import number, probe
+from tuner.rules.wiring import some
 
 DEAD = 0.5
 SATURATED = 0.5
@@ -204,3 +206,38 @@ def learns_only_rescaled(evidence: Mapping[str, Any]) -> Finding | None:
         f"{start['rescaled']['steps']} steps"
     )
     return found("IN136", "warn", title, evidence=dict(start), confidence=0.9)
+
+
+@rule(
+    "IN119",
+    "input-ignored",
+    "check-init",
+    meaning="The outputs are the same whatever the input.",
+    detected="A model with a little noise on every weight, on different examples and on zeroed inputs. Where a layer "
+    "of the fresh model is off throughout, that is the cause named.",
+    why="Only the class shares can be learned.",
+    fix="Look for a layer that multiplies by 0, dead units throughout, or an input that is overwritten.",
+    confused_with="A zero-initialised head, which the noise on the weights opens.",
+    source="Karpathy, A Recipe for Training Neural Networks: input-independent baseline",
+)
+def input_ignored(evidence: Mapping[str, Any]) -> Finding | None:
+    """Outputs that do not depend on the input."""
+    answer = probe(evidence, "input_use")
+    varies, zeroed = number(answer["varies"]), number(answer["changes_when_zeroed"])
+    if varies is None or zeroed is None:
+        raise Missing("the outputs are not finite")
+    if varies > 0 or zeroed > 0:
+        return None
+    title = "the outputs are exactly the same for every example and for zeroed inputs"
+    shut = [layer["name"] for layer in (evidence.get("layers") or {}).get("layers", []) if _is_shut(layer)]
+    if not shut:
+        return found("IN119", "error", title, evidence=dict(answer))
+    title += f": every unit at {some(shut)} is zero for every example"
+    remedy = "Look at the biases and the scale of the weights of the layers before it: the rectifier is always off."
+    finding = found("IN119", "error", title, evidence={**answer, "shut": shut}, remedy=remedy)
+    return replace(finding, cause="dead-units")
+
+
+def _is_shut(layer: Mapping[str, Any]) -> bool:
+    """Say whether no unit of a layer, or of its inputs, is ever on."""
+    return 1.0 in (layer.get("dead_fraction"), layer.get("dead_input_fraction"))

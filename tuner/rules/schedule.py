@@ -216,3 +216,27 @@ def ignores_the_rate(evidence: Mapping[str, Any]) -> Finding | None:
         return found("IN145", "warn", title, evidence=_about(stage, run), confidence=0.9)
     title = f"twice the recipe's rate gives the same rates: {_planned(evidence)['name']} ignores optimizer.lr"
     return found("IN145", "note", title, evidence=_about(stage, run), confidence=0.9)
+
+
+@rule(
+    "IN147",
+    "schedule-mistake",
+    "check-init",
+    meaning="The training step changes the learning rate by itself.",
+    detected="The optimizer's rates at a few updates that are made without any schedule; what changes them within the "
+    "optimizer's own step is left out.",
+    why="The step is called for every batch: a decay that is meant for epochs ends the training within the first. And "
+    "what [schedule] sets after each update is at odds with it.",
+    fix='Leave the rate to [schedule] (name, and every = "epoch" for what counts epochs); take scheduler.step() and '
+    "param_groups[...]['lr'] out of the step.",
+    confused_with="Optimizers that adapt their rate in their own step.",
+    source="PyTorch documentation, How to adjust learning rate: scheduler.step() once per epoch; pytorch issue 60718",
+)
+def step_sets_rate(evidence: Mapping[str, Any]) -> Finding | None:
+    """A training step that turns the rate."""
+    rates = probe(evidence, "one_step").get("rates_set") or []
+    if not rates:
+        return None
+    listed = ", ".join(f"{rate:.4g}" for rate in rates)
+    title = f"the training step changes the rate by itself: {len(rates)} updates without a schedule have {listed}"
+    return found("IN147", "warn", title, evidence={"rates": rates}, confidence=0.95)

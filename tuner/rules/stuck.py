@@ -15,6 +15,7 @@ from tuner.rules.overfit import facts_of, failed_attempt
 NEAR = 0.03
 # of the range of the loss: what the training step minimises beyond the loss function itself
 PENALTY = 0.5
+AT = " at the start"
 # share of the wrong answers whose right class has been cut; of outputs that nothing cuts it is none
 CUT_OFF = 0.5
 
@@ -192,8 +193,9 @@ def _slow(best: Mapping[str, Any]) -> bool:
     "over-regularised",
     "overfit",
     meaning="The subset is not fitted because something holds the model back that could not be switched off.",
-    detected="The training step minimises much more than the loss function gives on the same batch (a penalty of its "
-    "own); or the forward is random in train mode though every dropout module is off (functional dropout).",
+    detected="The training step minimises much more than the loss function gives on the same batch, at the end or at "
+    "the start (a penalty of its own, which shrinks with the weights); or the forward is random in train mode though "
+    "every dropout module is off (functional dropout).",
     why="Dropout modules and the optimizer's weight decay are off in this step: what is left is written into the code.",
     fix="Lower the penalty in the training step, or the rate of the functional dropout.",
     confused_with="Too little capacity, which fits no better without it; a penalty that is small beside the loss.",
@@ -208,15 +210,17 @@ def held_back(evidence: Mapping[str, Any]) -> Finding | None:
     if not why:
         return None
     title = f"the loss is stuck at {best['final_loss']:.3f}: {why}"
-    facts = facts_of(best, "last_objective", "train_mode_loss", "random_in_train_mode")
+    facts = facts_of(best, "initial_loss", "first_loss", "last_objective", "train_mode_loss", "random_in_train_mode")
     return found("OV214", "error", title, evidence=facts, confidence=0.75)
 
 
 def _held_back(best: Mapping[str, Any]) -> str:
     """Say what holds the model back; nothing where nothing is seen."""
-    objective, loss, span = (number(best.get(key)) for key in ("last_objective", "train_mode_loss", "span"))
-    if objective is not None and loss is not None and objective - loss > PENALTY * (span or 1.0):
-        return f"the training step minimises {objective:.3f}, of which the loss is {loss:.3f}"
+    span = number(best.get("span")) or 1.0
+    for of_objective, of_loss, when in (("last_objective", "train_mode_loss", ""), ("initial_loss", "first_loss", AT)):
+        objective, loss = number(best.get(of_objective)), number(best.get(of_loss))
+        if objective is not None and loss is not None and objective - loss > PENALTY * span:
+            return f"the training step minimises {objective:.3f}{when}, of which the loss is {loss:.3f}"
     if best.get("random_in_train_mode"):
         return "the forward in train mode is random, as with a dropout that is no module"
     return ""

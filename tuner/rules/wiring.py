@@ -14,7 +14,7 @@ from tuner.rules.init import number, probe
 SAME = 1e-3
 
 
-def _some(names: Sequence[str], most: int = 4) -> str:
+def some(names: Sequence[str], most: int = 4) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
@@ -41,7 +41,7 @@ def gradients_accumulate(evidence: Mapping[str, Any]) -> Finding | None:
     ratios, cosines = ([number(v) or 0.0 for v in answer[key]] for key in ("ratios", "cosines"))
     grows = abs(ratios[1] - 2) < 0.2 and abs(ratios[2] - 3) < 0.3 and min(cosines) > 0.95
     if not grows and answer["growing"]:
-        title = f"the gradients of some parameters add up over three updates: {_some(answer['growing'])}"
+        title = f"the gradients of some parameters add up over three updates: {some(answer['growing'])}"
         return found("IN110", "error", title, evidence=dict(answer))
     if not grows:
         return None
@@ -84,7 +84,7 @@ def no_update(evidence: Mapping[str, Any]) -> Finding | None:
         title = f"no parameter changed in {step['updates']} updates"
         return found("IN111", "error", title, evidence=facts, confidence=0.9)
     if step["not_moved"]:
-        title = f"parameters have gradient but do not change: {_some(step['not_moved'])}"
+        title = f"parameters have gradient but do not change: {some(step['not_moved'])}"
         return found("IN111", "warn", title, evidence=facts, confidence=0.9)
     return None
 
@@ -125,8 +125,8 @@ def no_gradient(evidence: Mapping[str, Any]) -> Finding | None:
     facts = {"no_gradient": step["no_gradient"], "zero_gradient": step["zero_gradient"]}
     never = [name for name in names if name not in step["had_gradient"]]
     if never:
-        return found("IN112", "warn", f"trainable parameters receive no gradient: {_some(never)}", evidence=facts)
-    title = f"the first {step['updates']} updates have killed the gradient of {_some(names)}"
+        return found("IN112", "warn", f"trainable parameters receive no gradient: {some(never)}", evidence=facts)
+    title = f"the first {step['updates']} updates have killed the gradient of {some(names)}"
     remedy = "Normalise the inputs, lower the rate, or warm it up: a step has thrown the units to where they are off."
     # the wiring is sound, and what makes the steps so large has a finding of its own
     return replace(found("IN112", "warn", title, evidence=facts, remedy=remedy, confidence=0.6), cause="dead-units")
@@ -161,7 +161,7 @@ def unknown_to_optimizer(evidence: Mapping[str, Any]) -> Finding | None:
         return found("IN113", "error", title, evidence=facts)
     if not names:
         return None
-    return found("IN113", "warn", f"the optimizer does not hold: {_some(names)}", evidence=facts)
+    return found("IN113", "warn", f"the optimizer does not hold: {some(names)}", evidence=facts)
 
 
 @rule(
@@ -184,7 +184,7 @@ def frozen_parameters(evidence: Mapping[str, Any]) -> Finding | None:
     if not step["frozen"] or not step["trainable"]:
         return None
     share = 1 - step["trainable"] / step["parameters"]
-    title = f"{len(step['frozen'])} parameters ({share:.0%} of the weights) are frozen: {_some(step['frozen'])}"
+    title = f"{len(step['frozen'])} parameters ({share:.0%} of the weights) are frozen: {some(step['frozen'])}"
     facts = {"frozen": step["frozen"], "at_random": step["frozen_at_random"], "share": share}
     if not step["frozen_at_random"]:
         return found("IN114", "note", title, evidence=facts, confidence=0.5)
@@ -210,11 +210,11 @@ def decay_not_applied(evidence: Mapping[str, Any]) -> Finding | None:
         title = f"the recipe asks for weight decay {asked:g}, the optimizer's groups have none"
         return found("IN115", "warn", title, evidence=dict(answer))
     if answer["not_shrunk"]:
-        title = f"a step with zero gradients does not shrink: {_some(answer['not_shrunk'])}"
+        title = f"a step with zero gradients does not shrink: {some(answer['not_shrunk'])}"
         return found("IN115", "warn", title, evidence=dict(answer))
     moved = [*answer["moved_with_decay_off"], *answer["moved_though_exempt"]]
     if moved:
-        title = f"parameters move on zero gradients with weight decay off: {_some(moved)}"
+        title = f"parameters move on zero gradients with weight decay off: {some(moved)}"
         return found("IN115", "warn", title, evidence=dict(answer), confidence=0.8)
     return None
 
@@ -226,7 +226,7 @@ def decay_not_applied(evidence: Mapping[str, Any]) -> Finding | None:
     meaning="Evaluating the same examples twice gives different outputs, or changes the model.",
     detected=(
         "One batch is evaluated twice in eval mode with different random states; running statistics are compared; val "
-        "examples are read twice."
+        "examples are read twice: where all are then one number times what they were, the scale is the cause named."
     ),
     why="Val is noisy, depends on the batch, or leaks into the normalisation statistics.",
     fix="Call model.eval() before evaluating; give functional dropout self.training; no random transform on val.",
@@ -237,11 +237,16 @@ def evaluation_not_repeatable(evidence: Mapping[str, Any]) -> Finding | None:
     """Evaluation that is random or changes the model."""
     answer = probe(evidence, "repeatable_evaluation")
     if answer["statistics_moved"]:
-        title = f"evaluation changes running statistics: {_some(answer['statistics_moved'])}"
+        title = f"evaluation changes running statistics: {some(answer['statistics_moved'])}"
         return found("IN116", "error", title, evidence=dict(answer))
     if (number(answer["val_reads_differ"]) or 0.0) > 0:
         title = f"{answer['val_reads_differ']:.0%} of the val examples are other inputs when they are read again"
-        return found("IN116", "warn", title, evidence=dict(answer))
+        if (times := number(answer.get("val_reads_times"))) is None:
+            return found("IN116", "warn", title, evidence=dict(answer))
+        title += f", {times:.3g} times what they were: reading an example changes what is stored"
+        remedy = "Copy in __getitem__ before computing, or write x = x / 255 in place of x /= 255."
+        finding = found("IN116", "error", title, evidence=dict(answer), remedy=remedy)
+        return replace(finding, cause="unnormalised-input")
     differ = number(answer["outputs_differ"])
     if differ is not None and differ > SAME:
         title = f"two evaluations of one batch differ by {differ:.2g} of the outputs' spread"
@@ -306,32 +311,5 @@ def eval_mode_in_training(evidence: Mapping[str, Any]) -> Finding | None:
     if step["left_in_eval_mode"]:
         return found("IN118", "warn", "the training step leaves the model in eval mode", evidence=facts)
     if step["eval_modules"]:
-        return found("IN118", "warn", f"in eval mode while training: {_some(step['eval_modules'])}", evidence=facts)
+        return found("IN118", "warn", f"in eval mode while training: {some(step['eval_modules'])}", evidence=facts)
     return None
-
-
-@rule(
-    "IN119",
-    "input-ignored",
-    "check-init",
-    meaning="The outputs are the same whatever the input.",
-    detected="A model with a little noise on every weight, on different examples and on zeroed inputs.",
-    why="Only the class shares can be learned.",
-    fix="Look for a layer that multiplies by 0, dead units throughout, or an input that is overwritten.",
-    confused_with="A zero-initialised head, which the noise on the weights opens.",
-    source="Karpathy, A Recipe for Training Neural Networks: input-independent baseline",
-)
-def input_ignored(evidence: Mapping[str, Any]) -> Finding | None:
-    """Outputs that do not depend on the input."""
-    answer = probe(evidence, "input_use")
-    varies, zeroed = number(answer["varies"]), number(answer["changes_when_zeroed"])
-    if varies is None or zeroed is None:
-        raise Missing("the outputs are not finite")
-    if varies > 0 or zeroed > 0:
-        return None
-    return found(
-        "IN119",
-        "error",
-        "the outputs are exactly the same for every example and for zeroed inputs",
-        evidence=dict(answer),
-    )

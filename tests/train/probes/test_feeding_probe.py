@@ -425,6 +425,18 @@ def pairs_reordered(inputs, targets):
     return inputs[order], targets[order]
 
 
+def mixed_with(share, label_of_other=False):
+    """Return an augmentation that takes `share(n)` of each example from another one."""
+
+    def augment(inputs, targets):
+        generator = torch.Generator().manual_seed(0)
+        order, shares = torch.randperm(len(inputs), generator=generator), share(len(inputs), generator)
+        mean = (1 - shares.view(-1, 1, 1, 1)) * inputs + shares.view(-1, 1, 1, 1) * inputs[order]
+        return mean, torch.where((shares > 0.5) & torch.tensor(label_of_other), targets[order], targets)
+
+    return augment
+
+
 AUGMENTATIONS = {
     "none": (None, {}),
     "shifts by one": (shifted(1), {}),
@@ -433,6 +445,10 @@ AUGMENTATIONS = {
     "another order": (pairs_reordered, {}),
     "halves joined": (halved_and_joined, {"DA121": "misaligned-labels"}),
     "shuffled inputs": (lambda x, y: (pairs_reordered(x, y)[0], y), {"DA121": "misaligned-labels"}),
+    "mixed, own label": (mixed_with(lambda n, g: torch.rand(n, generator=g)), {"DA121": "misaligned-labels"}),
+    "mixed, label of the larger part": (mixed_with(lambda n, g: torch.rand(n, generator=g), True), {}),
+    "mixed, mostly itself": (mixed_with(lambda n, g: 0.5 * torch.rand(n, generator=g)), {}),
+    "mixed evenly": (mixed_with(lambda n, g: torch.full((n,), 0.5)), {}),
     "blank": (lambda x, y: (x * 0, y), {"DA120": "augmentation-harms"}),
     "another range": (lambda x, y: (x * 255, y), {"DA120": "augmentation-harms"}),
     "noise that covers all": (

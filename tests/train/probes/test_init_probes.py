@@ -361,7 +361,52 @@ def test_val_that_is_random_is_seen(setup_of, blobs):
     setup.data.batches = lambda split, size, indices=None: [
         (x + torch.rand_like(x), y) for x, y in fixed(split, size, indices)
     ]
-    assert repeatable_evaluation(setup)["val_reads_differ"] == 1
+    found = repeatable_evaluation(setup)
+    assert (found["val_reads_differ"], found["val_reads_times"]) == (1, None)
+
+
+@pytest.mark.parametrize(("change", "times"), [(lambda x: x.div_(16), 1 / 16), (lambda x: x.sub_(3).mul_(0.5), 0.5)])
+def test_val_that_is_changed_by_reading_it_is_seen(setup_of, blobs, change, times):
+    setup = setup_of(blobs(), mlp(), val=blobs(40, seed=1))
+    stored = next(iter(setup.data.batches("val", 40)))
+    setup.data.batches = lambda split, size, indices=None: [(change(stored[0])[indices].clone(), stored[1][indices])]
+    found = repeatable_evaluation(setup)
+    assert found["val_reads_differ"] == 1 and found["val_reads_times"] == pytest.approx(times)
+
+
+def set_rate(group, to):
+    group["lr"] = to
+
+
+class Adapts(torch.optim.SGD):
+    """Raises its rate in its own step."""
+
+    def step(self, closure=None):
+        super().step(closure)
+        for group in self.param_groups:
+            group["lr"] *= 2
+
+
+@pytest.mark.parametrize(
+    ("change", "optimizer", "rates"),
+    [
+        (lambda group: None, None, []),
+        (lambda group: None, Adapts, []),
+        (lambda group: set_rate(group, group["lr"] / 2), None, [0.1, 0.05, 0.025, 0.0125]),
+        (lambda group: set_rate(group, 0.3), None, [0.1, 0.3, 0.3, 0.3]),
+    ],
+)
+def test_a_step_that_turns_the_rate_is_seen(setup_of, blobs, change, optimizer, rates):
+    def step(model, batch, loss, optimizer):
+        optimizer.zero_grad()
+        value = loss(model(batch[0]), batch[1])
+        value.backward()
+        optimizer.step()
+        change(optimizer.param_groups[0])
+        return value
+
+    setup = setup_of(blobs(), mlp(), train_step=step, optimizer=optimizer)
+    assert one_step(setup)["rates_set"] == pytest.approx(rates)
 
 
 class Mixes(nn.Linear):

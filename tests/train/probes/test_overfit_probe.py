@@ -197,3 +197,4 @@ def test_overfit_keeps_what_the_step_minimises_apart_from_the_loss(setup_of, blo
     found = overfit(setup_of(blobs(), mlp(), train_step=penalised), max_steps=20)
     # the last objective is that before the last step, so the loss is a little lower
     assert found["last_objective"] == pytest.approx(found["train_mode_loss"] + 7.0, abs=0.1)
+    assert found["initial_loss"] == pytest.approx(found["first_loss"] + 7.0, abs=1e-4)

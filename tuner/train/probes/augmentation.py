@@ -13,6 +13,9 @@ from tuner.train.probes._frame import CannotProbe, before_training, keys_of
 
 MOST = 1024
 ENOUGH = 60
+ON_THE_LINE = 0.01  # of the change: what may be left of it beside the way to another example
+COLUMNS = 8  # among fewer any change leads towards some example
+MOSTLY = 0.55  # an even mean of two examples may be named after either
 
 
 @before_training
@@ -20,15 +23,20 @@ def augmentation(setup: Any) -> dict[str, Any]:
     """Compare the first batches of an epoch with and without augmentation: the same examples in the same order.
 
     `mispaired`: of the augmented inputs that equal another example of the batch, the share with a label that is not
-    that example's. `blanked`: inputs that became a single value. `shift`, `ratio`: of means in units of the clean
-    spread, and of spreads. `clean`, `augmented`: the accuracy of a kernel classifier made on one half of the clean
-    examples, on the other half as it is and augmented; `relearned`: made on augmented ones as well.
+    that example's. `mixed`: the share that is a weighted mean of itself and another example of the batch; `outweighed`:
+    that is for the larger part another, and does not have its label. `blanked`: inputs that became a single value.
+    `shift`, `ratio`: of means in units of the clean spread, and of spreads. `clean`, `augmented`: the accuracy of a
+    kernel classifier made on one half of the clean examples, on the other half as it is and augmented; `relearned`:
+    made on augmented ones as well.
     """
     if not setup.data.augmentations:
         return {"augments": False}
     if setup.data.stochastic:
         raise CannotProbe("two reads of one example differ, so augmented inputs cannot be held against clean ones")
-    clean, targets, changed, labels, mispaired, moved = _pairs(setup)
+    pairs = _batches(setup)
+    clean, targets, changed, labels = _joined(pairs)
+    mispaired, moved = _moved(pairs)
+    mixed, outweighed = _mixed(pairs)
     if len(clean) < ENOUGH:
         raise CannotProbe(f"only {len(clean)} examples in whole batches")
     spread = float(clean.std().clamp_min(1e-12))
@@ -40,6 +48,8 @@ def augmentation(setup: Any) -> dict[str, Any]:
         "changed": float((flat != other).any(1).double().mean()),
         "moved": moved,
         "mispaired": mispaired,
+        "mixed": mixed,
+        "outweighed": outweighed,
         "relabelled": float((labels != targets).double().mean()),
         "finite": bool(changed.isfinite().all()),
         "blanked": float(((other.amin(1) == other.amax(1)) & ~was_constant).double().mean()),
@@ -49,25 +59,56 @@ def augmentation(setup: Any) -> dict[str, Any]:
     }
 
 
-def _pairs(setup: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, float | None, int]:
-    """Return clean inputs and labels, augmented ones, and how labels follow inputs that changed places."""
+def _batches(setup: Any) -> list[tuple[Tensor, ...]]:
+    """Return the first batches of an epoch: clean inputs and labels, augmented ones."""
     size = setup.spec.tables["train"]["batch_size"]
     epochs = [setup.data.epoch(setup.spec.seed, 1, size, augment=augment) for augment in (False, True)]
-    kept: list[tuple[Tensor, ...]] = []
+    both = itertools.islice(zip(*epochs, strict=True), max(1, MOST // size))
+    return [tuple(t.detach().cpu() for t in (x, y, augmented, labels)) for (x, y), (augmented, labels) in both]
+
+
+def _joined(pairs: list[tuple[Tensor, ...]]) -> list[Tensor]:
+    clean, targets, changed, labels = (torch.cat(part) for part in zip(*pairs, strict=True))
+    return [clean.float(), targets, changed.float().nan_to_num(), labels]
+
+
+def _moved(pairs: list[tuple[Tensor, ...]]) -> tuple[float | None, int]:
+    """Return how many inputs changed places, and the share of them whose label did not follow."""
     wrong = moved = 0
-    for (x, y), (augmented, labels) in itertools.islice(zip(*epochs, strict=True), max(1, MOST // size)):
-        kept.append(tuple(t.detach().cpu() for t in (x, y, augmented, labels)))
-        own, now = keys_of(x), keys_of(augmented)
+    for clean, targets, changed, labels in pairs:
+        own, now = keys_of(clean), keys_of(changed)
         place_of = {key: place for place, key in enumerate(own)}
         for place, key in enumerate(now):
             at = place_of.get(key)
             if at is None or own[place] == key:
                 continue
             moved += 1
-            wrong += int(kept[-1][3][place] != kept[-1][1][at])
-    joined = [torch.cat(part) for part in zip(*kept, strict=True)]
-    clean, targets, changed, labels = (t.float() if t.is_floating_point() else t for t in joined)
-    return clean, targets, changed.nan_to_num(), labels, wrong / moved if moved else None, moved
+            wrong += int(labels[place] != targets[at])
+    return wrong / moved if moved else None, moved
+
+
+def _mixed(pairs: list[tuple[Tensor, ...]]) -> tuple[float, float]:
+    """Return the shares of inputs that are a mean with another example, and that are so mostly without its label."""
+    mixed = outweighed = 0
+    for clean, targets, changed, labels in pairs:
+        own, now = small(clean), small(changed)
+        if own.shape[1] < COLUMNS:
+            continue
+        moves = now - own
+        for place, move in enumerate(moves):
+            size = float(move.norm())
+            if size <= 1e-6 * float(own[place].norm()):
+                continue
+            ways = own - own[place]
+            shares = (ways @ move) / ways.square().sum(1).clamp_min(1e-12)
+            left = (move - shares[:, None] * ways).norm(dim=1) / size
+            partner = int(left.argmin())
+            if float(left[partner]) > ON_THE_LINE or not 0 < float(shares[partner]) < 1:
+                continue
+            mixed += 1
+            outweighed += int(float(shares[partner]) > MOSTLY and labels[place] != targets[partner])
+    examples = sum(len(targets) for _, targets, _, _ in pairs)
+    return mixed / examples, outweighed / examples
 
 
 def _readable(clean: Tensor, targets: Tensor, changed: Tensor, labels: Tensor, classes: int) -> dict[str, Any]:

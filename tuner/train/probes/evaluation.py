@@ -54,19 +54,35 @@ def repeatable_evaluation(setup: Any) -> dict[str, Any]:
         found["hook_values"] = values
         found["modes_in_forward"] = sorted({"train" if mode else "eval" for mode in modes})
         found["left_in_train_mode"] = model.training
-    found["val_reads_differ"] = _val_reads_differ(setup)
+    found |= _val_reads(setup)
     found["statistics_moved"] = [
         name for name, value in _statistics(model).items() if not torch.equal(value, before[name])
     ]
     return found
 
 
-def _val_reads_differ(setup: Any) -> float | None:
-    """Return the share of val examples that are other inputs when they are read again."""
+def _val_reads(setup: Any) -> dict[str, Any]:
+    """Return the share of val examples that are other inputs when they are read again, and what they are then.
+
+    `val_reads_times`: the one number that all of them are multiplied by, beside a number that is added; None where
+    there is no such number, as with random transforms.
+    """
     if not setup.data.size("val"):
+        return {"val_reads_differ": None, "val_reads_times": None}
+    first, second = (one_batch(setup, 32, "val twice", "val")[0] for _ in range(2))
+    changed = sum(a != b for a, b in zip(keys_of(first), keys_of(second), strict=True)) / len(first)
+    return {"val_reads_differ": changed, "val_reads_times": _times(first, second) if changed else None}
+
+
+def _times(first: Tensor, second: Tensor) -> float | None:
+    """Return a where second = a first + b with one a and b for all examples, None where it is not."""
+    x, y = (part.flatten().double() for part in (first, second))
+    spread = (x - x.mean()).square().sum()
+    if not spread > 0:
         return None
-    first, second = (keys_of(one_batch(setup, 32, "val twice", "val")[0]) for _ in range(2))
-    return sum(a != b for a, b in zip(first, second, strict=True)) / len(first)
+    times = float(((x - x.mean()) * (y - y.mean())).sum() / spread)
+    left = (y - y.mean() - times * (x - x.mean())).norm()
+    return times if left <= 1e-3 * (y - y.mean()).norm() else None
 
 
 def _modal(model: nn.Module) -> list[nn.Module]:

@@ -86,6 +86,7 @@ def overfit(
     else:
         optimizer = fresh_optimizer(setup, model, decay=False)
     run = _Run(model, batch, loss, facts["target"], facts["span"])
+    facts |= {"first_loss": run.look(training=True)[0]}
     status = _train(setup, run, optimizer, max_steps, give_up_early)
     facts |= {
         "status": status,

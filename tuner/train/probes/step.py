@@ -38,6 +38,7 @@ class _Watch:
         self.entries: list[tuple[int, int]] = []  # of the optimizer's state, before and after each update
         self.calls = 0
         self.called: list[int] = []  # how many calls of the step had been made at each update
+        self.rates: list[tuple[float, float]] = []  # before and after each update
         self.optimizer = optimizer
         optimizer.register_step_pre_hook(self._before)
         optimizer.register_step_post_hook(self._after)
@@ -46,14 +47,27 @@ class _Watch:
         self.gradients.append({n: None if p.grad is None else p.grad.detach().clone() for n, p in self.named.items()})
         self.entries.append((_entries(self.optimizer), 0))
         self.called.append(self.calls)
+        self.rates.append((self.rate, self.rate))
 
     def _after(self, *_: Any) -> None:
+        self.rates[-1] = (self.rates[-1][0], self.rate)
         self.entries[-1] = (self.entries[-1][0], _entries(self.optimizer))
 
     def any_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         """Hear of every optimizer's step."""
         if optimizer is not self.optimizer and all(optimizer is not other for other in self.others):
             self.others.append(optimizer)
+
+    @property
+    def rate(self) -> float:
+        """The largest rate of the optimizer's groups."""
+        return max(float(group["lr"]) for group in self.optimizer.param_groups)
+
+    @property
+    def rates_set(self) -> list[float]:
+        """The rates of the updates, where they change between updates: an optimizer's own step may move its rate."""
+        changed = [before != after for (_, after), (before, _) in itertools.pairwise(self.rates)]
+        return [before for before, _ in self.rates] if any(changed) else []
 
     @property
     def state_lost(self) -> bool:
@@ -122,6 +136,7 @@ def one_step(setup: Any) -> dict[str, Any]:
         "steps_per_epoch": setup.data.steps_per_epoch(setup.spec.tables["train"]["batch_size"]),
         "other_optimizers": len(watch.others),
         "state_lost": watch.state_lost,
+        "rates_set": watch.rates_set,
         "momentum": max(
             (float(m) for group in optimizer.param_groups if isinstance(m := group.get("momentum"), (int, float))),
             default=0.0,
