@@ -78,7 +78,7 @@ def test_mlp_stacks_depth_layers_of_width():
 def test_convnet_is_three_conv_bn_pool_relu_blocks_with_global_pooling_by_default():
     model = models.convnet((3, 32, 32), 10)
     block = ["Conv2d", "BatchNorm2d", "MaxPool2d", "ReLU"]
-    assert kinds(model) == [*block * 3, "AdaptiveAvgPool2d", "Flatten", "Linear"]
+    assert kinds(model) == [*block * 3, "_GlobalAveragePool", "Flatten", "Linear"]
     assert [m.out_channels for m in model.modules() if isinstance(m, nn.Conv2d)] == [32, 64, 128]
 
 
@@ -92,7 +92,7 @@ def test_convnet_pools_down_to_no_less_than_2_pixels(shape, side):
 
 def test_convnet_takes_widths_and_drops_what_is_switched_off():
     model = models.convnet((3, 8, 8), 10, widths=[4, 6], batch_norm=False, pool="none", activation="gelu", dropout=0.1)
-    assert kinds(model) == [*["Conv2d", "GELU", "Dropout2d"] * 2, "AdaptiveAvgPool2d", "Flatten", "Linear"]
+    assert kinds(model) == [*["Conv2d", "GELU", "Dropout2d"] * 2, "_GlobalAveragePool", "Flatten", "Linear"]
     assert parameters(model) == (3 * 9 * 4 + 4) + (4 * 9 * 6 + 6) + (6 * 10 + 10)
 
 
@@ -149,3 +149,16 @@ def test_check_input_compares_channels():
         check_input(nn.Conv2d(3, 8, 3), (1, 8, 8), "net")
     with pytest.raises(UsageError, match=r"model\.name: net takes images; one example of the data has shape \(30,\)"):
         check_input(nn.Conv2d(3, 8, 3), (30,), "net")
+
+
+@pytest.mark.parametrize("build", [models.convnet, models.resnet8])
+def test_gradients_of_channels_last_images_stay_channels_last(build):
+    model = build((3, 16, 16), 5).to(memory_format=torch.channels_last)
+    activations = [module for module in model.modules() if isinstance(module, nn.ReLU)]
+    kept = []
+    for module in activations:
+        module.register_full_backward_hook(lambda module, dx, dy: kept.append(dy[0]))
+    inputs = torch.randn(4, 3, 16, 16).contiguous(memory_format=torch.channels_last).requires_grad_()
+    model(inputs).sum().backward()
+    assert len(kept) == len(activations) > 2
+    assert all(dy.is_contiguous(memory_format=torch.channels_last) for dy in kept)

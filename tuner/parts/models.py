@@ -66,7 +66,7 @@ def convnet(
             side //= 2
         blocks.append(nn.Sequential(*block, *tail, *_dropout(dropout, nn.Dropout2d)))
         channels = out
-    return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))
+    return nn.Sequential(*blocks, _GlobalAveragePool(), nn.Flatten(), nn.Linear(channels, num_classes))
 
 
 POOLS = {"max": nn.MaxPool2d, "avg": nn.AvgPool2d, "none": nn.Identity}
@@ -109,6 +109,7 @@ class _ResNet(nn.Module):
                 layers.append(_Block(before, out, 2 if stage > 0 and index == 0 else 1, activation))
                 before = out
         self.blocks = nn.Sequential(*layers)
+        self.pool = _GlobalAveragePool()
         self.dropout = nn.Sequential(*_dropout(dropout))
         self.head = nn.Linear(before, num_classes)
         for module in self.modules():
@@ -117,7 +118,7 @@ class _ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.blocks(self.activation(self.norm(self.conv(x))))
-        return self.head(self.dropout(x.mean(dim=(2, 3))))
+        return self.head(self.dropout(self.pool(x).flatten(1)))
 
 
 class _Block(nn.Module):
@@ -140,6 +141,13 @@ class _Block(nn.Module):
         if self.padding > 0:
             shortcut = F.pad(shortcut, (0, 0, 0, 0, 0, self.padding))
         return self.activation2(y + shortcut)
+
+
+class _GlobalAveragePool(nn.Module):
+    """Average each channel over the pixels; unlike AdaptiveAvgPool2d's, the gradient stays channels-last."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, x.shape[2:])
 
 
 def _activation(name: str) -> nn.Module:
