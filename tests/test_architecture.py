@@ -45,6 +45,7 @@ TORCHLESS = (
     "artifacts",
     "attempts",
     "budgets",
+    "dryrun",
     "study",
 )
 

@@ -259,7 +259,7 @@ def test_run_says_at_once_that_fine_would_not_fit(finished, command, costs, tmp_
     costs(SLOW)
     shutil.rmtree(finished / "runs/small/coarse")
     done = command("run", "small.toml", "--budget", "8m")
-    assert done.code == 2 and "too little for fine" in done.err
+    assert done.code == 2 and "are too little for fine" in done.err
     assert not (finished / "runs/small/coarse/trials.jsonl").exists()
 
 

@@ -117,6 +117,17 @@ def test_stages_that_depend_on_a_changed_key_are_stale_and_it_is_named(finished,
     assert {row["label"]: row["state"] for row in rows} == dict.fromkeys(stages.NAMES, "stale")
 
 
+def test_who_accepts_stale_inputs_has_a_stage_of_his_own_made_anew(finished, command):
+    arguments = ("coarse", "small.toml", "--set", "model.width=16", "--allow-stale")
+    done = command(*arguments)
+    assert done.code == 0 and "This result is stale" not in done.out
+    manifest = json.loads((finished / "runs/small/coarse/manifest.json").read_text())
+    assert (manifest["tables"]["model.width"], manifest["allowed_stale"]) == (16, True)
+    done = command(*arguments)  # now it is stale for its inputs alone, which are accepted: nothing is run
+    assert done.code == 0 and "This result is stale: lr-sweep: fresh -> stale" in done.out
+    assert json.loads((finished / "runs/small/coarse/manifest.json").read_text()) == manifest
+
+
 def test_another_seed_stales_every_stage(finished, command):
     rows = json.loads(command("status", "small.toml", "--set", "seed=1", "--json").out)[0]["stages"]
     assert {row["label"]: row["state"] for row in rows} == dict.fromkeys(stages.NAMES, "stale")
@@ -370,7 +381,8 @@ def test_the_test_split_is_looked_at_once_and_again_only_by_force(finished, comm
     assert len(json.loads(looks.read_text())) == 1
     assert command("test", "small.toml").code == 0
     assert len(json.loads(looks.read_text())) == 1
-    assert command("test", "small.toml", "--force").code == 0
+    forced = command("test", "small.toml", "--force")
+    assert forced.code == 0 and "test: evaluated before, and stored; nothing was evaluated anew" in forced.err
     assert len(json.loads(looks.read_text())) == 2
 
 

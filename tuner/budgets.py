@@ -74,6 +74,13 @@ def to_time(
     ]
 
 
+def lacks_times(session: Session, name: str, settings: Any) -> bool:
+    """Say whether a budget in time cannot be planned yet, because nothing has measured what a step takes."""
+    if not isinstance(settings, SearchSettings) or settings.budget is None:
+        return False
+    return parse(settings.budget).unit == "seconds" and _costs(session, name, 1, workers=1) is None
+
+
 def _train_size(session: Session, round_number: int) -> int:
     data = session.result_of("check-init", round_number).get("metrics", {}).get("data") or {}
     return int((data.get("train") or {}).get("n") or 1)
@@ -182,8 +189,15 @@ def _fitted(session: Session, name: str, settings: SearchSettings, known: Known)
         least = outline(found.trials, found.epochs).spent(budget.unit, costs)
         needed = str(Budget(least / (AIM if budget.unit == "seconds" else 1.0), budget.unit))
         words = f"{plural(found.trials, 'configuration')} of {plural(found.epochs, 'epoch')}"
+        search = f"the least sensible search ({words}) takes {needed}"
+        if all("budget" in session.options.flags.get(stage, {}) for stage in SHARES):  # tuner run shared it out
+            whole = clock(parse(needed).amount / SHARES[name])
+            raise UsageError(
+                f"--budget: the {settings.budget} of it for {name} are too little for {name}; {search}",
+                f"Give at least {whole} for coarse and fine together: tuner run {session.recipe_path} --budget {whole}",
+            )
         raise UsageError(
-            f"--budget {settings.budget}: too little for {name}; the least sensible search ({words}) takes {needed}",
+            f"--budget {settings.budget}: too little for {name}; {search}",
             f"Give at least that: tuner {name} {session.recipe_path} --budget {needed}",
         )
     larger = best(budget.times(MORE))

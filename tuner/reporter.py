@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner import stages
-from tuner.core.numerals import plural
+from tuner.core.numerals import plural, value_text
 from tuner.view import plan as plan_view
 from tuner.view.console import make_console, report
 from tuner.view.page import Page
@@ -73,7 +73,8 @@ class Reporter:
             waiting = [trial for trial in trials if not trial["finished"]]
             words = plan.get("state", "")
             if trials:
-                words = f"{plural(len(waiting), 'trial')} to run first, {len(trials) - len(waiting)} finished"
+                first = f"{plural(len(waiting), 'trial')} to run first" if waiting else "nothing to run"
+                words = f"{first}, {len(trials) - len(waiting)} finished"
             print(f" {plan['stage']}: {words}")
             if "search" in plan:
                 page = Page(make_console())
@@ -87,7 +88,7 @@ class Reporter:
                     if trial["steps"]
                     else "measurements only"
                 )
-                params = ", ".join(f"{key} = {value}" for key, value in trial["params"].items())
+                params = ", ".join(f"{key} = {value_text(value)}" for key, value in trial["params"].items())
                 print(f"   {trial['number']:>3}  seed {trial['seed']}  {length}  {params}")
 
     def say(self, text: str) -> None:

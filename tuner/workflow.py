@@ -10,23 +10,26 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from tuner import artifacts, attempts, budgets, checklist, rounds, stages
+from tuner import artifacts, attempts, budgets, checklist, dryrun, rounds, stages
 from tuner.core.recipe import Recipe
 from tuner.core.recipe_file import Places, key_lines
 from tuner.core.result import Record, StageResult, TrialResult
 from tuner.core.store import StageDir, read_result, write_json
 from tuner.core.trial import Progress, TrialEnv, WorkItem
 from tuner.errors import InputError, UsageError
-from tuner.failures import ALIKE, first_fail_alike, raise_hopeless, worth_retrying
+from tuner.failures import ALIKE, first_fail_alike, raise_hopeless
 from tuner.interrupts import uninterrupted
 from tuner.session import Options, Session, State
 from tuner.view import plan as plan_view
+from tuner.view.progress import Epochs
+
+STORED_LOOK = "test: evaluated before, and stored; nothing was evaluated anew, which --force --fresh does"
 
 
 class ProgressListener(Protocol):
     """What a workflow tells while it works; `tuner.view.progress` draws it."""
 
-    def start(self, title: str, total: int, done: int) -> None: ...
+    def start(self, title: str, total: int, done: int, epochs: Epochs | None = None) -> None: ...
     def update(self, progress: Progress) -> None: ...
     def finish(self, result: TrialResult, number: int | None = None) -> None: ...
     def stop(self) -> None: ...
@@ -85,11 +88,15 @@ class Workflow:
             timed = list(self._run_items(name, short, len(short), executor, "timing")) if short else []
             workers = self._workers()
             settings, plan = budgets.planned(session, name, round_number, settings, workers, folder, True, timed)
-            finished = {record.item.key: record.result for record in folder.records() if not worth_retrying(record)}
+            finished = dryrun.finished_of(folder)
+            kept = set(finished)
             clock.found(len(finished))
             if plan is not None:
                 self.listener.note(plan_view.line(folder.label, plan))
-            records, result = self._decide(name, recipe, inputs, settings, finished, folder, executor, clock)
+            in_all = 0 if plan is None else int(plan["epochs_in_all"])
+            records, result = self._decide(name, recipe, inputs, settings, finished, folder, executor, clock, in_all)
+            if name == "test" and all(record.item.key in kept for record in records):
+                self.listener.note(STORED_LOOK)
             clock.keep()  # what is killed from here on is the same attempt at the same result
             made = {"device": self.device, **clock.to_json()}
             artifacts.write_stage(session, name, round_number, records, result.to_json(), made, self.listener.note)
@@ -100,7 +107,7 @@ class Workflow:
         for index, name in enumerate(names):
             if name in budgets.SHARES:  # a budget that is too little for what comes later is said now
                 for later in names[index + 1 :]:
-                    self._forecast(later)
+                    dryrun.forecast(self.session, later, self._workers())
             outcome = self.run_stage(name, own_settings=self._has_flags(name))
             show(name, 1, outcome)
             if outcome.result["verdict"] == "fail" and not self.options.force:
@@ -108,56 +115,16 @@ class Workflow:
         return True
 
     def plan_only(self, name: str) -> dict[str, Any]:
-        """Return what a stage would do first, without doing it (`--dry-run`)."""
-        results = self.session.require_inputs(name)
-        recipe = self.session.recipe_of(self.session.basis(name, 1))
-        settings = self.session.settings(name, recipe)
-        kind = "cpu" if self.options.device == "auto" else self.options.device.split(":")[0]
-        facts = stages.Facts(self.session.user_files, self.session.data_hash, kind)
-        inputs = stages.Inputs(results, self.session.trials(name, 1), facts, self._extra(name), name)
-        folder = self.run.stage(name)
-        settings, forecast = budgets.planned(self.session, name, 1, settings, self._workers(), folder, keep=False)
-        items: list[WorkItem] = stages.load(name).plan(recipe, inputs, settings, [])
-        finished = {record.item.key for record in folder.records()}
-        trials = [
-            {
-                "number": item.number,
-                "params": dict(item.spec.overrides),
-                "seed": item.spec.seed,
-                "epochs": item.until_epoch or item.spec.horizon_epochs,
-                "steps": item.spec.horizon_steps,
-                "measure": sorted(item.spec.measure),
-                "finished": item.key in finished,
-            }
-            for item in items
-        ]
-        found = {"stage": name, "settings": settings.model_dump(mode="json"), "trials": trials}
-        return found if forecast is None else {**found, "search": _shown(forecast)}
+        """Return what a stage would do next, without doing it (`--dry-run`)."""
+        return dryrun.plan_only(self.session, name, self._workers(), self._extra(name))
 
     def plan_pending(self, names: Sequence[str]) -> list[dict[str, Any]]:
         """Return for each stage that it is fresh, or its plan; those behind the first that is not wait for it."""
-        plans: list[dict[str, Any]] = []
-        for name in names:
-            state = self.session.state(name, own_settings=self._has_flags(name))
-            if state.kind == "fresh":
-                plans.append({"stage": name, "state": "fresh"})
-            elif any(plan["state"] != "fresh" for plan in plans):
-                waiting = {"stage": name, "state": "waits for the steps before it"}
-                forecast = self._forecast(name)
-                plans.append(waiting if forecast is None else {**waiting, "search": _shown(forecast)})
-            else:
-                plans.append({"state": state.kind, **self.plan_only(name)})
-        return plans
+        return dryrun.plan_pending(self.session, names, self._workers())
 
     def _has_flags(self, name: str) -> bool:
         """Tell whether the command gives a stage settings of its own, as `tuner run --budget` does."""
         return bool(self.options.flags.get(name))
-
-    def _forecast(self, name: str) -> dict[str, Any] | None:
-        """Return the plan of a search as far as it can be told before the steps before it are done."""
-        settings = self.session.settings(name, self.session.recipe)
-        folder = self.run.stage(name)
-        return budgets.planned(self.session, name, 1, settings, self._workers(), folder, keep=False)[1]
 
     def _workers(self) -> int:
         """Return how many trials run at once."""
@@ -307,20 +274,25 @@ class Workflow:
         folder: StageDir,
         executor: Any,
         clock: attempts.Attempts,
+        epochs_in_all: int,
     ) -> tuple[list[Record], StageResult]:
-        """Plan and run generation after generation, reusing what an earlier call has finished, and judge the whole."""
+        """Plan and run generation after generation, reusing what an earlier call has finished, and judge the whole.
+
+        `epochs_in_all`: of a search, as planned; 0: not a search.
+        """
         stage = stages.load(name)
         records: list[Record] = []
         while items := stage.plan(recipe, inputs, settings, records):
-            todo = list({item.key: item for item in items if item.key not in finished}.values())
-            for record in self._run_items(name, todo, len(records) + len(items), executor):
+            todo = dryrun.unfinished(items, finished)
+            epochs = _epochs([*records, *dryrun.known(items, finished)], todo, epochs_in_all) if epochs_in_all else None
+            for record in self._run_items(name, todo, len(records) + len(items), executor, epochs=epochs):
                 with uninterrupted():
                     folder.append(record)
                     clock.tick()
                 finished[record.item.key] = record.result
-                if record.result.status == "failed" and first_fail_alike([*records, *_known(items, finished)]):
+                if record.result.status == "failed" and first_fail_alike([*records, *dryrun.known(items, finished)]):
                     break
-            records = sorted([*records, *_known(items, finished)], key=lambda record: record.order)
+            records = sorted([*records, *dryrun.known(items, finished)], key=lambda record: record.order)
             if hopeless := first_fail_alike(records):
                 records = hopeless
             raise_hopeless(name, records, every=True)
@@ -334,11 +306,17 @@ class Workflow:
         return records, replace(result, findings=findings)
 
     def _run_items(
-        self, name: str, items: Sequence[WorkItem], total: int, executor: Any, title: str = ""
+        self,
+        name: str,
+        items: Sequence[WorkItem],
+        total: int,
+        executor: Any,
+        title: str = "",
+        epochs: Epochs | None = None,
     ) -> Iterator[Record]:
         """Run work items, with progress; `total` counts the finished ones of the stage too."""
         by_key = {item.key: item for item in items}
-        self.listener.start(title or checklist.title(name), total, total - len(items))
+        self.listener.start(title or checklist.title(name), total, total - len(items), epochs)
         try:
             for result in executor.run(items):
                 record = _as_stored(Record(by_key[result.id, result.until_epoch], result))
@@ -362,13 +340,18 @@ class Workflow:
             pass
 
 
-def _shown(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the plan of a search without what it was made from, which is long."""
-    return {key: value for key, value in plan.items() if key != "made_from"}
+def _epochs(records: Sequence[Record], todo: Sequence[WorkItem], in_all: int) -> Epochs:
+    """Count the epochs of a search: a trial that goes on at a rung trains those that it has not yet."""
+    reached: dict[str, int] = {}
+    for record in records:
+        reached[record.result.id] = max(reached.get(record.result.id, 0), _last_epoch(record.item))
+    of = {item.number: (reached.get(item.spec.id, 0), _last_epoch(item)) for item in todo}
+    done = sum(reached.values())
+    return Epochs(done, max(in_all, done + sum(last - first for first, last in of.values())), of)
 
 
-def _known(items: Sequence[WorkItem], finished: Mapping[Any, TrialResult]) -> list[Record]:
-    return [Record(item, finished[item.key]) for item in items if item.key in finished]
+def _last_epoch(item: WorkItem) -> int:
+    return item.until_epoch or item.spec.horizon_epochs or 0
 
 
 def _as_stored(record: Record) -> Record:

@@ -10,7 +10,7 @@ from view_fixtures import plain_console, text_of
 from tuner.core.result import TrialResult
 from tuner.core.trial import Progress
 from tuner.view import progress as progress_module
-from tuner.view.progress import ProgressView
+from tuner.view.progress import Epochs, ProgressView
 
 
 class Clock:
@@ -144,3 +144,35 @@ def test_best_accuracy_lives_through_the_generations_of_a_stage(view):
     assert view.line().endswith("; best val accuracy 0.700")
     view.start("fine", 4)
     assert "best" not in view.line()
+
+
+def test_a_search_counts_epochs_of_all_its_generations(view, clock):
+    view.start("coarse", 4, epochs=Epochs(0, 9, {0: (0, 3), 1: (0, 1), 2: (0, 1), 3: (0, 1)}))
+    view.update(Progress(0, 1 / 3))
+    for number in (1, 2, 3):
+        view.finish(finished(0.5), number)
+    clock.now += 8
+    assert view.line().startswith("coarse: 3/9 epochs, 44 % done, 8s elapsed, about 10s left")
+    view.finish(finished(0.7), 0)
+    view.start("coarse", 6, done=4, epochs=Epochs(6, 9, {1: (1, 3), 2: (1, 2)}))
+    view.update(Progress(1, 1 / 3))  # of its three epochs, the one that it had
+    clock.now += 4
+    assert view.line().startswith("coarse: 6/9 epochs, 67 % done, 12s elapsed, about 6s left")
+    view.update(Progress(1, 2 / 3))
+    assert view.fraction == pytest.approx(7 / 9)
+
+
+def test_time_left_of_a_search_that_goes_on_counts_the_work_of_this_command(view, clock):
+    view.start("coarse", 10, done=5, epochs=Epochs(5, 10, dict.fromkeys(range(5, 10), (0, 1))))
+    view.finish(finished(0.5), 5)
+    clock.now += 10
+    assert view.seconds_left == pytest.approx(40.0)
+
+
+def test_another_round_of_a_stage_begins_its_time_anew(view, clock):
+    view.start("fine", 2)
+    clock.now += 50
+    view.finish(finished(0.9))
+    view.start("fine", 4)
+    clock.now += 3
+    assert "3s elapsed" in view.line() and "best" not in view.line()

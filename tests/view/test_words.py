@@ -25,7 +25,7 @@ def test_fixed(value, text):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.4, "0.4s"), (34, "34s"), (80, "1m20s"), (7500, "2h05m"), (59.7, "1m00s"), (3599.9, "1h00m"), (None, "-")],
+    [(0.4, "0.4s"), (4, "4s"), (34, "34s"), (80, "1m20s"), (7500, "2h05m"), (59.7, "1m00s"), (3599.9, "1h00m"), (None, "-")],
 )
 def test_duration(value, text):
     assert words.duration(value) == text

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tuner.core.numerals import plural
 from tuner.core.result import TrialResult
 from tuner.core.trial import Progress
 from tuner.view.page import encodable, make_console
@@ -20,8 +22,19 @@ LINE_SECONDS = 10.0
 NOTES_SHOWN = 4
 
 
+@dataclass(frozen=True)
+class Epochs:
+    """The epochs of a search: those `done` before a generation, all that are planned, later generations included, and
+    of each trial of the generation, by number, from which to which it trains.
+    """
+
+    done: int
+    in_all: int
+    of: Mapping[int, tuple[int, int]]
+
+
 class ProgressView:
-    """Shows how far a generation of trials is. Use as a context manager, or call `stop` at the end.
+    """Shows how far a stage is, generation after generation. Use as a context manager, or call `stop` at the end.
 
     Nothing is printed when `quiet`, notes neither.
     """
@@ -38,7 +51,7 @@ class ProgressView:
         self._running: dict[int, Progress] = {}
         self._ends: dict[str, int] = {}
         self._best: float | None = None
-        self._reset("", 0, 0)
+        self._reset("", 0, 0, None)
 
     def __enter__(self) -> ProgressView:
         return self
@@ -52,11 +65,14 @@ class ProgressView:
             self._console = make_console(stderr=True)
         return self._console
 
-    def start(self, stage_title: str, total_items: int, done: int = 0) -> None:
-        """Begin a generation of `total_items` trials, of which `done` are known from before; 0: work without trials."""
+    def start(self, stage_title: str, total_items: int, done: int = 0, epochs: Epochs | None = None) -> None:
+        """Begin a generation of `total_items` trials, of which `done` are known from before; 0: work without trials.
+
+        `epochs`: counted instead of trials, which a search trains in parts.
+        """
         self.stop()
         with self._lock:
-            self._reset(stage_title, total_items, done)
+            self._reset(stage_title, total_items, done, epochs)
         if self.quiet:
             return
         self._ended = threading.Event()
@@ -73,6 +89,9 @@ class ProgressView:
         """Take in a finished trial. Without its number, the one that is at its end, or silent for longest, is it."""
         with self._lock:
             self._done += 1
+            if self._epochs is not None and number in self._epochs.of:
+                first, last = self._epochs.of[number]
+                self._trained += last - first
             self._ends[result.status] = self._ends.get(result.status, 0) + 1
             accuracy = best_accuracy(result)
             if accuracy is not None and (self._best is None or accuracy > self._best):
@@ -107,7 +126,7 @@ class ProgressView:
             if not self._total:
                 notes = "".join(f"; {news.note}" for news in self._running.values() if news.note)
                 return f"{self._title}: {duration(round(elapsed))} elapsed{notes}"
-            parts = [f"{self._title}: {self._done}/{self._total} {'trial' if self._total == 1 else 'trials'}"]
+            parts = [f"{self._title}: {self._count}"]
             parts += [f"{share * 100:.0f} % done", f"{duration(round(elapsed))} elapsed"]
             left = self.seconds_left
             if left is not None:
@@ -117,24 +136,39 @@ class ProgressView:
     @property
     def fraction(self) -> float:
         """Return the share that is done, running trials counted by their own share."""
-        running = sum(min(max(news.fraction, 0.0), 1.0) for news in self._running.values())
-        return min(1.0, (self._done + running) / self._total) if self._total else 0.0
+        shares = {number: min(max(news.fraction, 0.0), 1.0) for number, news in self._running.items()}
+        if self._epochs is None:
+            return min(1.0, (self._done + sum(shares.values())) / self._total) if self._total else 0.0
+        of = self._epochs.of
+        running = sum(
+            max(0.0, share * of[number][1] - of[number][0]) for number, share in shares.items() if number in of
+        )
+        return min(1.0, (self._epochs.done + self._trained + running) / self._epochs.in_all)
+
+    @property
+    def _count(self) -> str:
+        """Say how much of how much is done, finished trials alone."""
+        if self._epochs is not None:
+            return f"{self._epochs.done + self._trained}/{plural(self._epochs.in_all, 'epoch')}"
+        return f"{self._done}/{plural(self._total, 'trial')}"
 
     @property
     def seconds_left(self) -> float | None:
         """Return the time left at the pace so far, or None while that would be a guess."""
-        fresh = self.fraction - self._known / max(self._total, 1)
+        fresh = self.fraction - self._known
         elapsed = self.clock() - self._began
         if fresh < 0.02 or elapsed < SILENT_SECONDS:
             return None
         return elapsed * (1 - self.fraction) / fresh
 
-    def _reset(self, title: str, total: int, done: int) -> None:
-        if title != self._title:  # another generation of the same stage goes on with what is known
-            self._ends, self._best = {}, None
-        self._title, self._total, self._done, self._known = title, total, done, done
-        self._began = self.clock()
+    def _reset(self, title: str, total: int, done: int, epochs: Epochs | None) -> None:
+        goes_on = title == self._title and done > 0  # another generation of the same stage: with its time and its best
+        self._title, self._total, self._done, self._epochs = title, total, done, epochs
+        self._trained = 0
         self._running = {}
+        if not goes_on:
+            self._ends, self._best = {}, None
+            self._began, self._known = self.clock(), self.fraction
 
     def _facts(self) -> list[str]:
         facts = [f"{self._ends[end]} {end}" for end in ("diverged", "failed") if self._ends.get(end)]
@@ -176,7 +210,7 @@ class ProgressView:
             grid = Table.grid(padding=(0, 1))
             total = 1.0 if self._total else None  # without trials: a bar that only moves
             bar = ProgressBar(total=total, completed=self.fraction, width=max(8, self.console.width - 66))
-            count = f"{self._done}/{self._total} trials, " if self._total else ""
+            count = f"{self._count}, " if self._total else ""
             grid.add_row(Text(f" {self._title}", "bold"), bar, Text(f"{count}{times}"))
             lines: list[Any] = [grid]
             if facts := self._facts():

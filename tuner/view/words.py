@@ -77,10 +77,10 @@ def interval(value: Any, places: int = 3) -> str:
 
 
 def duration(seconds: Any) -> str:
-    """Format seconds: `0.4s`, `34s`, `1m20s`, `2h05m`."""
+    """Format seconds: `0.4s` (a whole number of them: `4s`), `34s`, `1m20s`, `2h05m`."""
     if not is_number(seconds):
         return "-"
-    if 0 < seconds < 9.95:
+    if 0 < seconds < 9.95 and isinstance(seconds, float):
         return f"{seconds:.1f}s"
     whole = round(seconds)
     if whole < 60:
