@@ -42,13 +42,17 @@ class Options:
 
 @dataclass(frozen=True)
 class State:
-    """Where a stage stands: missing, interrupted, stale (with reasons) or fresh."""
+    """Where a stage stands: missing, interrupted, stale (with reasons) or fresh.
+
+    `of_inputs`: nothing has changed but that an input is stale.
+    """
 
     label: str
     kind: str
     reasons: Sequence[Reason] = ()
     result: Mapping[str, Any] | None = None
     manifest: Mapping[str, Any] | None = None
+    of_inputs: bool = False
 
 
 class Session:
@@ -152,13 +156,14 @@ class Session:
             verify_outputs(folder, manifest)
         result = read_result(folder.result_path)
         reasons = self.provenance(name, round_number).differences(manifest, own_settings)
+        of_inputs = not reasons
         round_number = self.basis(name, round_number)
         for need in stages.load(name).NEEDS:
             upstream = self.state(need, rounds.effective_round(self.run.path, need, round_number))
             if upstream.kind != "fresh":
                 reasons += [Reason(need, "fresh", upstream.kind), *upstream.reasons]
         reasons = list({str(reason): reason for reason in reasons}.values())  # a value may be a list: not hashable
-        return State(folder.label, "stale" if reasons else "fresh", reasons, result, manifest)
+        return State(folder.label, "stale" if reasons else "fresh", reasons, result, manifest, of_inputs)
 
     def require_inputs(self, name: str, round_number: int = 1) -> dict[str, Mapping[str, Any]]:
         """Return the results that a stage needs, and those that these need in turn.

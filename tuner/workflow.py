@@ -208,13 +208,17 @@ class Workflow:
         return kept, why
 
     def _stored(self, name: str, round_number: int, own_settings: bool) -> State | None:
-        """Return the state whose result answers the command already, or None when there is work to do."""
+        """Return the state whose result answers the command already, or None when there is work to do.
+
+        Who accepts stale inputs has a result that is stale for them alone already.
+        """
         if self.options.fresh and (name != "test" or self.options.force):
             return None
         state = self.session.state(name, round_number, own_settings)
         if name == "test":
             return None if state.result is None or self.options.force else state
-        return state if state.kind == "fresh" or (state.kind == "stale" and self.options.allow_stale) else None
+        accepted = state.kind == "stale" and state.of_inputs and self.options.allow_stale
+        return state if state.kind == "fresh" or accepted else None
 
     def _extra(self, name: str) -> dict[str, Any]:
         """Return what a stage reads beside results: for test the winner, verified, and how often it was looked at."""
