@@ -29,6 +29,28 @@ def test_local_imports_are_followed_and_others_are_not(tmp_path):
     assert (tmp_path / "run" / "pack" / "part.py").read_text() == "from . import rest\n"
 
 
+def test_imports_are_followed_from_every_encoding_through_packages_and_upwards(tmp_path):
+    deep = tmp_path / "pack" / "deep"
+    deep.mkdir(parents=True)
+    (tmp_path / "mine.py").write_bytes(b"\xef\xbb\xbfimport helper\n")
+    (tmp_path / "aug.py").write_bytes("# -*- coding: latin-1 -*-\nimport pack.deep.part  # für\n".encode("latin-1"))
+    (tmp_path / "helper.py").write_text("x = 1\n")
+    for package in (deep.parent, deep):
+        (package / "__init__.py").write_text("")
+    (deep / "part.py").write_text("from ..beside import x\nfrom . import near\n")
+    (deep / "near.py").write_text("from .. import over\n")
+    (deep.parent / "beside.py").write_text("x = 1\n")
+    (deep.parent / "over.py").write_text("from ..... import nothing\n")
+    for unused in (deep / "beside.py", tmp_path / "__init__.py"):
+        unused.write_text("never = 'imported'\n")
+    assert set(user_modules(TABLES, {}, tmp_path)) == {
+        "mine.py",
+        "aug.py",
+        "helper.py",
+        *(f"pack/{name}.py" for name in ("__init__", "beside", "over", "deep/__init__", "deep/part", "deep/near")),
+    }
+
+
 def test_a_changed_module_changes_its_hash_alone(tmp_path):
     for name in ("mine.py", "aug.py"):
         (tmp_path / name).write_text("x = 1\n")

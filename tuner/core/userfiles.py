@@ -54,20 +54,29 @@ def user_modules(tables: Mapping[str, Any], search: Mapping[str, Any], folder: P
 
 def _local_imports(path: Path, folder: Path) -> Iterator[Path]:
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-    except (SyntaxError, UnicodeDecodeError):
+        tree = ast.parse(path.read_bytes())  # bytes: a byte order mark and a declared encoding are Python's to read
+    except (SyntaxError, ValueError):
         return
     for node in ast.walk(tree):
-        names = []
+        names: list[str] = []
+        bases, level = [folder, path.parent], 0
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             stem = node.module or ""
             names = [stem, *(f"{stem}.{alias.name}".lstrip(".") for alias in node.names)]
-        for name in filter(None, names):
-            for base in dict.fromkeys((folder, path.parent)):
-                target = base.joinpath(*name.split("."))
-                yield from (file for file in (target.with_suffix(".py"), target / "__init__.py") if file.is_file())
+            level = node.level
+            bases = list(path.parents[level - 1 : level]) if level else bases
+        for base in dict.fromkeys(bases):
+            found = [base / "__init__.py"] if level else []  # the package that a relative import starts from
+            found += [file for name in filter(None, names) for file in _files_of(name.split("."), base)]
+            yield from (file for file in found if file.is_file())
+
+
+def _files_of(parts: list[str], base: Path) -> list[Path]:
+    """Return the files that importing a dotted name may run: those of the packages on the way, and its own."""
+    packages = [base.joinpath(*parts[:end]) / "__init__.py" for end in range(1, len(parts) + 1)]
+    return [*packages, base.joinpath(*parts).with_suffix(".py")]
 
 
 def hash_user_files(modules: Mapping[str, Path]) -> dict[str, str]:
