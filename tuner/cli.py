@@ -67,9 +67,16 @@ def _setting_options(stage: str) -> dict[str, tuple[Any, Any, str]]:
 
     options = {}
     for name, info in stages.load(stage).Settings.model_fields.items():
-        text = f"{info.description or name} (default: {info.get_default()})"
+        default = info.get_default()
+        text = (info.description or name) + (f" (default: {_default_text(default)})" if default is not None else "")
         options[name] = (_option_type(info.annotation), None, text)
     return options
+
+
+def _default_text(value: Any) -> str:
+    from tuner.core.numerals import value_text
+
+    return value_text(value) if not isinstance(value, bool) else "yes" if value else "no"
 
 
 def _option_type(annotation: Any) -> Any:
@@ -259,7 +266,7 @@ def status(
     set_: Annotated[list[str] | None, typer.Option("--set", help="override a recipe key, as key=value")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
-    """Say which steps are fresh, stale (and why), missing or failed."""
+    """Say which steps are fresh, stale (why), missing or failed."""
     with exit_codes(as_json, False, []):
         from tuner import overview
         from tuner.recipes import find_recipe
@@ -310,7 +317,7 @@ def export(
     replace: Annotated[bool, typer.Option("--replace", help="delete studies of the same names first")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the names of the studies as JSON")] = False,
 ) -> None:
-    """Write the trials of coarse and fine as Optuna studies, for optuna-dashboard."""
+    """Write coarse's and fine's trials as Optuna studies."""
     with exit_codes(as_json, False, []):
         from tuner import open_run, overview
         from tuner.recipes import find_recipe
@@ -321,7 +328,7 @@ def export(
 
 
 def explain(code: Annotated[str, typer.Argument(help="the code of a finding, e.g. LR301, or a cause")]) -> None:
-    """Explain a finding: what it means, how it is detected, what it is confused with, how to fix it."""
+    """Explain a finding: what it means, and how to fix it."""
     with exit_codes(False, False, []):
         from tuner import rules
         from tuner.view.explain import explain as show
@@ -347,7 +354,9 @@ def new(
     custom: Annotated[
         bool, typer.Option("--custom", help="write a Python file with your own data, model, loss and step too")
     ] = False,
-    source: Annotated[str, typer.Option(help="where the data come from")] = "digits",
+    source: Annotated[
+        str, typer.Option(help="digits, mnist, fashion_mnist, cifar10, cifar100, image_folder, table, npz")
+    ] = "digits",
     force: Annotated[bool, typer.Option("--force", help="overwrite what is there")] = False,
 ) -> None:
     """Write a commented recipe to start from."""

@@ -133,6 +133,8 @@ def find_recipe(text: str) -> Path:
     folder = Path("recipes")
     known = [str(path.relative_to(folder).with_suffix("")) for path in sorted(folder.glob("**/*.toml"))]
     listed = f"In recipes/: {', '.join(known)}." if known else "`tuner new` writes one."
+    if Path(f"{text}.toml").is_file():
+        listed = f"A file of this folder is given with its ending: {text}.toml"
     raise UsageError(f"{text}: no such recipe{did_you_mean(Path(text).stem, known)}", listed)
 
 
@@ -191,6 +193,6 @@ def _recipe(name: str, path: Path, source: str, custom: bool) -> str:
         )
     choices = 'mlp | convnet | resnet8 | resnet20 | "torchvision.models.resnet18" | "file.py:build"'
     kind, width = ("mlp", 64) if source in FLAT else ("convnet", 16)
-    model = f'name = "{kind}"' + " " * (23 - len(kind)) + f"# {choices}\nwidth = {width}\ndepth = 2"
+    model = f'name = "{kind}"' + " " * (22 - len(kind)) + f"# {choices}\nwidth = {width}\ndepth = 2"
     loss = 'name = "cross_entropy"\nlabel_smoothing = 0.0'
     return RECIPE.format(name=name, path=path, data=DATA[source], model=model, loss=loss, step="")

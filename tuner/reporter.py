@@ -26,6 +26,7 @@ class Reporter:
         self.as_json = as_json
         self.many = many
         self.results: list[Mapping[str, Any]] = []
+        self._next = ""  # to be named at the end, where the last report does not
 
     def next_command(self, stage: str, result: Mapping[str, Any], round_number: int = 1) -> str:
         """Return the command to type after a stage, with the user's own overrides."""
@@ -53,7 +54,9 @@ class Reporter:
             return
         if brief and result["verdict"] != "fail":
             self.say(f"{folder.name}: {result['verdict'].upper()}, done before. {result['headline']}")
+            self._next = self.next_command(stage, result, round_number)
         else:
+            self._next = ""
             within_round = round_number > 1 and result["verdict"] != "fail"  # the command's end says how to go on
             following = "" if within_round else self.next_command(stage, result, round_number)
             report(dict(result), folder, following, make_console())
@@ -61,7 +64,7 @@ class Reporter:
 
     def after_rounds(self, more: int | None) -> None:
         """Print the command to type after rounds of step 7; `more`: rounds to ask for, where there is more to try."""
-        self.say(f"Next:  {self.command('run')} --rounds {more}" if more else f"Next:  {self.command('test')}")
+        self._next = f"{self.command('run')} --rounds {more}" if more else self.command("test")
 
     def plan(self, plans: Sequence[Mapping[str, Any]]) -> None:
         """Print what would be run."""
@@ -98,6 +101,11 @@ class Reporter:
             print(textwrap.fill(text, width - 1, initial_indent=" ", subsequent_indent=" ") + "\n")
 
     def finish(self) -> None:
-        """Print what was collected."""
+        """Print what was collected, or how to go on where no report has said it."""
         if self.as_json:
             print(json.dumps(self.results if self.many else self.results[-1], indent=2))
+        elif self._next:
+            page = Page(make_console())
+            page.command(" Next:  ", self._next)
+            page.line()
+            page.print()

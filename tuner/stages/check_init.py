@@ -86,17 +86,15 @@ def _headline(evidence: Mapping[str, Any]) -> str:
     if "init_losses" not in initial:
         return f"The loss at init could not be measured: {initial.get('skipped', 'no measurement')}"
     seeds = len(initial["init_losses"])
-    spread = "" if initial["init_loss_std"] is None else f" +- {initial['init_loss_std']:.2f}"
+    spread = "" if initial["init_loss_std"] is None else f" +- {initial['init_loss_std']:.3f}"
     measured = "not finite" if initial["init_loss"] is None else f"{initial['init_loss']:.3f}{spread}"
     expected = expected_loss(initial)
     log_c = f"log C {initial['log_c']:.3f}"
     if expected is None:
         said = f"the loss cannot be asked for its value at uniform outputs ({log_c})"
     else:
-        said = (
-            f"the loss itself says {expected:.3f} for {initial['num_classes']} classes that are equally likely "
-            f"({log_c})"
-        )
+        equal = f"where all {initial['num_classes']} classes are equally likely"
+        said = f"expected {expected:.3f}, what this loss gives {equal} ({log_c})"
     return f"Loss at init {measured} over {seeds} seed{'s' * (seeds > 1)}; {said}."
 
 

@@ -199,7 +199,7 @@ def _headline(facts: Mapping[str, Any], findings: Sequence[Finding]) -> str:
         text = f"Accuracy {at}: {said}, a gap of {100 * facts['gap']:.1f} points"
         if facts["gap_interval"] is not None:
             low, high = facts["gap_interval"]
-            text += f" ({100 * low:.1f} to {100 * high:.1f})"
+            text += f" ({round(100 * low, 1) + 0.0:.1f} to {round(100 * high, 1) + 0.0:.1f})"  # + 0.0: not -0.0
     elif facts["val_accuracy"] is not None:
         text = f"Val accuracy {facts['val_accuracy']:.4f} {at}; no train subset to compare with"
     else:

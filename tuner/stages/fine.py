@@ -37,7 +37,9 @@ class Settings(SearchSettings):
 
     trials: int = Field(8, ge=1, description="configurations to try")
     epochs: int = Field(15, ge=1, description="epochs per configuration")
-    sampler: Literal["sobol", "random", "grid", "tpe"] = Field("tpe", description="how configurations are chosen")
+    sampler: Literal["sobol", "random", "grid", "tpe"] = Field(
+        "tpe", description="how configurations are chosen: sobol, random, grid or tpe"
+    )
     generation: int = Field(4, ge=1, description="configurations that a sampler which learns (tpe) asks for at once")
     rungs: Rungs = Field("auto", description='epochs after which only the best go on: auto, none, or such as "5,10"')
     keep: float = Field(KEEP, gt=0, le=1, description="share of the configurations that goes on at a rung")

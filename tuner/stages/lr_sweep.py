@@ -24,8 +24,8 @@ DEPENDS = ("data", "model", "loss", "optimizer", "train")
 class Settings(StageSettings):
     """How the rates are tried."""
 
-    low: float = Field(1e-4, gt=0, description="lowest rate of the first generation")
-    high: float = Field(1e-1, gt=0, description="highest rate of the first generation")
+    low: float = Field(1e-4, gt=0, description="lowest rate tried at first")
+    high: float = Field(1e-1, gt=0, description="highest rate tried at first")
     steps: int = Field(100, ge=20, description="iterations (updates) per rate and seed")
     seeds: int = Field(3, ge=1, description="seeds per rate")
     floor: float = Field(1e-7, gt=0, description="the range is never extended below this rate")

@@ -40,6 +40,11 @@ def fixed(value: Any, places: int = 3) -> str:
     return f"{value:.{places}f}"
 
 
+def rounded(value: Any, places: int = 3) -> str:
+    """Format with a fixed number of decimals where what rounds to zero is as good as zero: a share, a mean."""
+    return f"{round(value, places) + 0.0:.{places}f}" if is_number(value) else "-"  # + 0.0: not -0.000
+
+
 def rate(value: Any) -> str:
     """Format a learning rate or another quantity that lives on a log scale, `-` for none."""
     return numerals.rate(value) if is_number(value) else "-"
@@ -73,7 +78,7 @@ def interval(value: Any, places: int = 3) -> str:
     """Format `[low, high]` as `0.962 to 0.984`."""
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
         return "-"
-    return f"{fixed(value[0], places)} to {fixed(value[1], places)}"
+    return f"{rounded(value[0], places)} to {rounded(value[1], places)}"
 
 
 def duration(seconds: Any) -> str:

@@ -9,10 +9,10 @@ from typing import Any
 from tuner.core.numerals import plural
 from tuner.view.artifacts import get, items, numbers
 from tuner.view.page import Page
-from tuner.view.words import as_float, fixed, number, plus_minus, rate
+from tuner.view.words import as_float, fixed, number, plus_minus, rate, rounded
 
 TITLE = "STEP 1  loss at initialisation"
-LAYERS_SHOWN = 10
+LAYERS_SHOWN = 16
 BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -50,7 +50,10 @@ def _data(metrics: Mapping[str, Any], page: Page) -> None:
         means, stds = per_channel(get(facts, "mean")), per_channel(get(facts, "std"))
         moments = plus_minus(_middle(means), _middle(stds), 2)
         per_class = _per_class(get(facts, "class_counts"))
-        rows.append([name, number(get(facts, "n")), shape_text or "-", spread, moments, per_class])
+        size = get(facts, "n")
+        rows.append(
+            [name, f"{size:,}" if isinstance(size, int) else "-", shape_text or "-", spread, moments, per_class]
+        )
     headers = ["split", "examples", "shape", "range", "mean +- std", "per class"]
     if rows:
         page.gap()
@@ -121,7 +124,7 @@ def _layers(layers: list[Mapping[str, Any]], page: Page) -> None:
         [
             str(get(layer, "name", default="-")),
             str(get(layer, "type", default="-")),
-            fixed(get(layer, "activation_mean"), 2),
+            rounded(get(layer, "activation_mean"), 2),
             fixed(get(layer, "activation_std"), 2),
             _percent(get(layer, "zero_fraction")),
             _percent(get(layer, "dead_fraction")),

@@ -13,7 +13,7 @@ from tuner.view.page import Page
 from tuner.view.words import fixed, is_number, number, rate
 
 TITLE = "STEP 2  overfit a tiny subset"
-ENDS = {"floor": "reached the floor"}
+ENDS = {"floor": "reached the floor", "steps": "still falling at the end", "plateau": "stuck"}
 
 
 def body(result: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
