@@ -50,7 +50,7 @@ HEALTHY = {
     "one_step": {
         "updates": 4, "parameters": 100, "trainable": 100, "frozen": [], "frozen_at_random": [], "unregistered": [],
         "unknown_to_optimizer": [], "known_to_optimizer": 4,
-        "foreign_in_optimizer": 0, "no_gradient": [], "zero_gradient": [], "had_gradient": ["w"], "moved": 4, "not_moved": [],
+        "foreign_in_optimizer": 0, "at_rate_0": [], "no_gradient": [], "zero_gradient": [], "had_gradient": ["w"], "moved": 4, "not_moved": [],
         "forward_in_eval_mode": False, "left_in_eval_mode": False, "eval_modules": [], "calls": 4, "steps_per_epoch": 50,
         "other_optimizers": 0, "state_lost": False, "rates_set": [], "momentum": 0.9, "precisions": ["float32"],
         "normalisation": {"layers": 2, "still": [], "largest_momentum": 0.1},
@@ -60,6 +60,8 @@ HEALTHY = {
         "calls": 1,
     },
     "rescaled_start": {"left": 0.4, "tried": False},
+    "batch_use": {"idle": [], "batch_size": 64},
+    "classes_heard": {"unheard": {}, "asked": 10},
     "step_diet": {
         "own_step": True, "given": 128, "forwarded": 128, "used": 1.0, "stale": 0.0, "unknown": 0.0, "mispaired": 0.0,
     },
@@ -146,7 +148,7 @@ def test_healthy_evidence_gives_no_finding_and_skips_no_rule():
     findings, ran, skipped = apply_rules("check-init", HEALTHY)
     assert not findings
     assert not skipped
-    assert len(ran) == 68
+    assert len(ran) == 69
 
 
 FIRES = [
@@ -262,6 +264,10 @@ FIRES = [
     ("IN124", "error", {"gradient_seen__maximises": True}),
     ("IN125", "error", {"step_diet__stale": 0.75, "step_diet__used": 0.25}),
     ("IN125", "warn", {"step_diet__used": 0.06}),
+    ("IN125", "error", {"batch_use__idle": [0]}),
+    ("IN125", "error", {"batch_use__idle": [1], "step_diet": {"own_step": False}}),
+    ("IN148", "warn", {"classes_heard__unheard": {"0": 0.1}}),
+    ("IN113", "warn", {"one_step__at_rate_0": ["backbone.w"]}),
     ("IN126", "error", {"step_diet__mispaired": 0.9}),
     ("IN127", "warn", {"one_step__normalisation__still": ["bn"]}),
     ("IN127", "warn", {"one_step__normalisation__largest_momentum": 0.99}),
@@ -435,7 +441,7 @@ def test_rules_say_what_they_miss_when_a_probe_did_not_run():
     findings, ran, skipped = apply_rules("check-init", {"failures": [], "recipe": {}})
     assert [finding.code for finding in findings] == ["IN100"]
     assert ran == ["IN100 nothing measured"]
-    assert len(skipped) == 67
+    assert len(skipped) == 68
     assert all(entry.why for entry in skipped)
 
 
@@ -472,3 +478,13 @@ def test_an_example_that_shrinks_when_it_is_read_names_its_scale():
     again = {"repeatable_evaluation__val_reads_differ": 1.0, "repeatable_evaluation__val_reads_times": 0.0625}
     finding = found(but(**again))["IN116"]
     assert finding.cause == "unnormalised-input" and "0.0625 times what they were" in finding.title
+
+
+@pytest.mark.parametrize(
+    ("zeros", "cause"), [(0, "untrained-parameters"), (1, "untrained-parameters"), (2, "symmetric-init")]
+)
+def test_parameters_without_gradient_behind_layers_of_zeros_name_these(zeros, cause):
+    layers = [layer(name, weight_norm=0.0 if place < zeros else 1.0) for place, name in enumerate("abc")]
+    finding = found(but(one_step__zero_gradient=["a.weight"], one_step__had_gradient=["c.bias"], layers__layers=layers))
+    assert finding["IN112"].cause == cause
+    assert ("are all 0" in finding["IN112"].title) == (zeros > 1)

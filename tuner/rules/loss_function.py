@@ -1,4 +1,4 @@
-"""Rules over the loss function itself, by minimising it over free outputs (check-init): codes IN104 to IN109, IN146."""
+"""Rules over the loss function itself, asked about free outputs (check-init): codes IN104 to IN109, IN146, IN148."""
 
 from __future__ import annotations
 
@@ -169,3 +169,23 @@ def softmax_over_batch(evidence: Mapping[str, Any]) -> Finding | None:
         return None
     title = "the loss does not see what is added to the scores of one class for all examples: its softmax is over them"
     return found("IN146", "error", title, evidence={"loss_name": function["loss_name"]}, confidence=0.98)
+
+
+@rule(
+    "IN148",
+    "loss-mismatch",
+    "check-init",
+    meaning="The loss is blind to a class: its examples pull no output anywhere.",
+    detected="The loss function on random outputs with targets of one class: no output has a gradient.",
+    why="The class is in the data and is never learnt; its examples are answered at random, or with another class.",
+    fix="Take ignore_index out of the loss (it is for padding), or give the class a weight above 0.",
+    confused_with="A class that stands for unlabelled examples, which is left out on purpose.",
+    source="PyTorch documentation of CrossEntropyLoss (ignore_index, weight)",
+)
+def class_not_heard(evidence: Mapping[str, Any]) -> Finding | None:
+    """A loss that leaves a class out."""
+    heard = probe(evidence, "classes_heard")
+    if not heard["unheard"]:
+        return None
+    listed = ", ".join(f"{label} ({share:.0%} of train)" for label, share in list(heard["unheard"].items())[:4])
+    return found("IN148", "warn", f"the loss ignores the examples of class {listed}", evidence=dict(heard))

@@ -137,15 +137,22 @@ def goes_uphill(evidence: Mapping[str, Any]) -> Finding | None:
     meaning="The training step does not train on the batch that it is given.",
     detected=(
         "The step is given batches that share no example; hashes say which examples reach the model. It sees those of "
-        "an earlier batch, or less than three quarters of each batch."
+        "an earlier batch, or less than three quarters of each batch. And either half of a batch is swapped for other "
+        "examples: the gradient that the update sees must change."
     ),
     why="The model sees a few examples again and again, or only a part of the data.",
-    fix="Use the whole of `batch` in every call; look for a slice, or a batch that was kept, from debugging.",
+    fix="Use the whole of `batch` in every call; look for a slice, a batch that was kept, an index on the loss, or a "
+    "zero_grad() within a loop over parts of the batch.",
     confused_with="A step that mixes or augments inputs, whose examples are not recognised; a memory of old examples.",
     source="derived",
 )
 def other_examples(evidence: Mapping[str, Any]) -> Finding | None:
     """A step that trains on something else."""
+    idle = (evidence.get("batch_use") or {}).get("idle")
+    if idle:
+        which = "first" if idle[0] == 0 else "second"
+        title = f"an update is the same whatever the {which} half of its batch holds: it is made from the rest alone"
+        return found("IN125", "error", title, evidence=dict(evidence["batch_use"]), confidence=0.98)
     diet = probe(evidence, "step_diet")
     if not diet["own_step"] or diet["unknown"] > 0.05:
         return None

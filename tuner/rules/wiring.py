@@ -96,7 +96,8 @@ def no_update(evidence: Mapping[str, Any]) -> Finding | None:
     meaning="Trainable parameters receive no gradient.",
     detected=(
         "After four updates, so that zero-initialised layers have opened, the gradient is missing or exactly 0. "
-        "Where it was there at first, units have died since, and that is the cause named."
+        "Where it was there at first, units have died since, and that is the cause named; where two layers or more "
+        "are all 0, that is."
     ),
     why=(
         "These parameters stay at their initial values: a detached branch, an unused layer, or units that "
@@ -125,18 +126,28 @@ def no_gradient(evidence: Mapping[str, Any]) -> Finding | None:
     facts = {"no_gradient": step["no_gradient"], "zero_gradient": step["zero_gradient"]}
     never = [name for name in names if name not in step["had_gradient"]]
     if never:
-        return found("IN112", "warn", f"trainable parameters receive no gradient: {some(never)}", evidence=facts)
+        finding = found("IN112", "warn", f"trainable parameters receive no gradient: {some(never)}", evidence=facts)
+        zero = [layer["name"] for layer in (evidence.get("layers") or {}).get("layers", []) if _is_zero(layer)]
+        if len(zero) < 2:
+            return finding
+        title = f"{finding.title}; the weights and biases of {some(zero)} are all 0"
+        remedy = "Initialise the weights at random (model.init = 'kaiming_normal'); only a head may start at 0."
+        return replace(finding, cause="symmetric-init", title=title, remedy=remedy)
     title = f"the first {step['updates']} updates have killed the gradient of {some(names)}"
     remedy = "Normalise the inputs, lower the rate, or warm it up: a step has thrown the units to where they are off."
     # the wiring is sound, and what makes the steps so large has a finding of its own
     return replace(found("IN112", "warn", title, evidence=facts, remedy=remedy, confidence=0.6), cause="dead-units")
 
 
+def _is_zero(layer: Mapping[str, Any]) -> bool:
+    return bool(layer.get("linear")) and layer.get("weight_norm") == 0
+
+
 @rule(
     "IN113",
     "untrained-parameters",
     "check-init",
-    meaning="Trainable parameters are not among those that the optimizer was given.",
+    meaning="Trainable parameters are not among those that the optimizer was given, or have a rate of 0 there.",
     detected=(
         "The model's parameters are compared with the optimizer's, by identity; and with the trainable tensors that "
         "its outputs are made with, from the autograd graph."
@@ -159,9 +170,12 @@ def unknown_to_optimizer(evidence: Mapping[str, Any]) -> Finding | None:
     if step["foreign_in_optimizer"]:
         title = f"the optimizer holds {step['foreign_in_optimizer']} parameters that are not the model's"
         return found("IN113", "error", title, evidence=facts)
-    if not names:
-        return None
-    return found("IN113", "warn", f"the optimizer does not hold: {some(names)}", evidence=facts)
+    if names:
+        return found("IN113", "warn", f"the optimizer does not hold: {some(names)}", evidence=facts)
+    if resting := step.get("at_rate_0"):
+        title = f"the optimizer holds with a rate of 0: {some(resting)}"
+        return found("IN113", "warn", title, evidence={**facts, "at_rate_0": resting})
+    return None
 
 
 @rule(

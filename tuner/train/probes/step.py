@@ -80,7 +80,7 @@ def _entries(optimizer: torch.optim.Optimizer) -> int:
     return sum(any(value is not None for value in entry.values()) for entry in optimizer.state.values())
 
 
-def _update(
+def updates_of(
     setup: Any, updates: int, *, at_rest: bool, batch: Batch | None = None
 ) -> tuple[nn.Module, Any, _Watch, list[bool]]:
     """Make a number of updates on one batch; `at_rest`: with rate and decay 0, so that nothing moves."""
@@ -117,18 +117,19 @@ def one_step(setup: Any) -> dict[str, Any]:
     before = {name: p.detach().clone() for name, p in untouched.named_parameters()}
     statistics = {name: b.clone() for name, b in untouched.named_buffers()}
     other = dict(setup.model(seed=setup.spec.seed + 1).named_parameters())
-    model, optimizer, watch, modes = _update(setup, UPDATES, at_rest=False)
+    model, optimizer, watch, modes = updates_of(setup, UPDATES, at_rest=False)
     named = dict(model.named_parameters())
     known = {id(p) for group in optimizer.param_groups for p in group["params"]}
     trainable = {name for name, p in named.items() if p.requires_grad}
     last = watch.gradients[-1] if watch.gradients else {}
     flowing = {name for name in trainable if any(_nonzero(seen[name]) for seen in watch.gradients)}
-    rate = min(float(group["lr"]) for group in optimizer.param_groups)
+    rate_of = {id(p): float(group["lr"]) for group in optimizer.param_groups for p in group["params"]}
     moved = {name for name, p in named.items() if not torch.equal(p.detach(), before[name])}
     still = [
         name
         for name in sorted(flowing - moved)
-        if id(named[name]) in known and _would_show(before[name], [seen[name] for seen in watch.gradients], rate)
+        if id(named[name]) in known
+        and _would_show(before[name], [seen[name] for seen in watch.gradients], rate_of[id(named[name])])
     ]
     return {
         "updates": len(watch.gradients),
@@ -153,6 +154,7 @@ def one_step(setup: Any) -> dict[str, Any]:
         ),
         "unregistered": _unregistered(setup),
         "unknown_to_optimizer": sorted(name for name in trainable if id(named[name]) not in known),
+        "at_rate_0": sorted(name for name in trainable if rate_of.get(id(named[name])) == 0),
         "known_to_optimizer": sum(id(p) in known for p in named.values()),
         "foreign_in_optimizer": len(known - {id(p) for p in named.values()}),
         # a branch that is taken at times only has none at others
@@ -229,7 +231,7 @@ def fresh_gradients(setup: Any) -> dict[str, Any]:
     `ratios`: the norm of each update's gradient over the first one's; 1, 2, 3 means that they add up.
     """
     before = {name: p.detach().clone() for name, p in fresh_model(setup).named_parameters()}
-    _, optimizer, watch, _ = _update(setup, 3, at_rest=True)
+    _, optimizer, watch, _ = updates_of(setup, 3, at_rest=True)
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     seen_by = [{n: g for n, g in seen.items() if id(watch.named[n]) in held} for seen in watch.gradients]
     if len(watch.gradients) < 3:
@@ -280,13 +282,9 @@ def gradient_seen(setup: Any, batches: int = 2) -> dict[str, Any]:
         with random_state(setup.spec.seed):
             loss(model(batch[0]), batch[1]).backward()
         own.append({n: None if p.grad is None else p.grad.detach().clone() for n, p in model.named_parameters()})
-        _, optimizer, watch, _ = _update(setup, 2, at_rest=True, batch=batch)
-        if not watch.gradients:
-            raise CannotProbe("the training step makes no update with the recipe's optimizer")
-        # a step that counts its calls beyond this model may be in the middle of a round: the second one is whole
-        whole = len(watch.called) > 1 and watch.called[1] - watch.called[0] > 1
-        seen.append(watch.gradients[whole])
-        calls.append(watch.called[1] - watch.called[0] if whole else watch.called[0])
+        gradient, needed, optimizer = gradient_on(setup, batch)
+        seen.append(gradient)
+        calls.append(needed)
     pairs = [_flat_pair(a, b) for a, b in zip(own, seen, strict=True)]
     norms = [(float(a.norm()), float(b.norm())) for a, b in pairs]
     if not all(a > 0 for a, _ in norms):
@@ -300,6 +298,19 @@ def gradient_seen(setup: Any, batches: int = 2) -> dict[str, Any]:
         "clip_norm": setup.spec.tables["train"].get("clip_norm"),
         "calls": max(calls),
     }
+
+
+def gradient_on(setup: Any, batch: Batch) -> tuple[dict[str, Tensor | None], int, torch.optim.Optimizer]:
+    """Return the gradient that a whole update on a batch sees, how many calls of the step it took, and the optimizer.
+
+    Every call is given the same batch.
+    """
+    _, optimizer, watch, _ = updates_of(setup, 2, at_rest=True, batch=batch)
+    if not watch.gradients:
+        raise CannotProbe("the training step makes no update with the recipe's optimizer")
+    # a step that counts its calls beyond this model may be in the middle of a round: the second one is whole
+    whole = len(watch.called) > 1 and watch.called[1] - watch.called[0] > 1
+    return watch.gradients[whole], watch.called[1] - watch.called[0] if whole else watch.called[0], optimizer
 
 
 def _flat_pair(own: dict[str, Tensor | None], seen: dict[str, Tensor | None]) -> tuple[Tensor, Tensor]:
