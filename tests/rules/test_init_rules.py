@@ -93,6 +93,7 @@ HEALTHY = {
         "asked": 600, "train": 5000, "near": 0, "exact": 0, "share": 0.0, "expected": 0.1, "dimension": 9.0, "agreeing": None,
         "median_ratio": 0.9, "first": None,
     },
+    "labels_shifted": {"n": 1000, "own": 0.5, "before": 0.1, "after": 0.12},
     "labels_fit": {
         "n": 1000, "classes": 10, "train": 0.5, "chance": 0.12, "shuffled": 0.1, "shuffled_std": 0.01, "val_n": 200,
         "val": 0.49, "val_renamed": 0.52, "val_chance": 0.12,
@@ -229,6 +230,8 @@ FIRES = [
     ("DA112", "warn", {"labels_fit__train": 0.9, "labels_fit__val": 0.1, "labels_fit__val_renamed": 0.15}),
     ("DA112", "warn", {"labels_fit__train": 0.9, "labels_fit__val": 0.1, "labels_fit__val_renamed": 0.9}),
     ("DA113", "warn", {"labels_fit__train": 0.11, "labels_fit__val": 0.1}),
+    ("DA113", "warn", {"labels_shifted__after": 0.66}),
+    ("DA113", "warn", {"labels_shifted__before": 0.9, "labels_fit": {"skipped": "no"}}),
     ("DA114", "warn", {"single_features__best": 0.99, "single_features__second": 0.7}),
     ("DA115", "error", {"label_order__entropy": 0.1, "label_order__z": -200.0}),
     ("DA115", "warn", {"label_order__entropy": 1.9, "label_order__z": -8.0}),
@@ -276,6 +279,7 @@ FIRES = [
     ("IN128", "note", {"one_step__precisions": ["float32", "float64"]}),
     ("IN129", "warn", {"one_step__calls": 38, "one_step__updates": 1}),
     ("IN151", "error", {"one_step__momentum": 1.0}),
+    ("IN151", "warn", {"one_step__momentum": 0.9994}),  # 1,667 updates, of 500
     ("IN150", "warn", {"gradient_seen__ratios": [8.0, 7.9], "gradient_seen__calls": 8}),
     ("IN150", "note", {"gradient_seen__ratios": [2.0, 2.0], "gradient_seen__calls": 2, "gradient_seen__adaptive": True}),
     ("IN140", "error", {"planned_rates__runs__fine__dead_from": 0.1}),
@@ -347,13 +351,18 @@ SILENT = {
     "a signal of four points": {"labels_fit__train": 0.14, "labels_fit__val": 0.13},
     "val of other people": {"labels_fit__train": 0.9, "labels_fit__val": 0.65},
     "means that are mostly the example's own": {"augmentation__mixed": 1.0, "augmentation__outweighed": 0.19},
+    "labels of a sorted set": {"labels_shifted__before": 0.5, "labels_shifted__after": 0.5},
+    "a neighbour's labels by chance": {"labels_shifted__after": 0.64},  # 15 points, 6 standard errors: 13.4
+    "few images in an order": {"labels_shifted": {"n": 100, "own": 0.1, "before": 0.5, "after": 0.1}},
     "a decisive measurement among others": {"single_features__best": 0.98, "single_features__second": 0.95},
     "accumulation over eight batches": {"one_step__calls": 32},
     "batches that are averaged": {"gradient_seen__ratios": [1.0, 1.0], "gradient_seen__calls": 8},
     "a sum that is clipped": {"gradient_seen__ratios": [8.0, 7.8], "gradient_seen__calls": 8},
     "a loss that is doubled": {"gradient_seen__ratios": [2.0, 2.0], "gradient_seen__calls": 1},
     "batches and a penalty": {"gradient_seen__ratios": [2.0, 2.0], "gradient_seen__calls": 2, "gradient_seen__cosines": [0.97, 0.9]},
-    "a long memory": {"one_step__momentum": 0.9999},
+    "a long memory in a long run": {"one_step__momentum": 0.9999, "planned_rates__runs__fine__steps": 3400},
+    "a memory of the run's length": {"one_step__momentum": 0.998},  # 500 updates, as many as the run has
+    "a long memory in runs that nothing is known of": {"one_step__momentum": 0.9999, "planned_rates": {"skipped": "no"}},
     "clipping at 1": {"gradient_seen__ratios": [0.2, 0.15]},
     "mixup in the step": {"step_diet__unknown": 1.0, "step_diet__used": 0.0, "step_diet__mispaired": None},
     "micro-batches": {"step_diet__used": 0.97},
@@ -488,3 +497,14 @@ def test_parameters_without_gradient_behind_layers_of_zeros_name_these(zeros, ca
     finding = found(but(one_step__zero_gradient=["a.weight"], one_step__had_gradient=["c.bias"], layers__layers=layers))
     assert finding["IN112"].cause == cause
     assert ("are all 0" in finding["IN112"].title) == (zeros > 1)
+
+
+def test_labels_one_row_off_say_which():
+    assert "the label of the example after fits" in found(but(labels_shifted__after=0.9))["DA113"].title
+    assert "the label of the example before fits" in found(but(labels_shifted__before=0.9))["DA113"].title
+
+
+@pytest.mark.parametrize(("dtype", "fires"), [("float32", True), ("uint8", True), ("int64", False)])
+def test_words_by_number_are_nothing_that_the_classifier_could_read(dtype, fires):
+    unrelated = {"labels_fit__train": 0.11, "labels_fit__val": 0.1, "data_scan__train__dtype": dtype}
+    assert ("DA113" in found(but(**unrelated))) is fires

@@ -16,6 +16,7 @@ STRANGE_MOMENTUM = 0.9
 TINY_BATCH = 2
 HALF_USED = 0.75
 EXACT = 0.02
+LONGER = 3.0  # times the longest run, from which on momentum's memory does not fade within it
 
 
 @rule(
@@ -270,17 +271,33 @@ def few_updates(evidence: Mapping[str, Any]) -> Finding | None:
     "IN151",
     "unstable",
     "check-init",
-    meaning="Momentum is 1 or more: what the optimizer remembers never fades, it grows from step to step.",
-    detected="The largest momentum among the optimizer's groups of parameters.",
-    why="Each step is at least as long as the one before: the weights run away at any rate.",
+    meaning="Momentum is so large that what the optimizer remembers does not fade within the run.",
+    detected=(
+        "The largest momentum m among the optimizer's groups of parameters: 1 or more is an error, a warning where the "
+        "updates that it remembers, 1 / (1 - m), are three times those of the longest planned run or more."
+    ),
+    why="Each step is about as long as all before it together: the weights overshoot, at any rate.",
     fix="Set optimizer.momentum to 0.9.",
-    confused_with="Batch norm's momentum, which is the weight of the newest batch and may be 1.",
+    confused_with="A long memory in a run of many thousand updates; batch norm's momentum, which may be 1.",
     source="Polyak 1964: the method converges for momenta below 1; derived",
 )
 def momentum_of_one(evidence: Mapping[str, Any]) -> Finding | None:
     """An optimizer that never forgets."""
     momentum = number(probe(evidence, "one_step")["momentum"])
-    if momentum is None or momentum < 1:
+    if momentum is None:
         return None
+    if momentum < 1:
+        return _remembers_too_long(momentum, evidence)
     title = f"the optimizer's momentum is {momentum:g}: from 1 on its steps grow without end"
     return found("IN151", "error", title, evidence={"momentum": momentum})
+
+
+def _remembers_too_long(momentum: float, evidence: Mapping[str, Any]) -> Finding | None:
+    """Report a memory far longer than the run."""
+    runs = ((evidence.get("planned_rates") or {}).get("runs") or {}).values()
+    longest, memory = max((run["steps"] for run in runs), default=None), 1 / (1 - momentum)
+    if longest is None or memory < LONGER * longest:
+        return None
+    title = f"momentum {momentum:g} remembers {memory:.0f} updates, and the longest run has {longest}: nothing fades"
+    facts = {"momentum": momentum, "remembered": memory, "longest_run": longest}
+    return found("IN151", "warn", title, evidence=facts, confidence=0.85)

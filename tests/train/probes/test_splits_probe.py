@@ -10,11 +10,20 @@ from tuner.train.probes._frame import CannotProbe
 from tuner.train.probes.data import data_scan
 from tuner.train.probes.layout import image_layout
 from tuner.train.probes.similar import near_copies
-from tuner.train.probes.splits import class_shares, labels_fit, single_features, splits_compared
+from tuner.train.probes.splits import class_shares, labels_fit, labels_shifted, single_features, splits_compared
 
 PROBES = {
     probe.__name__: probe
-    for probe in (splits_compared, class_shares, labels_fit, single_features, near_copies, data_scan, image_layout)
+    for probe in (
+        splits_compared,
+        class_shares,
+        labels_fit,
+        labels_shifted,
+        single_features,
+        near_copies,
+        data_scan,
+        image_layout,
+    )
 }
 
 
@@ -189,3 +198,29 @@ def test_val_of_other_class_shares_is_not_taken_for_other_images(setup_of):
 
 def test_small_train_beside_a_large_val_is_found(setup_of):
     assert found(setup_of, images(90), images(300, seed=1))["DA116"].cause == "too-little-data"
+
+
+def in_order(examples, key):
+    """Return examples in the order of `key`, a random one where it is None."""
+    inputs, targets = examples
+    order = key(targets) if key else torch.randperm(len(targets), generator=torch.Generator().manual_seed(3))
+    return inputs[order], targets[order]
+
+
+@pytest.mark.parametrize(("by", "side"), [(1, "after"), (-1, "before")])
+def test_images_whose_labels_lie_one_row_off(setup_of, by, side):
+    inputs, targets = in_order(images(800), None)
+    said = found(setup_of, (inputs, targets.roll(by)), images(200, seed=5))
+    assert said["DA113"].cause == "misaligned-labels"
+    assert f"the example {side} fits" in said["DA113"].title
+
+
+@pytest.mark.parametrize("key", [None, torch.argsort, lambda targets: torch.arange(len(targets))])
+def test_images_in_any_order_with_their_own_labels(setup_of, key):
+    assert "DA113" not in found(setup_of, in_order(images(800), key), images(200, seed=5))
+
+
+def test_rows_that_foretell_the_next_are_not_asked(setup_of):
+    inputs, targets = in_order(table(), None)
+    with pytest.raises(CannotProbe, match="in time"):
+        labels_shifted(setup_of((inputs, targets.roll(-1)), nn.Flatten))

@@ -67,16 +67,17 @@ def classes_heard(setup: Any) -> dict[str, Any]:
         raise CannotProbe("the outputs are not one score per class, or there are too many classes")
     kind = _outputs.kind_of(model, inputs)
     there = [label for label, count in enumerate(counts.tolist()) if count]
-    unheard = [label for label in there if _unheard(loss, label, shape, kind, targets)]
+    like = targets[:1].to(inputs.device)
+    unheard = [label for label in there if _unheard(loss, label, shape, kind, like)]
     shares = {str(label): int(counts[label]) / len(targets) for label in unheard}
     return {"unheard": shares if len(unheard) < len(there) else {}, "asked": len(there)}
 
 
 def _unheard(loss: Any, label: int, shape: torch.Size, kind: str, like: Tensor) -> bool:
     generator = torch.Generator().manual_seed(0)
-    outputs = torch.randn(shape, generator=generator).requires_grad_()
+    outputs = torch.randn(shape, generator=generator).to(like.device).requires_grad_()
     try:
-        loss(_outputs.HEADS[kind](outputs), torch.full(shape[:1], label, dtype=like.dtype)).backward()
+        loss(_outputs.HEADS[kind](outputs), torch.full_like(like.expand(shape[0]), label)).backward()
     except _outputs.REFUSALS:
         return False
     gradient = outputs.grad

@@ -10,7 +10,7 @@ from torch import Tensor
 from tuner.core.stats import mean_std
 from tuner.core.streams import derive_seed
 from tuner.train.probes._features import Kernel, Scaler, separability, small, textured, without_copies
-from tuner.train.probes._frame import Batch, CannotProbe, before_training, keys_of, one_batch
+from tuner.train.probes._frame import Batch, CannotProbe, before_training, gathered, keys_of, one_batch
 
 MOST = 1000  # examples of each split
 ENOUGH = 60
@@ -145,6 +145,30 @@ def labels_fit(setup: Any) -> dict[str, Any]:
         "val_renamed": float(table.max(1).values.sum()) / total,
         "val_chance": majority,
     }
+
+
+@before_training
+def labels_shifted(setup: Any) -> dict[str, Any]:
+    """Ask the kernel classifier about a run of train examples as they are stored: does the label before or after fit?
+
+    `own`, `before`, `after`: its accuracy on the labels as they are, and on those of the neighbours in the order of the
+    split, where a few are missing that are in other splits.
+    """
+    if not setup.data.is_image:
+        raise CannotProbe("rows may follow each other in time, where an input tells the label before by right")
+    run = torch.arange(min(MOST, setup.data.size("train")))
+    inputs, targets = (part.cpu() for part in gathered(setup, "train", run))
+    classes = setup.data.num_classes
+    if len(targets) < ENOUGH or int(targets.min()) < 0 or int(targets.max()) >= classes:
+        raise CannotProbe(f"{len(targets)} train examples with labels in range are too few")
+    features = small(inputs)
+    examples = Scaler.of(features)(features)
+
+    def right(labels: Tensor) -> float:
+        return float((Kernel.fit(examples, labels, classes).left_out.argmax(1) == labels).double().mean())
+
+    found = {"own": right(targets), "before": right(targets.roll(1)), "after": right(targets.roll(-1))}
+    return {"n": len(targets), **found}
 
 
 def _shuffled(kernel: Kernel, targets: Tensor, seed: int) -> dict[str, float | None]:
