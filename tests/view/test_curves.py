@@ -101,3 +101,8 @@ def test_axis_of_one_value_has_room_around_it():
     axis = make_axis([0.0], log=False)
     assert axis.low < 0 < axis.high
     assert make_axis([1e-3], log=True).place(1e-3) == pytest.approx(0.5)
+
+
+def test_epochs_have_ticks_at_whole_numbers_only():
+    assert draw(Series("", [1, 2, 3, 4], [1, 2, 3, 4]), width=100)[-1].split() == ["1", "2", "3", "4"]
+    assert "1.5" in draw(Series("", [1.25, 2, 3, 4], [1, 2, 3, 4]), width=100)[-1].split()

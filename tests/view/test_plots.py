@@ -8,7 +8,7 @@ import pytest
 from view_fixtures import STAGES, load, result, write_csv
 
 from tuner.view.artifacts import is_log
-from tuner.view.plots import draw, style
+from tuner.view.plots import check_init, draw, importance, style
 from tuner.view.plots.coarse import curves_sheet
 from tuner.view.plots.keys import by_importance, key_axis
 
@@ -186,3 +186,28 @@ def test_a_log_axis_has_ticks_of_one_form(limits, texts):
     style.log_axis(ax.xaxis)
     figure.canvas.draw()
     assert [tick.get_text() for tick in ax.get_xticklabels() if tick.get_text()] == texts
+
+
+def test_the_layers_need_no_legend_that_could_cover_them(run_dir):
+    figure = check_init.figures(load(run_dir, "check-init"), run_dir / "check-init")["layers"]
+    top, bottom = figure.axes
+    assert top.get_legend() is None and bottom.get_legend() is None
+    assert (top.get_ylabel(), bottom.get_ylabel()) == ("activation, mean +- std", "norm of the gradient")
+
+
+def test_of_trials_at_one_place_the_best_is_drawn_on_top():
+    trials = [{"val_accuracy": score, "status": "completed"} for score in (0.99, 1.0, 0.98)]
+    points = importance._points([1.0, 1.0, 1.0], [2.0, 2.0, 2.0], trials, stopped=False)
+    assert [score for _, _, score in points] == [0.98, 0.99, 1.0]
+
+
+def test_the_rates_of_a_sweep_leave_their_legend_room(run_dir):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    from tuner.view.plots import lr_sweep
+
+    figure = lr_sweep.figures(load(run_dir, "lr-sweep"), run_dir / "lr-sweep")["lr-sweep"]
+    FigureCanvasAgg(figure).draw()
+    ax = figure.axes[1]
+    low = ax.transData.inverted().transform(ax.get_legend().get_window_extent().min)[1]
+    assert low > max(line.get_ydata()[0] for line in ax.lines)  # what does not fall stays where it began

@@ -143,7 +143,8 @@ def plot(
     rows = {canvas.row(value): text for value, text in labels.items()}
     for index, row in enumerate(canvas.cells):
         lines.append(f"{rows.get(index, ''):>{margin}}{'┤' if index in rows else '│'}{''.join(row)}")
-    axis_lines, x_label = _x_axis(canvas, margin, log_x, x_label)
+    whole = not log_x and all(float(x).is_integer() for x, _ in points if x is not None and is_number(x))
+    axis_lines, x_label = _x_axis(canvas, margin, log_x, whole, x_label)
     legend = [f"{glyph} {item.name}" for item, glyph in used if item.name]
     legend += [f"┄ {mark.name}" for mark in levels if mark.name and is_number(mark.value)]
     legend += [f"┊ {mark.name}" for mark in places if mark.name and is_number(mark.value)]
@@ -198,12 +199,17 @@ def _legend(parts: Sequence[str], label: str, width: int, indent: int) -> list[s
     return [f"{label:>{width + indent}}", *lines]
 
 
-def _x_axis(canvas: Canvas, margin: int, log_x: bool, label: str) -> tuple[list[str], str]:
-    """Return the line of the x axis, that of its tick labels, and the axis label unless it stands there too."""
+def _x_axis(canvas: Canvas, margin: int, log_x: bool, whole: bool, label: str) -> tuple[list[str], str]:
+    """Return the line of the x axis, that of its tick labels, and the axis label unless it stands there too.
+
+    `whole`: no ticks between whole numbers, as of epochs.
+    """
     width = canvas.width
     rule, labels = ["─"] * width, [" "] * (width + margin)
     end = -2
-    at = ticks(canvas.x_axis, max(2, width // 10))
+    at = [
+        value for value in ticks(canvas.x_axis, max(2, width // 10)) if not whole or float(round(value, 9)).is_integer()
+    ]
     for value, text in zip(at, tick_texts(at, log_x), strict=True):
         column = canvas.column(value)
         start = max(0, min(column - len(text) // 2, width - len(text)))

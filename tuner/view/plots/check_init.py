@@ -112,24 +112,20 @@ def _layers(layers: list[Mapping[str, Any]]) -> Figure:
     stds = [as_float(get(layer, "activation_std")) for layer in layers]
     places, heights = style.pairs(x, means)
     spread = [stds[int(place)] or 0.0 for place in places]
-    top.errorbar(
-        places, heights, yerr=spread, fmt="o", color=style.BLUE, ecolor=style.SKY, capsize=3, label="mean +- std"
-    )
+    top.errorbar(places, heights, yerr=spread, fmt="o", color=style.BLUE, ecolor=style.SKY, capsize=3)
     top.axhline(0, color=style.GREY, linewidth=0.8)
-    style.label(top, "", "activation")
-    style.legend(top)
+    style.label(top, "", "activation, mean +- std")
     places, heights = style.pairs(x, [as_float(get(layer, "grad_norm")) for layer in layers])
     if places:
-        bottom.plot(places, heights, "o-", color=style.RED, label="norm of the gradient")
+        bottom.plot(places, heights, "o-", color=style.RED)
         if spans_decades(heights):
             bottom.set_yscale("log")
             style.log_axis(bottom.yaxis)
         else:
             bottom.set_ylim(0, max(heights) * 1.15 or 1)
-        style.legend(bottom)
     else:
         style.empty(bottom, "no gradient was measured")
-    style.label(bottom, "", "gradient norm")
+    style.label(bottom, "", "norm of the gradient")
     stride = max(1, len(layers) // 30 + (len(layers) % 30 > 0 and len(layers) > 30))
     shown = x[::stride]
     top.set_xticks(shown, [""] * len(shown))

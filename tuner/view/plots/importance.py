@@ -111,14 +111,17 @@ def map_sheet(title: str, result: Mapping[str, Any], trials: Sequence[Row], sear
 def _points(
     x: Sequence[float | None], y: Sequence[float | None], trials: Sequence[Row], stopped: bool
 ) -> list[tuple[float, float, float]]:
-    """Return (x, y, score) of the trials that have all three and were stopped at a rung, or were not."""
+    """Return (x, y, score) of the trials that have all three and were stopped at a rung, or were not; the best last,
+    which is drawn on top.
+    """
     rows = zip(x, y, trials, strict=True)
-    return [
+    found = [
         (a, b, row["val_accuracy"])
         for a, b, row in rows
         if a is not None and b is not None and row["val_accuracy"] is not None
         if (row.get("status") == "stopped") == stopped
     ]
+    return sorted(found, key=lambda point: point[2])
 
 
 def _margin(ax: Axes, axis: axes.KeyAxis, trials: Sequence[Row], flat: bool) -> None:

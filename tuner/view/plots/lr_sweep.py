@@ -90,7 +90,7 @@ def _curves(ax: Axes, rates: list[Mapping[str, Any]], trials: Any, stage_dir: Pa
     # what shoots up leaves the picture; what falls is what matters
     ax.set_ylim(low - 0.08 * (top - low), top + 0.45 * (top - low) + 1e-3)
     style.label(ax, "step", "loss, mean of 5 steps [nats]", "By step")
-    style.legend(ax, title="learning rate", title_fontsize=8.5, ncols=2 if len(rates) > 5 else 1, loc="best")
+    style.legend(ax, title="learning rate", title_fontsize=8.5, ncols=min(3, 1 + len(rates) // 4), loc="upper right")
 
 
 def smooth(values: list[float], window: int = 5) -> list[float]:

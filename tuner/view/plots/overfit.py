@@ -57,4 +57,4 @@ def _loss(ax: Any, rows: list[dict[str, Any]], metrics: Any, title: str) -> None
         ax.set_yscale("log")
         style.log_axis(ax.yaxis)
     style.label(ax, "step", "loss [nats]", title)
-    style.legend(ax, loc="upper right")
+    style.legend(ax, loc="best")
