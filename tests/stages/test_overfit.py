@@ -154,3 +154,17 @@ def test_judge_says_that_functional_dropout_stayed_on(recipe):
     records, _ = play(recipe, FLOOR | {"random_in_train_mode": True})
     result = overfit.judge(recipe, Inputs(), overfit.Settings(), records)
     assert [entry.check for entry in result.skipped] == ["dropout off"]
+
+
+@pytest.mark.parametrize(
+    ("calls", "said"),
+    [
+        (None, "after 60 steps at rate 0.05."),
+        (1, "after 60 steps at rate 0.05."),
+        (4, "after 60 steps (15 updates) at rate 0.05."),
+    ],
+)
+def test_the_updates_of_a_step_that_accumulates_are_said(recipe, calls, said):
+    records, _ = play(recipe, FLOOR)
+    inputs = Inputs({"check-init": {"metrics": {"calls_per_update": calls}, "findings": []}})
+    assert overfit.judge(recipe, inputs, overfit.Settings(), records).headline.endswith(said)

@@ -32,7 +32,9 @@ class Settings(StageSettings):
     """What is fitted, and for how long it is tried."""
 
     examples: int = Field(32, ge=2, description="examples of the subset, at least two per class where that stays small")
-    steps: int = Field(400, ge=10, description="updates per rate; the best rate gets five times as many if none fits")
+    steps: int = Field(
+        400, ge=10, description="training steps per rate; the best rate gets five times as many if none fits"
+    )
     tolerance: float = Field(
         0.02, gt=0, lt=1, description="how near to the floor: share of the way from uniform outputs"
     )
@@ -103,6 +105,7 @@ def _kind(record: Record) -> str:
 def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[Record]) -> StageResult:
     """Pass where a rate reached the floor; otherwise say which level the loss is stuck at."""
     evidence = evidence_of(recipe, results) | {"earlier": inputs.results.get("check-init", {}).get("findings", [])}
+    calls = inputs.metrics("check-init").get("calls_per_update") or 1
     findings, ran, skipped = apply_rules("overfit", evidence, recipe.accept.codes)
     if "best" not in evidence:
         skipped = [Skipped("every other check", "no attempt finished")]
@@ -129,7 +132,7 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
         "trial": evidence.get("trial"),
         "rates": evidence["rates"],
     }
-    return StageResult("overfit", _headline(evidence), findings, ran, skipped, {}, metrics)
+    return StageResult("overfit", _headline(evidence, calls), findings, ran, skipped, {}, metrics)
 
 
 def evidence_of(recipe: Recipe, results: Sequence[Record]) -> dict[str, Any]:
@@ -174,7 +177,8 @@ def _is_flat(answer: Mapping[str, Any]) -> bool:
     return bool(answer["outputs_vary"] is not None and answer["outputs_vary"] < 1e-6)
 
 
-def _headline(evidence: Mapping[str, Any]) -> str:
+def _headline(evidence: Mapping[str, Any], calls: int) -> str:
+    """Say whether the subset was fitted; `calls`: of the step for one update, more than 1 where it accumulates."""
     best = evidence.get("best")
     if best is None:
         failure = (
@@ -188,5 +192,6 @@ def _headline(evidence: Mapping[str, Any]) -> str:
     reached = f"loss {best['final_loss']:.3f} ({floor}){right} on {best['examples']} examples"
     if best["status"] == "floor":
         by = "with Adam, not with the recipe's optimizer" if best.get("reference") else f"at rate {spelled(best['lr'])}"
-        return f"The model fits a tiny subset: {reached} after {best['steps']} steps {by}."
+        updates = f" ({best['steps'] // calls} updates)" if calls > 1 else ""
+        return f"The model fits a tiny subset: {reached} after {best['steps']} steps{updates} {by}."
     return f"The model does not fit a tiny subset: {reached} at the best of {len(evidence['rates'])} attempts."
