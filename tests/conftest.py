@@ -78,6 +78,16 @@ def tuner(*arguments, cwd):
     return Done(code, out.getvalue(), err.getvalue())
 
 
+def refused(done, code, *messages):
+    """Assert one error with this code and these texts, nothing on stdout, no traceback."""
+    assert done.code == code, done.out + done.err
+    for message in messages:
+        assert message in done.err, done.err
+    assert "Traceback" not in done.err and "bug of tuner" not in done.err
+    assert done.out == ""
+    assert done.err.startswith("error: ") and "\nerror: " not in done.err and "\nhint: " in done.err
+
+
 @pytest.fixture
 def command(tmp_path, monkeypatch):
     """A function that runs a stage command here, serially; status and the like take no options, so they get none."""
