@@ -48,7 +48,7 @@ def called(monkeypatch):
 
 
 def images(dtype=torch.bfloat16, channels=32, side=16, n=16, seed=0):
-    values = torch.randn(n, side, side, channels, generator=torch.Generator().manual_seed(seed))
+    values = torch.randn(n, side, side, channels, dtype=FP32, generator=torch.Generator().manual_seed(seed))
     return values.to(dtype).permute(0, 3, 1, 2)
 
 
@@ -228,6 +228,23 @@ def test_a_frozen_layer_and_a_frozen_input_get_no_gradient():
     with kernels.installed():
         norm(x).sum().backward()
     assert x.grad is None and norm.weight.grad is None and torch.equal(norm.bias.grad, torch.full((32,), 16 * 256.0))
+
+
+@needs_compiler
+def test_inference_and_another_default_type_change_nothing(called, anew):
+    def outputs():
+        norm = nn.BatchNorm2d(32).float()
+        return norm(images(FP32)), nn.MaxPool2d(2)(images(FP32))
+
+    wanted = outputs()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.inference_mode(), kernels.installed():
+            found = outputs()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert called[-2:] == ["batch_norm", "max_pool"]
+    assert all(torch.equal(one, other) for one, other in zip(found, wanted, strict=True))
 
 
 def no_compiler(folder):

@@ -105,6 +105,15 @@ def test_loss_of_a_torch_class_is_built_with_its_arguments_weights_as_tensor(tmp
     assert torch.equal(make_case(tmp_path, overrides=overrides).setup().loss()(outputs, targets), expected)
 
 
+@pytest.mark.parametrize("order", ["outputs, targets", "targets, outputs", "*, targets, outputs"])
+def test_loss_that_asks_for_outputs_and_targets_by_name_gets_them_so(tmp_path, order):
+    given = "targets, factor, outputs" if order == "targets, outputs" else f"{order}, factor=2.0"
+    code = f"def mine({given}):\n    return factor * outputs.sum() + 10 * targets.sum()\n"
+    table = {"name": "mine.py:mine", "factor": 3.0}
+    loss = make_case(tmp_path, code, {"loss": table}).setup().loss()
+    assert float(loss(torch.ones(2, 3), torch.tensor([1, 1]))) == 38
+
+
 def test_loss_of_the_user_gets_outputs_targets_and_its_arguments(tmp_path):
     code = "def mine(scores, labels, factor):\n    return factor * scores.sum() + labels.sum()\n"
     loss = make_case(tmp_path, code, {"loss": {"name": "mine.py:mine", "factor": 2.0}}).setup().loss()

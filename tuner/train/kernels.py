@@ -193,11 +193,12 @@ def _is_usable(dtype: torch.dtype) -> bool:
 
 def _agrees(dtype: torch.dtype, channels: int, size: int) -> bool:
     random = torch.Generator("cpu").manual_seed(channels)
-    x, dy = (torch.randn(16, 15, 17, channels, generator=random).to(dtype).permute(0, 3, 1, 2) for _ in range(2))
+    fp32: dict[str, Any] = {"generator": random, "dtype": torch.float32, "device": "cpu"}
+    x, dy = (torch.randn(16, 15, 17, channels, **fp32).to(dtype).permute(0, 3, 1, 2) for _ in range(2))
     dy[2:] = -0.0  # sparse: where terms cancel, a rounding more or less shows in bf16 too
     rough = (4 * x).round() / 4  # with ties, and zeros of both signs
     rough[0, 0, 0, 0] = torch.nan
-    rows = [torch.rand(channels, generator=random) for _ in range(4)]
+    rows = [torch.rand(channels, **fp32) for _ in range(4)]
 
     def results(norm: Any, pool: Any) -> list[Tensor]:
         mean, var, *learned = (row.clone() for row in rows)

@@ -18,7 +18,7 @@ from tuner.core.streams import derive_seed
 from tuner.core.trial import TrialEnv, TrialSpec
 from tuner.errors import EnvironmentProblem, UsageError, UserCodeError, user_code
 from tuner.parts.heads import check_input, fit_head
-from tuner.registry import Hook, arguments, bind, call, hook, resolve
+from tuner.registry import Hook, arguments, asked, bind, call, hook, resolve
 from tuner.train.device import keep_freed_memory, pick_device, seed_everything
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -111,10 +111,11 @@ class Setup:
             kwargs = {}
         else:
             raw = fn
+        named = names_both(fn)
 
         def loss(outputs: Any, targets: Tensor) -> Tensor:
             with user_code("loss", folder):
-                value = raw(outputs, targets, **kwargs)
+                value = raw(outputs=outputs, targets=targets, **kwargs) if named else raw(outputs, targets, **kwargs)
             return as_scalar(value, "loss.name: the loss")
 
         return loss
@@ -234,8 +235,17 @@ def model_arguments(
 
 
 def loss_arguments(fn: Callable[..., Any], table: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a loss; a function takes outputs and targets before them."""
-    return bind(fn, {}, arguments(table, OWN_KEYS["loss"]), "loss", positional=0 if isinstance(fn, type) else 2)
+    """Return the arguments of a loss besides outputs and targets, which a function takes by name or before them."""
+    args = arguments(table, OWN_KEYS["loss"])
+    if names_both(fn):
+        bound = bind(fn, {"outputs": None, "targets": None}, args, "loss")
+        return {key: bound[key] for key in args}
+    return bind(fn, {}, args, "loss", positional=0 if isinstance(fn, type) else 2)
+
+
+def names_both(fn: Callable[..., Any]) -> bool:
+    """Tell whether a function asks for `outputs` and `targets` by these names, in whatever order."""
+    return not isinstance(fn, type) and len(asked(fn, ("outputs", "targets"))) == 2
 
 
 def optimizer_arguments(fn: Callable[..., Any], table: Mapping[str, Any], model: nn.Module | None) -> dict[str, Any]:
