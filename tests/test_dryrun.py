@@ -33,6 +33,7 @@ def test_an_interrupted_step_shows_what_comes_next(finished, command):
     (folder / "manifest.json").unlink()
     done = command("fine", "small.toml", "--dry-run")
     assert " fine: 1 trial to run first, 2 finished" in done.out
+    assert max(map(len, done.out.splitlines())) <= 80
     assert re.search(r"^ +2  seed 1  3 epochs", done.out, re.MULTILINE)
 
 
@@ -42,6 +43,7 @@ def test_run_with_a_budget_before_anything_has_been_timed(recipe, command):
     words = " ".join(done.out.split())
     assert "coarse: waits for the steps before it; planned for its 30s when lr-sweep has measured its steps" in words
     assert "fine: waits for the steps before it; planned for its 90s when" in words
+    assert max(map(len, done.out.splitlines())) <= 80
 
 
 def test_a_budget_of_run_that_is_too_little_names_the_whole(finished, command, monkeypatch):

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from tuner import stages
-from tuner.core.numerals import plural, value_text
+from tuner.core.numerals import plural
 from tuner.view import plan as plan_view
 from tuner.view.console import make_console, report
 from tuner.view.page import Page
+from tuner.view.words import params_text
 
 
 class Reporter:
@@ -78,11 +79,10 @@ class Reporter:
             if trials:
                 first = f"{plural(len(waiting), 'trial')} to run first" if waiting else "nothing to run"
                 words = f"{first}, {len(trials) - len(waiting)} finished"
-            print(f" {plan['stage']}: {words}")
+            page = Page(make_console())
+            page.text(f"{plan['stage']}: {words}", 1, 2)
             if "search" in plan:
-                page = Page(make_console())
                 plan_view.show(plan["search"], page)
-                page.print()
             for trial in waiting:
                 length = (
                     plural(trial["epochs"], "epoch")
@@ -91,8 +91,9 @@ class Reporter:
                     if trial["steps"]
                     else "measurements only"
                 )
-                params = ", ".join(f"{key} = {value_text(value)}" for key, value in trial["params"].items())
-                print(f"   {trial['number']:>3}  seed {trial['seed']}  {length}  {params}")
+                params = f"  {params_text(trial['params'])}" if trial["params"] else ""
+                page.text(f"{trial['number']:>3}  seed {trial['seed']}  {length}{params}", 3, 5)
+            page.print()
 
     def say(self, text: str) -> None:
         """Print a sentence between two reports."""

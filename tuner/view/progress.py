@@ -89,7 +89,7 @@ class ProgressView:
         """Take in a finished trial. Without its number, the one that is at its end, or silent for longest, is it."""
         with self._lock:
             self._done += 1
-            if self._epochs is not None and number in self._epochs.of:
+            if self._epochs is not None and number is not None and number in self._epochs.of:
                 first, last = self._epochs.of[number]
                 self._trained += last - first
             self._ends[result.status] = self._ends.get(result.status, 0) + 1
