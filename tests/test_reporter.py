@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tuner.recipes import DATA
+from tuner.reporter import Reporter
 
 
 def test_a_run_that_was_done_before_ends_with_how_to_go_on(finished, command):
@@ -20,6 +23,22 @@ def test_a_long_way_on_is_broken_where_a_shell_takes_it(finished, command):
     done = command("run", "small.toml", "--run-dir", str(folder))
     end = done.out[done.out.index(" Next:") :]
     assert end.splitlines()[0] == " Next:" and "\\\n" in end and str(folder) in end
+
+
+@pytest.mark.parametrize("examples, following", [(0, "report"), (40, "test"), (None, "test")])
+def test_who_has_no_test_split_is_not_sent_to_the_test(tmp_path, capsys, examples, following):
+    folder = tmp_path / "check-init"
+    folder.mkdir()
+    empty = {"verdict": "pass", "headline": "", "findings": [], "checks": {"ran": [], "skipped": []}, "choice": {}}
+    stored = {**empty, "schema": 1, "stage": "check-init", "metrics": {"test_examples": examples}}
+    (folder / "result.json").write_text(json.dumps(stored))
+    reporter = Reporter("mine.toml", [], as_json=False)
+    reporter.show({**stored, "stage": "diagnose", "metrics": {}}, tmp_path / "diagnose", "diagnose", brief=True)
+    reporter.finish()
+    assert capsys.readouterr().out.rstrip().endswith(f" Next:  tuner {following} mine.toml")
+    reporter.after_rounds(None)
+    reporter.finish()
+    assert capsys.readouterr().out.rstrip().endswith(f" Next:  tuner {following} mine.toml")
 
 
 @pytest.mark.parametrize("stage", ["overfit", "coarse"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import shutil
@@ -12,6 +13,8 @@ from typing import Any
 
 from tuner import stages
 from tuner.core.numerals import plural
+from tuner.core.store import read_result
+from tuner.errors import InputError
 from tuner.view import plan as plan_view
 from tuner.view.console import make_console, report
 from tuner.view.page import Page
@@ -28,6 +31,7 @@ class Reporter:
         self.many = many
         self.results: list[Mapping[str, Any]] = []
         self._next = ""  # to be named at the end, where the last report does not
+        self._has_test = True
 
     def next_command(self, stage: str, result: Mapping[str, Any], round_number: int = 1) -> str:
         """Return the command to type after a stage, with the user's own overrides."""
@@ -40,8 +44,14 @@ class Reporter:
             return f"tuner explain {codes[0]}" if codes else self.command(stage)
         if stage == "diagnose" and result["choice"].get("changes"):
             return f"{self.command('run')} --rounds {round_number}"
+        if stage == "diagnose":
+            return self._test()
         following = stages.NAMES[stages.NAMES.index(stage) + 1 :]
         return self.command(following[0]) if following else self.command("report")
+
+    def _test(self) -> str:
+        """Return the command to type when only the test is left, or not even that, for want of a test split."""
+        return self.command("test" if self._has_test else "report")
 
     def command(self, name: str) -> str:
         return shlex.join(["tuner", name, self.recipe, *self.repeated])
@@ -53,6 +63,7 @@ class Reporter:
         self.results.append(result)
         if self.as_json:
             return
+        self._has_test = has_test(folder.parent)
         if brief and result["verdict"] != "fail":
             self.say(f"{folder.name}: {result['verdict'].upper()}, done before. {result['headline']}")
             self._next = self.next_command(stage, result, round_number)
@@ -65,7 +76,7 @@ class Reporter:
 
     def after_rounds(self, more: int | None) -> None:
         """Print the command to type after rounds of step 7; `more`: rounds to ask for, where there is more to try."""
-        self._next = f"{self.command('run')} --rounds {more}" if more else self.command("test")
+        self._next = f"{self.command('run')} --rounds {more}" if more else self._test()
 
     def plan(self, plans: Sequence[Mapping[str, Any]]) -> None:
         """Print what would be run."""
@@ -110,3 +121,10 @@ class Reporter:
             page.command(" Next:  ", self._next)
             page.line()
             page.print()
+
+
+def has_test(run: Path) -> bool:
+    """Tell whether a run's data have a test split, as far as its step 1 has seen."""
+    with contextlib.suppress(InputError):
+        return read_result(run / "check-init" / "result.json")["metrics"].get("test_examples") != 0
+    return True

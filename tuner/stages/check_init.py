@@ -112,6 +112,7 @@ def _metrics(evidence: Mapping[str, Any]) -> dict[str, Any]:
         "outputs": {key: initial.get(key) for key in ("kind", "output_shape", "output_std")},
         "layers": evidence.get("layers", {}).get("layers", []),
         "data": {split: scan[split] for split in ("train", "val") if split in scan},
+        "test_examples": scan.get("test_examples"),
         "duplicates_across": scan.get("across"),
         "class_names": scan.get("class_names", []),
         "parameters": evidence.get("one_step", {}).get("parameters"),

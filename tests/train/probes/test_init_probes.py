@@ -6,6 +6,7 @@ from probe_models import mlp, zero
 from torch import nn
 from torch.nn import functional as F
 
+from tests.train.training_cases import make_case
 from tuner.train.probes._frame import BATTERY, dropout_off
 from tuner.train.probes.battery import init_battery
 from tuner.train.probes.data import data_scan, input_scale
@@ -107,6 +108,12 @@ def test_data_scan_names_labels_outside_the_range_and_conflicts(setup_of):
     found = data_scan(setup_of((inputs, torch.tensor([0, 1, 1, 5])), mlp(), num_classes=2))["train"]
     assert (found["labels_outside"], found["first_label_outside"]) == (1, "train row 3")
     assert found["conflicting"] == 3
+
+
+@pytest.mark.parametrize("returned, examples", [("load()", 0), ("(load()[0], None)", 8), ("(*load(), load()[1])", 20)])
+def test_data_scan_tells_how_large_the_test_split_is(tmp_path, returned, examples):
+    case = make_case(tmp_path, f"def mine():\n    return {returned}\n", {"data.source": "mine.py:mine"})
+    assert data_scan(case.setup())["test_examples"] == examples
 
 
 def test_data_scan_says_why_a_stochastic_data_set_is_not_compared(setup_of, blobs):

@@ -19,6 +19,7 @@ def data_scan(setup: Any, scan_chunk: int = 2048) -> dict[str, Any]:
     """Scan the inputs and labels of train and val, as loaded (before normalisation)."""
     data = setup.data
     found: dict[str, Any] = {"class_names": list(data.class_names or []), "num_classes": data.num_classes}
+    found["test_examples"] = data.size("test")
     prints: dict[str, list[bytes]] = {}
     for split in SPLITS:
         if data.size(split):
