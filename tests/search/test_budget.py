@@ -111,9 +111,8 @@ def test_what_trains_beside_a_wave_shares_its_turns():
 def test_a_wave_takes_no_less_than_its_longest_trial():
     outline = Outline(Climb(6, 6, Ladder((1,), 0.5, 2), exempt=2), epochs=9)
     epoch = 1.0 + 0.1
-    expected = (
-        3.0 + (0.2 + 9 * epoch) + (0.2 + 8 * epoch)
-    )  # 6 workers: two train 9 epochs, and one of the others goes on
+    # 6 workers: two train 9 epochs, and one of the others goes on
+    expected = 3.0 + (0.2 + 9 * epoch) + (0.2 + 8 * epoch)
     assert outline.seconds(replace(COSTS, workers=6)) == pytest.approx(expected)
 
 
@@ -123,6 +122,12 @@ def test_a_generation_of_exempt_trials_alone_comes_before_the_next_one():
     assert outline.rungs()[0] == {"until": 1, "trials": 4}
     epoch = 1.0 + 0.1
     assert outline.seconds(COSTS) >= 3.0 + (0.2 + 3 * epoch) + (0.2 + epoch)
+
+
+def test_workers_wait_while_a_sampler_that_learns_plans():
+    outline = Outline(Climb(10, 4, Ladder((), 0.5, 2)), epochs=1)
+    waves = (2 + 2 + 1) * (0.2 + 1.1)  # 4, 4 and 2 trials on 2 workers; what follows the first 4 is learnt: 10 ms each
+    assert outline.seconds(COSTS) == pytest.approx(3.0 + waves + 6 * 0.01)
 
 
 def test_workers_wait_at_the_end_of_a_wave_where_trials_differ():

@@ -21,6 +21,7 @@ EXAMPLES = "20m, 90s, 1h30m, 40trials or 120epochs"
 AIM = 0.95  # of a time budget is planned for: a search that ends a little early is better than one that is late
 WAIT = 1 / math.sqrt(math.pi)  # of a standard deviation: how far the later of two ends behind their mean
 LEARNT = 1.25  # more of a later generation pass a rung: they come from a sampler that has learnt (searches by replay)
+PLANNED_SECONDS = 0.01  # of a configuration that a sampler learns to ask for, while the workers wait
 MOST_TRIALS = 10_000
 UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 
@@ -145,7 +146,7 @@ class Outline:
         return [{"until": until, "trials": counts[until]} for until in sorted(counts)]
 
     def seconds(self, costs: Costs) -> float:
-        """Return the wall time to expect: each wave keeps the workers busy in turns."""
+        """Return the wall time to expect: each wave keeps the workers busy in turns, and waits while it is planned."""
         epoch = costs.epoch_seconds + self.evaluated * costs.evaluation_seconds
         total, work, longest = 0.0, 0.0, 0.0  # what the next wave has beside its own, and the longest trial of that
         for wave in self.waves():
@@ -157,7 +158,7 @@ class Outline:
                 total += max(turns * each, longest)
                 total += WAIT * min(costs.spread, 1.0) * each if costs.workers > 1 else 0.0
                 work, longest = 0.0, 0.0
-        return costs.fixed_seconds + total
+        return costs.fixed_seconds + total + PLANNED_SECONDS * max(0, self.climb.count - self.climb.generation)
 
     def spent(self, unit: Unit, costs: Costs | None) -> float:
         """Return how much of a budget in `unit` the search takes."""
