@@ -10,9 +10,9 @@ from tuner.core import cached
 from tuner.parts import models
 from tuner.train import kernels
 
-COMPILER = any(map(shutil.which, ("cc", "gcc", "clang")))
+COMPILER = any(map(shutil.which, ("cc", "gcc", "clang"))) and "avx512f" in kernels._processor().split()
 FP32, BF16 = torch.float32, torch.bfloat16
-needs_compiler = pytest.mark.skipif(not COMPILER, reason="there is no C compiler")
+needs_compiler = pytest.mark.skipif(not COMPILER, reason="no C compiler, or no AVX-512")
 
 
 @pytest.fixture(autouse=True)
@@ -265,6 +265,13 @@ def test_without_a_compiler_torch_does_it(tmp_path, monkeypatch, called, anew, c
         found = F.max_pool2d(x, 2)
     assert called == [] and torch.equal(found, F.max_pool2d(x, 2))
     assert not list(tmp_path.rglob("*.so"))
+
+
+def test_a_processor_with_narrower_vectors_leaves_it_to_torch(tmp_path, monkeypatch, called, anew):
+    monkeypatch.setattr(kernels, "_processor", lambda: "flags : fpu sse2 avx2 fma avx512f_not")
+    with kernels.installed():
+        F.max_pool2d(images(), 2)
+    assert called == [] and not list(tmp_path.rglob("*.so"))
 
 
 def test_a_cache_that_cannot_be_written_leaves_it_to_torch(tmp_path, called, anew):

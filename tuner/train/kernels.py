@@ -183,6 +183,8 @@ def _call(name: str, dtype: torch.dtype, *args: Any) -> None:
 @functools.cache
 def _is_usable(dtype: torch.dtype) -> bool:
     """Tell whether there are kernels for values of this type, and whether they give torch's bits on trial inputs."""
+    if "avx512f" not in _processor().split():
+        return False  # in narrower vectors they take longer than torch's
     try:
         _library(dtype)
     except (OSError, AttributeError, subprocess.SubprocessError):
