@@ -3,8 +3,9 @@
    Torch's keep their sums in memory and write 8 bytes of index per pooled value; these keep them in registers and write
    one byte. The order of every sum and the rounding of every step are torch's, so the results are the same bits:
    kernels.py checks that before it uses them. Compiled twice, for values of type float and of type bfloat16 (-DBF16=1),
-   with GCC's or Clang's vector extension. Channels come in multiples of 16; rows are the examples' pixels. */
+   for AVX-512, with GCC's or Clang's vector extension. Channels come in multiples of 16; rows are the examples' pixels. */
 
+#include <immintrin.h>
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
@@ -18,18 +19,12 @@ typedef uint32_t Words __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef uint16_t Halves __attribute__((vector_size(2 * LANES), aligned(2)));
 typedef uint8_t Bytes __attribute__((vector_size(LANES), aligned(1)));
 
-#ifdef __AVX512F__ /* GCC makes five instructions of what is one */
-#include <immintrin.h>
-INLINE Words widen(const uint16_t *from) {
+INLINE Words widen(const uint16_t *from) { /* which GCC makes five instructions of, where it is left to convert */
     return (Words)_mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)from));
 }
 INLINE void narrow(uint16_t *to, Words words) {
     _mm256_storeu_si256((void *)to, _mm512_cvtepi32_epi16((__m512i)words));
 }
-#else
-INLINE Words widen(const uint16_t *from) { return __builtin_convertvector(*(const Halves *)from, Words); }
-INLINE void narrow(uint16_t *to, Words words) { *(Halves *)to = __builtin_convertvector(words, Halves); }
-#endif
 
 #if BF16
 typedef uint16_t Value;
@@ -56,11 +51,7 @@ typedef Words Bits;
 #endif
 
 INLINE Floats rounded(Floats product) { /* keeps it from being fused with the sum that it goes into */
-#ifdef __AVX512F__
     __asm__("" : "+v"(product));
-#else
-    __asm__("" : "+m"(product));
-#endif
     return product;
 }
 INLINE Floats get(const float *from) { return *(const Floats *)from; }

@@ -34,15 +34,16 @@ def fit(setup: Setup, until_epoch: int | None = None, on_step: OnStep | None = N
     """
     training = start(setup)
     with kernels.installed():
-        return train(setup, training, until_epoch, on_step)
+        if setup.spec.horizon_steps is not None:
+            train_steps(setup, training, setup.spec.horizon_steps, on_step)
+        else:
+            train_epochs(setup, training, until_epoch, on_step)
+    return training
 
 
-def train(setup: Setup, training: Training, until_epoch: int | None, on_step: OnStep | None) -> Training:
-    """Carry out `fit` from its start on."""
+def train_epochs(setup: Setup, training: Training, until_epoch: int | None, on_step: OnStep | None) -> None:
+    """Train and evaluate epoch after epoch, from the saved state on where there is one, and save it now and then."""
     spec = setup.spec
-    if spec.horizon_steps is not None:
-        train_steps(setup, training, spec.horizon_steps, on_step)
-        return training
     assert spec.horizon_epochs is not None
     last = min(until_epoch or spec.horizon_epochs, spec.horizon_epochs)
     where = None if setup.env.stage_dir is None else checkpoint.state_path(setup.env.stage_dir, spec.id)
@@ -62,7 +63,6 @@ def train(setup: Setup, training: Training, until_epoch: int | None, on_step: On
         if where is not None and (stops_here or (epoch < last and time.monotonic() - saved_at > SAVE_SECONDS)):
             save_state(setup, training, where)
             saved_at = time.monotonic()
-    return training
 
 
 def train_epoch(setup: Setup, training: Training, epoch: int, last: int, on_step: OnStep | None = None) -> None:
