@@ -110,6 +110,7 @@ def test_train_learnt_and_val_not_at_all(changes, codes):
     [
         ({"val_accuracy": 0.2}, True),
         ({"val_accuracy": 0.79}, True),
+        ({"val_accuracy": 0.2, "own_evaluate": False}, False),  # tuner's own evaluation has these weights
         ({"val_accuracy": 0.81}, False),  # within the ten points that averaged weights may differ by
         ({"val_accuracy": 0.97}, False),  # averaging gains
         ({"val_accuracy": 0.6, "recall": [1.0, *[0.5] * 9]}, False),  # the mean recall is what is reported
@@ -125,10 +126,10 @@ def test_an_evaluation_of_other_weights(changes, fires):
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"own_evaluate": False}, "no evaluate of its own"),
+        ({"own_evaluate": None}, "is not known"),
         ({"answers": {"train": said(9, 1, 0.9)}}, "were not counted"),
     ],
 )
-def test_only_an_own_evaluation_can_be_of_other_weights(changes, why):
+def test_what_an_evaluation_of_other_weights_is_told_by_may_be_missing(changes, why):
     with pytest.raises(Missing, match=why):
         answers.evaluates_something_else({**SOUND, **changes})
