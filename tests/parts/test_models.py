@@ -78,7 +78,7 @@ def test_mlp_stacks_depth_layers_of_width():
 def test_convnet_is_three_conv_bn_pool_relu_blocks_with_global_pooling_by_default():
     model = models.convnet((3, 32, 32), 10)
     block = ["Conv2d", "BatchNorm2d", "MaxPool2d", "ReLU"]
-    assert kinds(model) == [*block * 3, "_GlobalAveragePool", "Flatten", "Linear"]
+    assert kinds(model) == [*block * 3, "GlobalAveragePool", "Flatten", "Linear"]
     assert [m.out_channels for m in model.modules() if isinstance(m, nn.Conv2d)] == [32, 64, 128]
 
 
@@ -92,7 +92,7 @@ def test_convnet_pools_down_to_no_less_than_2_pixels(shape, side):
 
 def test_convnet_takes_widths_and_drops_what_is_switched_off():
     model = models.convnet((3, 8, 8), 10, widths=[4, 6], batch_norm=False, pool="none", activation="gelu", dropout=0.1)
-    assert kinds(model) == [*["Conv2d", "GELU", "Dropout2d"] * 2, "_GlobalAveragePool", "Flatten", "Linear"]
+    assert kinds(model) == [*["Conv2d", "GELU", "Dropout2d"] * 2, "GlobalAveragePool", "Flatten", "Linear"]
     assert parameters(model) == (3 * 9 * 4 + 4) + (4 * 9 * 6 + 6) + (6 * 10 + 10)
 
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tuner.errors import UsageError, did_you_mean
+from tuner.parts.layers import GlobalAveragePool
 
 
 def mlp(
@@ -66,7 +67,7 @@ def convnet(
             side //= 2
         blocks.append(nn.Sequential(*block, *tail, *_dropout(dropout, nn.Dropout2d)))
         channels = out
-    return nn.Sequential(*blocks, _GlobalAveragePool(), nn.Flatten(), nn.Linear(channels, num_classes))
+    return nn.Sequential(*blocks, GlobalAveragePool(), nn.Flatten(), nn.Linear(channels, num_classes))
 
 
 POOLS = {"max": nn.MaxPool2d, "avg": nn.AvgPool2d, "none": nn.Identity}
@@ -109,7 +110,7 @@ class _ResNet(nn.Module):
                 layers.append(_Block(before, out, 2 if stage > 0 and index == 0 else 1, activation))
                 before = out
         self.blocks = nn.Sequential(*layers)
-        self.pool = _GlobalAveragePool()
+        self.pool = GlobalAveragePool()
         self.dropout = nn.Sequential(*_dropout(dropout))
         self.head = nn.Linear(before, num_classes)
         for module in self.modules():
@@ -141,13 +142,6 @@ class _Block(nn.Module):
         if self.padding > 0:
             shortcut = F.pad(shortcut, (0, 0, 0, 0, 0, self.padding))
         return self.activation2(y + shortcut)
-
-
-class _GlobalAveragePool(nn.Module):
-    """Average each channel over the pixels; unlike AdaptiveAvgPool2d's, the gradient stays channels-last."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.avg_pool2d(x, x.shape[2:])
 
 
 def _activation(name: str) -> nn.Module:
