@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tuner.core import numerals
 from tuner.view import artifacts
 from tuner.view.artifacts import get, items
 from tuner.view.plots import style
@@ -69,11 +70,13 @@ def _curves(ax: Axes, rates: list[Mapping[str, Any]], trials: Any, stage_dir: Pa
 
     ids = {as_float(key): value for key, value in trials.items()} if isinstance(trials, Mapping) else {}
     colours = matplotlib.colormaps[style.VALUES]
+    known = [lr for entry in rates if (lr := as_float(get(entry, "lr"))) is not None]
+    texts = dict(zip(known, numerals.rates(known), strict=True))  # as the ticks beside them
     drawn, starts, lows = 0, [], []
     for index, entry in enumerate(rates):
         lr = as_float(get(entry, "lr"))
         names = ids.get(lr) or []
-        label: str | None = rate(lr)
+        label = None if lr is None else texts[lr]
         for trial in names if isinstance(names, list) else [names]:
             x, y = style.pairs(*artifacts.column(artifacts.curve(stage_dir, trial), "train", "step", "loss"))
             if not x:
