@@ -17,11 +17,11 @@ from typing import Any
 
 from benchmarks.drive import Run, executor_in
 from benchmarks.part import Asked
-from tuner.core.recipe import Recipe
 from tuner.core.result import Record, last_of_each
-from tuner.core.stats import wilson
-from tuner.execute.process import ProcessExecutor
-from tuner.search import judged
+from tuner.core.statistics import wilson
+from tuner.execute.processes import ProcessExecutor
+from tuner.recipe.model import Recipe
+from tuner.search import scores
 
 CLASSES, BLOBS, FEATURES = 4, 3, 8  # each class is a few blobs, so that a linear model is not enough
 NOISE = 1.0  # of an example around its blob; the blobs' centres have 1 as well
@@ -84,7 +84,7 @@ def search(executor: ProcessExecutor, folder: Path, sizes: Sizes, seed: int) -> 
     records = {record.result.id: record for record in run.records["fine"]}
     tests = {trial: run.test_accuracy("fine", records[trial]) for trial in winner["trials"]}
     stage, best = luckiest(run.records)
-    naive = judged.val_accuracy(best) or 0.0
+    naive = scores.val_accuracy(best) or 0.0
     return {
         "numbers": {key: value for key, value in metrics.items() if isinstance(value, (int, float))},
         "intervals": {key: value for key, value in metrics.items() if key.endswith("interval") and value},
@@ -98,8 +98,8 @@ def search(executor: ProcessExecutor, folder: Path, sizes: Sizes, seed: int) -> 
 
 def luckiest(records: Mapping[str, Sequence[Record]]) -> tuple[str, Record]:
     """Return the trial with the best val accuracy of all stages, and its stage."""
-    best = [(stage, judged.scored(last_of_each(found))[0]) for stage, found in records.items()]
-    return max(best, key=lambda pair: judged.val_accuracy(pair[1]) or 0.0)
+    best = [(stage, scores.scored(last_of_each(found))[0]) for stage, found in records.items()]
+    return max(best, key=lambda pair: scores.val_accuracy(pair[1]) or 0.0)
 
 
 def write_data(folder: Path, sizes: Sizes, seed: int) -> Path:

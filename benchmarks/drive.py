@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from tests.replay import carry_out
 from tuner import stages
-from tuner.core.recipe import Recipe
 from tuner.core.result import Record, TrialResult, last_of_each
 from tuner.core.trial import TrialEnv, WorkItem
-from tuner.execute.process import ProcessExecutor
-from tuner.execute.replay import carry_out
+from tuner.execute.processes import ProcessExecutor
+from tuner.recipe.model import Recipe
 from tuner.search.precision import candidate
 
 Hear = Callable[[Record], None]

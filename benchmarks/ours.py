@@ -10,8 +10,8 @@ from typing import Any
 
 from benchmarks.drive import executor_in, precision_of, try_out
 from benchmarks.task import BATCH, WIDTHS, Clock, Outcome, Task, serve
-from tuner.core.recipe import Recipe
 from tuner.core.trial import TABLES, TrialSpec, WorkItem, apply_overrides
+from tuner.recipe.model import Recipe
 
 IMAGES = {"source": "image_folder", "image_size": 32, "augment": ["hflip", {"name": "random_crop", "padding": 4}]}
 DATA = {"cifar10": IMAGES, "digits": {"source": "digits"}}

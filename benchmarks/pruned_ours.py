@@ -11,7 +11,7 @@ from benchmarks import ours
 from benchmarks.drive import Run, Trace, executor_in, precision_of, try_out
 from benchmarks.pruned import OWN, SPACE
 from benchmarks.task import Clock, Task, answer
-from tuner.core.recipe import Recipe
+from tuner.recipe.model import Recipe
 
 
 def side(asked: dict[str, Any]) -> dict[str, Any]:

@@ -14,12 +14,12 @@ from typing import Any
 from benchmarks.drive import Run, Trace, executor_in, one, test_accuracy, try_out
 from benchmarks.task import answer
 from tuner import stages
-from tuner.core.recipe import Recipe
 from tuner.core.result import Record, last_of_each
-from tuner.core.space import space_of
 from tuner.core.trial import WorkItem
-from tuner.execute.process import ProcessExecutor
-from tuner.search import judged
+from tuner.execute.processes import ProcessExecutor
+from tuner.recipe.model import Recipe
+from tuner.recipe.space import space_of
+from tuner.search import scores
 from tuner.search.samplers import distribution
 
 POOR = 0.0  # what a trial that diverged is told to be worth
@@ -48,7 +48,7 @@ def ours(
     found = run.stage("fine", fine, trace.hear)
     winner = next(r for r in run.records["fine"] if r.result.id == found["choice"]["trial"])
     trials = [record for records in run.records.values() for record in last_of_each(records)]
-    accuracies = [judged.val_accuracy(record) or 0.0 for record in trials]
+    accuracies = [scores.val_accuracy(record) or 0.0 for record in trials]
     return {"best": max(accuracies), "test": run.test_accuracy("fine", winner), "trials": len(accuracies)}
 
 

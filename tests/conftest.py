@@ -59,7 +59,7 @@ class Done:
 
 def tuner(*arguments, cwd):
     """Run `tuner ARGUMENTS` in this process, in the folder `cwd`, trials included (`--workers 0`)."""
-    from tuner.cli import main
+    from tuner.cli.app import main
 
     out, err = io.StringIO(), io.StringIO()
     before, argv = os.getcwd(), sys.argv

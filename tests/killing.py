@@ -16,7 +16,7 @@ import tuner.train.loop
 
 tuner.train.loop.SAVE_SECONDS = 0.0
 if __name__ == "__main__":
-    from tuner.cli import main
+    from tuner.cli.app import main
 
     sys.argv[0] = "tuner"
     main()

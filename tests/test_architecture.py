@@ -1,6 +1,7 @@
 """The layout's promises, from the ASTs and from fresh interpreters: who imports whom, and what is never loaded."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,47 +12,31 @@ ROOT = Path(__file__).parent.parent / "tuner"
 FILES = sorted(ROOT.rglob("*.py"))
 HEAVY = ("torch", "torchvision", "numpy", "pandas", "matplotlib", "optuna", "sklearn", "scipy")
 
-# package -> the packages of tuner that it may import (at any depth of its code)
-LAYERS = {
-    "core": {"errors", "core"},
-    "rules": {"errors", "core", "rules"},
-    "search": {"errors", "core", "search"},
-    "stages": {"errors", "core", "search", "rules", "stages", "checklist"},
-    "parts": {"errors", "core", "parts", "registry", "usermodules"},
-    "train": {"errors", "core", "parts", "train", "registry"},
-    "execute": {"errors", "core", "execute", "train"},
-    "view": {"errors", "core", "view"},
-    "registry": {"errors", "core", "parts", "usermodules"},
-    "usermodules": {"errors"},
+# room -> the rooms of tuner that it may import, at any depth of its code. Every module is in a room.
+ROOMS = {
+    "core": set(),
+    "recipe": {"core"},
+    "rules": {"core"},
+    "search": {"core", "recipe"},
+    "stages": {"core", "recipe", "rules", "search"},
+    "parts": {"core", "recipe"},
+    "train": {"core", "recipe", "parts"},
+    "execute": {"core", "train"},
+    "view": {"core"},
+    "workflow": {"core", "recipe", "rules", "search", "stages", "execute", "view"},
+    "cli": {"core", "recipe", "rules", "stages", "view", "workflow"},
 }
-TORCHLESS = (
-    "core",
-    "rules",
-    "search",
-    "stages",
-    "view",
-    "workflow",
-    "cli",
-    "exits",
-    "failures",
-    "interrupts",
-    "pipes",
-    "reporter",
-    "rounds",
-    "overview",
-    "registry",
-    "recipes",
-    "session",
-    "artifacts",
-    "attempts",
-    "budgets",
-    "dryrun",
-    "study",
-)
+FRONT_DOORS = {"__init__.py": {"workflow"}, "__main__.py": {"cli"}}
+# names of modules in strings, loaded when they are asked for: these are the only ones, and where they stand
+BY_NAME = {
+    ("recipe", "parts"): {"recipe/registry.py"},
+    ("recipe", "train"): {"recipe/registry.py"},
+}
+TORCHLESS = ("core", "recipe", "rules", "search", "stages", "view", "workflow", "cli")
 
 
-def package(path):
-    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+def room(path):
+    return path.relative_to(ROOT).parts[0]
 
 
 def imports(tree):
@@ -73,23 +58,60 @@ def module_level(tree):
     return tree
 
 
-def test_the_walk_sees_the_whole_package():
-    assert len(FILES) > 50
-    assert set(LAYERS) <= {package(path) for path in FILES}
+def rooms_of(names):
+    return {name.split(".")[1] for name in names if name.startswith("tuner.")}
+
+
+def test_every_module_has_a_room():
+    assert len(FILES) > 150
+    assert {room(path) for path in FILES} == {*ROOMS, *FRONT_DOORS}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_go_one_way(path):
-    allowed = LAYERS.get(package(path))
-    used = {name.split(".")[1] for name in imports(ast.parse(path.read_text())) if name.startswith("tuner.")}
-    if allowed is not None:
-        assert used <= allowed, f"{path} imports {used - allowed}"
-    if package(path) != "cli":
-        assert not any(name.split(".")[0] in ("typer", "click") for name in imports(ast.parse(path.read_text())))
+    tree = ast.parse(path.read_text())
+    own = room(path)
+    allowed = FRONT_DOORS[own] if own in FRONT_DOORS else {own, *ROOMS[own]}
+    modules = [
+        name
+        for name in imports(tree)
+        if (ROOT.parent / name.replace(".", "/")).with_suffix(".py").exists()
+        or (ROOT.parent / name.replace(".", "/")).is_dir()
+    ]
+    assert rooms_of(modules) <= allowed
+    if own != "cli":
+        assert not any(name.split(".")[0] in ("typer", "click") for name in imports(tree))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_modules_named_in_strings_are_known(path):
+    strings = [node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)]
+    named = rooms_of(text for text in strings if isinstance(text, str) and re.fullmatch(r"tuner(\.\w+)+", text))
+    for other in named - {room(path)}:
+        assert str(path.relative_to(ROOT)) in BY_NAME.get((room(path), other), ())
+
+
+def test_no_room_imports_up_through_another():
+    order = list(ROOMS)
+    for name, allowed in ROOMS.items():
+        assert all(order.index(other) < order.index(name) for other in allowed), name
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if room(p) == "stages"], ids=lambda path: path.name)
+def test_no_stage_imports_another(path):
+    stages = {p.stem for p in FILES if room(p) == "stages"} - {"__init__", "checklist", "base"}
+    used = {name.split(".")[2] for name in imports(ast.parse(path.read_text())) if name.startswith("tuner.stages.")}
+    used |= {
+        alias.name
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module == "tuner.stages"
+        for alias in node.names
+    }
+    assert not used & stages - {path.stem}
 
 
 @pytest.mark.parametrize(
-    "path", [p for p in FILES if package(p) in TORCHLESS], ids=lambda path: str(path.relative_to(ROOT))
+    "path", [p for p in FILES if room(p) in TORCHLESS], ids=lambda path: str(path.relative_to(ROOT))
 )
 def test_heavy_packages_are_not_imported_with_the_module(path):
     names = {name.split(".")[0] for name in imports(module_level(ast.parse(path.read_text())))}
@@ -97,7 +119,7 @@ def test_heavy_packages_are_not_imported_with_the_module(path):
 
 
 @pytest.mark.parametrize(
-    "path", [p for p in FILES if package(p) in ("core", "rules", "search", "stages", "view")], ids=str
+    "path", [p for p in FILES if room(p) in ("core", "rules", "search", "stages", "view")], ids=str
 )
 def test_deciding_and_drawing_never_import_torch(path):
     names = {name.split(".")[0] for name in imports(ast.parse(path.read_text()))}
@@ -116,7 +138,7 @@ def test_deciding_and_drawing_never_import_torch(path):
 def test_a_command_loads_no_more_than_it_needs(arguments, banned, tmp_path):
     code = (
         "import sys; sys.argv = ['tuner', *sys.argv[1:]]\n"
-        "from tuner.cli import main\n"
+        "from tuner.cli.app import main\n"
         "try:\n    main()\n"
         "except SystemExit:\n    pass\n"
         f"print('LOADED', [name for name in {banned!r} if name in sys.modules])"

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tuner.study import Run
+    from tuner.workflow.run_folder import Run
 
 __version__ = "0.1.0"
 
 
 def open_run(path: str | Path) -> Run:
     """Open the folder of a run: `tuner.open_run("runs/digits").trials()` is a pandas DataFrame."""
-    from tuner.study import Run
+    from tuner.workflow.run_folder import Run
 
     return Run(Path(path))

@@ -2,10 +2,10 @@
 
 import pytest
 
+from tuner.core.errors import InputError
 from tuner.core.manifest import Provenance, Reason, depended, flatten, output_hashes, read_manifest, verify_outputs
-from tuner.core.recipe_file import load_recipe
 from tuner.core.store import StageDir, write_bytes, write_json
-from tuner.errors import InputError
+from tuner.recipe.file import load_recipe
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def recipe(tmp_path):
 
 def provenance(recipe, depends=("data", "model"), **fields):
     base = {"settings": {"epochs": 3}, "stage_table": {}, "user_files": {}, "data_hash": "", "inputs": {}}
-    return Provenance(tables=depended(recipe, depends), **{**base, **fields})
+    return Provenance(tables=depended(recipe.model_dump(), depends), **{**base, **fields})
 
 
 def manifest_of(value):

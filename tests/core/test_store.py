@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tuner.core.errors import EnvironmentProblem, InputError
 from tuner.core.result import Record, TrialError, TrialResult
 from tuner.core.store import RunDir, StageDir, drop_torn_line, read_json, write_bytes, write_json
 from tuner.core.trial import TrialSpec, WorkItem
-from tuner.errors import EnvironmentProblem, InputError
 
 
 def record(number, until=None, score=0.5, **spec):

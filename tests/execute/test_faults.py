@@ -7,13 +7,13 @@ import time
 
 import pytest
 
-from tests.execute.test_process import gone
-from tuner.core.recipe import Recipe
+from tests.execute.test_processes import gone
+from tuner.core.errors import EnvironmentProblem
 from tuner.core.result import TrialResult
 from tuner.core.trial import TrialEnv, TrialSpec, WorkItem
-from tuner.errors import EnvironmentProblem
 from tuner.execute.deadlines import Deadlines
-from tuner.execute.process import ProcessExecutor
+from tuner.execute.processes import ProcessExecutor
+from tuner.recipe.model import Recipe
 
 MINE = """
 import os, re, resource, signal, sys, time
@@ -138,7 +138,7 @@ def test_a_worker_that_ran_out_of_memory_is_replaced(item, executor):
 
 
 def test_a_trial_whose_worker_others_kill_is_tried_again(tmp_path, item, executor, monkeypatch):
-    monkeypatch.setattr("tuner.execute.deaths.memory_kills", lambda: 0)
+    monkeypatch.setattr("tuner.execute.crashes.memory_kills", lambda: 0)
     log = tmp_path / "log"
     assert only(executor().run([item(fault="killed twice", log=str(log))]))[0] == "completed"
     assert tries(log) >= 3
@@ -146,7 +146,7 @@ def test_a_trial_whose_worker_others_kill_is_tried_again(tmp_path, item, executo
 
 def test_a_worker_killed_when_the_kernel_was_short_of_memory_is_tried_once_more(tmp_path, item, executor, monkeypatch):
     kills = iter(range(100))
-    monkeypatch.setattr("tuner.execute.deaths.memory_kills", lambda: next(kills))
+    monkeypatch.setattr("tuner.execute.crashes.memory_kills", lambda: next(kills))
     kind, message = only(executor().run([item(fault="killed twice", log=str(tmp_path / "log"))]))
     assert (kind, message) == ("crash", "the worker process died, twice (SIGKILL, by the kernel, out of memory)")
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from tuner import registry
-from tuner.errors import UsageError
+from tuner.core.errors import UsageError
 from tuner.parts import augment
+from tuner.recipe import registry
 
 
 def batch(n: int = 12, channels: int = 3, height: int = 7, width: int = 5, dtype: torch.dtype = torch.uint8):

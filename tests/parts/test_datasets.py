@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tuner import registry
-from tuner.errors import EnvironmentProblem, InputError, UsageError
+from tuner.core.errors import EnvironmentProblem, InputError, UsageError
 from tuner.parts import datasets, image_files
+from tuner.recipe import registry
 from tuner.train.cache import cache_path, open_stored
 
 

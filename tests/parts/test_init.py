@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from tuner.parts import init
-from tuner.registry import built_ins
+from tuner.recipe.registry import built_ins
 
 
 def net() -> nn.Module:

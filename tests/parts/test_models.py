@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from tuner.errors import UsageError
+from tuner.core.errors import UsageError
 from tuner.parts import models
 from tuner.parts.heads import check_input, fit_head
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tuner.errors import UsageError
+from tuner.core.errors import UsageError
 from tuner.parts.normalise import moments, normaliser
 
 

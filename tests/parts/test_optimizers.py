@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tuner.registry import built_ins, resolve
+from tuner.recipe.registry import built_ins, resolve
 
 
 @pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "NAdam", "RAdam", "Adadelta", "Adamax"])

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from tuner.errors import UsageError
+from tuner.core.errors import UsageError
 from tuner.parts import schedules
 
 STEPS_PER_EPOCH = 10

@@ -4,7 +4,7 @@ import numpy as np
 import pandas
 import pytest
 
-from tuner.errors import EnvironmentProblem, InputError, UsageError
+from tuner.core.errors import EnvironmentProblem, InputError, UsageError
 from tuner.parts.datasets import table
 
 TEXT = "age,colour,ok,size,kind\n1.5,red,True,3,dog\n,blue,False,4,cat\n2.5,,True,3,dog\n"

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from tuner.core.recipe import Recipe
+from tests.replay import ReplayExecutor, epochs, replay
 from tuner.core.result import Record
-from tuner.execute.replay import ReplayExecutor, epochs, replay
+from tuner.recipe.model import Recipe
 from tuner.stages import Inputs
 
 SWEEP = {"choice": {"lr": 0.03, "lr_low": 0.003, "lr_high": 0.3, "precision": "bf16"}, "metrics": {"lr_high": 0.3}}

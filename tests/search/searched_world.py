@@ -13,10 +13,10 @@ import numpy as np
 
 from tests.search.search_cases import bits
 from tuner.core.result import Record, TrialResult
-from tuner.core.stats import wilson
+from tuner.core.statistics import wilson
 from tuner.core.trial import TrialSpec, WorkItem
+from tuner.search.expected_accuracy import estimate
 from tuner.search.finalists import ranked, simplest_first
-from tuner.search.honest import estimate
 
 NEW = 20_000
 

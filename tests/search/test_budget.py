@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 from pydantic import ValidationError
 
+from tests.replay import replay
 from tests.search.search_cases import SEARCH, bowl, inputs_of, recipe_of
 from tuner.core.result import Record, TrialResult, last_of_each
 from tuner.core.trial import TrialSpec, WorkItem
-from tuner.execute.replay import replay
 from tuner.search.budget import AIM, Budget, Outline, clock, fit, parse
 from tuner.search.costs import FORWARD, HANDED_SECONDS, ITEM_SECONDS, Costs, disk_bytes, of_search, of_sweep, of_timing
 from tuner.search.halving import Climb, Ladder

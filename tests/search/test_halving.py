@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from tests.replay import ReplayExecutor, epochs
 from tests.search.search_cases import cut, recipe_of
 from tuner.core.result import Record, TrialResult
 from tuner.core.trial import WorkItem
-from tuner.execute.replay import ReplayExecutor, epochs
 from tuner.search.halving import Climb, Ladder, fine_rungs, ladder, next_items, rank, read_rungs, saved
 from tuner.stages import Inputs
 

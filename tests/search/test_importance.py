@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.replay import epochs, replay
 from tests.search.search_cases import SEARCH, bowl, inputs_of, recipe_of
 from tuner.core.result import Record, TrialResult
-from tuner.core.space import space_of
 from tuner.core.trial import TrialSpec, WorkItem
-from tuner.execute.replay import epochs, replay
+from tuner.recipe.space import space_of
 from tuner.search.importance import at_common_epoch, importance
 from tuner.search.samplers import design
 from tuner.stages import coarse, fine

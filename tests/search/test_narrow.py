@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from tuner.core.space import Range, space_of
+from tuner.recipe.space import Range, space_of
 from tuner.search.narrow import Scored, at_borders, narrow, tied
 from tuner.search.samplers import design
 

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from tuner.core.space import space_of
 from tuner.core.trial import canonical_json
+from tuner.recipe.space import space_of
 from tuner.search.samplers import design
 
 SAMPLERS = ("sobol", "random", "grid")
@@ -37,7 +37,7 @@ def test_design_stays_in_the_space_and_honours_conditions(sampler):
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_design_is_the_same_in_another_process(sampler):
     code = (
-        "import json; from tuner.core.space import space_of; from tuner.search.samplers import design; "
+        "import json; from tuner.recipe.space import space_of; from tuner.search.samplers import design; "
         f"print(json.dumps(design(space_of({MIXED!r}), {sampler!r}, 7, 6, {{}})))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

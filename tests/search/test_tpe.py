@@ -11,11 +11,11 @@ from dataclasses import replace
 
 import pytest
 
+from tests.replay import epochs, failure
 from tests.search.search_cases import recipe_of
 from tuner.core.result import Record, TrialResult
-from tuner.core.space import space_of
 from tuner.core.trial import WorkItem, canonical_json
-from tuner.execute.replay import epochs, failure
+from tuner.recipe.space import space_of
 from tuner.search.samplers import design
 from tuner.search.tpe import MOST_TOLD, Told, _study, ask, telling, told
 from tuner.stages import Inputs

@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from tuner.core.recipe import Recipe
 from tuner.core.result import Record, TrialError, TrialResult
+from tuner.recipe.model import Recipe
 from tuner.stages import Facts, Inputs, check_init
 
 LOG10 = math.log(10)

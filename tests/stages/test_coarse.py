@@ -3,6 +3,7 @@ import time
 
 import pytest
 
+from tests.replay import ReplayExecutor, epochs, failure, replay
 from tests.search.search_cases import (
     SEARCH,
     SWEEP,
@@ -16,7 +17,6 @@ from tests.search.search_cases import (
 )
 from tuner.core.result import Record, TrialResult, last_of_each
 from tuner.core.trial import canonical_json
-from tuner.execute.replay import ReplayExecutor, epochs, failure, replay
 from tuner.stages import Inputs, coarse
 
 SETTINGS = coarse.Settings()

@@ -2,10 +2,10 @@ from dataclasses import replace
 
 import pytest
 
+from tests.replay import epochs, failure, replay
 from tests.search.search_cases import answers, assert_cut_anywhere_goes_on, bits, recipe_of
 from tuner.core.result import Record
 from tuner.core.trial import WorkItem
-from tuner.execute.replay import epochs, failure, replay
 from tuner.stages import Inputs, diagnose
 
 

@@ -4,6 +4,7 @@ import statistics
 
 import pytest
 
+from tests.replay import epochs, failure, replay
 from tests.search.search_cases import (
     SEARCH,
     SWEEP,
@@ -18,8 +19,7 @@ from tests.search.search_cases import (
     recipe_of,
 )
 from tuner.core.result import TrialResult, last_of_each
-from tuner.core.stats import mcnemar_exact
-from tuner.execute.replay import epochs, failure, replay
+from tuner.core.statistics import mcnemar_exact
 from tuner.stages import coarse, fine
 
 SETTINGS = fine.Settings()

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
+from tests.replay import ReplayExecutor, epochs, replay
 from tests.search.search_cases import cut, inputs_of, recipe_of
 from tuner.core.result import last_of_each
-from tuner.execute.replay import ReplayExecutor, epochs, replay
 from tuner.stages import coarse, fine
 
 DECAY = "optimizer.weight_decay"

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 from pydantic import ValidationError
 
-from tuner.core.recipe import Recipe
+from tests.replay import descent, failure, replay
 from tuner.core.result import TrialResult
-from tuner.execute.replay import descent, failure, replay
+from tuner.recipe.model import Recipe
 from tuner.stages import Inputs, lr_sweep
 
 SETTINGS = lr_sweep.Settings()

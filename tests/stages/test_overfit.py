@@ -1,7 +1,7 @@
 import pytest
 
-from tuner.core.recipe import Recipe
 from tuner.core.result import Record, TrialError, TrialResult
+from tuner.recipe.model import Recipe
 from tuner.stages import Inputs, overfit
 
 

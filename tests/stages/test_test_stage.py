@@ -3,11 +3,11 @@ import sys
 
 import pytest
 
+from tests.replay import failure, replay
 from tests.search.search_cases import recipe_of
+from tuner.core.errors import InputError
 from tuner.core.result import TrialResult
-from tuner.core.stats import wilson
-from tuner.errors import InputError
-from tuner.execute.replay import failure, replay
+from tuner.core.statistics import wilson
 from tuner.stages import Inputs
 from tuner.stages import test as stage
 

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from tuner.errors import EnvironmentProblem
+from tuner.core.errors import EnvironmentProblem
 from tuner.parts.examples import Stored
 from tuner.train import cache
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tuner.errors import EnvironmentProblem, InputError
+from tuner.core.errors import EnvironmentProblem, InputError
 from tuner.train import checkpoint
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tuner.errors import UserCodeError
+from tuner.core.errors import UserCodeError
 from tuner.train.evaluate import as_number, better, evaluate, hook_values, predict
 
 INPUTS = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]])

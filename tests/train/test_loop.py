@@ -3,10 +3,10 @@ import math
 import pytest
 import torch
 from torch import nn
-from training_cases import make_case
 
+from tests.train.training_cases import make_case
+from tuner.core.errors import UsageError, UserCodeError
 from tuner.core.streams import derive_seed
-from tuner.errors import UsageError, UserCodeError
 from tuner.train.loop import default_step, fit
 from tuner.train.state import Tape
 

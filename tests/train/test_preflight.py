@@ -1,7 +1,7 @@
 import pytest
-from training_cases import make_case
 
-from tuner.errors import EnvironmentProblem, InputError, UserCodeError
+from tests.train.training_cases import make_case
+from tuner.core.errors import EnvironmentProblem, InputError, UserCodeError
 from tuner.train.trial import preflight
 
 

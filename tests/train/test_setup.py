@@ -1,9 +1,9 @@
 import pytest
 import torch
 from torch import nn
-from training_cases import make_case
 
-from tuner.errors import EnvironmentProblem, UsageError, UserCodeError
+from tests.train.training_cases import make_case
+from tuner.core.errors import EnvironmentProblem, UsageError, UserCodeError
 from tuner.train.device import pick_device
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tuner.errors import InputError, UsageError
+from tuner.core.errors import InputError, UsageError
 from tuner.train.splits import counts_of, split, take
 
 BOTH = {"test": 0.2, "val": 0.2}

@@ -12,10 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-from tuner.core.recipe import Recipe
+from tuner.core.errors import EnvironmentProblem, InputError, UserCodeError
 from tuner.core.trial import TrialEnv, TrialSpec, WorkItem
-from tuner.errors import EnvironmentProblem, InputError, UserCodeError
-from tuner.execute.process import ProcessExecutor
+from tuner.execute.processes import ProcessExecutor
+from tuner.recipe.model import Recipe
 from tuner.train import prepare, stores
 from tuner.train.data import load_data
 from tuner.train.trial import run_trial

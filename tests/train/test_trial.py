@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_cases import make_case, without_clock
 
 import tuner.train.loop
+from tests.train.training_cases import make_case, without_clock
+from tuner.core.errors import EnvironmentProblem
 from tuner.core.result import TrialResult
-from tuner.errors import EnvironmentProblem
 from tuner.train import checkpoint
 from tuner.train.trial import failure, is_out_of_memory
 
@@ -143,7 +143,7 @@ sys.path.insert(0, {tests!r})
 import tuner.train.loop
 tuner.train.loop.SAVE_SECONDS = 0
 from pathlib import Path
-from training_cases import make_case
+from tests.train.training_cases import make_case
 make_case(Path({folder!r}), {code!r}, {overrides!r}).run(horizon_epochs=5)
 """
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from tuner.core.errors import InputError, UsageError, UserCodeError
 from tuner.core.trial import TrialEnv
-from tuner.errors import InputError, UsageError, UserCodeError
 from tuner.train.data import Data, load_data
 
 DATASET = """

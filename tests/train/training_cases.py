@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tuner.core.recipe import Recipe
 from tuner.core.result import TrialResult
 from tuner.core.trial import TrialEnv, TrialSpec, WorkItem, apply_overrides
+from tuner.recipe.model import Recipe
 from tuner.train.setup import Setup, make_setup
 from tuner.train.trial import run_trial
 

@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from view_fixtures import MAKERS
+from tests.view.view_fixtures import MAKERS
 
 
 @pytest.fixture(scope="session")

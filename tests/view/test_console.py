@@ -4,8 +4,8 @@ import copy
 import re
 
 import pytest
-from view_fixtures import STAGES, finding, load, plain_console, result, text_of
 
+from tests.view.view_fixtures import STAGES, finding, load, plain_console, result, text_of
 from tuner.view.console import evidence_text, report
 from tuner.view.page import make_console
 

@@ -2,8 +2,8 @@ import json
 import re
 
 import pytest
-from view_fixtures import load, plain_console, text_of
 
+from tests.view.view_fixtures import load, plain_console, text_of
 from tuner.view.artifacts import marked
 from tuner.view.importance import map_keys
 from tuner.view.page import Page

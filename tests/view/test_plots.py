@@ -5,8 +5,8 @@ import sys
 import warnings
 
 import pytest
-from view_fixtures import STAGES, load, result, write_csv
 
+from tests.view.view_fixtures import STAGES, load, result, write_csv
 from tuner.view.artifacts import is_log
 from tuner.view.plots import check_init, draw, importance, style
 from tuner.view.plots.coarse import curves_sheet

@@ -3,9 +3,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from view_fixtures import plain_console, text_of
 
-from tuner.errors import InputError, UsageError
+from tests.view.view_fixtures import plain_console, text_of
+from tuner.core.errors import InputError, UsageError
 from tuner.view.errors import show_error
 from tuner.view.explain import explain, rules_table
 from tuner.view.status import status_table

@@ -13,11 +13,12 @@ from torch.nn import functional
 
 from tests.zoo.case import Case
 from tests.zoo.recipe import write_folder
-from tuner import registry, stages
-from tuner.core.recipe import Recipe
-from tuner.core.recipe_file import load_recipe
+from tuner import stages
+from tuner.core.errors import TunerError
 from tuner.core.trial import TrialEnv, TrialSpec, apply_overrides
-from tuner.errors import TunerError
+from tuner.recipe import registry
+from tuner.recipe.file import load_recipe
+from tuner.recipe.model import Recipe
 from tuner.train.data import Data
 from tuner.train.evaluate import are_scores, as_float, joined
 from tuner.train.loop import evaluation_batch, fit

@@ -12,12 +12,12 @@ from typing import Any
 from tests.zoo.case import STEPS, Case
 from tests.zoo.recipe import write_folder
 from tuner import stages
-from tuner.core.recipe_file import load_recipe
+from tuner.core.errors import TunerError
 from tuner.core.trial import Progress
-from tuner.errors import TunerError
-from tuner.recipes import check_codes
-from tuner.session import Options
-from tuner.workflow import Workflow
+from tuner.recipe.file import load_recipe
+from tuner.workflow.accepted_codes import check_codes
+from tuner.workflow.engine import Workflow
+from tuner.workflow.freshness import Options
 
 SHOWN = ("code", "cause", "severity", "confidence", "accepted", "title")
 

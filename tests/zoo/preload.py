@@ -9,7 +9,7 @@ import sklearn.model_selection
 import torch
 
 import tuner.train.trial
-import tuner.workflow
+import tuner.workflow.engine
 
 torch.set_num_threads(1)
 LOADED = (matplotlib, optuna, pandas, scipy, sklearn, tuner)

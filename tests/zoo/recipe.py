@@ -12,9 +12,9 @@ import tomlkit
 
 from tests.zoo.bases import recipe_of
 from tests.zoo.case import HERE, Case
-from tuner import registry
+from tuner.core.errors import TunerError
 from tuner.core.trial import apply_overrides
-from tuner.errors import TunerError
+from tuner.recipe import registry
 
 COMPONENTS = {"model": "name", "optimizer": "name", "data": "source"}
 OURS = {  # keys of a component's table that are not its arguments

@@ -31,7 +31,7 @@ from typing import Any
 
 from tests.zoo.case import STEPS, Case
 from tests.zoo.causes import ADVICE, CAUSES, NAMED_BY
-from tuner.core.stats import wilson
+from tuner.core.statistics import wilson
 
 Entry = Mapping[str, Any]
 

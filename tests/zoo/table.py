@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from tests.zoo.case import STEPS
 from tests.zoo.score import Judged, Rates, Score, baselines, rates
-from tuner.core.stats import wilson
+from tuner.core.statistics import wilson
 
 PARTS = {"all": None, "developed on": False, "held out": True}
 HEAD = ("bugs found by", "runs", "detected", "95 % interval", "at that step", "top-1 cause", "top-3", "seconds")

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tuner.core.recipe import Recipe
+from tuner.core.errors import InputError
 from tuner.core.store import StageDir, read_json, sha256
 from tuner.core.trial import digest
-from tuner.errors import InputError
 
 ABSENT = "(absent)"
 UNVERIFIED = ("checkpoints", "plots")  # large, or for the eyes only; a checkpoint is verified when it is read
@@ -44,12 +43,11 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     return {prefix: value}
 
 
-def depended(recipe: Recipe, depends: Iterable[str]) -> dict[str, Any]:
-    """Return the leaves of the recipe that a stage depends on (tables or dotted keys), absent ones as None."""
-    whole = recipe.model_dump()
+def depended(recipe: Mapping[str, Any], depends: Iterable[str]) -> dict[str, Any]:
+    """Return the leaves of a whole recipe that a stage depends on (tables or dotted keys), absent ones as None."""
     leaves: dict[str, Any] = {}
     for dotted in depends:
-        node: Any = whole
+        node: Any = recipe
         for part in dotted.split("."):
             node = node.get(part) if isinstance(node, Mapping) else None
         leaves |= flatten(node, dotted)

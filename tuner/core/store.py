@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tuner.core.errors import EnvironmentProblem, InputError
 from tuner.core.result import Record, finite, last_of_each
-from tuner.errors import EnvironmentProblem, InputError
 
 RESULT_KEYS = ("stage", "verdict", "headline", "findings", "checks", "choice", "metrics")
 CURVE_KEYS = ("step", "epoch", "split")

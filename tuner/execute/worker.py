@@ -10,9 +10,9 @@ import threading
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 
+from tuner.core.errors import TunerError
 from tuner.core.processes import die_with_parent
-from tuner.errors import TunerError
-from tuner.execute.deaths import DUMP_SIGNAL
+from tuner.execute.crashes import DUMP_SIGNAL
 
 
 def serve(pipe: Connection, stack: Connection) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from tuner.errors import UsageError
+from tuner.core.errors import UsageError
 
 Batch = tuple[Tensor, Tensor]
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from tuner.errors import EnvironmentProblem, InputError, UsageError
+from tuner.core.errors import EnvironmentProblem, InputError, UsageError
 from tuner.parts.examples import Allocate, Loaded, OnProgress, Split, Stored, native, numbered
 from tuner.parts.image_files import ClassFolders, decode, decode_all, find_splits
 from tuner.parts.tables import read_table

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from tuner.errors import UsageError
+from tuner.core.errors import UsageError
 
 
 def fit_head(model: nn.Module, num_classes: int) -> nn.Module:

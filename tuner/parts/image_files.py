@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tuner.errors import InputError
+from tuner.core.errors import InputError
 from tuner.parts.examples import Allocate, OnProgress
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".pbm", ".tif", ".tiff")

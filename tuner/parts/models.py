@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tuner.errors import UsageError, did_you_mean
+from tuner.core.errors import UsageError, did_you_mean
 from tuner.parts.layers import GlobalAveragePool
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tuner.errors import UsageError
+from tuner.core.errors import UsageError
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # torchvision.models, of RGB in 0..1
 TOKENS = (torch.int16, torch.int32, torch.int64)  # what may be ids of tokens; images are unsigned

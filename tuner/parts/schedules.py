@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
 
-from tuner.errors import UsageError
+from tuner.core.errors import UsageError
 
 
 def constant(optimizer: Optimizer, steps_per_epoch: int, warmup_epochs: float = 0.0) -> LambdaLR:

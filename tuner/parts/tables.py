@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tuner.errors import EnvironmentProblem, InputError, UsageError, did_you_mean
+from tuner.core.errors import EnvironmentProblem, InputError, UsageError, did_you_mean
 
 MISSING = "(missing)"
 MAX_CATEGORIES = 50  # of an undeclared text column; more look like names or identifiers

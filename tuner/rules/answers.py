@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tuner.core.result import Finding
-from tuner.core.stats import auroc_error, wilson
+from tuner.core.statistics import auroc_error, wilson
 from tuner.rules import Missing, found, need, rule
 
 WRONG = 20  # wrong answers below which nothing is known about them

@@ -8,7 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tuner.core.arms import AFRESH, CONTROL, FASTER, FREE, FREE_FASTER, FULL_PRECISION, OFF, SLOWER, UNCLIPPED, WIDER
+from tuner.core.confirming_arms import (
+    AFRESH,
+    CONTROL,
+    FASTER,
+    FREE,
+    FREE_FASTER,
+    FULL_PRECISION,
+    OFF,
+    SLOWER,
+    UNCLIPPED,
+    WIDER,
+)
 from tuner.core.result import Change, Finding, Severity
 from tuner.rules import Missing, found, need, rule
 

@@ -10,9 +10,9 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
-from tuner.core.arms import AFRESH, CONTROL, SLOWER
+from tuner.core.confirming_arms import AFRESH, CONTROL, SLOWER
 from tuner.core.result import Finding
-from tuner.core.stats import binomial_noise, drift, moving, robust_sigma, theil_sen, wilson, wilson_half
+from tuner.core.statistics import binomial_noise, drift, moving, robust_sigma, theil_sen, wilson, wilson_half
 from tuner.rules import Missing, found, need, rule, series
 
 ENOUGH = 5  # evaluations below which a curve has no tail

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from tuner.core.result import Finding, Severity
-from tuner.core.stats import difference_interval, wilson, wilson_half
+from tuner.core.statistics import difference_interval, wilson, wilson_half
 from tuner.rules import Missing, found, need, rule
 
 SURE_HALF_WIDTH = 0.05  # a split with a narrower interval would have shown that something was learnt

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from tuner.core.numerals import rate as spelled
+from tuner.core.formatting import rate as spelled
 from tuner.core.result import Finding
 from tuner.rules import Missing, found, loud, rule
 

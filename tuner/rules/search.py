@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tuner.core.numerals import value_text
+from tuner.core.formatting import value_text
 from tuner.core.result import Finding
-from tuner.core.stats import cannot_be_told
+from tuner.core.statistics import cannot_be_told
 from tuner.rules import Missing, found, need, rule
 from tuner.rules.evaluation import ACCURACY, baseline, small_split
 

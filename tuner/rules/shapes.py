@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tuner.core.result import Finding
-from tuner.core.stats import difference_interval, robust_sigma
+from tuner.core.statistics import difference_interval, robust_sigma
 from tuner.rules import Missing, found, need, rule, series
 
 LATE = 0.5  # share of the epochs that a rate may rise, or be gone, before that is strange

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tuner.core.result import Finding, Severity
-from tuner.core.stats import auroc_error, wilson
+from tuner.core.statistics import auroc_error, wilson
 from tuner.rules import Missing, found, rule
 from tuner.rules.init import number, probe
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tuner.core.result import Record
-from tuner.core.stats import robust_sigma
+from tuner.core.statistics import robust_sigma
 from tuner.core.trial import WorkItem
 
 CONSTANT = {"name": "constant", "every": "step", "args": {}}  # the schedule of a run whose rate is the question

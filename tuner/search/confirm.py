@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tuner.core.arms import (
+from tuner.core.confirming_arms import (
     AFRESH,
     CONTROL,
     FASTER,
@@ -24,9 +24,9 @@ from tuner.core.arms import (
     UNCLIPPED,
     WIDER,
 )
-from tuner.core.recipe import Recipe
 from tuner.core.result import Record
-from tuner.core.stats import binomial_noise, pooled_variance, wilson
+from tuner.core.statistics import binomial_noise, pooled_variance, wilson
+from tuner.recipe.model import Recipe
 
 LEAST_STEPS = 100  # of a run that goes on: an epoch of a small data set is too short to move anything
 LEAST_FRESH_STEPS = 200

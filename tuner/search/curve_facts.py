@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tuner.core.result import Record
-from tuner.core.stats import difference_interval
+from tuner.core.statistics import difference_interval
 
 
 def curve_facts(winner: Record, group: Sequence[Record], val_n: int | None) -> dict[str, Any]:

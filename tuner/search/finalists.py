@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tuner.core.result import Record
-from tuner.core.stats import cannot_be_told, mcnemar_p, mean_std, unpack_bits
-from tuner.search import judged
+from tuner.core.statistics import cannot_be_told, mcnemar_p, mean_std, unpack_bits
+from tuner.search import scores
 
 SIMPLER = 0.75  # of the parameters: less of a difference is no reason
 
@@ -36,7 +36,7 @@ class Finalist:
 
     @property
     def best(self) -> Record:
-        return judged.scored(self.records)[0]
+        return scores.scored(self.records)[0]
 
     @property
     def unchosen(self) -> tuple[Record, ...]:
@@ -63,7 +63,7 @@ class Finalist:
 
 
 def _parameters(record: Record) -> int | None:
-    count = record.result.evidence.get(judged.PREDICTIONS, {}).get("parameters")
+    count = record.result.evidence.get(scores.PREDICTIONS, {}).get("parameters")
     return int(count) if isinstance(count, int) and count > 0 else None
 
 
@@ -71,9 +71,9 @@ def ranked(trials: Sequence[Record], first_seed: int, count: int) -> list[Finali
     """Return the finalists, the best first: fewest seeds lost, then the highest mean, then the earlier trial."""
     first = [record for record in trials if record.item.spec.seed == first_seed]
     found = []
-    for chosen in judged.scored(first)[:count]:
-        runs = [record for record in trials if judged.same_params(record.params, chosen.params)]
-        good = sorted(judged.scored(runs), key=lambda record: record.number)
+    for chosen in scores.scored(first)[:count]:
+        runs = [record for record in trials if scores.same_params(record.params, chosen.params)]
+        good = sorted(scores.scored(runs), key=lambda record: record.number)
         found.append(Finalist(tuple(good), len(runs) - len(good), first_seed))
     return sorted(found, key=lambda finalist: (finalist.lost, -finalist.mean, finalist.records[0].number))
 
@@ -90,7 +90,7 @@ def simplest_first(finalists: Sequence[Finalist]) -> tuple[list[Finalist], str]:
         return list(finalists), ""
     winner = min(simpler, key=lambda other: other.parameters or 0)  # the first of equals: the higher mean
     share = 100 * (1 - (winner.parameters or 0) / (size or 1))
-    reason = f"it cannot be told from {judged.words(best.best.params)} and has {share:.0f} % fewer parameters"
+    reason = f"it cannot be told from {scores.words(best.best.params)} and has {share:.0f} % fewer parameters"
     return [winner, *(other for other in finalists if other is not winner)], reason
 
 
@@ -120,5 +120,5 @@ def right_by_seed(finalist: Finalist) -> dict[int, Any]:
 
 def right_of(record: Record) -> Any:
     """Return the array of right (1) and wrong (0) answers on val of one trial, or None."""
-    evidence = record.result.evidence.get(judged.PREDICTIONS, {})
+    evidence = record.result.evidence.get(scores.PREDICTIONS, {})
     return unpack_bits(evidence) if "bits" in evidence else None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tuner.core.result import Record
-from tuner.core.space import Space
+from tuner.recipe.space import Space
 from tuner.search import tpe
 from tuner.search.samplers import design
 

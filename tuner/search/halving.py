@@ -21,7 +21,7 @@ from pydantic import BeforeValidator
 
 from tuner.core.result import Record, last_of_each
 from tuner.core.trial import WorkItem
-from tuner.search import judged
+from tuner.search import scores
 
 KEEP = 0.5  # after a third of the epochs the order is a rough one: half is cut where other tools cut two thirds
 LEAST_EPOCHS_COARSE = 3  # a shorter search has no room for rungs
@@ -172,9 +172,9 @@ def rank(record: Record, stop: float = math.inf) -> Key:
     worst = math.inf, math.inf, record.number
     if not is_usable(record):
         return worst
-    scores = record.scores()
-    rows = [row for row in record.rows("val") if row["epoch"] in scores and row["epoch"] <= stop]
-    keys = [(-scores[row["epoch"]], judged.loss_of(row)) for row in rows]
+    by_epoch = record.scores()
+    rows = [row for row in record.rows("val") if row["epoch"] in by_epoch and row["epoch"] <= stop]
+    keys = [(-by_epoch[row["epoch"]], scores.loss_of(row)) for row in rows]
     return (*min(keys, default=worst[:2]), record.number)
 
 

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tuner.core.result import Record
-from tuner.core.space import Choices, Dimension, Range, Space
 from tuner.core.trial import canonical_json
+from tuner.recipe.space import Choices, Dimension, Range, Space
 
 LEAST = 10  # trials: of fewer no key ever beat chance, however much it mattered
 MOST = 256  # trials that are looked at; more cost time and tell no more

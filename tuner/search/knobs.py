@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tuner.core.recipe import Recipe
 from tuner.core.result import Change
-from tuner.core.space import space_of
+from tuner.recipe.model import Recipe
+from tuner.recipe.space import space_of
 
 DECAYED = {  # weight decay where the recipe gives none: torch's default, and a usual first value
     "sgd": (0.0, 5e-4),

@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tuner.core.numerals import rate
-from tuner.core.space import Choices, Dimension, Range, Space, tidy
-from tuner.core.stats import rank_correlation
+from tuner.core.formatting import rate
+from tuner.core.statistics import rank_correlation
+from tuner.recipe.space import Choices, Dimension, Range, Space, tidy
 
 GOOD_SHARE = 0.25
 AT_BORDER = 0.05  # of the range's width, in the sampled scale

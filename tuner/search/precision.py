@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tuner.core.result import Record
-from tuner.core.stats import robust_sigma
+from tuner.core.statistics import robust_sigma
 from tuner.search.band import LAST, Band, Rate
 
 # Multiply-adds of one forward of a batch above which the short format pays. CPU: over 21 nets on a core with AVX-512

@@ -15,9 +15,9 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from tuner.core.space import Auto, Choices, Dimension, Range, Space, tidy
 from tuner.core.streams import derive_seed
 from tuner.core.trial import canonical_json
+from tuner.recipe.space import Auto, Choices, Dimension, Range, Space, tidy
 
 ENUMERABLE = 4096  # spaces up to this size are finished by counting when drawing gives nothing new
 STALLED = 100  # draws in a row that gave nothing new

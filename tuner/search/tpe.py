@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tuner.core.result import Record
-from tuner.core.space import Choices, Dimension, Range, Space
 from tuner.core.streams import derive_seed
 from tuner.core.trial import canonical_json
+from tuner.recipe.space import Choices, Dimension, Range, Space
 from tuner.search.samplers import decoded, design, distribution
 
 LEAST_SCORES = 3  # with fewer finished trials there is nothing to learn from

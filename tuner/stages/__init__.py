@@ -1,7 +1,7 @@
 """The stages of the checklist. A stage turns artifacts into trials and trial results into a verdict.
 
 It never trains and never prints. A stage is a module of this package, listed in
-`tuner.checklist`, with
+`tuner.stages.checklist`, with
 
 - a docstring whose first line says which question it answers;
 - `NEEDS`: the stages whose results it reads;
@@ -21,11 +21,11 @@ from typing import Any, ClassVar, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tuner.checklist import NAMES
-from tuner.core.recipe import Recipe
 from tuner.core.result import Record, StageResult
 from tuner.core.trial import TABLES, TrialSpec, WorkItem, apply_overrides
+from tuner.recipe.model import Recipe
 from tuner.search.budget import EXAMPLES, Bounds, BudgetText, Outline
+from tuner.stages.checklist import NAMES
 
 
 class StageSettings(BaseModel):

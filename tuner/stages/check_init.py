@@ -7,9 +7,9 @@ from typing import Any
 
 from pydantic import Field
 
-from tuner.core.recipe import Recipe
 from tuner.core.result import Record, Skipped, StageResult
 from tuner.core.trial import WorkItem
+from tuner.recipe.model import Recipe
 from tuner.rules import apply_rules
 from tuner.stages import Inputs, StageSettings, coarse, fine
 

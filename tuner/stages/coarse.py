@@ -8,14 +8,14 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from tuner.core.numerals import plural
-from tuner.core.recipe import Recipe
+from tuner.core.formatting import plural
 from tuner.core.result import Record, StageResult, last_of_each
-from tuner.core.space import RATE, Space
 from tuner.core.streams import derive_seed
 from tuner.core.trial import WorkItem
+from tuner.recipe.model import Recipe
+from tuner.recipe.space import RATE, Space
 from tuner.rules import apply_rules
-from tuner.search import judged
+from tuner.search import scores
 from tuner.search.budget import Bounds, Outline
 from tuner.search.generations import Source, at_once
 from tuner.search.halving import KEEP, Climb, Ladder, Rungs, coarse_rungs, ladder, next_items, saved
@@ -68,9 +68,9 @@ def plan(recipe: Recipe, inputs: Inputs, settings: Settings, history: Sequence[R
 
 def _source(recipe: Recipe, inputs: Inputs, settings: Settings) -> Source:
     choice = inputs.choice("lr-sweep")
-    space = judged.searched_space(recipe, choice)
-    seed, base = derive_seed(recipe.seed, "coarse"), judged.base_values(recipe, space)
-    own = judged.own_params(recipe, space, choice)
+    space = scores.searched_space(recipe, choice)
+    seed, base = derive_seed(recipe.seed, "coarse"), scores.base_values(recipe, space)
+    own = scores.own_params(recipe, space, choice)
     return Source(space, settings.sampler, seed, settings.trials, base, [own], settings.generation)
 
 
@@ -83,16 +83,16 @@ def _item(recipe: Recipe, inputs: Inputs, settings: Settings, params: Mapping[st
 def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[Record]) -> StageResult:
     """Name the best configurations, and the space around them that fine searches."""
     choice = inputs.choice("lr-sweep")
-    space = judged.searched_space(recipe, choice)
+    space = scores.searched_space(recipe, choice)
     trials = last_of_each(results)
-    best = judged.scored(trials)
-    facts = judged.val_facts(inputs.results, trials)
+    best = scores.scored(trials)
+    facts = scores.val_facts(inputs.results, trials)
     metrics: dict[str, Any] = {
-        **judged.counts(trials),
+        **scores.counts(trials),
         **saved(results, settings.epochs),
-        "best_val_accuracy": max((a for a in map(judged.val_accuracy, best) if a is not None), default=None),
-        "best_val_loss": min((loss for loss in map(judged.val_loss, best) if math.isfinite(loss)), default=None),
-        "constant_loss": judged.constant_loss(inputs.metrics("check-init")),
+        "best_val_accuracy": max((a for a in map(scores.val_accuracy, best) if a is not None), default=None),
+        "best_val_loss": min((loss for loss in map(scores.val_loss, best) if math.isfinite(loss)), default=None),
+        "constant_loss": scores.constant_loss(inputs.metrics("check-init")),
         "best_score": best[0].result.score if best else None,
         "best_params": dict(best[0].params) if best else None,
         "monitor": recipe.train.monitor,
@@ -105,7 +105,7 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
         **facts,
         **importance(trials, space, derive_seed(recipe.seed, "coarse", "importance")),
     }
-    narrowed = narrow(space, judged.as_scored(best), _limits(inputs.metrics("lr-sweep")))
+    narrowed = narrow(space, scores.as_scored(best), _limits(inputs.metrics("lr-sweep")))
     findings, ran, skipped = apply_rules("coarse", metrics, recipe.accept.codes)
     chosen = {"top": [_entry(record) for record in best[:TOP]], "space": _explained(narrowed)} if best else {}
     return StageResult("coarse", _headline(metrics), findings, ran, skipped, chosen, metrics)
@@ -127,8 +127,8 @@ def _explained(space: Space) -> dict[str, Any]:
 def _entry(record: Record) -> dict[str, Any]:
     return {
         "params": dict(record.params),
-        "val_loss": judged.val_loss(record),
-        "val_accuracy": judged.val_accuracy(record),
+        "val_loss": scores.val_loss(record),
+        "val_accuracy": scores.val_accuracy(record),
         "score": record.result.score,
         "trial": record.result.id,
     }
@@ -148,4 +148,4 @@ def _headline(metrics: Mapping[str, Any]) -> str:
         return f"None of {tried} gave a result: {', '.join(ended) or 'no score'}."
     value = metrics["best_val_accuracy"]
     what = f"val accuracy {value:.4f}" if value is not None else f"{metrics['monitor']} {metrics['best_score']:.4g}"
-    return f"{tried}: best {what} with {'; '.join([judged.words(metrics['best_params']), *ended])}."
+    return f"{tried}: best {what} with {'; '.join([scores.words(metrics['best_params']), *ended])}."

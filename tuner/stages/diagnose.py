@@ -9,14 +9,14 @@ from typing import Any
 
 from pydantic import Field
 
-from tuner.core.arms import FULL_PRECISION
-from tuner.core.recipe import Recipe
+from tuner.core.confirming_arms import FULL_PRECISION
 from tuner.core.result import Finding, Record, Skipped, StageResult
-from tuner.core.stats import binomial_noise, robust_sigma
+from tuner.core.statistics import binomial_noise, robust_sigma
 from tuner.core.trial import WorkItem
+from tuner.recipe.model import Recipe
 from tuner.rules import apply_rules
 from tuner.rules.curves import NO_GAP
-from tuner.search import judged
+from tuner.search import scores
 from tuner.search.band import CONSTANT
 from tuner.search.confirm import Arm, Winner, answers, first_arms, second_arms
 from tuner.search.curve_facts import curve_facts
@@ -59,8 +59,8 @@ def _facts(recipe: Recipe, inputs: Inputs, settings: Settings) -> dict[str, Any]
     winner = next((record for record in records if record.result.id == trial), None)
     if winner is None or not winner.rows("val"):
         return None
-    group = [record for record in records if judged.same_params(record.params, winner.params)]
-    known = judged.val_facts(inputs.results, records)
+    group = [record for record in records if scores.same_params(record.params, winner.params)]
+    known = scores.val_facts(inputs.results, records)
     facts = curve_facts(winner, group, known["val_n"])
     facts["params"] = dict(winner.params)
     facts["majority_share"] = known["majority_share"] or inputs.metrics("fine").get("majority_share")
@@ -72,7 +72,7 @@ def _facts(recipe: Recipe, inputs: Inputs, settings: Settings) -> dict[str, Any]
     facts["plain_cross_entropy"] = asked["name"] == "cross_entropy" and not any(
         value for key, value in asked.items() if key != "name"
     )
-    facts |= {key: winner.result.evidence.get(judged.PREDICTIONS, {}).get(key) for key in ANSWERS}
+    facts |= {key: winner.result.evidence.get(scores.PREDICTIONS, {}).get(key) for key in ANSWERS}
     facts["precision"] = winner.item.spec.precision
     facts["knobs"] = Knobs(recipe, winner.params, inputs.choice("fine").get("epochs") or facts["epochs"])
     return facts

@@ -8,19 +8,19 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from tuner.core.recipe import Recipe
 from tuner.core.result import Record, Skipped, StageResult, last_of_each
-from tuner.core.space import RATE, Range, Space, tidy
-from tuner.core.stats import SIGNIFICANT, cannot_be_told, mean_std
+from tuner.core.statistics import SIGNIFICANT, cannot_be_told, mean_std
 from tuner.core.streams import derive_seed
 from tuner.core.trial import WorkItem, canonical_json
+from tuner.recipe.model import Recipe
+from tuner.recipe.space import RATE, Range, Space, tidy
 from tuner.rules import apply_rules
-from tuner.search import judged
+from tuner.search import scores
 from tuner.search.budget import Bounds, Outline
+from tuner.search.expected_accuracy import estimate
 from tuner.search.finalists import Finalist, against, ranked, simplest_first
 from tuner.search.generations import Source, at_once
 from tuner.search.halving import KEEP, Climb, Ladder, Rungs, fine_rungs, ladder, next_items, saved
-from tuner.search.honest import estimate
 from tuner.search.importance import importance
 from tuner.search.narrow import at_borders
 from tuner.search.tpe import Told, told
@@ -74,7 +74,7 @@ def plan(recipe: Recipe, inputs: Inputs, settings: Settings, history: Sequence[R
     if items := next_items(climb, first, source.configure, make):
         return items
     trials = last_of_each(first)
-    finalists = judged.scored(trials)[: settings.finalists]
+    finalists = scores.scored(trials)[: settings.finalists]
     if stopped := [record for record in finalists if record.result.status == "stopped"]:
         return [replace(record.item, until_epoch=None) for record in sorted(stopped, key=lambda record: record.order)]
     done = {record.item.key for record in history}
@@ -90,7 +90,7 @@ def _item(
     recipe: Recipe, inputs: Inputs, settings: Settings, params: Mapping[str, Any], seed: int, number: int
 ) -> WorkItem:
     precision = inputs.choice("lr-sweep").get("precision", "fp32")
-    measure: dict[str, dict[str, Any]] = {judged.PREDICTIONS: {}}
+    measure: dict[str, dict[str, Any]] = {scores.PREDICTIONS: {}}
     spec = inputs.spec(recipe, params, seed=seed, horizon_epochs=settings.epochs, precision=precision, measure=measure)
     return WorkItem(spec, number)
 
@@ -98,9 +98,9 @@ def _item(
 def _source(recipe: Recipe, inputs: Inputs, settings: Settings) -> Source:
     """Return where the configurations come from: coarse's best unchanged, then the sampler on the narrowed space."""
     space = _space(recipe, inputs)
-    base = judged.base_values(recipe, space)
+    base = scores.base_values(recipe, space)
     sweep = inputs.choice("lr-sweep")
-    top = inputs.choice("coarse").get("top") or [{"params": judged.own_params(recipe, space, sweep)}]
+    top = inputs.choice("coarse").get("top") or [{"params": scores.own_params(recipe, space, sweep)}]
     carried: dict[str, dict[str, Any]] = {}
     for entry in top:
         params = {key: value for key, value in entry["params"].items() if key in space}
@@ -125,7 +125,7 @@ def _prior(recipe: Recipe, inputs: Inputs, space: Space, kept: Sequence[Mapping[
 
 def _space(recipe: Recipe, inputs: Inputs) -> Space:
     """Return coarse's narrowed space: of the keys still searched, and moved along with the band of rates."""
-    whole = judged.searched_space(recipe, inputs.choice("lr-sweep"))
+    whole = scores.searched_space(recipe, inputs.choice("lr-sweep"))
     narrowed = inputs.choice("coarse").get("space")
     if not narrowed:
         return whole
@@ -147,7 +147,7 @@ def _space(recipe: Recipe, inputs: Inputs) -> Space:
 def _shift(recipe: Recipe, inputs: Inputs) -> float:
     """Return by which factor the rate to use has moved since coarse: 1 unless a round has swept the rates again."""
     new, old = inputs.choice("lr-sweep").get("lr"), inputs.metrics("coarse").get("rate")
-    return new / old if new and old and judged.rate_is_auto(recipe) else 1.0
+    return new / old if new and old and scores.rate_is_auto(recipe) else 1.0
 
 
 def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[Record]) -> StageResult:
@@ -157,9 +157,9 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
     first = [record for record in trials if record.item.spec.seed == recipe.seed]
     finalists, reason = simplest_first(ranked(trials, recipe.seed, settings.finalists))
     metrics: dict[str, Any] = {
-        **judged.counts(trials),
+        **scores.counts(trials),
         **saved(results, settings.epochs),
-        **judged.val_facts(inputs.results, trials),
+        **scores.val_facts(inputs.results, trials),
         "configurations": len(first),
         "monitor": recipe.train.monitor,
         "epochs": settings.epochs,
@@ -174,7 +174,7 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
     metrics |= _winner(recipe, finalists, first, metrics, space) if finalists else _nobody()
     findings, ran, skipped = apply_rules("fine", metrics, recipe.accept.codes)
     why = next(
-        (e["skipped"] for e in (r.result.evidence.get(judged.PREDICTIONS, {}) for r in trials) if "skipped" in e), ""
+        (e["skipped"] for e in (r.result.evidence.get(scores.PREDICTIONS, {}) for r in trials) if "skipped" in e), ""
     )
     if why:
         skipped = [*skipped, Skipped("paired test against the runner-up", why)]
@@ -188,11 +188,11 @@ def _winner(
     winner = finalists[0]
     mean, std = mean_std(winner.scores)
     n = metrics["val_n"] if metrics["monitor"] == "val_accuracy" else None
-    whole = [record for record in judged.scored(first) if record.result.status == "completed"]
+    whole = [record for record in scores.scored(first) if record.result.status == "completed"]
     expected = estimate(finalists, whole, len(first), n, derive_seed(recipe.seed, "fine", "selection"))
     found = {
         "trial": winner.best.result.id,
-        "best_val_accuracy": judged.val_accuracy(winner.best),
+        "best_val_accuracy": scores.val_accuracy(winner.best),
         "best_params": dict(winner.best.params),
         "at_border": at_borders(space, winner.best.params),
         "seeds": len(winner.scores),
@@ -224,7 +224,7 @@ def _headline(metrics: Mapping[str, Any]) -> str:
     if metrics["best_params"] is None:
         return f"None of {metrics['configurations']} configurations gave a result."
     name, expected = metrics["monitor"].replace("_", " "), metrics["expected"]["value"]
-    text = f"{judged.words(metrics['best_params'])} wins with {name} {metrics['mean']:.4f}"
+    text = f"{scores.words(metrics['best_params'])} wins with {name} {metrics['mean']:.4f}"
     if metrics["std"] is not None:
         text += f" +- {metrics['std']:.4f} over {metrics['seeds']} seeds"
     if metrics["interval"] is not None:

@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from tuner.core.numerals import rate as spelled
-from tuner.core.recipe import Recipe
+from tuner.core.formatting import rate as spelled
 from tuner.core.result import Record, StageResult
 from tuner.core.trial import WorkItem
+from tuner.recipe.model import Recipe
 from tuner.rules import apply_rules
 from tuner.search.band import CONSTANT, Band, Rate, decades, extension, find_band, measure, rate_of, refinement
 from tuner.search.precision import Settled, candidate, near, settle

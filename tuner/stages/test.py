@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tuner.core.recipe import Recipe
+from tuner.core.errors import InputError
 from tuner.core.result import Record, StageResult
-from tuner.core.stats import wilson
+from tuner.core.statistics import wilson
 from tuner.core.trial import WorkItem
-from tuner.errors import InputError
+from tuner.recipe.model import Recipe
 from tuner.rules import apply_rules
 from tuner.stages import Inputs, StageSettings
 

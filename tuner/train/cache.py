@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from tuner.core.cached import DECODED, sidecar, size_words
+from tuner.core.errors import EnvironmentProblem
 from tuner.core.trial import digest
-from tuner.errors import EnvironmentProblem
 from tuner.parts.examples import OnProgress, Stored
 
 FORMAT = 1  # raise when the meaning of a cached array changes

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from tuner.errors import EnvironmentProblem, InputError
+from tuner.core.errors import EnvironmentProblem, InputError
 
 FOLDER = "checkpoints"
 

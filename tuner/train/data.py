@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tuner import registry
-from tuner.core.recipe import Data as DataTable
-from tuner.core.recipe import paths_expanded
+from tuner.core.errors import UsageError, user_code
 from tuner.core.result import Skipped
 from tuner.core.streams import derive_seed
 from tuner.core.trial import TrialEnv, canonical_json
-from tuner.errors import UsageError, user_code
 from tuner.parts.examples import OnProgress
 from tuner.parts.normalise import Normaliser, normaliser
+from tuner.recipe import registry
+from tuner.recipe.model import Data as DataTable
+from tuner.recipe.model import paths_expanded
 from tuner.train.prepare import Prepared, prepare_built_in, prepare_users
 from tuner.train.stores import Part, described, in_batches
 

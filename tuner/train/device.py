@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tuner.errors import EnvironmentProblem, UsageError, did_you_mean
+from tuner.core.errors import EnvironmentProblem, UsageError, did_you_mean
 
 
 def seed_everything(seed: int) -> None:

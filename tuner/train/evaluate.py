@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tuner.errors import UserCodeError
+from tuner.core.errors import UserCodeError
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 LossFunction = Callable[[Any, Tensor], Tensor]

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tuner.core.errors import UsageError, did_you_mean
 from tuner.core.streams import derive_seed
-from tuner.errors import UsageError, did_you_mean
-from tuner.train import checkpoint, kernels
+from tuner.train import checkpoint
 from tuner.train.device import seed_everything
 from tuner.train.evaluate import Context, are_scores, as_float, better, evaluate, hook_values, metric_value, predict
 from tuner.train.setup import Setup, as_scalar
@@ -33,11 +33,10 @@ def fit(setup: Setup, until_epoch: int | None = None, on_step: OnStep | None = N
     adds one `train` row per step and evaluates nothing.
     """
     training = start(setup)
-    with kernels.installed():
-        if setup.spec.horizon_steps is not None:
-            train_steps(setup, training, setup.spec.horizon_steps, on_step)
-        else:
-            train_epochs(setup, training, until_epoch, on_step)
+    if setup.spec.horizon_steps is not None:
+        train_steps(setup, training, setup.spec.horizon_steps, on_step)
+    else:
+        train_epochs(setup, training, until_epoch, on_step)
     return training
 
 

@@ -12,15 +12,15 @@ from typing import Any
 
 import torch
 
-from tuner import registry
-from tuner.core.recipe import Data as DataTable
+from tuner.core.errors import UsageError, UserCodeError, user_code
 from tuner.core.trial import TABLES, Progress, TrialEnv, TrialSpec
-from tuner.errors import UsageError, UserCodeError, user_code
+from tuner.recipe import registry
+from tuner.recipe.model import Data as DataTable
 from tuner.train.data import augmentation_of, check_source
 from tuner.train.device import pick_device
 from tuner.train.evaluate import are_scores
 from tuner.train.loop import measure_split, monitored
-from tuner.train.searched import searched_names, searched_problems
+from tuner.train.search_preflight import searched_names, searched_problems
 from tuner.train.setup import (
     Setup,
     loss_arguments,

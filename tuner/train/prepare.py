@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from tuner import registry
-from tuner.core.recipe import Data as DataTable
+from tuner.core.errors import InputError, UsageError
 from tuner.core.result import Skipped
 from tuner.core.streams import derive_seed
 from tuner.core.trial import TrialEnv, canonical_json
-from tuner.errors import InputError, UsageError
 from tuner.parts.examples import Loaded, OnProgress, Split, Stored
 from tuner.parts.normalise import Normaliser
+from tuner.recipe import registry
+from tuner.recipe.model import Data as DataTable
 from tuner.train import splits
 from tuner.train.cache import NoRoom, cache_folder, open_stored
 from tuner.train.stores import ArrayStore, Part, StreamStore, labels_of

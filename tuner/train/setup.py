@@ -14,11 +14,11 @@ import torch
 import torch._dynamo  # the first optimizer loads it, in 0.8 s: from here the fork server has it, once for all workers
 from torch import Tensor, nn
 
+from tuner.core.errors import EnvironmentProblem, UsageError, UserCodeError, user_code
 from tuner.core.streams import derive_seed
 from tuner.core.trial import TrialEnv, TrialSpec
-from tuner.errors import EnvironmentProblem, UsageError, UserCodeError, user_code
 from tuner.parts.heads import check_input, fit_head
-from tuner.registry import Hook, arguments, asked, bind, call, hook, resolve
+from tuner.recipe.registry import Hook, arguments, asked, bind, call, hook, resolve
 from tuner.train.device import keep_freed_memory, pick_device, seed_everything
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tuner.core.errors import InputError, UsageError
 from tuner.core.streams import derive_seed
-from tuner.errors import InputError, UsageError
 
 
 def counts_of(class_sizes: np.ndarray, total: int) -> np.ndarray:

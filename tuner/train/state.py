@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tuner.errors import InputError
+from tuner.core.errors import InputError
 from tuner.train import checkpoint
 from tuner.train.setup import Setup
 

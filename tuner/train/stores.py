@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from tuner.core.errors import InputError, TunerError, UsageError, UserCodeError, user_frames, where_in_user_code
 from tuner.core.processes import die_with_parent
-from tuner.errors import InputError, TunerError, UsageError, UserCodeError, user_frames, where_in_user_code
 from tuner.parts.examples import native
 from tuner.parts.normalise import TOKENS
 

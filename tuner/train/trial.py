@@ -14,11 +14,7 @@ from typing import Any
 
 import torch
 
-from tuner import registry
-from tuner.core.result import FailureKind, Status, TrialError, TrialResult
-from tuner.core.streams import derive_seed
-from tuner.core.trial import Progress, TrialEnv, WorkItem
-from tuner.errors import (
+from tuner.core.errors import (
     EnvironmentProblem,
     InputError,
     TunerError,
@@ -27,6 +23,10 @@ from tuner.errors import (
     user_frames,
     where_in_user_code,
 )
+from tuner.core.result import FailureKind, Status, TrialError, TrialResult
+from tuner.core.streams import derive_seed
+from tuner.core.trial import Progress, TrialEnv, WorkItem
+from tuner.recipe import registry
 from tuner.train import checkpoint
 from tuner.train.device import peak_memory_bytes, pick_device, reset_peak_memory, seed_everything
 from tuner.train.loop import fit

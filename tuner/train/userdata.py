@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 
-from tuner import registry
+from tuner.core.errors import TunerError, UsageError, UserCodeError
 from tuner.core.trial import digest
-from tuner.errors import TunerError, UsageError, UserCodeError
 from tuner.parts.examples import OnProgress, native, numbered
+from tuner.recipe import registry
 from tuner.train.stores import ArrayStore, Store, StreamStore, described, labels_of, plain, read_example
 
 PROBED = 16  # examples read twice: a mirror image with p = 1/2 goes unnoticed once in 65,536 data sets

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tuner.view.words import as_float, spans_decades
+from tuner.view.text import as_float, spans_decades
 
 Row = dict[str, Any]
 

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuner.core.numerals import plural
+from tuner.core.formatting import plural
 from tuner.view import plan
 from tuner.view.artifacts import base_stage, get, items, round_of
 from tuner.view.page import COLOURS, Page, make_console
-from tuner.view.words import setting_text, short_keys, value_text
+from tuner.view.text import setting_text, short_keys, value_text
 
 if TYPE_CHECKING:
     from rich.console import Console

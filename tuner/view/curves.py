@@ -7,8 +7,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from tuner.core.numerals import rates
-from tuner.view.words import is_number, number
+from tuner.core.formatting import rates
+from tuner.view.text import is_number, number
 
 GLYPHS = ("●", "○", "▲", "+", "x", "◆")
 ASCII_GLYPHS = ("o", "+", "*", "#", "%", "@")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tuner.errors import TunerError
+from tuner.core.errors import TunerError
 
 if TYPE_CHECKING:
     from rich.console import Console

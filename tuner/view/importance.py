@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tuner.view.artifacts import get, items
-from tuner.view.words import fixed, is_number, number
+from tuner.view.text import fixed, is_number, number
 
 
 def entries(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from tuner.core.cached import size_words
-from tuner.core.numerals import plural
+from tuner.core.formatting import plural
 from tuner.view.artifacts import get, items, read_json
 from tuner.view.page import Page
-from tuner.view.words import as_float, duration, number
+from tuner.view.text import as_float, duration, number
 
 
 def line(stage: str, plan: Mapping[str, Any]) -> str:

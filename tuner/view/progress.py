@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tuner.core.numerals import plural
+from tuner.core.formatting import plural
 from tuner.core.result import TrialResult
 from tuner.core.trial import Progress
 from tuner.view.page import encodable, make_console
-from tuner.view.words import duration, fixed, is_number
+from tuner.view.text import duration, fixed, is_number
 
 if TYPE_CHECKING:
     from rich.console import Console

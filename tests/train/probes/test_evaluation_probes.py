@@ -1,9 +1,9 @@
 import pytest
 import torch
-from probe_models import mlp, zero
 from torch import nn
 from torch.nn import functional as F
 
+from tests.train.probes.probe_models import mlp, zero
 from tuner.train.probes.evaluation import input_use, neighbours, repeatable_evaluation
 
 

@@ -2,10 +2,10 @@ import math
 
 import pytest
 import torch
-from probe_models import mlp, zero
 from torch import nn
 from torch.nn import functional as F
 
+from tests.train.probes.probe_models import mlp, zero
 from tests.train.training_cases import make_case
 from tuner.train.probes._frame import BATTERY, dropout_off
 from tuner.train.probes.battery import init_battery

@@ -2,10 +2,10 @@ import math
 
 import pytest
 import torch
-from probe_models import mlp, zero
 from torch import nn
 from torch.nn import functional as F
 
+from tests.train.probes.probe_models import mlp, zero
 from tuner.rules import apply_rules
 from tuner.train.probes.layers import _rescale, layers, rescaled_start
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
-from probe_models import mlp, zero
 from torch import nn
 
+from tests.train.probes.probe_models import mlp, zero
 from tuner.train.probes._frame import CannotProbe
 from tuner.train.probes.decay import weight_decay
 from tuner.train.probes.step import fresh_gradients, gradient_seen, one_step

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tuner.core.errors import UserCodeError
 from tuner.core.streams import derive_seed
-from tuner.errors import UserCodeError
 from tuner.train.loop import default_step
 
 Probe = Callable[..., dict[str, Any]]

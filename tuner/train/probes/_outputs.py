@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tuner.errors import UserCodeError
+from tuner.core.errors import UserCodeError
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from tuner.errors import user_code
+from tuner.core.errors import user_code
 from tuner.train import probes
 from tuner.train.probes import data, layout, similar, splits
 from tuner.train.probes._frame import BATTERY, CannotProbe, offered

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tuner.errors import InputError
+from tuner.core.errors import InputError
 from tuner.train.checkpoint import load
 from tuner.train.loop import evaluate_epoch, train_epoch
 from tuner.train.probes._frame import dropout_off

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from tuner.errors import user_code
+from tuner.core.errors import user_code
 from tuner.train.device import short_format
 
 

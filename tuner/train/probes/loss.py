@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from tuner.core.stats import mean_std
+from tuner.core.statistics import mean_std
 from tuner.train.probes import _outputs
 from tuner.train.probes._frame import (
     CannotProbe,

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tuner.errors import InputError
+from tuner.core.errors import InputError
 from tuner.train.checkpoint import load
 from tuner.train.probes._features import area
 from tuner.train.probes._frame import CannotProbe

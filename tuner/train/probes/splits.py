@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tuner.core.stats import mean_std
+from tuner.core.statistics import mean_std
 from tuner.core.streams import derive_seed
 from tuner.train.probes._features import Kernel, Scaler, separability, small, textured, without_copies
 from tuner.train.probes._frame import Batch, CannotProbe, before_training, gathered, keys_of, one_batch

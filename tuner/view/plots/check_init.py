@@ -9,7 +9,7 @@ from typing import Any
 from tuner.view.artifacts import get, items, numbers
 from tuner.view.plots import style
 from tuner.view.plots.style import Axes, Figure
-from tuner.view.words import as_float, fixed, spans_decades
+from tuner.view.text import as_float, fixed, spans_decades
 
 NAMES_SHOWN = 24
 

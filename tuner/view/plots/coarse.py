@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tuner.core.numerals import plural
+from tuner.core.formatting import plural
 from tuner.view import artifacts
 from tuner.view.artifacts import Row, get
 from tuner.view.importance import told_text
 from tuner.view.plots import importance, style
 from tuner.view.plots.keys import KeyAxis, by_importance, dress, key_axis
 from tuner.view.plots.style import Figure
-from tuner.view.words import as_float, fixed, short_keys
+from tuner.view.text import as_float, fixed, short_keys
 
 PANELS = 3  # columns of the search sheet
 

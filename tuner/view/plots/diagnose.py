@@ -11,7 +11,7 @@ from tuner.view.artifacts import get, items
 from tuner.view.plots import style
 from tuner.view.plots.style import Axes, Figure
 from tuner.view.reports.diagnose import winner_curve
-from tuner.view.words import as_float, fixed, is_number
+from tuner.view.text import as_float, fixed, is_number
 
 
 def figures(result: Mapping[str, Any], stage_dir: Path) -> dict[str, Figure]:

@@ -12,7 +12,7 @@ from tuner.view.artifacts import get, items, numbers
 from tuner.view.plots import importance, style
 from tuner.view.plots.coarse import curves_sheet, search_sheet
 from tuner.view.plots.style import Figure
-from tuner.view.words import as_float, fixed, params_text
+from tuner.view.text import as_float, fixed, params_text
 
 
 def figures(result: Mapping[str, Any], stage_dir: Path) -> dict[str, Figure]:

@@ -11,7 +11,7 @@ from tuner.view.importance import entries, map_keys, sentence, told_text
 from tuner.view.plots import keys as axes
 from tuner.view.plots import style
 from tuner.view.plots.style import Axes, Figure
-from tuner.view.words import as_float, fixed, short_keys
+from tuner.view.text import as_float, fixed, short_keys
 
 
 def sheets(result: Mapping[str, Any], trials: Sequence[Row]) -> dict[str, Figure]:

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tuner.core.numerals import rates
+from tuner.core.formatting import rates
 from tuner.view.artifacts import Row, is_log
 from tuner.view.importance import entries
 from tuner.view.plots import style
 from tuner.view.plots.style import Axes
-from tuner.view.words import as_float, number
+from tuner.view.text import as_float, number
 
 VALUES_NAMED = 5  # values of a key up to which the axis names each of them
 PAD = 0.04  # of the axis, on either side

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tuner.core import numerals
+from tuner.core import formatting
 from tuner.view import artifacts
 from tuner.view.artifacts import get, items
 from tuner.view.plots import style
 from tuner.view.plots.style import Axes, Figure
-from tuner.view.words import as_float, rate
+from tuner.view.text import as_float, rate
 
 
 def figures(result: Mapping[str, Any], stage_dir: Path) -> dict[str, Figure]:
@@ -71,7 +71,7 @@ def _curves(ax: Axes, rates: list[Mapping[str, Any]], trials: Any, stage_dir: Pa
     ids = {as_float(key): value for key, value in trials.items()} if isinstance(trials, Mapping) else {}
     colours = matplotlib.colormaps[style.VALUES]
     known = [lr for entry in rates if (lr := as_float(get(entry, "lr"))) is not None]
-    texts = dict(zip(known, numerals.rates(known), strict=True))  # as the ticks beside them
+    texts = dict(zip(known, formatting.rates(known), strict=True))  # as the ticks beside them
     drawn, starts, lows = 0, [], []
     for index, entry in enumerate(rates):
         lr = as_float(get(entry, "lr"))

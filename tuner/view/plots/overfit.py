@@ -10,7 +10,7 @@ from tuner.view import artifacts
 from tuner.view.artifacts import get
 from tuner.view.plots import style
 from tuner.view.plots.style import Figure
-from tuner.view.words import as_float, number, rate, spans_decades
+from tuner.view.text import as_float, number, rate, spans_decades
 
 
 def figures(result: Mapping[str, Any], stage_dir: Path) -> dict[str, Figure]:

@@ -6,9 +6,9 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tuner.core.numerals import rates
+from tuner.core.formatting import rates
 from tuner.view.artifacts import get
-from tuner.view.words import is_number
+from tuner.view.text import is_number
 
 # matplotlib is imported where something is drawn, never with a module; these stand for its types
 Axes = Any

@@ -10,7 +10,7 @@ from tuner.view.artifacts import get
 from tuner.view.plots import style
 from tuner.view.plots.style import Axes, Figure
 from tuner.view.reports.test import class_names, confusion_of
-from tuner.view.words import as_float, fixed
+from tuner.view.text import as_float, fixed
 
 COUNTS_SHOWN = 20  # classes up to which every cell carries its count
 

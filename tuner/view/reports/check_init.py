@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tuner.core.numerals import plural
+from tuner.core.formatting import plural
 from tuner.view.artifacts import get, items, numbers
 from tuner.view.page import Page
-from tuner.view.words import as_float, fixed, number, plus_minus, rate, rounded
+from tuner.view.text import as_float, fixed, number, plus_minus, rate, rounded
 
 TITLE = "STEP 1  loss at initialisation"
 LAYERS_SHOWN = 16

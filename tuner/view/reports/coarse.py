@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tuner.core.numerals import plural
+from tuner.core.formatting import plural
 from tuner.view import artifacts
 from tuner.view.artifacts import get, items, numbers
 from tuner.view.console import space_lines
 from tuner.view.curves import Series
 from tuner.view.page import Page
 from tuner.view.reports.importance import what_mattered
-from tuner.view.words import as_float, fixed, number, setting_text, short_keys
+from tuner.view.text import as_float, fixed, number, setting_text, short_keys
 
 TITLE = "STEP 4  coarse search"
 TOP_SHOWN = 5

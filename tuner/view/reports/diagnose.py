@@ -10,7 +10,7 @@ from tuner.view import artifacts
 from tuner.view.artifacts import get, items
 from tuner.view.page import Page
 from tuner.view.reports.fine import learning_curve
-from tuner.view.words import fixed, interval, is_number, number, plus_minus
+from tuner.view.text import fixed, interval, is_number, number, plus_minus
 
 TITLE = "STEP 6  diagnosis of the winner"
 

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tuner.core.numerals import plural
-from tuner.core.stats import cannot_be_told
+from tuner.core.formatting import plural
+from tuner.core.statistics import cannot_be_told
 from tuner.view import artifacts
 from tuner.view.artifacts import get, items, numbers
 from tuner.view.curves import Mark, Series
 from tuner.view.page import Page
 from tuner.view.reports.coarse import counts
 from tuner.view.reports.importance import what_mattered
-from tuner.view.words import as_float, fixed, interval, is_number, number, params_text, plus_minus
+from tuner.view.text import as_float, fixed, interval, is_number, number, params_text, plus_minus
 
 TITLE = "STEP 5  fine search"
 

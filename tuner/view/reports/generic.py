@@ -8,7 +8,7 @@ from typing import Any
 
 from tuner.view.artifacts import get
 from tuner.view.page import Page
-from tuner.view.words import number, params_text
+from tuner.view.text import number, params_text
 
 TITLE = "STEP    a stage of its own"
 

@@ -10,7 +10,7 @@ from tuner.view.artifacts import Row, get, is_log
 from tuner.view.curves import Series
 from tuner.view.importance import entries, map_keys, sentence
 from tuner.view.page import Page
-from tuner.view.words import as_float, fixed, interval, short_keys
+from tuner.view.text import as_float, fixed, interval, short_keys
 
 BAR = 24  # characters of an importance of 1
 

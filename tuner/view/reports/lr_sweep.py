@@ -9,7 +9,7 @@ from typing import Any
 from tuner.view.artifacts import get, items
 from tuner.view.curves import Mark, Series
 from tuner.view.page import Page
-from tuner.view.words import fixed, is_number, number, plus_minus, rate
+from tuner.view.text import fixed, is_number, number, plus_minus, rate
 
 TITLE = "STEP 3  learning-rate sweep"
 

@@ -10,7 +10,7 @@ from tuner.view import artifacts
 from tuner.view.artifacts import get, items
 from tuner.view.curves import Mark, Series
 from tuner.view.page import Page
-from tuner.view.words import fixed, is_number, number, rate
+from tuner.view.text import fixed, is_number, number, rate
 
 TITLE = "STEP 2  overfit a tiny subset"
 ENDS = {"floor": "reached the floor", "steps": "still falling at the end", "plateau": "stuck"}

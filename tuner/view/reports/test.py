@@ -8,7 +8,7 @@ from typing import Any
 
 from tuner.view.artifacts import get
 from tuner.view.page import Page
-from tuner.view.words import fixed, interval, number
+from tuner.view.text import fixed, interval, number
 
 TITLE = "TEST    generalisation error"
 CLASSES_SHOWN = 20

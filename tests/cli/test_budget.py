@@ -1,0 +1,277 @@
+"""A budget on the command line: planned before, kept when resumed, told afterwards."""
+
+import json
+import re
+import shutil
+
+import pytest
+
+from tuner.core.errors import InputError
+from tuner.core.manifest import Provenance
+from tuner.core.store import StageDir
+from tuner.search.costs import Costs
+from tuner.workflow import budgets, stage_clock
+
+SLOW = Costs(epoch_seconds=30.0, evaluation_seconds=1.0, item_seconds=0.1, workers=1, source="lr-sweep")
+QUICK = Costs(epoch_seconds=0.1, evaluation_seconds=0.0, item_seconds=0.0, workers=1, source="lr-sweep")
+
+
+def plan_of(folder, stage="coarse"):
+    return json.loads((folder / "runs/small" / stage / "plan.json").read_text())
+
+
+def as_line(text):
+    return " ".join(text.split())
+
+
+def trials_of(folder, stage="coarse"):
+    lines = (folder / "runs/small" / stage / "trials.jsonl").read_text().splitlines()
+    return [json.loads(line)["item"] for line in lines]
+
+
+@pytest.fixture
+def costs(monkeypatch):
+    """A function that sets what trials are measured to cost, in whatever stage."""
+
+    def measured(value):
+        monkeypatch.setattr(budgets, "of_sweep", lambda *_: value)
+        monkeypatch.setattr(budgets, "of_search", lambda *_: value)
+        monkeypatch.setattr(budgets, "of_timing", lambda *_: value)
+
+    return measured
+
+
+def test_dry_run_shows_trials_per_rung_time_disk_and_what_more_would_buy(finished, command, costs):
+    costs(SLOW)
+    done = command("coarse", "small.toml", "--budget", "20m", "--epochs", "3", "--dry-run")
+    assert done.code == 0 and not done.err
+    found = re.search(r"(\d+) train 1 epoch, (\d+) go on to 2, (\d+) to 3", done.out)
+    first, second, third = map(int, found.groups())
+    assert first > second > third
+    assert "with 1 worker, by the times of lr-sweep" in done.out
+    assert re.search(r"disk +at most \d.* while it runs", done.out)
+    assert re.search(r"budget +20m; twice the budget \(40m\) would buy \d+ configurations of 3 epochs", done.out)
+    assert max(map(len, done.out.splitlines())) <= 80
+    as_json = json.loads(command("coarse", "small.toml", "--budget", "20m", "--epochs", "3", "--dry-run", "--json").out)
+    search = as_json["search"]
+    assert [rung["trials"] for rung in search["rungs"]] == [first, second, third]
+    assert 0.75 * 1200 < search["expected_seconds"] <= 1200
+    assert len(as_json["trials"]) == search["trials"] == first
+    assert search["disk_bytes"] > 0 and search["larger"]["trials"] > first
+    assert not (finished / "runs/small/coarse/plan.json").exists()
+
+
+def test_dry_run_without_a_budget_shows_the_time_as_well(finished, command):
+    done = command("fine", "small.toml", "--dry-run")
+    assert re.search(r"plan +2 configurations, 3 epochs, and 1 repeat; 9 epochs\s+in all", done.out)
+    assert re.search(r"time +about [\d.]+\w+ with 1 worker, by the times of coarse", done.out)
+    assert "budget" not in done.out
+
+
+def test_a_search_says_what_it_will_take_before_it_starts(finished, command):
+    done = command("coarse", "small.toml", "--trials", "3")
+    assert "coarse: 3 configurations, 2 epochs, 6 epochs in all, about " in done.err
+    quiet = command("coarse", "small.toml", "--trials", "4", "--quiet")
+    assert quiet.err == ""
+
+
+def test_a_budget_is_kept_in_the_artifact_and_in_the_report(finished, command):
+    done = command("coarse", "small.toml", "--budget", "6trials")
+    assert done.code == 0
+    plan = plan_of(finished)
+    assert (plan["budget"], plan["trials"], plan["epochs"]) == ("6trials", 6, 2)
+    assert {item["number"] for item in trials_of(finished)} == set(range(6))
+    assert "Budget 6trials: 6 configurations" in done.out
+    assert "Twice the budget (12trials) would buy 12 configurations of 2 epochs" in " ".join(done.out.split())
+    manifest = json.loads((finished / "runs/small/coarse/manifest.json").read_text())
+    assert "plan.json" in manifest["outputs"]
+    assert command("fine", "small.toml").code == 0  # a valid input of what follows
+    again = command("coarse", "small.toml")
+    assert again.code == 0 and not (finished / "runs/small/coarse/plan.json").exists()
+    assert "Budget" not in again.out
+
+
+def test_a_resumed_stage_keeps_its_plan_whatever_things_cost_now(finished, command, costs, monkeypatch):
+    from tuner.execute.serial import SerialExecutor
+
+    costs(QUICK)
+    arguments = ("coarse", "small.toml", "--budget", "7s")
+    run = SerialExecutor.run
+
+    def interrupted(self, items):
+        if any(item.spec.horizon_epochs for item in items):
+            raise KeyboardInterrupt
+        return run(self, items)  # the timing
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SerialExecutor, "run", interrupted)
+        assert command(*arguments).code == 130
+    written = (finished / "runs/small/coarse/plan.json").read_bytes()  # before the first trial
+    assert plan_of(finished)["trials"] > 4
+    costs(SLOW)
+    done = command(*arguments)
+    assert done.code == 0, done.err
+    assert (finished / "runs/small/coarse/plan.json").read_bytes() == written
+    assert len({item["number"] for item in trials_of(finished)}) == plan_of(finished)["trials"]
+    specs = [item["spec"]["overrides"] for item in trials_of(finished)]
+    costs(QUICK)
+    assert command(*arguments, "--fresh").code == 0
+    assert [item["spec"]["overrides"] for item in trials_of(finished)] == specs
+
+
+def interrupted_after(trials, command, *arguments):
+    """Give a command that is interrupted after that many trials."""
+    from tuner.execute.serial import SerialExecutor
+
+    run = SerialExecutor.run
+
+    def some(self, items):
+        for number, result in enumerate(run(self, items), 1):
+            yield result
+            if number == trials:
+                raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(SerialExecutor, "run", some)
+        assert command(*arguments).code == 130
+
+
+def test_the_time_of_interrupted_attempts_is_part_of_what_a_search_took(finished, command, costs):
+    costs(QUICK)
+    arguments = ("coarse", "small.toml", "--budget", "6trials")
+    folder = finished / "runs/small/coarse"
+    shutil.rmtree(folder)
+    clock = folder / ".attempts.json"
+    for attempt in (1, 2):
+        interrupted_after(2, command, *arguments)
+        known = json.loads(clock.read_text())
+        assert (known["attempts"], known["reused_trials"]) == (attempt, 0)
+        assert known["wall_seconds"] > 100 * (attempt - 1)
+        clock.write_text(json.dumps({**known, "wall_seconds": known["wall_seconds"] + 100}))
+    done = command(*arguments)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert (manifest["attempts"], manifest["reused_trials"]) == (3, 0) and 200 < manifest["wall_seconds"] < 230
+    assert re.search(
+        r"with 1 worker, by the times of lr-sweep; the trials took 3m\d+s in 3 attempts", as_line(done.out)
+    )
+    assert not clock.exists() and command("status", "small.toml").code == 0
+
+
+def test_the_time_of_what_was_made_from_something_else_is_not_carried_along(finished, command, costs):
+    costs(QUICK)
+    folder = finished / "runs/small/coarse"
+    shutil.rmtree(folder)
+    interrupted_after(2, command, "coarse", "small.toml", "--budget", "6trials")
+    done = command("coarse", "small.toml", "--budget", "5trials")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert (done.code, manifest["attempts"], manifest["reused_trials"]) == (0, 1, 2)
+    assert "the trials took" not in as_line(done.out)  # two of them were not timed
+    done = command("coarse", "small.toml", "--budget", "5trials", "--fresh")
+    assert "; the trials took" in as_line(done.out) and "attempts" not in as_line(done.out)
+
+
+def test_a_clock_is_written_down_now_and_then_and_never_instead_of_what_went_wrong(tmp_path):
+    folder, made_from = StageDir(tmp_path / "coarse"), Provenance({}, {"trials": 3}, {}, {}, "", {})
+    path = folder.path / ".attempts.json"
+
+    def pass_by(clock, seconds):
+        clock.started -= seconds
+        clock.kept -= seconds
+
+    with pytest.raises(InputError, match="damaged"), stage_clock.timed(folder, made_from) as clock:
+        clock.found(4)
+        pass_by(clock, 9)
+        clock.tick()
+        assert not path.exists()
+        pass_by(clock, 2)
+        clock.tick()
+        assert json.loads(path.read_text())["wall_seconds"] == pytest.approx(11, abs=0.5)  # what a kill would leave
+        pass_by(clock, 1)
+        raise InputError("damaged", "")
+    began_at = clock.began_at
+    with stage_clock.timed(folder, made_from) as clock:
+        pass_by(clock, 3)
+        clock.found(9)
+        told = {"began_at": began_at, "wall_seconds": pytest.approx(15, abs=0.5), "attempts": 2, "reused_trials": 4}
+        assert clock.to_json() == told
+    assert not path.exists()
+    shutil.rmtree(folder.path)
+    folder.path.write_text("no folder")
+    with pytest.raises(InputError, match="the cause"), stage_clock.timed(folder, made_from):
+        raise InputError("the cause", "")
+
+
+def test_another_budget_is_planned_anew(finished, command, costs):
+    costs(QUICK)
+    assert command("coarse", "small.toml", "--budget", "4trials").code == 0
+    done = command("coarse", "small.toml", "--budget", "6trials")
+    assert done.code == 0 and plan_of(finished)["trials"] == 6
+
+
+def test_a_recipe_may_have_the_budget(finished, command):
+    path = finished / "small.toml"
+    path.write_text(path.read_text().replace("[stages.coarse]", '[stages.coarse]\nbudget = "5trials"'))
+    assert command("coarse", "small.toml").code == 0
+    assert plan_of(finished)["trials"] == 5
+
+
+def test_a_budget_that_is_none_names_examples(finished, command):
+    done = command("coarse", "small.toml", "--budget", "5x")
+    assert done.code == 2
+    assert (
+        "--budget: expected a time, or a number of trials or epochs: 20m, 90s, 1h30m, 40trials or 120epochs" in done.err
+    )
+    path = finished / "small.toml"
+    path.write_text(path.read_text().replace("[stages.coarse]", '[stages.coarse]\nbudget = "soon"'))
+    done = command("coarse", "small.toml")
+    assert done.code == 2 and "stages.coarse.budget: expected a time" in done.err
+
+
+def test_too_little_is_an_error_with_the_least(finished, command, costs):
+    costs(SLOW)
+    done = command("coarse", "small.toml", "--budget", "60s")
+    assert done.code == 2
+    said = " ".join(done.err.split())
+    found = re.search(r"--budget 60s: too little for coarse; the least sensible search \((.*)\) takes (\w+)", said)
+    assert found[1] == "4 configurations of 1 epoch"
+    assert said.endswith(f"--budget {found[2]}")
+    assert command("coarse", "small.toml", "--budget", found[2], "--dry-run").code == 0
+    assert (finished / "runs/small/coarse/manifest.json").exists()  # what stood there is left
+
+
+def test_a_time_needs_step_times(recipe, command):
+    done = command("coarse", "small.toml", "--budget", "20m", "--force", "--dry-run")
+    assert done.code == 2
+    assert "no step times are known" in done.err and "--budget 40trials" in done.err
+    assert command("coarse", "small.toml", "--budget", "40trials", "--force", "--dry-run").code == 0
+
+
+def test_run_splits_a_time_between_coarse_and_fine(finished, command, costs):
+    costs(QUICK)
+    done = command("run", "small.toml", "--budget", "1m", "--dry-run", "--json")
+    plans = {plan["stage"]: plan for plan in json.loads(done.out)}
+    assert (plans["coarse"]["search"]["budget"], plans["fine"]["search"]["budget"]) == ("15s", "45s")
+    assert plans["lr-sweep"]["state"] == "fresh"
+    assert plans["coarse"]["settings"]["budget"] == "15s"
+
+
+def test_run_says_at_once_that_fine_would_not_fit(finished, command, costs, tmp_path):
+    costs(SLOW)
+    shutil.rmtree(finished / "runs/small/coarse")
+    done = command("run", "small.toml", "--budget", "8m")
+    assert done.code == 2 and "are too little for fine" in done.err
+    assert not (finished / "runs/small/coarse/trials.jsonl").exists()
+
+
+@pytest.mark.parametrize(("budget", "said"), [("40trials", "takes a time"), ("soon", "expected a time")])
+def test_run_takes_a_time_alone(recipe, command, budget, said):
+    done = command("run", "small.toml", "--budget", budget)
+    assert done.code == 2 and "--budget" in done.err and said in done.err
+
+
+def test_a_plan_of_coarse_rests_on_the_times_of_its_own_configurations(finished, command):
+    done = command("coarse", "small.toml", "--budget", "20s")
+    assert done.code == 0, done.err
+    plan = plan_of(finished)
+    assert plan["costs"]["source"] == "timing"
+    assert not [item for item in trials_of(finished) if item["spec"]["horizon_steps"]]  # no trials of the search

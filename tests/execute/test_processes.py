@@ -1,0 +1,165 @@
+"""The process executor under real faults: a worker killed, silent, raising; a supervisor killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import replace
+
+import pytest
+
+from tuner.core.errors import UserCodeError
+from tuner.core.trial import TrialEnv, TrialSpec, WorkItem
+from tuner.execute.deadlines import Deadlines
+from tuner.execute.processes import ProcessExecutor, default_workers
+from tuner.execute.serial import SerialExecutor
+from tuner.recipe.model import Recipe
+
+MODEL = """
+import os, re, time
+from torch import nn
+
+def build(input_shape, num_classes, fault="none", flag=""):
+    if fault == "kill" or (fault == "kill once" and not os.path.exists(flag)):
+        open(flag or os.devnull, "w").close()
+        os.kill(os.getpid(), 9)
+    if fault == "segfault":
+        os.kill(os.getpid(), 11)
+    if fault == "hang":
+        time.sleep(60)
+    if fault == "holds the GIL":
+        re.match("(a+)+$", "a" * 60 + "b")
+    if fault == "raise":
+        raise ValueError("no such width")
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))
+"""
+
+
+@pytest.fixture
+def item(tmp_path):
+    (tmp_path / "m.py").write_text(textwrap.dedent(MODEL))
+
+    def make(number=0, seed=0, **model):
+        raw = {"name": "t", "data": {"source": "digits"}, "model": {"name": "m.py:build", **model}}
+        tables = Recipe.model_validate(raw).tables()
+        return WorkItem(TrialSpec(tables=tables, overrides={}, seed=seed, horizon_epochs=1), number)
+
+    return make
+
+
+@pytest.fixture
+def executor(tmp_path):
+    made = []
+
+    def make(workers=1, **options):
+        made.append(ProcessExecutor(TrialEnv(tmp_path), workers, lambda progress: None, **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def test_trials_give_the_same_in_workers_and_in_this_process(tmp_path, item, executor):
+    items = [item(number, seed=number) for number in range(4)]
+    in_two = {result.id: result for result in executor(workers=2).run(items)}
+    here = {result.id: result for result in SerialExecutor(TrialEnv(tmp_path), lambda progress: None).run(items)}
+    assert set(in_two) == set(here) == {one.spec.id for one in items}
+    for key, result in here.items():
+        assert result.status == "completed"
+        assert in_two[key].curve == result.curve
+
+
+def test_a_worker_killed_once_is_tried_again(tmp_path, item, executor):
+    (result,) = executor().run([item(fault="kill once", flag=str(tmp_path / "flag"))])
+    assert result.status == "completed"
+
+
+@pytest.mark.parametrize(("fault", "name"), [("kill", "SIGKILL, "), ("segfault", "SIGSEGV")])
+def test_a_worker_that_always_dies_costs_its_own_trial_alone(item, executor, fault, name):
+    results = {result.id: result for result in executor().run([item(0, fault=fault), item(1)])}
+    broken, sound = results[item(0, fault=fault).spec.id], results[item(1).spec.id]
+    assert (broken.status, broken.error.kind) == ("failed", "crash")
+    assert name in broken.error.message
+    assert sound.status == "completed"
+
+
+def test_a_silent_worker_is_killed(item, executor):
+    began = time.monotonic()
+    (result,) = executor(deadlines=Deadlines(least=3)).run([item(fault="hang")])
+    assert (result.status, result.error.kind) == ("failed", "timeout")
+    assert "no sign of life" in result.error.message
+    assert time.monotonic() - began < 30
+
+
+def test_user_code_that_raises_fails_its_trial_with_its_own_frames(tmp_path, item, executor):
+    (result,) = executor().run([item(fault="raise")])
+    assert (result.status, result.error.kind) == ("failed", "user-code")
+    assert f"{tmp_path}/m.py:16" in result.error.message
+    assert "tuner/train" not in result.error.message
+
+
+def test_preflight_raises_here_what_was_found_there(item, executor):
+    with pytest.raises(UserCodeError, match="no such width"):
+        executor().preflight(item(fault="raise").spec.tables)
+
+
+def test_preflight_answers_with_sizes(item, executor):
+    answer = executor().preflight(item().spec.tables)
+    assert answer["problems"] == []
+    assert answer["device"] == "cpu"
+    assert answer["summary"]["num_classes"] == 10
+
+
+@pytest.mark.parametrize("fault", ["hang", "holds the GIL"])
+def test_workers_end_with_their_supervisor(tmp_path, item, fault):
+    script = textwrap.dedent(
+        f"""
+        import sys
+        from pathlib import Path
+        from tuner.recipe.model import Recipe
+        from tuner.core.trial import TrialEnv, TrialSpec, WorkItem
+        from tuner.execute.processes import ProcessExecutor
+        if __name__ == "__main__":
+            raw = {{"name": "t", "data": {{"source": "digits"}}, "model": {{"name": "m.py:build", "fault": {fault!r}}}}}
+            spec = TrialSpec(tables=Recipe.model_validate(raw).tables(), overrides={{}}, seed=0, horizon_epochs=1)
+            executor = ProcessExecutor(TrialEnv(Path({str(tmp_path)!r})), 1, lambda progress: None)
+            worker = executor._start()
+            worker.give(WorkItem(spec, 0), executor.env)
+            print(worker.process.pid, flush=True)
+            worker.process.join()
+        """
+    )
+    (tmp_path / "supervise.py").write_text(script)
+    supervisor = subprocess.Popen([sys.executable, tmp_path / "supervise.py"], stdout=subprocess.PIPE, text=True)
+    pid = int(supervisor.stdout.readline())
+    os.kill(pid, 0)
+    time.sleep(1.0)  # until it is in the user's code
+    supervisor.send_signal(signal.SIGKILL)
+    supervisor.wait()
+    assert gone(pid, seconds=10)
+
+
+def gone(pid, seconds):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_default_workers_are_limited_by_cores():
+    assert 1 <= default_workers() <= len(os.sched_getaffinity(0))
+
+
+def test_env_may_change_between_runs(tmp_path, item, executor):
+    one = executor()
+    list(one.run([item(0)]))
+    one.env = replace(one.env, stage_dir=tmp_path / "stage")
+    list(one.run([item(1, seed=1)]))
+    assert [path.stem for path in (tmp_path / "stage" / "checkpoints").glob("*.pt")] == [item(1, seed=1).spec.id]

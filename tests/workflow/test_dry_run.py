@@ -1,0 +1,56 @@
+"""`--dry-run`: what a stage would do next, and what it has done, without doing it."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from tuner.search.costs import Costs
+from tuner.workflow import budgets
+
+SLOW = Costs(epoch_seconds=30.0, evaluation_seconds=1.0, item_seconds=0.1, workers=1, source="lr-sweep")
+
+
+def counts(done):
+    plan = json.loads(done.out)
+    finished = [trial for trial in plan["trials"] if trial["finished"]]
+    return len(plan["trials"]) - len(finished), len(finished)
+
+
+def test_a_finished_step_has_all_its_trials_and_nothing_to_run(finished, command):
+    lines = (finished / "runs/small/fine/trials.csv").read_text().splitlines()
+    done = command("fine", "small.toml", "--dry-run")
+    assert f" fine: nothing to run, {len(lines) - 1} finished" in done.out
+    assert counts(command("fine", "small.toml", "--dry-run", "--json")) == (0, len(lines) - 1)
+    assert counts(command("fine", "small.toml", "--dry-run", "--fresh", "--json")) == (2, 0)
+
+
+def test_an_interrupted_step_shows_what_comes_next(finished, command):
+    folder = finished / "runs/small/fine"
+    lines = (folder / "trials.jsonl").read_text().splitlines(keepends=True)
+    kept = [line for line in lines if json.loads(line)["item"]["spec"]["seed"] == 0]
+    (folder / "trials.jsonl").write_text("".join(kept))
+    (folder / "manifest.json").unlink()
+    done = command("fine", "small.toml", "--dry-run")
+    assert " fine: 1 trial to run first, 2 finished" in done.out
+    assert max(map(len, done.out.splitlines())) <= 80
+    assert re.search(r"^ +2  seed 1  3 epochs", done.out, re.MULTILINE)
+
+
+def test_run_with_a_budget_before_anything_has_been_timed(recipe, command):
+    done = command("run", "small.toml", "--budget", "2m", "--dry-run")
+    assert done.code == 0, done.err
+    words = " ".join(done.out.split())
+    assert "coarse: waits for the steps before it; planned for its 30s when lr-sweep has measured its steps" in words
+    assert "fine: waits for the steps before it; planned for its 90s when" in words
+    assert max(map(len, done.out.splitlines())) <= 80
+
+
+def test_a_budget_of_run_that_is_too_little_names_the_whole(finished, command, monkeypatch):
+    monkeypatch.setattr(budgets, "of_sweep", lambda *_: SLOW)
+    monkeypatch.setattr(budgets, "of_search", lambda *_: SLOW)
+    done = command("run", "small.toml", "--budget", "1m", "--dry-run")
+    said = " ".join(done.err.split())
+    found = re.search(r"the 15s of it for coarse are too little.* hint: .*tuner run small.toml --budget (\w+)", said)
+    assert done.code == 2 and found is not None, said
+    assert "too little for coarse" not in command("run", "small.toml", "--budget", found[1], "--dry-run").err

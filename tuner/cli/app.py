@@ -1,0 +1,439 @@
+"""The command line: parse, call, map errors to exit codes. Nothing else imports typer."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import typer
+
+import tuner
+from tuner.cli.exit_codes import exit_codes, fail
+from tuner.cli.safe_pipes import make_unbreakable
+from tuner.core.errors import InputError, UsageError, did_you_mean
+from tuner.stages import checklist
+
+HELP = "Carry out the deep-learning tuning checklist on your model and data, step by step."
+
+
+RecipePath = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="path of a recipe, or the name of a file in recipes/")
+]
+OptionalRecipe = Annotated[
+    str | None, typer.Argument(metavar="[RECIPE]", help="path or name of a recipe; none: every run in runs/")
+]
+
+COMMON: dict[str, tuple[Any, Any, str]] = {
+    "run_dir": (Path | None, None, "where the run's artifacts lie (default: runs/<recipe name>)"),
+    "set": (list[str] | None, None, "override a recipe key, as key=value; may be repeated"),
+    "workers": (int | None, None, "trials at once (default: from cores and memory); 0: in this process, for debugging"),
+    "device": (str, "auto", "auto, cpu, cuda, cuda:1, mps"),
+    "deadline": (float | None, None, "seconds that a trial may take (default: 10 minutes, or 20 times the expected)"),
+    "seed": (int | None, None, "override the recipe's seed"),
+    "json": (bool, False, "print the result as JSON, and nothing else, on stdout"),
+    "quiet": (bool, False, "no progress on stderr"),
+    "force": (bool, False, "go on after a failed or missing step; with test: look at the test split again"),
+    "fresh": (bool, False, "start this stage over: forget its finished trials"),
+    "allow_stale": (bool, False, "accept results that were made from something else than the recipe now says"),
+    "dry_run": (bool, False, "say what would be run, and run nothing"),
+    "debug": (bool, False, "show tuner's own traceback on errors"),
+}
+
+
+def _parameters(extra: Mapping[str, tuple[Any, Any, str]]) -> list[inspect.Parameter]:
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return [
+        inspect.Parameter(
+            name, kind, default=default, annotation=Annotated[of, typer.Option(_flag(name, of), help=text)]
+        )
+        for name, (of, default, text) in {**extra, **COMMON}.items()
+    ]
+
+
+def _flag(name: str, of: Any) -> str:
+    flag = "--" + name.replace("_", "-")
+    return f"{flag}/--no-{flag[2:]}" if of == bool | None else flag
+
+
+def _setting_options(stage: str) -> dict[str, tuple[Any, Any, str]]:
+    """Return the options that a stage's Settings stand for; None: not given, the recipe or the default decides."""
+    from tuner import stages
+
+    options = {}
+    for name, info in stages.load(stage).Settings.model_fields.items():
+        default = info.get_default()
+        text = (info.description or name) + (f" (default: {_default_text(default)})" if default is not None else "")
+        options[name] = (_option_type(info.annotation), None, text)
+    return options
+
+
+def _default_text(value: Any) -> str:
+    from tuner.core.formatting import value_text
+
+    return value_text(value) if not isinstance(value, bool) else "yes" if value else "no"
+
+
+def _option_type(annotation: Any) -> Any:
+    members = [member for member in get_args(annotation) if member is not type(None)] or [annotation]
+    if get_origin(annotation) is Literal:
+        return str | None
+    return members[0] | None if members[0] in (int, float, str, bool) else str | None
+
+
+def _command(
+    app: typer.Typer,
+    name: str,
+    function: Callable[..., None],
+    extra: Mapping[str, tuple[Any, Any, str]],
+    short: str = "",
+) -> None:
+    """Register `function(recipe, **options)` as a command whose options are `extra` and the common ones."""
+
+    def call(**options: Any) -> None:
+        recipe = options.pop("recipe")
+        function(recipe, **options)
+
+    recipe = inspect.Parameter("recipe", inspect.Parameter.KEYWORD_ONLY, annotation=RecipePath)
+    call.__signature__ = inspect.Signature([recipe, *_parameters(extra)])  # type: ignore[attr-defined]
+    call.__doc__ = function.__doc__
+    app.command(name, short_help=short or None)(call)
+
+
+# -- the stages -----------------------------------------------------------------------------------------------------
+
+
+def _register_stage(app: typer.Typer, name: str, invoked: bool) -> None:
+    """Register a stage's command; its settings become options only where it is the command that was given."""
+    settings = _setting_options(name) if invoked else {}
+    extra = {**settings, **(APPLY if name == "fine" else {})}
+
+    def stage(recipe: str, **options: Any) -> None:
+        flags = {key: options.pop(key) for key in settings}
+        if options.pop("apply", False):
+            _apply(recipe, {name: flags}, options)
+            return
+        with _session(recipe, {name: flags}, options) as (workflow, reporter):
+            if options["dry_run"]:
+                reporter.plan([workflow.plan_only(name)])
+                return
+            with workflow.locked():
+                outcome = workflow.run_stage(name)
+            if not (outcome.ran or outcome.stale):
+                reporter.say("Done before, and still fresh: nothing was run. This is its report.")
+            for reason in outcome.stale:
+                reporter.say(f"This result is stale: {reason}")
+            reporter.show(outcome.result, outcome.folder.path, name)
+            _finish(reporter)
+
+    stage.__doc__ = checklist.question(name)
+    _command(app, name, stage, extra, checklist.question(name))
+
+
+APPLY = {"apply": (bool, False, "do one round of step 7: apply what the diagnosis proposes, keep it if it helped")}
+
+
+def _apply(recipe: str, flags: Mapping[str, Mapping[str, Any]], options: Mapping[str, Any]) -> None:
+    with _session(recipe, flags, options, many=True) as (workflow, reporter):
+        if options["dry_run"]:
+            raise UsageError("--dry-run does not go with --apply", "tuner status shows the rounds so far.")
+        with workflow.locked():
+            reporter.after_rounds(workflow.run_one_round(_shower(reporter), reporter.say))
+        _finish(reporter)
+
+
+def _shower(reporter: Any) -> Callable[[str, int, Any], None]:
+    """Return what a workflow calls with each result: the whole report of new ones, a line of those that stood there."""
+
+    def show(name: str, number: int, outcome: Any) -> None:
+        reporter.show(outcome.result, outcome.folder.path, name, number, brief=not outcome.ran)
+
+    return show
+
+
+RUN_OPTIONS = {
+    "through": (str, "diagnose", "stop after this stage"),
+    "rounds": (int, 0, "how often to go back to step 5 with what the diagnosis proposes"),
+    "budget": (str | None, None, "time for coarse and fine together, such as 20m; each round takes fine's part again"),
+}
+
+
+def _run(recipe: str, **options: Any) -> None:
+    """Carry out the whole checklist up to the diagnosis, from where it stopped; then rounds of step 7."""
+    through, rounds_wanted = options.pop("through"), options.pop("rounds")
+    names = [name for name in checklist.NAMES if name != "test"]
+    budget = options.pop("budget")
+    with _session(recipe, {}, options, budget=budget) as (workflow, reporter):
+        if through not in names:
+            raise UsageError(
+                f"--through {through}: no such stage{did_you_mean(through, names)}", f"One of: {', '.join(names)}."
+            )
+        if rounds_wanted < 0:
+            raise UsageError(f"--rounds: must be 0 or more (got {rounds_wanted})", "0 runs the checklist once.")
+        names = names[: names.index(through) + 1]
+        if options["dry_run"]:
+            reporter.plan(workflow.plan_pending(names))
+            return
+
+        show = _shower(reporter)
+        with workflow.locked():
+            passed = workflow.run_all(names, show)
+            if passed and through == "diagnose" and rounds_wanted:
+                reporter.after_rounds(workflow.run_rounds(rounds_wanted, show, reporter.say))
+        _finish(reporter)
+
+
+def _finish(reporter: Any) -> None:
+    """End the command: print what is left to print; a failed verdict is exit code 1."""
+    reporter.finish()
+    if any(result["verdict"] == "fail" for result in reporter.results):
+        raise SystemExit(1)
+
+
+# -- one command's session ------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _session(
+    recipe: str,
+    flags: Mapping[str, Mapping[str, Any]],
+    options: Mapping[str, Any],
+    many: bool = False,
+    budget: str | None = None,
+) -> Iterator[Any]:
+    """Load the recipe and make the workflow; whatever goes wrong ends the command with its exit code."""
+    run_dir: list[Path] = []
+    with exit_codes(options["json"], options["debug"], run_dir):
+        from tuner import stages
+        from tuner.recipe.file import load_recipe, overrides_of
+        from tuner.recipe.templates import find_recipe
+        from tuner.view.progress import ProgressView
+        from tuner.workflow.accepted_codes import check_codes
+        from tuner.workflow.engine import Workflow, budgets
+        from tuner.workflow.freshness import Options
+
+        if options["deadline"] is not None and not options["deadline"] > 0:
+            raise UsageError(
+                f"--deadline: must be more than 0 seconds (got {options['deadline']:g})", "60 is a minute."
+            )
+        if options["workers"] is not None and options["workers"] < 0:
+            raise UsageError(f"--workers: must be 0 or more (got {options['workers']})", "0 runs trials one by one.")
+        path = find_recipe(recipe)
+        given = {
+            stage: {key: value for key, value in values.items() if value is not None} for stage, values in flags.items()
+        } | budgets.shares(budget)
+        loaded = load_recipe(path, options["set"] or [], options["seed"], settings=stages.settings_models())
+        check_codes(path, loaded)
+        chosen = Options(
+            run_dir=options["run_dir"],
+            workers=options["workers"],
+            device=options["device"],
+            deadline=options["deadline"],
+            force=options["force"],
+            fresh=options["fresh"],
+            allow_stale=options["allow_stale"],
+            command=shlex.join(["tuner", *sys.argv[1:]]),
+            flags=given,
+            overrides=overrides_of(options["set"] or [], options["seed"]),
+        )
+        workflow = Workflow(path, loaded, chosen, ProgressView(quiet=options["quiet"] or options["json"]))
+        run_dir.append(workflow.run.path)
+        try:
+            yield workflow, _reporter(recipe, options, many=many or not flags)
+        finally:
+            workflow.close()
+
+
+def _reporter(recipe: str, options: Mapping[str, Any], many: bool) -> Any:
+    from tuner.cli.output import Reporter
+
+    repeated = [part for text in options["set"] or [] for part in ("--set", text)]
+    repeated += ["--run-dir", str(options["run_dir"])] if options["run_dir"] else []
+    repeated += ["--seed", str(options["seed"])] if options["seed"] is not None else []
+    return Reporter(recipe, repeated, as_json=options["json"], many=many)
+
+
+# -- looking --------------------------------------------------------------------------------------------------------
+
+
+def status(
+    recipe: OptionalRecipe = None,
+    run_dir: Annotated[Path | None, typer.Option(help="the run's folder (default: runs/<recipe name>)")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="override a recipe key, as key=value")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Say which steps are fresh, stale (why), missing or failed."""
+    with exit_codes(as_json, False, []):
+        from tuner.recipe.templates import find_recipe
+        from tuner.workflow import status
+
+        runs = status.collect(find_recipe(recipe) if recipe else None, run_dir, set_ or [])
+        if as_json:
+            print(json.dumps([run.to_json() for run in runs], indent=2))
+            return
+        from tuner.view.page import make_console
+        from tuner.view.status import rounds_lines, status_table
+
+        for run in runs:
+            print(f"\n {run.path}   recipe {run.recipe or 'unknown'}" + (f"\n {run.problem}" if run.problem else ""))
+            status_table([{**vars(row), "stage": row.label} for row in run.rows], make_console())
+            rounds_lines(run.rounds, make_console())
+
+
+def report(
+    recipe: OptionalRecipe = None,
+    run_dir: Annotated[Path | None, typer.Option(help="the run's folder (default: runs/<recipe name>)")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print a list of the stages' results as JSON")] = False,
+) -> None:
+    """Print the reports of all finished steps again."""
+    with exit_codes(as_json, False, []):
+        from tuner.cli.output import Reporter
+        from tuner.recipe.templates import find_recipe
+        from tuner.workflow import status
+
+        for run in status.collect(find_recipe(recipe) if recipe else None, run_dir, []):
+            repeated = ["--run-dir", str(run_dir)] if run_dir else []
+            reporter = Reporter(recipe or run.recipe, repeated, as_json=as_json, many=True)
+            for row in run.rows:
+                if row.result is not None:
+                    reporter.show(row.result, run.path / row.label, row.stage, row.round)
+            damaged = dict.fromkeys(reason for row in run.rows if row.state == "corrupt" for reason in row.reasons)
+            if not reporter.results and not damaged:
+                raise InputError(f"no step of {run.path} has finished", "tuner run RECIPE begins with step 1.")
+            if reporter.results and not (as_json and damaged):
+                reporter.finish()
+            if damaged:
+                raise InputError("\n".join(damaged), "Restore the file, or do its step over with --fresh.")
+
+
+def export(
+    recipe: RecipePath,
+    optuna: Annotated[str, typer.Option(help="where to: a URL such as sqlite:///study.db, or an SQLite file")],
+    run_dir: Annotated[Path | None, typer.Option(help="the run's folder (default: runs/<recipe name>)")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="delete studies of the same names first")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the names of the studies as JSON")] = False,
+) -> None:
+    """Write coarse's and fine's trials as Optuna studies."""
+    with exit_codes(as_json, False, []):
+        from tuner import open_run
+        from tuner.recipe.templates import find_recipe
+        from tuner.workflow import status
+
+        run = status.collect(find_recipe(recipe), run_dir, [])[0]
+        studies = open_run(run.path).to_optuna(optuna, replace)
+        print(json.dumps(studies) if as_json else "".join(f"wrote the study {name} to {optuna}\n" for name in studies))
+
+
+def explain(code: Annotated[str, typer.Argument(help="the code of a finding, e.g. LR301, or a cause")]) -> None:
+    """Explain a finding: what it means, and how to fix it."""
+    with exit_codes(False, False, []):
+        from tuner import rules
+        from tuner.view.explain import explain as show
+        from tuner.view.page import make_console
+
+        known = rules.all_rules()
+        cards = [card for card in known.values() if code.upper() == card.code or code.lower() == card.cause]
+        if not cards:
+            names = [*known, *(card.cause for card in known.values())]
+            raise UsageError(
+                f"{code}: no such code{did_you_mean(code.upper(), known) or did_you_mean(code.lower(), names)}",
+                f"Known: {', '.join(known)}.",
+            )
+        for card in cards:
+            show(card, make_console())
+
+
+def new(
+    name: Annotated[
+        str,
+        typer.Argument(help="name of the recipe; it becomes recipes/NAME.toml, or NAME.toml without a recipes/ folder"),
+    ],
+    custom: Annotated[
+        bool, typer.Option("--custom", help="write a Python file with your own data, model, loss and step too")
+    ] = False,
+    source: Annotated[
+        str, typer.Option(help="digits, mnist, fashion_mnist, cifar10, cifar100, image_folder, table, npz")
+    ] = "digits",
+    force: Annotated[bool, typer.Option("--force", help="overwrite what is there")] = False,
+) -> None:
+    """Write a commented recipe to start from."""
+    with exit_codes(False, False, []):
+        from tuner.recipe.templates import write_recipe
+
+        for path in write_recipe(name, source, custom, force):
+            print(f"wrote {path}")
+        print(f"\nNext:  tuner run {path if not custom else path.with_suffix('.toml')}")
+
+
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="delete the decoded data; downloads stay")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """List the decoded data that all runs share, or delete them."""
+    with exit_codes(as_json, False, []):
+        from tuner.core import cached
+        from tuner.view.text import duration
+        from tuner.workflow.outputs import cache_dir
+
+        folder = cache_dir()
+        shown, left = cached.clear(folder) if clear else (cached.entries(folder), 0)
+        total = cached.size_words(sum(entry.size_bytes for entry in shown))
+        if as_json:
+            print(json.dumps([entry.to_json() for entry in shown], indent=2))
+            return
+        for entry in shown:
+            age = duration(round(entry.age_seconds))
+            print(f" {cached.size_words(entry.size_bytes):>8}  {entry.kind:<10}  {age:>8} old  {entry.source}")
+        print(
+            f" {total} {'deleted from' if clear else 'in'} {folder}" + (f"; {left} in use, left there" if left else "")
+        )
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"tuner {tuner.__version__}")
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="show the version")
+    ] = False,
+) -> None:
+    pass
+
+
+def build_app(arguments: Sequence[str]) -> typer.Typer:
+    """Return the command line. A stage's settings are read only when it is among the arguments: --help stays quick."""
+    app = typer.Typer(
+        help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+    )
+    app.callback()(_root)
+    _command(app, "run", _run, RUN_OPTIONS, "steps 1 to 6, from where they stopped")
+    for name in checklist.NAMES:
+        _register_stage(app, name, name in arguments)
+    for function in (status, report, export, explain, new, cache):
+        app.command()(function)
+    return app
+
+
+def main() -> None:
+    """Run the command line; every way out has a documented exit code."""
+    try:
+        make_unbreakable()
+        sys.exit(build_app(sys.argv[1:])(standalone_mode=False))
+    except typer.Abort:
+        sys.exit(130)
+    except Exception as error:  # typer's own usage errors; the class is not public in every version
+        if not hasattr(error, "format_message"):
+            raise
+        if "--json" in sys.argv:
+            fail(2, error.format_message(), "tuner --help lists the commands.", True)
+        else:
+            error.show()  # type: ignore[attr-defined]
+        sys.exit(getattr(error, "exit_code", 2))

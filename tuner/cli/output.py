@@ -1,0 +1,130 @@
+"""What a command prints on stdout: the reports of its stages, or their result.json with `--json`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+import shutil
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tuner import stages
+from tuner.core.errors import InputError
+from tuner.core.formatting import plural
+from tuner.core.store import read_result
+from tuner.view import plan as plan_view
+from tuner.view.console import make_console, report
+from tuner.view.page import Page
+from tuner.view.text import params_text
+
+
+class Reporter:
+    """Prints stage reports as they come; with `as_json` collects them and prints one JSON document at the end."""
+
+    def __init__(self, recipe: str, repeated: Sequence[str], as_json: bool, many: bool = False) -> None:
+        self.recipe = recipe
+        self.repeated = repeated
+        self.as_json = as_json
+        self.many = many
+        self.results: list[Mapping[str, Any]] = []
+        self._next = ""  # to be named at the end, where the last report does not
+        self._has_test = True
+
+    def next_command(self, stage: str, result: Mapping[str, Any], round_number: int = 1) -> str:
+        """Return the command to type after a stage, with the user's own overrides."""
+        if result["verdict"] == "fail":
+            codes = [
+                finding["code"]
+                for finding in result["findings"]
+                if finding["severity"] == "error" and not finding["accepted"]
+            ]
+            return f"tuner explain {codes[0]}" if codes else self.command(stage)
+        if stage == "diagnose" and result["choice"].get("changes"):
+            return f"{self.command('run')} --rounds {round_number}"
+        if stage == "diagnose":
+            return self._test()
+        following = stages.NAMES[stages.NAMES.index(stage) + 1 :]
+        return self.command(following[0]) if following else self.command("report")
+
+    def _test(self) -> str:
+        """Return the command to type when only the test is left, or not even that, for want of a test split."""
+        return self.command("test" if self._has_test else "report")
+
+    def command(self, name: str) -> str:
+        return shlex.join(["tuner", name, self.recipe, *self.repeated])
+
+    def show(
+        self, result: Mapping[str, Any], folder: Path, stage: str, round_number: int = 1, brief: bool = False
+    ) -> None:
+        """Print the report of a stage; `brief`: one line, for a result that stood there already and is no failure."""
+        self.results.append(result)
+        if self.as_json:
+            return
+        self._has_test = has_test(folder.parent)
+        if brief and result["verdict"] != "fail":
+            self.say(f"{folder.name}: {result['verdict'].upper()}, done before. {result['headline']}")
+            self._next = self.next_command(stage, result, round_number)
+        else:
+            self._next = ""
+            within_round = round_number > 1 and result["verdict"] != "fail"  # the command's end says how to go on
+            following = "" if within_round else self.next_command(stage, result, round_number)
+            report(dict(result), folder, following, make_console())
+            print()
+
+    def after_rounds(self, more: int | None) -> None:
+        """Print the command to type after rounds of step 7; `more`: rounds to ask for, where there is more to try."""
+        self._next = f"{self.command('run')} --rounds {more}" if more else self._test()
+
+    def plan(self, plans: Sequence[Mapping[str, Any]]) -> None:
+        """Print what would be run."""
+        if self.as_json:
+            print(json.dumps(list(plans) if self.many else plans[0], indent=2))
+            return
+        for plan in plans:
+            trials = plan.get("trials", [])
+            waiting = [trial for trial in trials if not trial["finished"]]
+            words = plan.get("state", "")
+            if trials:
+                first = f"{plural(len(waiting), 'trial')} to run first" if waiting else "nothing to run"
+                words = f"{first}, {len(trials) - len(waiting)} finished"
+            page = Page(make_console())
+            page.text(f"{plan['stage']}: {words}", 1, 2)
+            if "search" in plan:
+                plan_view.show(plan["search"], page)
+            for trial in waiting:
+                length = (
+                    plural(trial["epochs"], "epoch")
+                    if trial["epochs"]
+                    else plural(trial["steps"], "step")
+                    if trial["steps"]
+                    else "measurements only"
+                )
+                params = f"  {params_text(trial['params'])}" if trial["params"] else ""
+                page.text(f"{trial['number']:>3}  seed {trial['seed']}  {length}{params}", 3, 5)
+            page.print()
+
+    def say(self, text: str) -> None:
+        """Print a sentence between two reports."""
+        if not self.as_json:
+            width = min(100, shutil.get_terminal_size().columns)
+            print(textwrap.fill(text, width - 1, initial_indent=" ", subsequent_indent=" ") + "\n")
+
+    def finish(self) -> None:
+        """Print what was collected, or how to go on where no report has said it."""
+        if self.as_json:
+            print(json.dumps(self.results if self.many else self.results[-1], indent=2))
+        elif self._next:
+            page = Page(make_console())
+            page.command(" Next:  ", self._next)
+            page.line()
+            page.print()
+
+
+def has_test(run: Path) -> bool:
+    """Tell whether a run's data have a test split, as far as its step 1 has seen."""
+    with contextlib.suppress(InputError):
+        return read_result(run / "check-init" / "result.json")["metrics"].get("test_examples") != 0
+    return True

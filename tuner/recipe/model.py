@@ -1,0 +1,176 @@
+"""The recipe: what to tune, as a value. `tuner.recipe.file` reads one from its file."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from tuner.core.errors import UsageError, did_you_mean
+from tuner.core.trial import TABLES
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class _Component(BaseModel):
+    """A table that names a component; its other keys are the component's arguments (`args` where a name collides)."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
+    args: dict[str, Any] = Field(default_factory=dict)
+
+
+class Data(_Component):
+    """Where the examples come from, how they are split, normalised and augmented."""
+
+    source: str
+    test_fraction: float | None = Field(default=None, gt=0, lt=1)
+    val_fraction: float = Field(default=0.2, gt=0, lt=1)
+    split_seed: int = 0
+    normalize: str | dict[str, list[float]] | None = None
+    augment: list[str | dict[str, Any]] = Field(default_factory=list)
+    num_classes: int | None = Field(default=None, ge=2)
+    cache: bool | None = None
+    loader_workers: int = Field(default=0, ge=0)
+
+    @field_validator("normalize")
+    @classmethod
+    def _known(cls, value: Any) -> Any:
+        if isinstance(value, str) and value not in NORMALIZE:
+            raise ValueError(f"unknown normalisation (one of: {', '.join(NORMALIZE)}){did_you_mean(value, NORMALIZE)}")
+        if isinstance(value, dict):
+            if set(value) != {"mean", "std"}:
+                raise ValueError("a normalisation table holds exactly mean and std")
+            if len(value["mean"]) != len(value["std"]):
+                raise ValueError("mean and std must be equally long")
+            if not all(item > 0 for item in value["std"]):
+                raise ValueError("every std must be greater than 0")
+        return value
+
+    @field_validator("augment")
+    @classmethod
+    def _named(cls, value: list[Any]) -> list[Any]:
+        for item in value:
+            if isinstance(item, dict) and not isinstance(item.get("name"), str):
+                raise ValueError(f"an augmentation table needs a name, got {item!r}")
+        return value
+
+
+NORMALIZE = ("none", "scale", "channel_mean", "standardize", "mean_image", "imagenet")
+
+
+class Model(_Component):
+    """The network."""
+
+    name: str
+    init: str | None = None
+
+
+class Loss(_Component):
+    """What is minimised."""
+
+    name: str = "cross_entropy"
+
+
+class Optimizer(_Component):
+    """How the weights are updated."""
+
+    name: str = "sgd"
+    lr: float = Field(default=0.01, gt=0)
+    weight_decay: float | None = Field(default=None, ge=0)
+
+
+class Schedule(_Component):
+    """How the learning rate moves; stepped after every update unless `every = "epoch"`."""
+
+    name: str = "constant"
+    every: Literal["step", "epoch"] = "step"
+
+
+class Train(_Table):
+    """The loop: batch size, precision, what is maximised, the user's own hooks."""
+
+    batch_size: int = Field(default=128, ge=1)
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    threads_per_trial: int = Field(default=1, ge=1)
+    monitor: str = "val_accuracy"
+    monitor_mode: Literal["max", "min"] = "max"
+    step: str | None = None
+    evaluate: str | None = None
+    metric: str | None = None
+    clip_norm: float | None = Field(default=None, gt=0)
+
+
+class Accept(_Table):
+    """Findings that the user knows and means."""
+
+    codes: list[str] = Field(default_factory=list)
+    reason: str = ""
+
+    @model_validator(mode="after")
+    def _reason(self) -> Accept:
+        if self.codes and not self.reason.strip():
+            raise ValueError("accepted codes need a reason")
+        return self
+
+
+class Recipe(_Table):
+    """A complete, runnable experiment."""
+
+    name: str = Field(pattern=NAME_PATTERN)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    data: Data
+    model: Model
+    loss: Loss = Loss()
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    train: Train = Train()
+    search: dict[str, Any] = Field(default_factory=dict)
+    stages: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    accept: Accept = Accept()
+
+    def tables(self) -> dict[str, Any]:
+        """Return the six tables that a trial depends on, as plain JSON values with defaults filled in."""
+        return self.model_dump(include=set(TABLES))
+
+    def value(self, dotted: str) -> Any:
+        """Return the value at a dotted key, or None where the recipe has none."""
+        node: Any = self.model_dump()
+        for part in dotted.split("."):
+            if not isinstance(node, Mapping) or part not in node:
+                return None
+            node = node[part]
+        return node
+
+
+PATH_KEYS = ("root", "path", "file", "folder", "dir")  # keys of the data table whose text is a path
+
+
+def paths_expanded(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the data table with its paths made absolute; `folder` is the recipe's."""
+    return {
+        key: expand_path(value, folder) if key in PATH_KEYS and isinstance(value, str) else value
+        for key, value in data.items()
+    }
+
+
+def expand_path(value: str, folder: Path) -> str:
+    """Expand `~` and `$VAR` in a path; a relative one starts from the recipe's folder.
+
+    Raises:
+        UsageError: an environment variable is not set.
+    """
+    expanded = os.path.expandvars(os.path.expanduser(value))
+    if unset := re.search(r"\$\{?(\w+)", expanded):
+        raise UsageError(
+            f"the environment variable {unset.group(1)} is not set (got {value!r})",
+            f"export {unset.group(1)}=..., or write the path itself.",
+        )
+    return os.path.normpath(folder / expanded)

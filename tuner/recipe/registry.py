@@ -1,0 +1,277 @@
+"""Name -> object: a built-in short name, a dotted import path, or `file.py:name` relative to the recipe.
+
+A built-in is a public function or class of the module of its kind (KINDS); adding one is adding a function.
+Loads no torch by itself: only the module of the kind that is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tuner.core.errors import UsageError, did_you_mean, user_code, where_in_user_code
+from tuner.recipe.model import Recipe
+from tuner.recipe.user_modules import forget_user_modules, load_user_module, user_module_files
+
+__all__ = [
+    "KINDS",
+    "Hook",
+    "arguments",
+    "asked",
+    "bind",
+    "built_ins",
+    "call",
+    "forget_user_modules",
+    "hook",
+    "load_user_module",
+    "resolve",
+    "user_module_files",
+]
+
+KINDS: Mapping[str, tuple[str, str | None]] = {  # kind -> (key of the recipe, module of the built-ins)
+    "source": ("data.source", "tuner.parts.datasets"),
+    "augment": ("data.augment", "tuner.parts.augment"),
+    "model": ("model.name", "tuner.parts.models"),
+    "init": ("model.init", "tuner.parts.init"),
+    "loss": ("loss.name", "tuner.parts.losses"),
+    "optimizer": ("optimizer.name", "tuner.parts.optimizers"),
+    "schedule": ("schedule.name", "tuner.parts.schedules"),
+    "step": ("train.step", None),
+    "evaluate": ("train.evaluate", None),
+    "metric": ("train.metric", None),
+    "probe": ("measure", "tuner.train.probes"),
+}
+
+
+def resolve(kind: str, name: str, base_dir: Path) -> Callable[..., Any]:
+    """Return the function or class that `name` names; `kind` is a key of KINDS.
+
+    Raises:
+        UsageError: "unknown ...", "no such file", "has no ...", "cannot be imported", "is not callable".
+        UserCodeError: the user's file raised while it was imported.
+    """
+    key, module_name = KINDS[kind]
+    file, colon, attribute = name.rpartition(":")
+    if name.endswith(".py"):
+        found = _from_file(key, name, "", base_dir)
+    elif colon and file.endswith(".py"):
+        found = _from_file(key, file, attribute, base_dir)
+    elif "." in name:
+        found = _from_path(key, name, base_dir)
+    else:
+        found = _built_in(kind, key, module_name, name)
+    if not callable(found):
+        raise UsageError(
+            f"{key}: {name!r} is not callable, it is of type {type(found).__name__}", "Name a function or a class."
+        )
+    return found
+
+
+def built_ins(kind: str) -> dict[str, Callable[..., Any]]:
+    """Return the built-in objects of a kind by name.
+
+    They are the public functions and classes that the kind's module defines itself (every module of a package), and
+    what its function `_more()` adds, where it has one.
+    """
+    module_name = KINDS[kind][1]
+    if module_name is None:
+        return {}
+    module = importlib.import_module(module_name)
+    modules = [module]
+    if hasattr(module, "__path__"):
+        names = sorted(info.name for info in pkgutil.iter_modules(module.__path__) if not info.name.startswith("_"))
+        modules += [importlib.import_module(f"{module_name}.{name}") for name in names]
+    found: dict[str, Callable[..., Any]] = {}
+    for part in modules:
+        for name, value in vars(part).items():
+            is_code = inspect.isfunction(value) or inspect.isclass(value)
+            if is_code and not name.startswith("_") and value.__module__ == part.__name__:
+                found[name] = value
+        found.update(part._more() if hasattr(part, "_more") else {})
+    return found
+
+
+def _built_in(kind: str, key: str, module_name: str | None, name: str) -> Callable[..., Any]:
+    known = built_ins(kind)
+    if name in known:
+        return known[name]
+    if module_name is None:
+        raise UsageError(
+            f"{key}: {name!r} names no function", 'Write "file.py:function" (relative to the recipe) or a dotted path.'
+        )
+    hint = 'Give one of these names, a dotted import path, or "file.py:name" relative to the recipe.'
+    raise UsageError(
+        f"{key}: unknown {kind} {name!r}{did_you_mean(name, known)} (known: {', '.join(sorted(known))})", hint
+    )
+
+
+def _from_path(key: str, name: str, base_dir: Path) -> Any:
+    """Import the longest prefix of a dotted path that is a module, then walk the attributes."""
+    parts = name.split(".")
+    for end in range(len(parts) - 1, 0, -1):
+        module_name = ".".join(parts[:end])
+        try:
+            found: Any = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            missing = error.name or ""
+            if module_name == missing or module_name.startswith(f"{missing}."):
+                continue
+            raise UsageError(f"{key}: {name!r} cannot be imported: {error}", f"Install {missing!r}.") from error
+        except Exception as error:
+            raise UsageError(
+                f"{key}: {name!r} cannot be imported: {type(error).__name__}: {error}", "Mend that module."
+            ) from error
+        for part in parts[end:]:
+            if not hasattr(found, part):
+                close = did_you_mean(part, [item for item in dir(found) if not item.startswith("_")])
+                raise UsageError(
+                    f"{key}: {name!r}: {module_name} has no {part!r}{close}", "Check the spelling of the path."
+                )
+            found = getattr(found, part)
+        return found
+    hint = f"Install it beside tuner, or check the spelling; a file of yours is named as {parts[-2]}.py:{parts[-1]}."
+    raise UsageError(f"{key}: {name!r}: there is no module {parts[0]!r}", hint)
+
+
+def _from_file(key: str, file: str, attribute: str, base_dir: Path) -> Any:
+    path = Path(base_dir) / Path(file).expanduser()
+    if not attribute:
+        raise UsageError(f"{key}: {file!r} names a file, but no function in it", f'Write "{file}:name".')
+    if not path.is_file():
+        close = did_you_mean(
+            path.name, [item.name for item in path.parent.glob("*.py")] if path.parent.is_dir() else []
+        )
+        raise UsageError(f"{key}: no such file: {path}{close}", "The path is relative to the recipe's folder.")
+    module = load_user_module(path, base_dir)
+    if not hasattr(module, attribute):
+        public = [item for item in vars(module) if not item.startswith("_")]
+        raise UsageError(
+            f"{key}: {path} has no {attribute!r}{did_you_mean(attribute, public)}", "Name a function of that file."
+        )
+    return getattr(module, attribute)
+
+
+def arguments(table: Mapping[str, Any], own_keys: Sequence[str] = ("name",)) -> dict[str, Any]:
+    """Return the component's arguments of a recipe table: all keys but `own_keys` and `args`, and those in `args`."""
+    own = {"args", *own_keys}
+    return {**{key: value for key, value in table.items() if key not in own}, **table.get("args", {})}
+
+
+def bind(
+    fn: Callable[..., Any],
+    offered: Mapping[str, Any],
+    args: Mapping[str, Any],
+    where: str,
+    *,
+    positional: int = 0,
+    through_kwargs: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return the keyword arguments of a call: what `fn` asks for of `offered`, and `args`, checked.
+
+    An offered argument is passed only where the signature names it; those in `through_kwargs` also where there is
+    `**kwargs`. `args` win over offered ones. `positional`: the caller fills that many leading parameters by position.
+
+    Raises:
+        UsageError: every problem at once, one line each: "takes no such argument", "needs ...".
+    """
+    signature = _signature(fn)
+    if signature is None:
+        return dict(args)
+    name = getattr(fn, "__name__", type(fn).__name__)
+    parameters = list(signature.parameters.values())
+    takes_any = any(item.kind is item.VAR_KEYWORD for item in parameters)
+    leading = [item for item in parameters if item.kind in (item.POSITIONAL_ONLY, item.POSITIONAL_OR_KEYWORD)][
+        :positional
+    ]
+    by_name = {
+        item.name: item
+        for item in parameters
+        if item not in leading and item.kind in (item.POSITIONAL_OR_KEYWORD, item.KEYWORD_ONLY)
+    }
+    if len(leading) < positional and not any(item.kind is item.VAR_POSITIONAL for item in parameters):
+        raise UsageError(f"{where}: {name}() must take {positional} positional arguments, it takes {len(leading)}")
+    configurable = [item for item in by_name if item not in offered]
+    problems = []
+    for key in args:
+        if key not in by_name and not takes_any:
+            takes = ", ".join(configurable) or "none"
+            close = did_you_mean(key, [*configurable, *_keys_of(where)])
+            problems.append(f"{where}.{key}: {name}() takes no such argument{close} (takes: {takes})")
+    values = {key: value for key, value in offered.items() if key in by_name or (takes_any and key in through_kwargs)}
+    values.update(args)
+    for key, item in by_name.items():
+        if item.default is item.empty and key not in values:
+            ours = [item for item in offered if item != "cache_dir"]  # that one is between tuner and its own sources
+            passed = f" (tuner passes: {', '.join(ours)})" if ours else ""
+            problems.append(f"{where}: {name}() needs {key!r}, which the recipe does not give{passed}")
+    if problems:
+        raise UsageError("\n".join(problems))
+    return values
+
+
+def asked(fn: Callable[..., Any], offered: Sequence[str]) -> tuple[str, ...]:
+    """Return those of the offered arguments that the signature takes by name."""
+    signature = _signature(fn)
+    parameters = {} if signature is None else signature.parameters
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return tuple(name for name in offered if name in parameters and parameters[name].kind in by_name)
+
+
+def _keys_of(table: str) -> list[str]:
+    """Return the keys of a recipe's table that are tuner's own; none where it is no table."""
+    field = Recipe.model_fields.get(table)
+    return [] if field is None else [key for key in field.annotation.model_fields if key != "args"]  # type: ignore[union-attr]
+
+
+def call(fn: Callable[..., Any], kwargs: Mapping[str, Any], where: str, base_dir: Path, *positional: Any) -> Any:
+    """Call a component: an error in the user's file shows their frames, one of a library's checks names the table.
+
+    Raises:
+        UserCodeError: the user's function raised.
+        UsageError: "does not accept its arguments", for a built-in or a library's function.
+    """
+    try:
+        with user_code(where, base_dir):
+            return fn(*positional, **kwargs)
+    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+        if where_in_user_code(error, base_dir) is not None or isinstance(error, UnicodeError):
+            raise
+        name = getattr(fn, "__name__", type(fn).__name__)
+        raise UsageError(
+            f"{where}: {name}() does not accept its arguments: {error}", f"Check the values under [{where}]."
+        ) from error
+
+
+@dataclass(frozen=True)
+class Hook:
+    """A function of the user's; it is called with all of `offers`, and passes on those that its signature asks for."""
+
+    fn: Callable[..., Any]
+    offers: tuple[str, ...]
+    asks: tuple[str, ...]
+    where: str
+    base_dir: Path
+
+    def __call__(self, *positional: Any, **named: Any) -> Any:
+        offered = {**dict(zip(self.offers, positional, strict=False)), **named}
+        with user_code(self.where, self.base_dir):
+            return self.fn(**{name: offered[name] for name in self.asks})
+
+
+def hook(kind: str, name: str, offered: Sequence[str], base_dir: Path) -> Hook:
+    """Resolve a hook of the train table and check which of the offered arguments it asks for."""
+    fn = resolve(kind, name, base_dir)
+    where = KINDS[kind][0]
+    return Hook(fn, tuple(offered), tuple(bind(fn, dict.fromkeys(offered), {}, where)), where, Path(base_dir))
+
+
+def _signature(fn: Callable[..., Any]) -> inspect.Signature | None:
+    try:
+        return inspect.signature(fn)
+    except (TypeError, ValueError):
+        return None

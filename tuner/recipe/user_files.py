@@ -1,0 +1,127 @@
+"""What a run was made from beside the recipe: the user's Python files, and the data on disk. No torch, no import."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tuner.core.store import sha256, write_bytes
+from tuner.recipe.model import PATH_KEYS, paths_expanded
+
+_HOOKS = ("step", "evaluate", "metric")
+
+
+def referenced_files(tables: Mapping[str, Any], search: Mapping[str, Any] = {}) -> list[str]:
+    """Return every `file.py` that the tables name as `file.py:function`, choices of the search included."""
+    names = {text.rpartition(":")[0] for text in _strings([tables, search]) if _is_reference(text)}
+    return sorted(names)
+
+
+def _is_reference(text: str) -> bool:
+    file, colon, name = text.rpartition(":")
+    return bool(colon) and file.endswith(".py") and name.isidentifier()
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _strings(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _strings(item)
+
+
+def user_modules(tables: Mapping[str, Any], search: Mapping[str, Any], folder: Path) -> dict[str, Path]:
+    """Return {path relative to the recipe's folder: file} of the referenced files and what they import from there."""
+    found: dict[str, Path] = {}
+    waiting = [folder / name for name in referenced_files(tables, search)]
+    while waiting:
+        path = Path(os.path.normpath(waiting.pop()))
+        key = os.path.relpath(path, folder)
+        if key in found or not path.is_file():
+            continue
+        found[key] = path
+        waiting += _local_imports(path, folder)
+    return dict(sorted(found.items()))
+
+
+def _local_imports(path: Path, folder: Path) -> Iterator[Path]:
+    try:
+        tree = ast.parse(path.read_bytes())  # bytes: a byte order mark and a declared encoding are Python's to read
+    except (SyntaxError, ValueError):
+        return
+    for node in ast.walk(tree):
+        names: list[str] = []
+        bases, level = [folder, path.parent], 0
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            stem = node.module or ""
+            names = [stem, *(f"{stem}.{alias.name}".lstrip(".") for alias in node.names)]
+            level = node.level
+            bases = list(path.parents[level - 1 : level]) if level else bases
+        for base in dict.fromkeys(bases):
+            found = [base / "__init__.py"] if level else []  # the package that a relative import starts from
+            found += [file for name in filter(None, names) for file in _files_of(name.split("."), base)]
+            yield from (file for file in found if file.is_file())
+
+
+def _files_of(parts: list[str], base: Path) -> list[Path]:
+    """Return the files that importing a dotted name may run: those of the packages on the way, and its own."""
+    packages = [base.joinpath(*parts[:end]) / "__init__.py" for end in range(1, len(parts) + 1)]
+    return [*packages, base.joinpath(*parts).with_suffix(".py")]
+
+
+def hash_user_files(modules: Mapping[str, Path]) -> dict[str, str]:
+    """Return {relative path: sha256}."""
+    return {key: sha256(path) for key, path in modules.items()}
+
+
+def copy_user_files(modules: Mapping[str, Path], target: Path) -> None:
+    """Copy the user's files, as run, into the run folder; one from outside the recipe's folder keeps its name only."""
+    for key, path in modules.items():
+        write_bytes(target / (path.name if key.startswith("..") else key), path.read_bytes())
+
+
+def hash_data(data: Mapping[str, Any], folder: Path) -> str:
+    """Return a hash of the files that the data table names: content of small files, names, sizes and times of the rest.
+
+    Empty when the table names none (bundled, downloaded or self-made data).
+    """
+    parts = {}
+    named = {key: value for key, value in data.items() if key in PATH_KEYS and isinstance(value, str)}
+    for key, value in sorted(paths_expanded(named, folder).items()):
+        path = Path(value)
+        if path.is_file():
+            parts[key] = sha256(path) if path.stat().st_size < 64 << 20 else _stat(path)
+        elif path.is_dir():
+            listing = hashlib.sha256()
+            for line in sorted(_listing(str(path), "")):
+                listing.update(line.encode(errors="surrogateescape"))
+            parts[key] = listing.hexdigest()
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16] if parts else ""
+
+
+def _stat(path: Path) -> str:
+    info = path.stat()
+    return f"{info.st_size}:{info.st_mtime_ns}"
+
+
+def _listing(root: str, prefix: str) -> Iterator[str]:
+    """Yield `name size time` of every file below a folder."""
+    with os.scandir(root) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                yield from _listing(entry.path, f"{prefix}{entry.name}/")
+            else:
+                info = entry.stat(follow_symlinks=entry.is_file())  # a link to nowhere has no target to look at
+                yield f"{prefix}{entry.name} {info.st_size} {info.st_mtime_ns}\n"

@@ -1,0 +1,172 @@
+"""What a stage leaves behind when it has been judged; the manifest comes last."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import tuner
+from tuner.core.errors import EnvironmentProblem, InputError, TunerError
+from tuner.core.manifest import output_hashes, read_manifest, verify_outputs
+from tuner.core.result import Record
+from tuner.core.store import RunDir, StageDir, read_json, read_result, write_json
+from tuner.recipe import user_files
+from tuner.workflow import rounds
+from tuner.workflow.freshness import Session
+
+PACKAGES = ("torch", "torchvision", "numpy", "optuna", "pandas", "scikit-learn")
+
+
+def finalists(result: Mapping[str, Any]) -> set[str]:
+    """Return the ids of the trials whose weights stay: the finalists and the chosen one."""
+    kept = {entry.get("trial") for entry in result["metrics"].get("finalists", [])} | {result["choice"].get("trial")}
+    return {str(trial) for trial in kept if trial}
+
+
+def write_stage(
+    session: Session,
+    name: str,
+    round_number: int,
+    records: Sequence[Record],
+    result: Mapping[str, Any],
+    made: Mapping[str, Any],
+    note: Callable[[str], None],
+) -> None:
+    """Write the stage's records, result, plots and manifest; `made`: device and clock; `note` tells the user."""
+    folder = session.run.stage(rounds.folder_name(name, round_number))
+    if records:
+        folder.rewrite(records)
+    folder.keep_checkpoints(finalists(result))
+    write_json(folder.result_path, result)
+    user_files.copy_user_files(session.user_modules, session.run.path / "user")
+    draw_plots(name, result, folder, note)
+    if name == "test":
+        log_look(session.run, session.options.command, result, made["began_at"])
+    if name == "fine" and result["choice"].get("checkpoint") and round_number == 1:
+        write_winner(session, result, records, note)
+    manifest = {
+        "schema": 1,
+        "stage": name,
+        "round": round_number,
+        "recipe": str(session.recipe_path),
+        **vars(session.provenance(name, round_number)),
+        "seed": session.recipe.seed,
+        "changes": [] if round_number == 1 else rounds.entry(session.run.path, round_number)["changes"],
+        "outputs": output_hashes(folder),
+        "versions": versions(),
+        "command": session.options.command,
+        "forced": session.options.force,
+        "allowed_stale": session.options.allow_stale,
+        "finished_at": time.strftime("%Y-%m-%dT%H:%M:%S"),
+        **made,
+    }
+    write_json(folder.manifest_path, manifest)
+
+
+def write_winner(
+    session: Session, result: Mapping[str, Any], records: Sequence[Record], note: Callable[[str], None]
+) -> None:
+    """Write `winner.json` when fine of round 1 is done: its own, or that of the latest kept round that is still better.
+
+    A round was kept against an earlier result of fine. One that is stale now, or no better any more, wins no longer.
+    """
+    run, winner = session.run, rounds.winner(result, 1)
+    for entry in reversed([entry for entry in rounds.read_rounds(run.path) if entry["kept"]]):
+        number = entry["round"]
+        folder = run.stage(rounds.folder_name("fine", number))
+        if not _is_fresh(session, number):
+            note(f"round {number} was kept, and is not fresh any more: its winner is not taken")
+            continue
+        later = read_result(folder.result_path)
+        kept, why = rounds.compare(result, later, records, folder.records())
+        if kept:
+            note(f"the winner is still that of round {number}: {why}")
+            winner = rounds.winner(later, number)
+            break
+        note(f"round {number} is not kept any more: {why}")
+        rounds.store_entry(run.path, {**entry, "kept": False, "why": why})
+    write_json(run.winner_path, winner)
+
+
+def _is_fresh(session: Session, round_number: int) -> bool:
+    try:
+        return session.state("fine", round_number).kind == "fresh"
+    except InputError:  # damaged
+        return False
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result may depend on, without importing the packages."""
+    found = {"tuner": tuner.__version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def draw_plots(name: str, result: Mapping[str, Any], folder: StageDir, note: Callable[[str], None]) -> None:
+    """Draw the stage's plots; a plot that cannot be drawn is said, and costs nobody a finished stage."""
+    from tuner.view import plots
+
+    try:
+        plots.draw(name, dict(result), folder.path)
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"cannot write {folder.path / 'plots'}: {error}", "Look at the disk, then give the same command again."
+        ) from error
+    except TunerError:  # the disk as well
+        raise
+    except Exception as error:
+        note(f"the plots of {name} could not be drawn: {type(error).__name__}: {error}")
+
+
+def winner_of(run: RunDir) -> dict[str, Any]:
+    """Return `winner.json`.
+
+    Raises:
+        InputError: it is missing, names a checkpoint that no stage wrote, or the checkpoint was changed.
+    """
+    winner = read_json(run.winner_path, hint="Have it written anew: tuner fine RECIPE --fresh")
+    label, _, rest = str(winner.get("checkpoint", "")).partition("/")
+    manifest = read_manifest(run.stage(label)) if label else None
+    if manifest is None or rest not in manifest["outputs"]:
+        raise InputError(
+            f"{run.winner_path} names a checkpoint that no stage wrote: {winner.get('checkpoint')!r}",
+            "Run fine again with --fresh.",
+        )
+    verify_outputs(run.stage(label), manifest, [rest])
+    return winner
+
+
+def looks(run: RunDir) -> list[dict[str, Any]]:
+    """Return every look at the test split so far: when, by which command, and what it showed."""
+    path = run.path / "test-looks.json"
+    hint = "It is the record of the looks at the test split: restore it, or move it away to begin a new one."
+    return read_json(path, list, hint) if path.exists() else []
+
+
+def log_look(run: RunDir, command: str, result: Mapping[str, Any], began_at: float) -> None:
+    """Record that the test split was looked at; a look that was killed after that, and went on, is one."""
+    known = looks(run)
+    if any(entry.get("began_at") == began_at for entry in known):
+        return
+    entry = {
+        "at": time.strftime("%Y-%m-%dT%H:%M:%S"),
+        "command": command,
+        "accuracy": result["metrics"].get("accuracy"),
+        "began_at": began_at,
+    }
+    write_json(run.path / "test-looks.json", [*known, entry])
+
+
+def cache_dir() -> Path:
+    """Return the folder of decoded data: $TUNER_CACHE, or `tuner` in the user's cache folder."""
+    base = os.environ.get("TUNER_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "tuner"
+    return Path(base).expanduser()
