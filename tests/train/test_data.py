@@ -227,6 +227,18 @@ def test_users_augmentation_is_called_with_raw_batch_and_generator(tmp_path):
     assert 1000 <= float(difference.min()) <= float(difference.max()) < 1001.1
 
 
+def test_an_augmentation_may_give_the_shares_of_the_classes_and_is_told_how_many_there_are(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import torch.nn.functional as F\n"
+        "def halves(inputs, targets, generator, num_classes):\n"
+        "    shares = F.one_hot(targets, num_classes).float()\n"
+        "    return inputs, (shares + shares.flip(0)) / 2\n"
+    )
+    data = load(tmp_path, path=saved(tmp_path), augment=["mine.py:halves"])
+    _, shares = next(iter(data.epoch(0, 1, 8)))
+    assert shares.shape == (8, data.num_classes) and torch.allclose(shares.sum(1), torch.ones(8))
+
+
 @pytest.mark.parametrize(
     "signature", ["inputs, targets", "by, targets, inputs", "x, y, draws, by", "*, generator, inputs, targets, by"]
 )
@@ -249,7 +261,7 @@ def test_users_augmentation_is_given_what_it_asks_for_by_name_or_all_by_position
         ("mine.py:raises", UserCodeError, r"mine.py:2: .*raised ValueError: no"),
         ("mine.py:nothing", UsageError, "must return .inputs, targets., it returned NoneType"),
         ("mine.py:smaller", UsageError, "changed inputs of shape .2, 1, 4, 4. into an array of shape .2, 1, 3, 4."),
-        ("mine.py:soft", UsageError, "must give one integer class per example back"),
+        ("mine.py:soft", UsageError, "changed targets of shape"),
     ],
 )
 def test_a_wrong_augmentation_is_known_when_data_is_loaded(tmp_path, item, error, message):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from tuner.train.prepare import Prepared, prepare_built_in, prepare_users
 from tuner.train.stores import Part, described, in_batches
 
 AUGMENTED = ("inputs", "targets", "generator")  # what an augmentation is offered, in this order
+OFFERED = (*AUGMENTED, "num_classes")  # what it is offered by name
 
 
 @dataclass(frozen=True)
@@ -34,24 +35,34 @@ class Augmentation:
     kwargs: Mapping[str, Any]
     where: str
     base_dir: Path
+    num_classes: int | None = None  # told to one that asks for it
 
     def __call__(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         batch = (inputs, targets, generator)
-        named = {name: value for name, value in zip(AUGMENTED, batch, strict=True) if name in self.asks}
+        offered = (*batch, self.num_classes)
+        named = {name: value for name, value in zip(OFFERED, offered, strict=True) if name in self.asks}
         with user_code(self.where, self.base_dir):
             returned = self.fn(*(() if named else batch), **named, **self.kwargs)
         if not isinstance(returned, tuple) or len(returned) != 2:
             raise UsageError(f"{self.where} must return (inputs, targets), it returned {type(returned).__name__}")
-        if not all(isinstance(item, Tensor) for item in returned) or returned[0].shape != inputs.shape:
+        kept = inputs.shape[:2] if getattr(self.fn, "resizes", False) else inputs.shape
+        if not all(isinstance(item, Tensor) for item in returned) or returned[0].shape[: len(kept)] != kept:
             raise UsageError(
                 f"{self.where} changed inputs of shape {tuple(inputs.shape)} into {described(returned[0])}",
                 "Inputs must keep their shape: val batches come without augmentation.",
             )
-        if returned[1].shape != targets.shape or returned[1].is_floating_point():
+        if not self._are_targets(returned[1], targets):
             raise UsageError(
-                f"{self.where} must give one integer class per example back", "Soft targets are not supported."
+                f"{self.where} changed targets of shape {tuple(targets.shape)} into {described(returned[1])}",
+                f"Give the targets back, or the shares of the {self.num_classes} classes, (N, C) float.",
             )
         return returned
+
+    def _are_targets(self, value: Tensor, before: Tensor) -> bool:
+        """Tell whether targets are as they were before, or have become shares of the classes (mixup and the like)."""
+        if value.is_floating_point() == before.is_floating_point():
+            return value.shape == before.shape
+        return value.is_floating_point() and value.shape == (len(before), self.num_classes)
 
 
 @dataclass(frozen=True)
@@ -205,7 +216,10 @@ def load_data(
     else:
         prepared = prepare_users(table, args, env, device, with_test, report)
     fitted = _fitted(table.normalize or ("standardize" if built_in else "none"), prepared)
-    augmentations = tuple(augmentation_of(item, i, env.recipe_dir) for i, item in enumerate(table.augment))
+    augmentations = tuple(
+        replace(augmentation_of(item, i, env.recipe_dir), num_classes=prepared.num_classes)
+        for i, item in enumerate(table.augment)
+    )
     data = Data(prepared, fitted, fitted.to(device), augmentations, device)
     _try_augmentation(data)
     return data
@@ -244,9 +258,9 @@ def augmentation_of(item: str | dict[str, Any], i: int, base_dir: Path) -> Augme
     table = {"name": item} if isinstance(item, str) else item
     fn = registry.resolve("augment", table["name"], base_dir)
     where = f"data.augment[{i}] {table['name']}"
-    args, asks = registry.arguments(table), registry.asked(fn, AUGMENTED)
+    args, asks = registry.arguments(table), registry.asked(fn, OFFERED)
     if {"inputs", "targets"} <= set(asks):
-        bound = registry.bind(fn, dict.fromkeys(AUGMENTED), args, where)
+        bound = registry.bind(fn, dict.fromkeys(OFFERED), args, where)
         return Augmentation(fn, asks, {key: bound[key] for key in args}, where, base_dir)
     return Augmentation(fn, (), registry.bind(fn, {}, args, where, positional=3), where, base_dir)
 

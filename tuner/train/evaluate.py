@@ -89,6 +89,11 @@ def are_scores(outputs: Any, targets: Tensor) -> bool:
     return isinstance(outputs, Tensor) and outputs.ndim == 2 and outputs.shape[0] == len(targets) and targets.ndim == 1
 
 
+def hard(targets: Tensor) -> Tensor:
+    """Return class indices; of targets that are shares of the classes, (N, C) float, the class of the largest share."""
+    return targets.argmax(dim=1) if targets.ndim == 2 and targets.is_floating_point() else targets
+
+
 def metric_value(metric: Callable[..., Any], outputs: Tensor, targets: Tensor) -> float:
     """Return the user's metric of a whole split as a number."""
     return as_number(metric(outputs=outputs, targets=targets), "train.metric: the metric")

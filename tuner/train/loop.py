@@ -15,7 +15,17 @@ from tuner.core.errors import UsageError, did_you_mean
 from tuner.core.streams import derive_seed
 from tuner.train import checkpoint
 from tuner.train.device import seed_everything
-from tuner.train.evaluate import Context, are_scores, as_float, better, evaluate, hook_values, metric_value, predict
+from tuner.train.evaluate import (
+    Context,
+    are_scores,
+    as_float,
+    better,
+    evaluate,
+    hard,
+    hook_values,
+    metric_value,
+    predict,
+)
 from tuner.train.setup import Setup, as_scalar
 from tuner.train.state import Best, Divergence, Tape, Training, grad_norm, restore, save_state, start
 
@@ -168,8 +178,8 @@ def default_step(
     else:
         scaler.step(optimizer)
         scaler.update()
-    if tape is not None and are_scores(outputs, targets):
-        tape.hits.append((outputs.detach().argmax(dim=1) == targets).sum())
+    if tape is not None and are_scores(outputs, labels := hard(targets)):
+        tape.hits.append((outputs.detach().argmax(dim=1) == labels).sum())
     return objective.detach()
 
 
