@@ -11,7 +11,7 @@ from tuner.core.result import Record, Skipped, StageResult
 from tuner.core.trial import WorkItem
 from tuner.recipe.model import Recipe
 from tuner.rules import apply_rules
-from tuner.stages import Inputs, StageSettings, coarse, fine
+from tuner.stages import Inputs, StageSettings, load
 
 NEEDS = ()
 DEPENDS = ("data", "model", "loss", "optimizer", "schedule", "train")
@@ -36,8 +36,7 @@ def plan(recipe: Recipe, inputs: Inputs, settings: Settings, history: Sequence[R
 
 def horizons(recipe: Recipe) -> dict[str, int]:
     """Return the epochs of the runs that the recipe plans, by stage; options given to these stages are not known."""
-    planned = {"coarse": coarse.Settings, "fine": fine.Settings}
-    return {name: settings(**recipe.stages.get(name, {})).epochs for name, settings in planned.items()}
+    return {name: load(name).Settings(**recipe.stages.get(name, {})).epochs for name in ("coarse", "fine")}
 
 
 def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[Record]) -> StageResult:
