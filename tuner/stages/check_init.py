@@ -36,7 +36,8 @@ def plan(recipe: Recipe, inputs: Inputs, settings: Settings, history: Sequence[R
 
 def horizons(recipe: Recipe) -> dict[str, int]:
     """Return the epochs of the runs that the recipe plans, by stage; options given to these stages are not known."""
-    return {name: load(name).Settings(**recipe.stages.get(name, {})).epochs for name in ("coarse", "fine")}
+    planned: dict[str, Any] = {name: load(name).Settings for name in ("coarse", "fine")}
+    return {name: settings(**recipe.stages.get(name, {})).epochs for name, settings in planned.items()}
 
 
 def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[Record]) -> StageResult:
