@@ -5,7 +5,7 @@ RECIPE ?= recipes/digits.toml
 BIN = $(VENV)/bin
 SETUP = $(VENV)/.tuner-$(shell (pwd; cat pyproject.toml constraints.txt) | cksum | cut -d' ' -f1)
 
-.PHONY: help setup run test test-slow check docs bench zoo
+.PHONY: help setup run test test-slow check docs bench zoo zoo-judge
 
 help:  ## show this page
 	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -43,3 +43,6 @@ bench: setup  ## timings of the command line and of the training loop
 
 zoo: setup  ## the planted bugs and the healthy look-alikes: what is found, what is falsely alarmed (goes on where it stopped)
 	$(BIN)/python -m tests.zoo run --workers $(WORKERS) --out build/zoo
+
+zoo-judge: setup  ## all rules again on the stored evidence of the zoo, in seconds: what is found, named, falsely alarmed
+	$(BIN)/python -m tests.zoo judge

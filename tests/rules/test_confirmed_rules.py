@@ -2,9 +2,7 @@
 
 import pytest
 
-from tests.search.search_cases import recipe_of
 from tuner.rules import Missing, confirmed
-from tuner.search.knobs import Knobs
 
 CHECKS = {
     confirmed.rate_too_low: "rate x 10",
@@ -31,7 +29,7 @@ def answer(check, **changes):
 
 def evidence(check, **changes):
     arms = {"control": answer(check, accuracy=0.7, gain=None, helps=False), CHECKS[check]: answer(check, **changes)}
-    return {"confirmed": arms, "knobs": Knobs(recipe_of(), {}, 15), "val_accuracy": 0.72}
+    return {"confirmed": arms, "dropout_in_recipe": True, "val_accuracy": 0.72}
 
 
 @pytest.mark.parametrize("check", CHECKS)

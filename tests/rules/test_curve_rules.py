@@ -1,22 +1,19 @@
 import pytest
 
-from tests.search.search_cases import recipe_of
 from tuner.rules import Missing, curves, evaluation
-from tuner.search.knobs import Knobs
 
 FLAT = [0.96, 0.962] * 8
 SOUND_VAL = [0.5, 0.8, 0.9, 0.93, 0.95, *[0.96, 0.962] * 5]
 SOUND_LOSS = [1.5, 0.8, 0.5, 0.35, 0.3, *[0.25, 0.252] * 5]
 
 
-def evidence(recipe=None, **changes):
+def evidence(**changes):
     found = {
         "epochs": 15, "best_epoch": 11, "best_epochs": [11, 9], "val_n": 2000, "majority_share": 0.1, "target": 0.95,
         "val_accuracies": SOUND_VAL, "val_losses": SOUND_LOSS, "train_accuracies": [v + 0.01 for v in SOUND_VAL],
         "train_losses": [v * 0.9 for v in SOUND_LOSS], "running_losses": SOUND_LOSS,
         "lrs": [0.1 * (1 - i / 16) for i in range(15)], "gap": 0.01, "gap_interval": [-0.002, 0.022],
         "train_accuracy": 0.972, "val_accuracy": 0.962, "train_loss": 0.22, "val_loss": 0.25,
-        "knobs": Knobs(recipe or recipe_of(search={"model.depth": {"low": 1, "high": 3}}), {}, 15),
     }  # fmt: skip
     return {**found, **changes}
 
@@ -34,11 +31,11 @@ def test_a_sound_run_is_silent(check):
 @pytest.mark.parametrize("check", ALL)
 def test_missing_curves_are_missing(check):
     with pytest.raises(Missing):
-        check({key: value if key == "knobs" else None for key, value in evidence(epochs=None).items()} | {"epochs": 3})
+        check({**dict.fromkeys(evidence()), "epochs": 3})
 
 
 def keys(finding):
-    return [change.key for change in finding.changes]
+    return [proposal.key for proposal in finding.proposals]
 
 
 RISING = [0.4 + 0.03 * i for i in range(15)]
@@ -60,7 +57,7 @@ def test_train_longer(changes, fires):
     finding = curves.train_longer(evidence(**{"val_accuracies": RISING, **changes}))
     assert (finding is not None) == fires
     if finding:
-        assert [(c.key, c.old, c.new) for c in finding.changes] == [("stages.fine.epochs", 15, 23)]
+        assert [(p.key, p.operation) for p in finding.proposals] == [("stages.fine.epochs", "lengthen")]
 
 
 @pytest.mark.parametrize(
@@ -105,7 +102,7 @@ def test_a_gap_alone_is_room_to_regularise(low, fires):
     assert (finding is not None) == fires
     if finding:
         assert finding.severity == "note"
-        assert keys(finding) == ["data.augment", "optimizer.weight_decay"]
+        assert keys(finding) == ["regularisation"]
 
 
 @pytest.mark.parametrize(
@@ -124,7 +121,7 @@ def test_underfitting(changes, fires):
     low = {"train_accuracy": 0.75, "val_accuracy": 0.74, "gap": 0.01, **changes}
     finding = curves.underfitting(evidence(**low))
     assert (finding is not None) == fires
-    assert finding is None or keys(finding) == ["model.width"]
+    assert finding is None or keys(finding) == ["regularisation"]
 
 
 @pytest.mark.parametrize(
@@ -140,7 +137,7 @@ def test_underfitting(changes, fires):
 def test_plateau(changes, fires):
     finding = curves.plateau(evidence(**{"lrs": [0.1] * 15, **changes}))
     assert (finding is not None) == fires
-    assert finding is None or [(c.key, c.new) for c in finding.changes] == [("schedule.name", "cosine")]
+    assert finding is None or [(p.key, p.operation) for p in finding.proposals] == [("schedule.name", "anneal")]
 
 
 @pytest.mark.parametrize(("jump", "fires"), [(0.004, False), (0.06, True)])
@@ -222,7 +219,7 @@ def test_schedule_ended(changes, fires):
     if finding is not None:
         assert (finding.cause, finding.severity) == ("train-longer", "note")
         assert keys(finding) == ["stages.fine.epochs"]
-        assert finding.changes[0].new == 23
+        assert finding.proposals[0].operation == "lengthen"
 
 
 def test_a_rise_that_slows_down_is_not_unstable():

@@ -1,6 +1,7 @@
 import pytest
 
 from tests.search.search_cases import recipe_of
+from tuner.core.result import Proposal
 from tuner.search.knobs import Knobs
 
 OTHER = {"model.depth": {"low": 1, "high": 3}}  # a search that leaves the keys below alone
@@ -8,6 +9,27 @@ OTHER = {"model.depth": {"low": 1, "high": 3}}  # a search that leaves the keys 
 
 def knobs(params=None, epochs=15, search=None, **tables):
     return Knobs(recipe_of(search=search or OTHER, **tables), params or {}, epochs)
+
+
+@pytest.mark.parametrize(
+    ("proposal", "expected"),
+    [
+        (Proposal("stages.fine.epochs", "lengthen", ""), {"stages.fine.epochs": (15, 23)}),
+        (Proposal("stages.fine.epochs", "shorten", "", 2), {"stages.fine.epochs": (15, 6)}),
+        (Proposal("schedule.name", "anneal", ""), {"schedule.name": ("constant", "cosine")}),
+        (Proposal("optimizer.lr", "multiply", "", 10.0), {"optimizer.lr": (0.1, 1.0)}),
+        (Proposal("train.precision", "set", "", "fp32"), {"train.precision": ("auto", "fp32")}),
+        (Proposal("optimizer.weight_decay", "lower", ""), {"optimizer.weight_decay": (0.1, 0.01)}),
+    ],
+)
+def test_a_proposal_becomes_the_change_of_this_recipe(proposal, expected):
+    given = knobs(optimizer={"lr": 0.1, "weight_decay": 0.1})
+    assert changes(given.changes(proposal)) == expected
+
+
+def test_an_operation_that_nobody_knows_is_refused():
+    with pytest.raises(ValueError, match="no operation 'turn' is known for 'optimizer.lr'"):
+        knobs().changes(Proposal("optimizer.lr", "turn", ""))
 
 
 def changes(found):

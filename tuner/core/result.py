@@ -137,6 +137,20 @@ class Change:
 
 
 @dataclass(frozen=True)
+class Proposal:
+    """A change that a rule proposes, as data: the key, what to do with it, and why.
+
+    `operation` is one of those that `search.knobs.Knobs.changes` knows for the key; `value` is its operand, if it has
+    one. What the recipe's own value makes of it, and whether it is open to change, is decided there.
+    """
+
+    key: str
+    operation: str
+    reason: str
+    value: Any = None
+
+
+@dataclass(frozen=True)
 class Finding:
     """What a rule saw: the code of the rule, the cause (a slug of the causes list), its weight and its remedy."""
 
@@ -149,10 +163,12 @@ class Finding:
     confidence: float = 1.0
     changes: Sequence[Change] = ()
     accepted: bool = False
+    proposals: Sequence[Proposal] = ()
 
     def to_json(self) -> dict[str, Any]:
         value = finite(asdict(self))
         value["changes"] = [change.to_json() for change in self.changes]
+        del value["proposals"]  # what they come to is in `changes`
         return value
 
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tuner.core.result import Change, Finding, Severity, Skipped, ranked
+from tuner.core.result import Change, Finding, Proposal, Severity, Skipped, ranked
 
 Check = Callable[[Mapping[str, Any]], Finding | None]
 
@@ -103,10 +103,22 @@ def found(
     remedy: str = "",
     confidence: float = 1.0,
     changes: Sequence[Change] = (),
+    proposals: Sequence[Proposal] = (),
 ) -> Finding:
     """Make the Finding of a registered rule; without `remedy` the card's `fix` is used."""
     card = _RULES[code]
-    return Finding(code, card.cause, severity, title, dict(evidence), remedy or card.fix, confidence, tuple(changes))
+    remedy = remedy or card.fix
+    return Finding(
+        code,
+        card.cause,
+        severity,
+        title,
+        dict(evidence),
+        remedy,
+        confidence,
+        tuple(changes),
+        proposals=tuple(proposals),
+    )
 
 
 def all_rules() -> dict[str, Rule]:

@@ -20,7 +20,7 @@ from tuner.core.confirming_arms import (
     UNCLIPPED,
     WIDER,
 )
-from tuner.core.result import Change, Finding, Severity
+from tuner.core.result import Finding, Proposal, Severity
 from tuner.rules import Missing, found, need, rule
 
 COSTS = 0.05  # accuracy: what a proved cause must cost to be more than advice
@@ -69,8 +69,8 @@ def rate_too_low(evidence: Mapping[str, Any]) -> Finding | None:
     answer = _helps(evidence, FASTER)
     if answer is None:
         return None
-    changes = evidence["knobs"].rate(10.0, "a run with ten times the rate learns clearly more")
-    return _proved("CU614", evidence, answer, "ten times the rate learns more", changes=changes)
+    proposals = [Proposal("optimizer.lr", "multiply", "a run with ten times the rate learns clearly more", 10.0)]
+    return _proved("CU614", evidence, answer, "ten times the rate learns more", proposals=proposals)
 
 
 @rule(
@@ -90,8 +90,8 @@ def rate_too_high(evidence: Mapping[str, Any]) -> Finding | None:
     answer = _helps(evidence, SLOWER + AFRESH if beside_control else SLOWER)
     if answer is None:
         return None
-    changes = evidence["knobs"].rate(0.1, "a run with a tenth of the rate learns clearly more")
-    return _proved("CU615", evidence, answer, "a tenth of the rate learns more", changes=changes)
+    proposals = [Proposal("optimizer.lr", "multiply", "a run with a tenth of the rate learns clearly more", 0.1)]
+    return _proved("CU615", evidence, answer, "a tenth of the rate learns more", proposals=proposals)
 
 
 @rule(
@@ -113,10 +113,10 @@ def over_regularised(evidence: Mapping[str, Any]) -> Finding | None:
     if answer is None or not keys:
         return None
     reason = "a run without it learns clearly more"
-    changes = [change for key in keys for change in evidence["knobs"].less(key, reason)]
-    own = evidence["knobs"].value(DROPOUT) is None
+    proposals = [Proposal(key, "lower", reason) for key in keys]
+    own = not evidence["dropout_in_recipe"]
     named = ["the dropout of the model's code" if key == DROPOUT and own else key for key in keys]
-    return _proved("CU616", evidence, answer, f"without {' and '.join(named)} it learns more", changes=changes)
+    return _proved("CU616", evidence, answer, f"without {' and '.join(named)} it learns more", proposals=proposals)
 
 
 @rule(
@@ -156,8 +156,8 @@ def _one_culprit(code: str, key: str, evidence: Mapping[str, Any]) -> Finding | 
     if answer is None or key not in keys:
         return None
     answer = evidence["confirmed"].get(key + OFF, answer)
-    changes = evidence["knobs"].less(key, "a run without it learns clearly more")
-    return _proved(code, evidence, answer, f"without {key} it learns more", changes=changes)
+    proposals = [Proposal(key, "lower", "a run without it learns clearly more")]
+    return _proved(code, evidence, answer, f"without {key} it learns more", proposals=proposals)
 
 
 def _culprits(evidence: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, list[str]]:
@@ -192,8 +192,8 @@ def capacity_too_small(evidence: Mapping[str, Any]) -> Finding | None:
         return None
     if answer["control"] < REACHED * need(evidence, "val_accuracy", "the winner has no val accuracy"):
         raise Missing("the short runs are far from what the winner reached: they tell who learns faster, not who can")
-    changes = evidence["knobs"].wider("a run of twice the width learns clearly more")
-    return _proved("CU619", evidence, answer, "twice the width learns more", changes=changes)
+    proposals = [Proposal("model.width", "double", "a run of twice the width learns clearly more")]
+    return _proved("CU619", evidence, answer, "twice the width learns more", proposals=proposals)
 
 
 @rule(
@@ -211,8 +211,8 @@ def gradients_clipped_away(evidence: Mapping[str, Any]) -> Finding | None:
     answer = _helps(evidence, UNCLIPPED)
     if answer is None:
         return None
-    changes = evidence["knobs"].unclipped("a run without clipping learns clearly more")
-    return _proved("CU620", evidence, answer, "without clipping it learns more", changes=changes)
+    proposals = [Proposal("train.clip_norm", "lift", "a run without clipping learns clearly more")]
+    return _proved("CU620", evidence, answer, "without clipping it learns more", proposals=proposals)
 
 
 @rule(
@@ -231,6 +231,5 @@ def precision_too_short(evidence: Mapping[str, Any]) -> Finding | None:
     answer = _helps(evidence, FULL_PRECISION)
     if answer is None:
         return None
-    old = evidence["knobs"].value("train.precision")
-    changes = [Change("train.precision", old, "fp32", "a run in fp32 learns clearly more")]
-    return _proved("CU621", evidence, answer, "fp32 learns more", changes=changes)
+    proposals = [Proposal("train.precision", "set", "a run in fp32 learns clearly more", "fp32")]
+    return _proved("CU621", evidence, answer, "fp32 learns more", proposals=proposals)

@@ -1,4 +1,4 @@
-"""Rules of step 6: what the winner's curves say. Evidence: `search.curve_facts`, and `knobs`, the open changes.
+"""Rules of step 6: what the winner's curves say. Evidence: `search.curve_facts`.
 
 Criteria after section 4 of the project's collection of diagnoses: sigma is the robust noise of a series, the tail its
 last quarter (at least four evaluations), "moving" a drift over the tail beyond twice sigma.
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tuner.core.confirming_arms import AFRESH, CONTROL, SLOWER
-from tuner.core.result import Finding
+from tuner.core.result import Finding, Proposal
 from tuner.core.statistics import binomial_noise, drift, moving, robust_sigma, theil_sen, wilson, wilson_half
 from tuner.rules import Missing, found, need, rule, series
 
@@ -21,6 +21,7 @@ NO_GAP = 0.03
 RATE_GONE = 0.02  # share of the highest rate below which the schedule has ended the training
 UNSTABLE = 1.5  # times the sampling noise of val
 STILL_FALLS = 0.1  # share of its own level by which a loss that has stopped does not fall over the tail
+EPOCHS = "stages.fine.epochs"
 CEILING = 0.995  # train accuracy above which there is nothing left to fit
 
 
@@ -67,7 +68,9 @@ def train_longer(evidence: Mapping[str, Any]) -> Finding | None:
     )
     reason = f"best epoch {best} of {epochs}, val accuracy still rising"
     seen = {"best_epoch": best, "epochs": epochs, "rise": rise, "half_width": half or None}
-    return found("CU601", "note", title, evidence=seen, confidence=0.8, changes=evidence["knobs"].longer(reason))
+    return found(
+        "CU601", "note", title, evidence=seen, confidence=0.8, proposals=[Proposal(EPOCHS, "lengthen", reason)]
+    )
 
 
 @rule(
@@ -89,10 +92,10 @@ def trained_too_long(evidence: Mapping[str, Any]) -> Finding | None:
     if not best or max(best) > 0.1 * epochs or losses[-1] >= losses[max(best) - 1]:
         return None
     reason = f"best epoch {max(best)} of {epochs} with every seed"
-    changes = evidence["knobs"].shorter(max(best), reason)
+    proposals = [Proposal(EPOCHS, "shorten", reason, max(best))]
     title = f"the best epoch is {max(best)} of {epochs}, with every seed"
     seen = {"best_epochs": best, "epochs": epochs}
-    return found("CU602", "note", title, evidence=seen, confidence=0.8, changes=changes)
+    return found("CU602", "note", title, evidence=seen, confidence=0.8, proposals=proposals)
 
 
 def _rises_after_best(evidence: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -126,8 +129,8 @@ def overfitting(evidence: Mapping[str, Any]) -> Finding | None:
     title = (
         f"val loss rises from {seen['lowest']:.3g} (epoch {seen['lowest_at']}) to {seen['last']:.3g}, accuracy falls"
     )
-    changes = evidence["knobs"].regularise("val loss rises while train loss falls")
-    return found("CU603", "note", title, evidence=seen, confidence=0.9, changes=changes)
+    proposals = [Proposal("regularisation", "strengthen", "val loss rises while train loss falls")]
+    return found("CU603", "note", title, evidence=seen, confidence=0.9, proposals=proposals)
 
 
 def _accuracy_since(evidence: Mapping[str, Any], epoch: int) -> float:
@@ -151,9 +154,9 @@ def gap_only(evidence: Mapping[str, Any]) -> Finding | None:
         return None
     gap = evidence["gap"]
     title = f"room to regularise: train is {100 * gap:.1f} points above val ({100 * low:.1f} to {100 * high:.1f})"
-    changes = evidence["knobs"].regularise(f"gap of {100 * gap:.1f} points between train and val")
+    proposals = [Proposal("regularisation", "strengthen", f"gap of {100 * gap:.1f} points between train and val")]
     return found(
-        "CU604", "note", title, evidence={"gap": gap, "interval": [low, high]}, confidence=0.7, changes=changes
+        "CU604", "note", title, evidence={"gap": gap, "interval": [low, high]}, confidence=0.7, proposals=proposals
     )
 
 
@@ -180,9 +183,9 @@ def underfitting(evidence: Mapping[str, Any]) -> Finding | None:
     title = f"train accuracy stays at {evidence['train_accuracy']:.3f}, val at {evidence['val_accuracy']:.3f}"
     if tried := [name for name in evidence.get("confirmed") or {} if not name.startswith(CONTROL)]:
         title += f"; short runs with {', '.join(tried)} do not lift it"
-    changes = evidence["knobs"].relax("train accuracy is low without a gap")
+    proposals = [Proposal("regularisation", "relax", "train accuracy is low without a gap")]
     seen = {"train_accuracy": evidence["train_accuracy"], "gap": gap, "target": evidence["target"]}
-    return found("CU605", "note", title, evidence=seen, confidence=0.6, changes=changes)
+    return found("CU605", "note", title, evidence=seen, confidence=0.6, proposals=proposals)
 
 
 def _low_without_gap(evidence: Mapping[str, Any]) -> bool:
@@ -212,9 +215,9 @@ def schedule_ended(evidence: Mapping[str, Any]) -> Finding | None:
         return None
     accuracy = evidence["train_accuracy"]
     title = f"train accuracy is only {accuracy:.3f}, {100 * gap:.1f} points above val, when the schedule ends"
-    changes = evidence["knobs"].longer("the schedule ended while the loss was still falling, without a gap")
+    proposals = [Proposal(EPOCHS, "lengthen", "the schedule ended while the loss was still falling, without a gap")]
     seen = {"train_accuracy": accuracy, "gap": gap, "target": evidence["target"], "loss_drift": drift(train)}
-    return found("CU613", "note", title, evidence=seen, confidence=0.7, changes=changes)
+    return found("CU613", "note", title, evidence=seen, confidence=0.7, proposals=proposals)
 
 
 def _at_baseline(evidence: Mapping[str, Any]) -> bool:
@@ -250,9 +253,9 @@ def plateau(evidence: Mapping[str, Any]) -> Finding | None:
         return None
     title = f"loss and accuracy have stopped moving at a constant rate of {rates[-1]:.3g}"
     seen = {"rate": rates[-1], "loss_drift": drift(running), "accuracy_drift": drift(accuracy)}
-    changes = evidence["knobs"].anneal("a plateau at a constant rate")
+    proposals = [Proposal("schedule.name", "anneal", "a plateau at a constant rate")]
     sure = _sure(evidence, seen)
-    return found("CU607", "note", title, evidence=seen, confidence=0.9 if sure else 0.5, changes=changes)
+    return found("CU607", "note", title, evidence=seen, confidence=0.9 if sure else 0.5, proposals=proposals)
 
 
 def _sure(evidence: Mapping[str, Any], seen: dict[str, Any]) -> bool:
@@ -286,10 +289,10 @@ def unstable(evidence: Mapping[str, Any]) -> Finding | None:
     if noise <= UNSTABLE * max(sampling, 1 / n) or _at_baseline(evidence):
         return None
     title = f"val accuracy jumps by {100 * noise:.1f} points between epochs; sampling explains {100 * sampling:.1f}"
-    changes = evidence["knobs"].calm("val accuracy jumps beyond sampling noise")
+    proposals = [Proposal("schedule.name", "calm", "val accuracy jumps beyond sampling noise")]
     seen = {"noise": noise, "sampling_noise": sampling}
     sure = _sure(evidence, seen)
-    return found("CU608", "note", title, evidence=seen, confidence=0.9 if sure else 0.6, changes=changes)
+    return found("CU608", "note", title, evidence=seen, confidence=0.9 if sure else 0.6, proposals=proposals)
 
 
 @rule(
@@ -331,7 +334,7 @@ def loss_above_start(evidence: Mapping[str, Any]) -> Finding | None:
         return None
     epoch = losses.index(max(late), after) + 1
     title = f"train loss rose to {max(late):.3g} in epoch {epoch}, above {losses[0]:.3g} of the first"
-    changes = evidence["knobs"].calm("train loss rose above its start")
+    proposals = [Proposal("schedule.name", "calm", "train loss rose above its start")]
     seen = {"first": losses[0], "highest": max(late), "epoch": epoch}
     sure = _sure(evidence, seen)
-    return found("CU612", "note", title, evidence=seen, confidence=0.92 if sure else 0.7, changes=changes)
+    return found("CU612", "note", title, evidence=seen, confidence=0.92 if sure else 0.7, proposals=proposals)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tuner.core.result import Change
+from tuner.core.result import Change, Proposal
 from tuner.recipe.model import Recipe
 from tuner.recipe.space import space_of
 
@@ -39,6 +39,38 @@ class Knobs:
 
     def _open(self, key: str) -> bool:
         return key not in space_of(self.recipe.search)
+
+    def changes(self, proposal: Proposal) -> list[Change]:
+        """Return what a proposal changes in this recipe; nothing where it does not apply, or the search has the key.
+
+        Raises:
+            ValueError: no such operation is known for the key.
+        """
+        reason, value = proposal.reason, proposal.value
+        match proposal.key, proposal.operation:
+            case "stages.fine.epochs", "lengthen":
+                return self.longer(reason)
+            case "stages.fine.epochs", "shorten":
+                return self.shorter(value, reason)
+            case "regularisation", "strengthen":
+                return self.regularise(reason)
+            case "regularisation", "relax":
+                return self.relax(reason)
+            case "schedule.name", "anneal":
+                return self.anneal(reason)
+            case "schedule.name", "calm":
+                return self.calm(reason)
+            case "optimizer.lr", "multiply":
+                return self.rate(value, reason)
+            case "model.width", "double":
+                return self.wider(reason)
+            case "train.clip_norm", "lift":
+                return self.unclipped(reason)
+            case "train.precision", "set":
+                return [Change("train.precision", self.value("train.precision"), value, reason)]
+            case key, "lower":
+                return self.less(key, reason)
+        raise ValueError(f"no operation {proposal.operation!r} is known for {proposal.key!r}")
 
     def longer(self, reason: str) -> list[Change]:
         """Train half as long again; the schedule keeps its shape, because it is stretched over the horizon."""

@@ -74,7 +74,7 @@ def _facts(recipe: Recipe, inputs: Inputs, settings: Settings) -> dict[str, Any]
     )
     facts |= {key: winner.result.evidence.get(scores.PREDICTIONS, {}).get(key) for key in ANSWERS}
     facts["precision"] = winner.item.spec.precision
-    facts["knobs"] = Knobs(recipe, winner.params, inputs.choice("fine").get("epochs") or facts["epochs"])
+    facts["dropout_in_recipe"] = winner.params.get("model.dropout", recipe.value("model.dropout")) is not None
     return facts
 
 
@@ -160,6 +160,8 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
     if facts["unconfirmed"] is None:
         facts["confirmed"] = _answers(asked, {record.item.key: record for record in results}, facts)
     findings, ran, skipped = apply_rules("diagnose", facts, recipe.accept.codes)
+    knobs = Knobs(recipe, facts["params"], inputs.choice("fine").get("epochs") or facts["epochs"])
+    findings = [replace(item, changes=[c for p in item.proposals for c in knobs.changes(p)]) for item in findings]
     metrics = {key: facts[key] for key in REPORTED} | _noise(facts)
     metrics |= {"trial": trial, "curves_stage": _folder(inputs), "val_n": facts["val_n"], "params": facts["params"]}
     metrics["majority_share"] = facts["majority_share"]

@@ -1,0 +1,131 @@
+"""All rules again on the stored evidence of all runs, without torch: what is said now against what was said then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from tests.zoo.case import STEPS, Case
+from tests.zoo.evidence import case_of, stored
+from tests.zoo.score import Score, judged, rates, score
+from tests.zoo.table import PARTS
+from tuner.core.result import StageResult
+from tuner.rules import apply_rules
+
+SHOWN = ("code", "cause", "severity", "confidence", "accepted", "title")
+HEAD = ("bugs", "runs", "detected", "named first", "in three", "look-alikes", "false errors", "false warns")
+STEP_HEAD = ("bugs found by", "runs", "detected", "named first", "in three")
+
+
+def judged_again(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the record of a stored run with what the rules say now.
+
+    A step that fails now and did not then ends the run, as it would. Where a step failed then and does not now, nothing
+    is known of the steps after it: `open` says so, and the run must be made again.
+    """
+    steps: list[dict[str, Any]] = []
+    for step in run["steps"]:
+        new = {key: value for key, value in step.items() if key not in ("evidence", "accepted")}
+        if step.get("evidence") is not None:
+            findings = apply_rules(step["step"], _after(step["evidence"], steps), step["accepted"])[0]
+            result = StageResult(step["step"], "", findings)
+            new["findings"] = [{key: item[key] for key in SHOWN} for item in result.to_json()["findings"]]
+            new |= {"verdict": result.verdict, "exit": 1 if result.verdict == "fail" else 0}
+        steps.append(new)
+        if new["exit"]:
+            break
+    last = run["steps"][len(steps) - 1]
+    return {**run, "steps": steps, "open": bool(last["exit"]) and not steps[-1]["exit"]}
+
+
+def _after(evidence: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return a step's evidence with what the steps before it say now."""
+    if "earlier" not in evidence:
+        return dict(evidence)
+    said = {step["step"]: step["findings"] for step in steps}
+    remedies = {item["code"]: item.get("remedy", "") for item in evidence["earlier"]}
+    latest = [item for name in ("overfit", "check-init") for item in said.get(name, [])]
+    return {**evidence, "earlier": [{**item, "remedy": remedies.get(item["code"], "")} for item in latest]}
+
+
+def main() -> None:
+    """Print the comparison for all stored runs."""
+    print(compared(stored()))
+
+
+def compared(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Return the tables of then and now, part by part and step by step, and a line for every run that changed."""
+    cases = {run["case"]: case_of(run) for run in runs}
+    left_out = {run["case"]: run["left_out"] for run in runs}
+    now = [judged_again(run) for run in runs]
+    before, after = (score(part, cases, lambda case: left_out[case.name]) for part in (runs, now))
+    lines = [_row(HEAD), _rule(HEAD)]
+    lines += [_part_row(name, before.part(part), after.part(part)) for name, part in PARTS.items()]
+    lines += ["", _row(STEP_HEAD), _rule(STEP_HEAD)]
+    for step in STEPS:
+        then, new = ([run for run in part.bugs if run.case.step == step] for part in (before, after))
+        if then:
+            lines.append(_row((step, str(len(then)), *_shares(then, new))))
+    changed = [line for old, new in zip(runs, now, strict=True) for line in _changed(old, new, cases[old["case"]])]
+    return "\n".join([*lines, "", f"{len(changed)} of {len(runs)} runs say something else:", *changed])
+
+
+def _part_row(name: str, then: Score, now: Score) -> str:
+    errors, warns = (
+        _moved(*(sum(getattr(run, key) for run in part.healthy) for part in (then, now)))
+        for key in ("false_error", "false_warn")
+    )
+    return _row((name, str(len(now.bugs)), *_shares(then.bugs, now.bugs), str(len(now.healthy)), errors, warns))
+
+
+def _shares(then: Sequence[Any], now: Sequence[Any]) -> tuple[str, ...]:
+    old, new = rates(then), rates(now)
+    count = len(now)
+    return tuple(
+        _moved(*(round(count * getattr(part, key)) if count else 0 for part in (old, new)), of=count)
+        for key in ("detected", "top1", "top3")
+    )
+
+
+def _moved(old: int, new: int, of: int = 0) -> str:
+    share = f" ({100 * new / of:.1f} %)" if of else ""
+    return f"{new}{share}" if old == new else f"{old} -> {new}{share}"
+
+
+def _changed(old: Mapping[str, Any], new: Mapping[str, Any], case: Case) -> Iterator[str]:
+    said = [[_said(step) for step in run["steps"]] for run in (old, new)]
+    if said[0] == said[1]:
+        return
+    standing = [_standing(run, case) for run in (old, new)]
+    better = "" if standing[0] == standing[1] else f" [{standing[0]} -> {standing[1]}]"
+    unknown = " (open: the step failed then, not now; run the case again)" if new["open"] else ""
+    yield f"- {case.name}{' (held out)' if case.held_out else ''}{better}{unknown}"
+    for step in STEPS:
+        texts = [next((text for text in run if text.startswith(f"{step}:")), "") for run in said]
+        if texts[0] != texts[1]:
+            yield f"    then {texts[0] or '-'}"
+            yield f"    now  {texts[1] or '-'}"
+
+
+def _said(step: Mapping[str, Any]) -> str:
+    found = ", ".join(f"{item['code']} {item['cause']} ({item['severity']})" for item in step["findings"])
+    return f"{step['step']}: {found or step.get('message') or 'nothing'}"
+
+
+def _standing(record: Mapping[str, Any], case: Case) -> str:
+    if record["status"] != "done":
+        return str(record["status"])
+    run = judged(record, case)
+    if case.healthy:
+        return "false error" if run.false_error else "false warn" if run.false_warn else "sound"
+    if not run.detected:
+        return "missed"
+    return "first" if run.named(1) else "in three" if run.named(3) else "detected"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _rule(cells: Sequence[str]) -> str:
+    return f"|{'---|' * len(cells)}"

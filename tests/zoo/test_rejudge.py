@@ -1,0 +1,40 @@
+"""The stored evidence: what the rules say of it now is what they said, and it is of the cases as they are."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.zoo.case import HERE
+from tests.zoo.evidence import case_of, stored
+from tests.zoo.rejudge import judged_again
+
+RUNS = stored()
+
+
+def test_there_is_evidence_of_bugs_and_of_look_alikes():
+    assert len(RUNS) > 30
+    assert {run["about"]["healthy"] for run in RUNS} == {True, False}
+
+
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: run["case"])
+def test_every_step_of_a_stored_run_can_be_judged_again(run):
+    again = judged_again(run)
+    assert [step["step"] for step in again["steps"]] == [step["step"] for step in run["steps"]][: len(again["steps"])]
+    assert case_of(run).healthy == run["about"]["healthy"]
+
+
+def test_a_step_that_fails_now_ends_the_run():
+    run = next(run for run in RUNS if len(run["steps"]) == 6)
+    first = run["steps"][0]
+    broken = {**first["evidence"], "failures": [{"kind": "crash", "message": "gone"}]}
+    again = judged_again({**run, "steps": [{**first, "evidence": broken}, *run["steps"][1:]]})
+    assert [step["step"] for step in again["steps"]] == ["check-init"]
+    assert again["steps"][0]["verdict"] == "fail"
+
+
+def test_judging_loads_no_torch():
+    code = "import sys; from tests.zoo.rejudge import main; main()"
+    code += "; print([m for m in ('torch', 'sklearn') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=HERE.parent.parent, capture_output=True, text=True)
+    assert done.stdout.endswith("[]\n"), done.stderr
