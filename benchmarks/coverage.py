@@ -15,13 +15,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.drive import Run, executor_in
+from benchmarks.drive import Run, runner_in
 from benchmarks.part import Asked
 from tuner.core.result import Record, last_of_each
 from tuner.core.statistics import wilson
-from tuner.execute.processes import ProcessExecutor
 from tuner.recipe.model import Recipe
 from tuner.search import scores
+from tuner.workflow.executor_pool import StageRunner
 
 CLASSES, BLOBS, FEATURES = 4, 3, 8  # each class is a few blobs, so that a linear model is not enough
 NOISE = 1.0  # of an example around its blob; the blobs' centres have 1 as well
@@ -49,20 +49,20 @@ class Sizes:
 def measure(asked: Asked, sizes: Sizes) -> dict[str, Any]:
     work = asked.work / "coverage"
     work.mkdir(exist_ok=True)
-    executor = executor_in(work, len(os.sched_getaffinity(0)))
+    runner = runner_in(work, len(os.sched_getaffinity(0)))
     of = {key: value for key, value in asdict(sizes).items() if key != "repeats"}
     searches = []
     for seed in range(sizes.repeats):
         one = {"part": "coverage", **of, "seed": seed}
-        searches.append(asked.lines.once(one, lambda s=seed: search(executor, work / str(s), sizes, s)))
+        searches.append(asked.lines.once(one, lambda s=seed: search(runner, work / str(s), sizes, s)))
         shutil.rmtree(work / str(seed), ignore_errors=True)
         if (seed + 1) % 5 == 0:
             asked.say(f"coverage: {seed + 1} of {sizes.repeats} searches")
-    executor.close()
+    runner.executor.close()
     return {"sizes": asdict(sizes), "searches": searches}
 
 
-def search(executor: ProcessExecutor, folder: Path, sizes: Sizes, seed: int) -> dict[str, Any]:
+def search(runner: StageRunner, folder: Path, sizes: Sizes, seed: int) -> dict[str, Any]:
     """Search once; return what was claimed of the winner, and what untouched data say."""
     folder.mkdir()
     recipe = Recipe.model_validate(
@@ -77,7 +77,7 @@ def search(executor: ProcessExecutor, folder: Path, sizes: Sizes, seed: int) -> 
             "search": SPACE,
         }
     )
-    run = Run(recipe, executor, folder)
+    run = Run(recipe, runner, folder)
     run.stage("coarse", {"trials": sizes.coarse_trials, "epochs": sizes.coarse_epochs})
     metrics = run.stage("fine", {"trials": sizes.fine_trials, "epochs": sizes.fine_epochs})["metrics"]
     winner = next(entry for entry in metrics["finalists"] if entry["trial"] == metrics["trial"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,36 +19,38 @@ from tuner.core.trial import TrialEnv, WorkItem
 from tuner.execute.processes import ProcessExecutor
 from tuner.recipe.model import Recipe
 from tuner.search.precision import candidate
+from tuner.workflow.executor_pool import StageRunner
 
 Hear = Callable[[Record], None]
 
 
-def executor_in(folder: Path, workers: int) -> ProcessExecutor:
+def runner_in(folder: Path, workers: int) -> StageRunner:
     """Start nothing yet; decoded data are kept in the folder too."""
-    return ProcessExecutor(TrialEnv(folder, folder / "stage", "cpu", folder / "cache"), workers, lambda progress: None)
+    env = TrialEnv(folder, folder / "stage", "cpu", folder / "cache")
+    return StageRunner(ProcessExecutor(workers, lambda progress: None), env)
 
 
-def try_out(executor: ProcessExecutor, recipe: Recipe) -> dict[str, Any]:
+def try_out(runner: StageRunner, recipe: Recipe) -> dict[str, Any]:
     """Start a worker and have it try the recipe out, which decodes the data; return what it says of them."""
-    answer = executor.preflight({**recipe.tables(), "search": dict(recipe.search)})
+    answer = runner.executor.preflight({**recipe.tables(), "search": dict(recipe.search)}, runner.env)
     if answer["problems"]:
         raise SystemExit(f"the benchmark's recipe does not work: {answer['problems']}")
     return answer["summary"]
 
 
-def precision_of(executor: ProcessExecutor, recipe: Recipe) -> str:
+def precision_of(runner: StageRunner, recipe: Recipe) -> str:
     """Ask the hardware which precision pays, as lr-sweep does."""
     item = WorkItem(stages.Inputs().spec(recipe, measure={"hardware": {}}), 0)
-    return candidate(one(executor, item).evidence["hardware"], "cpu")[0] or "fp32"
+    return candidate(one(runner, item).evidence["hardware"], "cpu")[0] or "fp32"
 
 
-def one(executor: ProcessExecutor, item: WorkItem) -> TrialResult:
+def one(runner: StageRunner, item: WorkItem) -> TrialResult:
     """Run one item.
 
     Raises:
         SystemExit: it failed.
     """
-    return checked(next(iter(executor.run([item]))))
+    return checked(next(iter(runner.run([item]))))
 
 
 def checked(result: TrialResult) -> TrialResult:
@@ -67,7 +69,7 @@ class Run:
     """The stages of one search, as far as they are done. `folder`: where their checkpoints go."""
 
     recipe: Recipe
-    executor: ProcessExecutor
+    runner: StageRunner
     folder: Path
     precision: str = "fp32"
     results: dict[str, Any] = field(default_factory=dict)
@@ -82,27 +84,25 @@ class Run:
         """Plan and run generation after generation, then judge; return the content of its result.json."""
         module, inputs = stages.load(name), self.inputs()
         chosen = module.Settings(**settings)
-        self.executor.env = replace(self.executor.env, stage_dir=self.folder / name)
+        self.runner = self.runner.at(self.folder / name)
 
         def sound(record: Record) -> None:
             checked(record.result)
             hear(record)
 
-        self.records[name] = carry_out(module, self.recipe, inputs, chosen, self.executor, sound)
+        self.records[name] = carry_out(module, self.recipe, inputs, chosen, self.runner, sound)
         self.results[name] = module.judge(self.recipe, inputs, chosen, self.records[name]).to_json()
         return self.results[name]
 
     def test_accuracy(self, name: str, record: Record) -> float:
         """Return the accuracy on the test split of the weights that a trial of a stage has kept."""
-        return test_accuracy(
-            self.executor, self.recipe, self.folder, f"{name}/checkpoints/{record.result.id}.pt", record
-        )
+        return test_accuracy(self.runner, self.recipe, self.folder, f"{name}/checkpoints/{record.result.id}.pt", record)
 
 
-def test_accuracy(executor: ProcessExecutor, recipe: Recipe, folder: Path, checkpoint: str, record: Record) -> float:
-    executor.env = replace(executor.env, stage_dir=folder / "test")
+def test_accuracy(runner: StageRunner, recipe: Recipe, folder: Path, checkpoint: str, record: Record) -> float:
+    runner = runner.at(folder / "test")
     spec = stages.Inputs().spec(recipe, record.params, measure={"test_evaluation": {"checkpoint": checkpoint}})
-    return one(executor, WorkItem(spec, 0)).evidence["test_evaluation"]["accuracy"]
+    return one(runner, WorkItem(spec, 0)).evidence["test_evaluation"]["accuracy"]
 
 
 @dataclass

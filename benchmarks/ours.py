@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.drive import executor_in, precision_of, try_out
+from benchmarks.drive import precision_of, runner_in, try_out
 from benchmarks.task import BATCH, WIDTHS, Clock, Outcome, Task, serve
 from tuner.core.trial import TABLES, TrialSpec, WorkItem, apply_overrides
 from tuner.recipe.model import Recipe
@@ -23,17 +22,17 @@ def side(task: Task) -> Outcome:
     asked = recipe(task)
     tables = asked.tables()
     workers = len(os.sched_getaffinity(0))
-    executor = executor_in(Path(task.work), workers)
-    executor.env = replace(executor.env, stage_dir=Path(tempfile.mkdtemp(dir=task.work)))  # no repeat's checkpoints
+    runner = runner_in(Path(task.work), workers)
+    runner = runner.at(Path(tempfile.mkdtemp(dir=task.work)))  # no repeat's checkpoints
     apart = {"start-up of the supervisor": clock()}
-    count = try_out(executor, asked)["train"]
+    count = try_out(runner, asked)["train"]
     apart["start-up of a worker, decoding where it is the first time"] = clock()
-    precision = precision_of(executor, asked)
+    precision = precision_of(runner, asked)
     items = [WorkItem(trial(tables, lr, task, precision), number) for number, lr in enumerate(task.rates)]
     apart["asking the hardware"] = clock()
-    results = list(executor.run(items))
+    results = list(runner.run(items))
     seconds = clock()
-    executor.close()
+    runner.executor.close()
     assert all(result.status in ("completed", "diverged") for result in results), [result.error for result in results]
     best = max(result.score for result in results if result.score is not None)
     return Outcome(seconds, count * task.epochs * task.trials, best, apart, f"{workers} workers, {precision}")

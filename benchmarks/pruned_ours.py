@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import ours
-from benchmarks.drive import Run, Trace, executor_in, precision_of, try_out
+from benchmarks.drive import Run, Trace, precision_of, runner_in, try_out
 from benchmarks.pruned import OWN, SPACE
 from benchmarks.task import Clock, Task, answer
 from tuner.recipe.model import Recipe
@@ -17,17 +17,17 @@ from tuner.recipe.model import Recipe
 def side(asked: dict[str, Any]) -> dict[str, Any]:
     clock = Clock()
     task, workers = Task(**asked["task"]), len(os.sched_getaffinity(0))
-    executor = executor_in(Path(task.work), workers)
+    runner = runner_in(Path(task.work), workers)
     recipe = recipe_of(task, asked["seed"])
     apart = {"start-up of the supervisor": clock()}
-    try_out(executor, recipe)
+    try_out(runner, recipe)
     apart["start-up of a worker, decoding where it is the first time"] = clock()
-    run = Run(recipe, executor, Path(tempfile.mkdtemp(dir=task.work)), precision_of(executor, recipe))
+    run = Run(recipe, runner, Path(tempfile.mkdtemp(dir=task.work)), precision_of(runner, recipe))
     apart["asking the hardware"] = clock()
     trace = Trace()
     run.stage("coarse", {"trials": task.trials, "epochs": task.epochs}, trace.hear)
     seconds = clock()
-    executor.close()
+    runner.executor.close()
     return {
         "seconds": seconds,
         "points": trace.points,

@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.drive import Run, Trace, executor_in, one, test_accuracy, try_out
+from benchmarks.drive import Run, Trace, one, runner_in, test_accuracy, try_out
 from benchmarks.task import answer
 from tuner import stages
 from tuner.core.result import Record, last_of_each
 from tuner.core.trial import WorkItem
-from tuner.execute.processes import ProcessExecutor
 from tuner.recipe.model import Recipe
 from tuner.recipe.space import space_of
 from tuner.search import scores
 from tuner.search.samplers import distribution
+from tuner.workflow.executor_pool import StageRunner
 
 POOR = 0.0  # what a trial that diverged is told to be worth
 
@@ -28,22 +27,20 @@ POOR = 0.0  # what a trial that diverged is told to be worth
 def side(asked: dict[str, Any]) -> dict[str, Any]:
     """Carry out a search on one worker; return its trace, its best val accuracy and its winner's test accuracy."""
     recipe = Recipe.model_validate(asked["recipe"])
-    executor = executor_in(Path(asked["work"]), 1)
+    runner = runner_in(Path(asked["work"]), 1)
     folder = Path(tempfile.mkdtemp(dir=asked["work"]))
-    try_out(executor, recipe)
+    try_out(runner, recipe)
     trace = Trace()
     if asked["side"] == "tuner":
-        found = ours(executor, recipe, folder, asked["coarse"], asked["fine"], trace)
+        found = ours(runner, recipe, folder, asked["coarse"], asked["fine"], trace)
     else:
-        found = optunas(executor, recipe, folder, asked["fine"]["epochs"], asked["epochs"], trace)
-    executor.close()
+        found = optunas(runner, recipe, folder, asked["fine"]["epochs"], asked["epochs"], trace)
+    runner.executor.close()
     return {**found, "epochs": trace.epochs, "points": trace.points}
 
 
-def ours(
-    executor: ProcessExecutor, recipe: Recipe, folder: Path, coarse: Any, fine: Any, trace: Trace
-) -> dict[str, Any]:
-    run = Run(recipe, executor, folder)
+def ours(runner: StageRunner, recipe: Recipe, folder: Path, coarse: Any, fine: Any, trace: Trace) -> dict[str, Any]:
+    run = Run(recipe, runner, folder)
     run.stage("coarse", coarse, trace.hear)
     found = run.stage("fine", fine, trace.hear)
     winner = next(r for r in run.records["fine"] if r.result.id == found["choice"]["trial"])
@@ -53,7 +50,7 @@ def ours(
 
 
 def optunas(
-    executor: ProcessExecutor, recipe: Recipe, folder: Path, horizon: int, budget: int, trace: Trace
+    runner: StageRunner, recipe: Recipe, folder: Path, horizon: int, budget: int, trace: Trace
 ) -> dict[str, Any]:
     """Ask for trials until the budget of epochs is spent; the last one is carried out to its end."""
     import optuna
@@ -69,7 +66,7 @@ def optunas(
     spaces = {dimension.key: distribution(dimension) for dimension in space.dimensions}
     own = {key: recipe.value(key) for key in space.keys}
     study.enqueue_trial(own)
-    executor.env = replace(executor.env, stage_dir=folder / "optuna")
+    runner = runner.at(folder / "optuna")
     records: dict[int, Record] = {}
     while trace.epochs < budget:
         trial = study.ask(spaces)
@@ -77,7 +74,7 @@ def optunas(
         for epoch in range(1, horizon + 1):
             spec = stages.Inputs().spec(recipe, dict(trial.params), horizon_epochs=horizon, train_subset=False)
             item = WorkItem(spec, trial.number, None if epoch == horizon else epoch)
-            record = Record(item, one(executor, item))
+            record = Record(item, one(runner, item))
             trace.hear(record)
             if record.result.status == "diverged":
                 value = POOR
@@ -91,7 +88,7 @@ def optunas(
         study.tell(trial, None if state == optuna.trial.TrialState.PRUNED else value, state)
     winner = records[study.best_trial.number]
     checkpoint = f"optuna/checkpoints/{winner.result.id}.pt"
-    test = test_accuracy(executor, recipe, folder, checkpoint, winner)
+    test = test_accuracy(runner, recipe, folder, checkpoint, winner)
     return {"best": study.best_value, "test": test, "trials": len(study.trials)}
 
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from tuner.core.result import Record, TrialError, TrialResult
-from tuner.core.trial import WorkItem, canonical_json
-from tuner.execute.base import Executor
+from tuner.core.trial import TrialEnv, WorkItem, canonical_json
+from tuner.workflow.executor_pool import StageRunner
+
+NOWHERE = TrialEnv(Path())  # scripted trials read and write no files
 
 Script = Callable[[WorkItem], TrialResult] | Mapping[str, TrialResult]
 
@@ -29,7 +32,11 @@ class ReplayExecutor:
         self.ran: list[WorkItem] = []
         self._random = None if shuffle is None else random.Random(shuffle)
 
-    def run(self, items: Sequence[WorkItem]) -> Iterator[TrialResult]:
+    def preflight(self, recipe: Mapping[str, Any], env: TrialEnv) -> dict[str, Any]:
+        """Find no problem: nothing is built."""
+        return {"problems": [], "device": env.device, "summary": {}}
+
+    def run(self, items: Sequence[WorkItem], env: TrialEnv = NOWHERE) -> Iterator[TrialResult]:
         order = list(items)
         if self._random is not None:
             self._random.shuffle(order)
@@ -51,7 +58,7 @@ def replay(
     stage: Any, recipe: Any, inputs: Any, settings: Any, script: Script, shuffle: int | None = None
 ) -> list[Record]:
     """Plan and run a stage to its end by replay; return its records by number."""
-    return carry_out(stage, recipe, inputs, settings, ReplayExecutor(script, shuffle))
+    return carry_out(stage, recipe, inputs, settings, StageRunner(ReplayExecutor(script, shuffle), NOWHERE))
 
 
 def carry_out(
@@ -59,7 +66,7 @@ def carry_out(
     recipe: Any,
     inputs: Any,
     settings: Any,
-    executor: Executor,
+    runner: StageRunner,
     hear: Callable[[Record], None] = lambda record: None,
 ) -> list[Record]:
     """Plan and run a stage to its end without the files of a run; return its records in order. `hear` is told each."""
@@ -70,7 +77,7 @@ def carry_out(
 
     while items := stage.plan(recipe, inputs, settings, in_order()):
         todo = {item.key: item for item in items if item.key not in finished}
-        for result in executor.run(list(todo.values())):
+        for result in runner.run(list(todo.values())):
             key = (result.id, result.until_epoch)
             finished[key] = Record(todo[key], result)
             hear(finished[key])

@@ -98,10 +98,10 @@ def test_a_resumed_stage_keeps_its_plan_whatever_things_cost_now(finished, comma
     arguments = ("coarse", "small.toml", "--budget", "7s")
     run = SerialExecutor.run
 
-    def interrupted(self, items):
+    def interrupted(self, items, env):
         if any(item.spec.horizon_epochs for item in items):
             raise KeyboardInterrupt
-        return run(self, items)  # the timing
+        return run(self, items, env)  # the timing
 
     with monkeypatch.context() as patched:
         patched.setattr(SerialExecutor, "run", interrupted)
@@ -125,8 +125,8 @@ def interrupted_after(trials, command, *arguments):
 
     run = SerialExecutor.run
 
-    def some(self, items):
-        for number, result in enumerate(run(self, items), 1):
+    def some(self, items, env):
+        for number, result in enumerate(run(self, items, env), 1):
             yield result
             if number == trials:
                 raise KeyboardInterrupt

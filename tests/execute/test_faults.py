@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.execute.test_processes import gone
+from tests.execute.test_processes import At, gone
 from tuner.core.errors import EnvironmentProblem
 from tuner.core.result import TrialResult
 from tuner.core.trial import TrialEnv, TrialSpec, WorkItem
@@ -95,8 +95,8 @@ def executor(tmp_path):
 
     def make(workers=1, stage=False, **options):
         env = TrialEnv(tmp_path, tmp_path / "stage" if stage else None, cache_dir=tmp_path / "cache")
-        made.append(ProcessExecutor(env, workers, lambda progress: None, **options))
-        return made[-1]
+        made.append(ProcessExecutor(workers, lambda progress: None, **options))
+        return At(made[-1], env)
 
     yield make
     for one in made:
@@ -134,7 +134,7 @@ def test_a_worker_that_ran_out_of_memory_is_replaced(item, executor):
     one = executor()
     assert only(one.run([item(fault="oom")]))[0] == "oom"
     assert only(one.run([item(1)]))[0] == "completed"
-    assert one._started == 2
+    assert one.executor._started == 2
 
 
 def test_a_trial_whose_worker_others_kill_is_tried_again(tmp_path, item, executor, monkeypatch):
@@ -187,7 +187,7 @@ def test_a_full_disk_is_no_fault_of_the_trial(tmp_path, item, executor):
 def test_idle_workers_that_were_killed_are_replaced(item, executor):
     one = executor(workers=2)
     assert len(list(one.run([item(0), item(1)]))) == 2
-    for worker in one._idle:
+    for worker in one.executor._idle:
         os.kill(worker.process.pid, signal.SIGKILL)
         worker.process.join(5)
     assert {result.status for result in one.run([item(2), item(3)])} == {"completed"}
@@ -200,7 +200,7 @@ def test_the_fork_server_may_be_killed(item, executor):
     one = executor()
     list(one.run([item(0)]))
     os.kill(_forkserver._forkserver_pid, signal.SIGKILL)
-    pids = [worker.process.pid for worker in one._idle]
+    pids = [worker.process.pid for worker in one.executor._idle]
     assert all(gone(pid, seconds=5) for pid in pids)
     assert only(one.run([item(1)]))[0] == "completed"
 
@@ -209,7 +209,7 @@ def test_workers_are_ended_when_nobody_listens_to_their_results_any_more(item, e
     one = executor(workers=2)
     results = one.run([item(0), item(1, fault="slow", epochs=500)])
     next(results)
-    busy = [worker.process.pid for worker in one._busy]
+    busy = [worker.process.pid for worker in one.executor._busy]
     results.close()
     assert busy and all(gone(pid, seconds=5) for pid in busy)
     assert only(one.run([item(2)]))[0] == "completed"
@@ -261,6 +261,6 @@ def test_a_clock_that_jumps_changes_nothing(item, executor, monkeypatch):
     monkeypatch.setattr(time, "time", lambda: float(next(jumping)))
     one = executor()
     assert only(one.run([item(0)]))[0] == "completed"
-    one.deadlines.least = 1.0
+    one.executor.deadlines.least = 1.0
     (result,) = one.run([item(1, fault="spin")])
     assert (result.error.kind, result.wall_seconds > 0) == ("timeout", True)

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import textwrap
 import time
-from dataclasses import replace
 
 import pytest
 
@@ -16,6 +15,7 @@ from tuner.execute.deadlines import Deadlines
 from tuner.execute.processes import ProcessExecutor, default_workers
 from tuner.execute.serial import SerialExecutor
 from tuner.recipe.model import Recipe
+from tuner.workflow.executor_pool import StageRunner
 
 MODEL = """
 import os, re, time
@@ -37,6 +37,13 @@ def build(input_shape, num_classes, fault="none", flag=""):
 """
 
 
+class At(StageRunner):
+    """A runner that also checks recipes."""
+
+    def preflight(self, tables):
+        return self.executor.preflight(tables, self.env)
+
+
 @pytest.fixture
 def item(tmp_path):
     (tmp_path / "m.py").write_text(textwrap.dedent(MODEL))
@@ -54,8 +61,8 @@ def executor(tmp_path):
     made = []
 
     def make(workers=1, **options):
-        made.append(ProcessExecutor(TrialEnv(tmp_path), workers, lambda progress: None, **options))
-        return made[-1]
+        made.append(ProcessExecutor(workers, lambda progress: None, **options))
+        return At(made[-1], TrialEnv(tmp_path))
 
     yield make
     for one in made:
@@ -65,7 +72,7 @@ def executor(tmp_path):
 def test_trials_give_the_same_in_workers_and_in_this_process(tmp_path, item, executor):
     items = [item(number, seed=number) for number in range(4)]
     in_two = {result.id: result for result in executor(workers=2).run(items)}
-    here = {result.id: result for result in SerialExecutor(TrialEnv(tmp_path), lambda progress: None).run(items)}
+    here = {result.id: result for result in SerialExecutor(lambda progress: None).run(items, TrialEnv(tmp_path))}
     assert set(in_two) == set(here) == {one.spec.id for one in items}
     for key, result in here.items():
         assert result.status == "completed"
@@ -125,9 +132,9 @@ def test_workers_end_with_their_supervisor(tmp_path, item, fault):
         if __name__ == "__main__":
             raw = {{"name": "t", "data": {{"source": "digits"}}, "model": {{"name": "m.py:build", "fault": {fault!r}}}}}
             spec = TrialSpec(tables=Recipe.model_validate(raw).tables(), overrides={{}}, seed=0, horizon_epochs=1)
-            executor = ProcessExecutor(TrialEnv(Path({str(tmp_path)!r})), 1, lambda progress: None)
+            executor = ProcessExecutor(1, lambda progress: None)
             worker = executor._start()
-            worker.give(WorkItem(spec, 0), executor.env)
+            worker.give(WorkItem(spec, 0), TrialEnv(Path({str(tmp_path)!r})))
             print(worker.process.pid, flush=True)
             worker.process.join()
         """
@@ -160,6 +167,5 @@ def test_default_workers_are_limited_by_cores():
 def test_env_may_change_between_runs(tmp_path, item, executor):
     one = executor()
     list(one.run([item(0)]))
-    one.env = replace(one.env, stage_dir=tmp_path / "stage")
-    list(one.run([item(1, seed=1)]))
+    list(one.at(tmp_path / "stage").run([item(1, seed=1)]))
     assert [path.stem for path in (tmp_path / "stage" / "checkpoints").glob("*.pt")] == [item(1, seed=1).spec.id]

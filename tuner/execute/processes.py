@@ -49,13 +49,14 @@ class _Worker:
     pipe: Connection
     stack: Connection
     item: WorkItem | None = None
+    env: TrialEnv | None = None
     started_at: float = 0.0  # the time of day, for the record
     began: float = 0.0
     heard: float = 0.0
     memory_kills: int | None = None
 
     def give(self, item: WorkItem, env: TrialEnv) -> None:
-        self.item = item
+        self.item, self.env = item, env
         self.started_at = time.time()
         self.began = self.heard = time.monotonic()
         self.memory_kills = crashes.memory_kills()
@@ -64,20 +65,18 @@ class _Worker:
 
 
 class ProcessExecutor:
-    """Workers live from their first trial until `close`. `env` may be exchanged between two calls of `run`.
+    """Workers live from their first trial until `close`.
 
     `deadline` (seconds): how long a trial may take; None: see `Deadlines`.
     """
 
     def __init__(
         self,
-        env: TrialEnv,
         workers: int,
         on_progress: OnProgress,
         deadline: float | None = None,
         deadlines: Deadlines | None = None,
     ) -> None:
-        self.env = env
         self.workers = workers
         self.on_progress = on_progress
         self.deadlines = deadlines or Deadlines(deadline)
@@ -87,7 +86,7 @@ class ProcessExecutor:
         self._deaths: Counter[tuple[str, int | None]] = Counter()
         self._started = 0
 
-    def preflight(self, tables: Mapping[str, Any]) -> dict[str, Any]:
+    def preflight(self, recipe: Mapping[str, Any], env: TrialEnv) -> dict[str, Any]:
         """Check in a worker what cannot be checked without torch; a TunerError found there is raised here."""
         died = 0
         while True:
@@ -95,7 +94,7 @@ class ProcessExecutor:
             self._busy.append(worker)
             worker.memory_kills = crashes.memory_kills()
             try:
-                kind, value = self._tried_out(worker, tables)
+                kind, value = self._tried_out(worker, recipe, env)
                 break
             except OSError:
                 self._bury(worker)
@@ -110,9 +109,9 @@ class ProcessExecutor:
             raise value
         return value
 
-    def _tried_out(self, worker: _Worker, tables: Mapping[str, Any]) -> tuple[str, Any]:
+    def _tried_out(self, worker: _Worker, recipe: Mapping[str, Any], env: TrialEnv) -> tuple[str, Any]:
         """Return a worker's answer to the recipe; OSError: it died."""
-        worker.pipe.send(("preflight", tables, self.env))
+        worker.pipe.send(("preflight", recipe, env))
         while worker.pipe.poll(self.deadlines.silence):
             try:
                 kind, value = worker.pipe.recv()
@@ -121,12 +120,12 @@ class ProcessExecutor:
             if kind != "progress":
                 return kind, value
             self.on_progress(value)
-        where = crashes.where_it_hangs(worker.process.pid, worker.stack, self.env.recipe_dir)
+        where = crashes.where_it_hangs(worker.process.pid, worker.stack, env.recipe_dir)
         self._bury(worker)
         text = f"no sign of life for {words(self.deadlines.silence)} while the recipe was tried out{where}"
         raise EnvironmentProblem(text, DEBUG)
 
-    def run(self, items: Sequence[WorkItem]) -> Iterator[TrialResult]:
+    def run(self, items: Sequence[WorkItem], env: TrialEnv) -> Iterator[TrialResult]:
         """Give the results as they come.
 
         Raises:
@@ -138,7 +137,7 @@ class ProcessExecutor:
                 while self._waiting and len(self._busy) < self.workers:
                     worker = self._free()
                     self._busy.append(worker)
-                    worker.give(self._waiting.popleft(), self.env)
+                    worker.give(self._waiting.popleft(), env)
                 for worker in self._news():
                     result = self._hear(worker)
                     if result is not None:
@@ -219,7 +218,8 @@ class ProcessExecutor:
         """Kill a worker that is past a limit, and say where it was."""
         if (why := self._exceeded(worker)) is None:
             return None
-        where = crashes.where_it_hangs(worker.process.pid, worker.stack, self.env.recipe_dir)
+        assert worker.env is not None
+        where = crashes.where_it_hangs(worker.process.pid, worker.stack, worker.env.recipe_dir)
         self._bury(worker)
         return self._failed(worker, "timeout", f"{why}; the worker was killed{where}", "--deadline allows more. ")
 

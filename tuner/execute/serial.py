@@ -13,20 +13,19 @@ from tuner.execute.base import OnProgress
 class SerialExecutor:
     """The simplest executor: a loop."""
 
-    def __init__(self, env: TrialEnv, on_progress: OnProgress) -> None:
-        self.env = env
+    def __init__(self, on_progress: OnProgress) -> None:
         self.on_progress = on_progress
 
-    def preflight(self, tables: Mapping[str, Any]) -> dict[str, Any]:
+    def preflight(self, recipe: Mapping[str, Any], env: TrialEnv) -> dict[str, Any]:
         from tuner.train.trial import preflight
 
-        return preflight(tables, self.env, self.on_progress)
+        return preflight(recipe, env, self.on_progress)
 
-    def run(self, items: Sequence[WorkItem]) -> Iterator[TrialResult]:
+    def run(self, items: Sequence[WorkItem], env: TrialEnv) -> Iterator[TrialResult]:
         from tuner.train.trial import run_trial
 
         for item in items:
-            yield run_trial(item, self.env, self.on_progress)
+            yield run_trial(item, env, self.on_progress)
 
     def close(self) -> None:
         pass

@@ -8,34 +8,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tuner import stages
-from tuner.core.errors import InputError, UsageError
+from tuner.core.errors import InputError
 from tuner.core.result import Record, StageResult, TrialResult
 from tuner.core.signals import uninterrupted
 from tuner.core.store import StageDir, read_result, write_json
-from tuner.core.trial import Progress, TrialEnv, WorkItem
-from tuner.recipe.file import Places, key_lines
+from tuner.core.trial import WorkItem
 from tuner.recipe.model import Recipe
 from tuner.stages import checklist
 from tuner.view import plan as plan_view
 from tuner.view.progress import Epochs
 from tuner.workflow import budgets, dry_run, outputs, rounds, stage_clock
+from tuner.workflow.executor_pool import ExecutorPool, StageRunner
 from tuner.workflow.failures import ALIKE, first_fail_alike, raise_hopeless
 from tuner.workflow.freshness import Options, Session, State
+from tuner.workflow.listener import ProgressListener
 
 STORED_LOOK = "test: evaluated before, and stored; nothing was evaluated anew, which --force --fresh does"
-
-
-class ProgressListener(Protocol):
-    """What a workflow tells while it works; `tuner.view.progress` draws it."""
-
-    def start(self, title: str, total: int, done: int, epochs: Epochs | None = None) -> None: ...
-    def update(self, progress: Progress) -> None: ...
-    def finish(self, result: TrialResult, number: int | None = None) -> None: ...
-    def stop(self) -> None: ...
-    def note(self, text: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -58,8 +49,7 @@ class Workflow:
         self.run = self.session.run
         self.options = options
         self.listener = listener
-        self.device = ""
-        self._executor: Any = None
+        self.pool = ExecutorPool(self.session, listener)
 
     def locked(self) -> AbstractContextManager[None]:
         return self.run.locked(self.options.command)
@@ -76,19 +66,19 @@ class Workflow:
         recipe = session.recipe_of(session.basis(name, round_number))
         settings = session.settings(name, recipe)  # a wrong flag is said before anything else
         results = session.require_inputs(name, round_number)
-        budgets.planned(session, name, round_number, settings, self._workers(), folder, keep=False)  # enough for it?
-        executor = self._ready_executor(folder)
-        session.check_device(name, round_number, self.device)
+        budgets.planned(session, name, round_number, settings, self.pool.workers, folder, keep=False)  # enough for it?
+        executor = self.pool.ready(folder)
+        session.check_device(name, round_number, self.pool.device)
         if self.options.fresh and folder.path.exists():
             folder.manifest_path.unlink(missing_ok=True)  # first: killed in between, the stage is unfinished
             shutil.rmtree(folder.path)
-        facts = stages.Facts(session.user_files, session.data_hash, self.device)
+        facts = stages.Facts(session.user_files, session.data_hash, self.pool.device)
         inputs = stages.Inputs(results, session.trials(name, round_number), facts, self._extra(name), folder.label)
         with stage_clock.timed(folder, session.provenance(name, round_number)) as clock:
             folder.begin(recipe.model_dump(mode="json"))
             short = budgets.to_time(session, round_number, stages.load(name), recipe, inputs, settings, folder)
             timed = list(self._run_items(name, short, len(short), executor, "timing")) if short else []
-            workers = self._workers()
+            workers = self.pool.workers
             settings, plan = budgets.planned(session, name, round_number, settings, workers, folder, True, timed)
             finished = dry_run.finished_of(folder)
             kept = set(finished)
@@ -100,16 +90,19 @@ class Workflow:
             if name == "test" and all(record.item.key in kept for record in records):
                 self.listener.note(STORED_LOOK)
             clock.keep()  # what is killed from here on is the same attempt at the same result
-            made = {"device": self.device, **clock.to_json()}
+            made = {"device": self.pool.device, **clock.to_json()}
             outputs.write_stage(session, name, round_number, records, result.to_json(), made, self.listener.note)
         return Outcome(read_result(folder.result_path), folder, ran=True)
+
+    def close(self) -> None:
+        self.pool.close()
 
     def run_all(self, names: Sequence[str], show: Callable[[str, int, Outcome], None]) -> bool:
         """Bring the stages up to date, up to a failed verdict unless forced; return whether all were done."""
         for index, name in enumerate(names):
             if name in budgets.SHARES:  # a budget that is too little for what comes later is said now
                 for later in names[index + 1 :]:
-                    dry_run.forecast(self.session, later, self._workers())
+                    dry_run.forecast(self.session, later, self.pool.workers)
             outcome = self.run_stage(name, own_settings=self._has_flags(name))
             show(name, 1, outcome)
             if outcome.result["verdict"] == "fail" and not self.options.force:
@@ -118,21 +111,15 @@ class Workflow:
 
     def plan_only(self, name: str) -> dict[str, Any]:
         """Return what a stage would do next, without doing it (`--dry-run`)."""
-        return dry_run.plan_only(self.session, name, self._workers(), self._extra(name))
+        return dry_run.plan_only(self.session, name, self.pool.workers, self._extra(name))
 
     def plan_pending(self, names: Sequence[str]) -> list[dict[str, Any]]:
         """Return for each stage that it is fresh, or its plan; those behind the first that is not wait for it."""
-        return dry_run.plan_pending(self.session, names, self._workers())
+        return dry_run.plan_pending(self.session, names, self.pool.workers)
 
     def _has_flags(self, name: str) -> bool:
         """Tell whether the command gives a stage settings of its own, as `tuner run --budget` does."""
         return bool(self.options.flags.get(name))
-
-    def _workers(self) -> int:
-        """Return how many trials run at once."""
-        from tuner.execute.processes import default_workers
-
-        return max(1, default_workers() if self.options.workers is None else self.options.workers)
 
     def run_rounds(
         self, wanted: int, show: Callable[[str, int, Outcome], None], say: Callable[[str], None]
@@ -226,48 +213,6 @@ class Workflow:
         """Return what a stage reads beside results: for test the winner, verified, and how often it was looked at."""
         return {"winner": outputs.winner_of(self.run), "looks": len(outputs.looks(self.run))} if name == "test" else {}
 
-    def _ready_executor(self, folder: StageDir) -> Any:
-        """Start the executor on first use and try the recipe out in it."""
-        session = self.session
-        env = TrialEnv(session.folder, folder.path.resolve(), self.device or self.options.device, outputs.cache_dir())
-        if self._executor is not None:
-            self._executor.env = env
-            return self._executor
-        from tuner.execute.processes import ProcessExecutor
-        from tuner.execute.serial import SerialExecutor
-
-        self._executor = (
-            ProcessExecutor(env, self._workers(), self._hear, self.options.deadline)
-            if self.options.workers != 0
-            else SerialExecutor(env, self._hear)
-        )
-        self.listener.start("trying the recipe out", 0, 0)
-        try:
-            answer = self._executor.preflight({**session.recipe.tables(), "search": dict(session.recipe.search)})
-        finally:
-            self.listener.stop()
-        if answer["problems"]:
-            path = session.recipe_path
-            places = Places(path, key_lines(path), frozenset(self.options.overrides))
-            texts = [f"{places.of(key)}: {key}: {text}" for key, text in answer["problems"]]
-            usual = "Mend the recipe, or override a key with --set key=value."
-            raise UsageError("\n".join(texts), "\n".join(answer.get("hints", [])) or usual)
-        self.device = answer["device"]
-        self._executor.env = replace(env, device=self.device)
-        return self._executor
-
-    def _hear(self, progress: Progress) -> None:
-        """Pass on a trial's news."""
-        if progress.lasting:
-            self.listener.note(progress.note)
-        else:
-            self.listener.update(progress)
-
-    def close(self) -> None:
-        self.listener.stop()
-        if self._executor is not None:
-            self._executor.close()
-
     def _decide(
         self,
         name: str,
@@ -276,7 +221,7 @@ class Workflow:
         settings: Any,
         finished: dict[Any, TrialResult],
         folder: StageDir,
-        executor: Any,
+        executor: StageRunner,
         clock: stage_clock.Attempts,
         epochs_in_all: int,
     ) -> tuple[list[Record], StageResult]:
@@ -316,7 +261,7 @@ class Workflow:
         name: str,
         items: Sequence[WorkItem],
         total: int,
-        executor: Any,
+        executor: StageRunner,
         title: str = "",
         epochs: Epochs | None = None,
     ) -> Iterator[Record]:
@@ -333,7 +278,7 @@ class Workflow:
             self.listener.stop()
 
     def _restore_weights(
-        self, name: str, records: Sequence[Record], kept: set[str], folder: StageDir, executor: Any
+        self, name: str, records: Sequence[Record], kept: set[str], folder: StageDir, executor: StageRunner
     ) -> None:
         """Train finalists again whose weights an earlier, differently set call of the stage has thrown away."""
         lost = {

@@ -1,0 +1,101 @@
+"""The executor's life: it starts when the first trial is needed, checks the recipe, and ends with the command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tuner.core.errors import UsageError
+from tuner.core.result import TrialResult
+from tuner.core.store import StageDir
+from tuner.core.trial import Progress, TrialEnv, WorkItem
+from tuner.execute.base import Executor
+from tuner.recipe.file import Places, key_lines
+from tuner.workflow import outputs
+from tuner.workflow.freshness import Session
+from tuner.workflow.listener import ProgressListener
+
+
+@dataclass(frozen=True)
+class StageRunner:
+    """An executor that is ready for the trials of one stage, and where these run."""
+
+    executor: Executor
+    env: TrialEnv
+
+    def run(self, items: Sequence[WorkItem]) -> Iterator[TrialResult]:
+        return self.executor.run(items, self.env)
+
+    def at(self, stage_dir: Path) -> StageRunner:
+        """Return a runner whose trials leave their files in another folder."""
+        return replace(self, env=replace(self.env, stage_dir=stage_dir))
+
+
+class ExecutorPool:
+    """The one executor of a command. `device`: the kind that trials run on, "" until the recipe was checked."""
+
+    def __init__(self, session: Session, listener: ProgressListener) -> None:
+        self.session = session
+        self.listener = listener
+        self.device = ""
+        self._executor: Executor | None = None
+
+    @property
+    def workers(self) -> int:
+        """Return how many trials run at once."""
+        from tuner.execute.processes import default_workers
+
+        asked = self.session.options.workers
+        return max(1, default_workers() if asked is None else asked)
+
+    def ready(self, folder: StageDir) -> StageRunner:
+        """Return a runner for the stage in `folder`; on first use, start the executor and check the recipe in it."""
+        device = self.device or self.session.options.device
+        env = TrialEnv(self.session.folder, folder.path.resolve(), device, outputs.cache_dir())
+        if self._executor is None:
+            self._executor = self._start()
+            self.device = self._checked(self._executor, env)["device"]
+        return StageRunner(self._executor, env)
+
+    def close(self) -> None:
+        """End the workers. Harmless when there are none."""
+        self.listener.stop()
+        if self._executor is not None:
+            self._executor.close()
+
+    def _start(self) -> Executor:
+        from tuner.execute.processes import ProcessExecutor
+        from tuner.execute.serial import SerialExecutor
+
+        options = self.session.options
+        if options.workers == 0:
+            return SerialExecutor(self._hear)
+        return ProcessExecutor(self.workers, self._hear, options.deadline)
+
+    def _checked(self, executor: Executor, env: TrialEnv) -> dict[str, Any]:
+        """Return what the preflight found.
+
+        Raises:
+            UsageError: every problem of the recipe that shows when its components are built.
+        """
+        recipe, path = self.session.recipe, self.session.recipe_path
+        self.listener.start("trying the recipe out", 0, 0)
+        try:
+            answer = executor.preflight({**recipe.tables(), "search": dict(recipe.search)}, env)
+        finally:
+            self.listener.stop()
+        if answer["problems"]:
+            places = Places(path, key_lines(path), frozenset(self.session.options.overrides))
+            texts = [f"{places.of(key)}: {key}: {text}" for key, text in answer["problems"]]
+            usual = "Fix the recipe, or override a key with --set key=value."
+            raise UsageError("\n".join(texts), "\n".join(answer.get("hints", [])) or usual)
+        return answer
+
+    def _hear(self, progress: Progress) -> None:
+        """Pass on a trial's news."""
+        if progress.lasting:
+            self.listener.note(progress.note)
+        else:
+            self.listener.update(progress)
