@@ -7,8 +7,9 @@ from torch import nn
 from tests.train.training_cases import make_case
 from tuner.core.errors import UsageError, UserCodeError
 from tuner.core.streams import derive_seed
-from tuner.train.loop import default_step, fit
+from tuner.train.loop import fit
 from tuner.train.state import Tape
+from tuner.train.step import default_step
 
 
 def rows(training, split):

@@ -62,7 +62,6 @@ def test_every_problem_of_every_table_is_reported_at_once(tmp_path):
         ({"model.init": "kaiming"}, "model.init", "unknown init 'kaiming'"),
         ({"model": {"name": "convnet"}}, "model.name", "convnet needs images"),
         ({"train.monitor": "val_f1"}, "train.monitor", "'val_f1' is not measured"),
-        ({"optimizer.name": "lbfgs"}, "optimizer.name", "LBFGS needs a closure"),
         (
             {"model": {"name": "mine.py:unfit"}},
             "model.name",

@@ -162,7 +162,6 @@ def test_optimizer_of_the_user_gets_the_model_when_it_asks_for_it(tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "kind", "message"),
     [
-        ({"optimizer.name": "lbfgs"}, UsageError, r"optimizer\.name: LBFGS needs a closure"),
         (
             {"optimizer.momentum": -1.0},
             UsageError,

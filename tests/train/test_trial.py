@@ -148,7 +148,11 @@ make_case(Path({folder!r}), {code!r}, {overrides!r}).run(horizon_epochs=5)
 """
 
 
-def test_a_killed_trial_continues_from_its_last_saved_epoch_and_gives_the_same(tmp_path):
+POINTS = {"train.ema": 0.9, "train.accumulate": 2, "train.l1": 1e-4, "train.swa": 0.5, "train.max_norm": 2.0}
+
+
+@pytest.mark.parametrize("more", [{}, POINTS], ids=["plain", "points"])
+def test_a_killed_trial_continues_from_its_last_saved_epoch_and_gives_the_same(tmp_path, more):
     code = """
 import os, pathlib, signal
 def metric(outputs, targets):
@@ -159,7 +163,7 @@ def metric(outputs, targets):
         os.kill(os.getpid(), signal.SIGKILL)
     return 0.0
 """
-    overrides = {**HARD, "train.metric": "mine.py:metric"}
+    overrides = {**HARD, "train.metric": "mine.py:metric", **more}
     whole = make_case(tmp_path / "a", code, overrides)
     (whole.folder / "killed").touch()
     expected = whole.run(horizon_epochs=5)

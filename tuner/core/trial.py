@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 TABLES = ("data", "model", "loss", "optimizer", "schedule", "train")
+MAY_BE_ABSENT = ("finetune", "teacher", "after")  # tables that leave no trace in a trial where the recipe has none
 
 
 def canonical_json(value: Any) -> str:
@@ -34,6 +35,11 @@ def apply_overrides(tables: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
             table = table.setdefault(part, {})
         table[last] = copy.deepcopy(value)
     return result
+
+
+def trial_tables(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of `tables` that a trial depends on: the six, and of the others those that are there."""
+    return {name: tables[name] for name in (*TABLES, *MAY_BE_ABSENT) if name in TABLES or tables.get(name) is not None}
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,38 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_serializer, model_validator
 
 from tuner.core.errors import UsageError, did_you_mean
-from tuner.core.trial import TABLES
+from tuner.core.trial import trial_tables
 
+QUIET = {"quiet": True}
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
+
+def _quiet(table: BaseModel, values: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the keys that are marked `quiet` and have their default: they change no trial's id."""
+    fields = type(table).model_fields
+    quiet = [name for name, info in fields.items() if info.json_schema_extra == QUIET]
+    same = [name for name in quiet if getattr(table, name) == fields[name].default]
+    return {key: value for key, value in values.items() if key not in same}
+
+
+def off(default: Any = None, **limits: Any) -> Any:
+    """Declare a key that is off unless it is written, and then leaves no trace in a trial's id."""
+    return Field(default=default, json_schema_extra=dict(QUIET), **limits)
+
+
+Part = str | dict[str, Any]  # the name of a component, or a table with its name and its arguments
+Parts = Part | list[Part] | None
 
 
 class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, handler: Any) -> dict[str, Any]:
+        return _quiet(self, handler(self))
 
 
 class _Component(BaseModel):
@@ -25,6 +47,10 @@ class _Component(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
     args: dict[str, Any] = Field(default_factory=dict)
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, handler: Any) -> dict[str, Any]:
+        return _quiet(self, handler(self))
 
 
 class Data(_Component):
@@ -70,7 +96,7 @@ class Model(_Component):
     """The network."""
 
     name: str
-    init: str | None = None
+    init: Part | None = None
 
 
 class Loss(_Component):
@@ -85,6 +111,7 @@ class Optimizer(_Component):
     name: str = "sgd"
     lr: float = Field(default=0.01, gt=0)
     weight_decay: float | None = Field(default=None, ge=0)
+    groups: Parts = off()
 
 
 class Schedule(_Component):
@@ -106,6 +133,16 @@ class Train(_Table):
     evaluate: str | None = None
     metric: str | None = None
     clip_norm: float | None = Field(default=None, gt=0)
+    accumulate: int = off(1, ge=1)
+    l1: float | None = off(gt=0)
+    max_norm: float | None = off(gt=0)
+    ema: float | None = off(gt=0, lt=1)
+    swa: float | None = off(ge=0, lt=1)
+    snapshots: int | None = off(ge=2)
+    patience: int | None = off(ge=1)
+    penalty: Parts = off()
+    after_update: Parts = off()
+    weights_for_evaluation: Parts = off()
 
 
 class Accept(_Table):
@@ -137,8 +174,8 @@ class Recipe(_Table):
     accept: Accept = Accept()
 
     def tables(self) -> dict[str, Any]:
-        """Return the six tables that a trial depends on, as plain JSON values with defaults filled in."""
-        return self.model_dump(include=set(TABLES))
+        """Return the tables that a trial depends on, as plain JSON values with defaults filled in."""
+        return trial_tables(self.model_dump())
 
     def value(self, dotted: str) -> Any:
         """Return the value at a dotted key, or None where the recipe has none."""

@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Protocol, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from tuner.core.result import Record, StageResult
-from tuner.core.trial import TABLES, TrialSpec, WorkItem, apply_overrides
+from tuner.core.trial import TrialSpec, WorkItem, apply_overrides, trial_tables
 from tuner.recipe.model import Recipe
 from tuner.search.budget import EXAMPLES, Bounds, BudgetText, Outline
 from tuner.stages.checklist import NAMES
@@ -88,7 +88,7 @@ class Inputs:
         overrides = dict(overrides or {})
         base = recipe.tables()
         return TrialSpec(
-            tables={name: apply_overrides(base, overrides)[name] for name in TABLES},
+            tables=trial_tables(apply_overrides(base, overrides)),
             overrides=overrides,
             seed=fields.pop("seed", recipe.seed),
             user_files=dict(self.facts.user_files),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -15,19 +15,10 @@ from tuner.core.errors import UsageError, did_you_mean
 from tuner.core.streams import derive_seed
 from tuner.train import checkpoint
 from tuner.train.device import seed_everything
-from tuner.train.evaluate import (
-    Context,
-    are_scores,
-    as_float,
-    better,
-    evaluate,
-    hard,
-    hook_values,
-    metric_value,
-    predict,
-)
+from tuner.train.evaluate import better, evaluate, hook_values, metric_value, predict
 from tuner.train.setup import Setup, as_scalar
 from tuner.train.state import Best, Divergence, Tape, Training, grad_norm, restore, save_state, start
+from tuner.train.step import Batch, How, default_step
 
 SAVE_SECONDS = 30.0  # a trial that is killed loses about this much
 CHECK_EVERY = 16  # steps between looks at the loss on a GPU, which waits for each; on a CPU every step is looked at
@@ -60,6 +51,8 @@ def train_epochs(setup: Setup, training: Training, until_epoch: int | None, on_s
     saved_at = time.monotonic()
 
     for epoch in range(training.epoch + 1, last + 1):
+        if gave_up(setup, training):
+            break
         train_epoch(setup, training, epoch, last, on_step)
         if training.diverged is None:
             evaluate_epoch(setup, training, epoch)
@@ -76,11 +69,11 @@ def train_epochs(setup: Setup, training: Training, until_epoch: int | None, on_s
 
 def train_epoch(setup: Setup, training: Training, epoch: int, last: int, on_step: OnStep | None = None) -> None:
     """Train one epoch; add its row, or the divergence that ended it."""
-    steps = setup.data.steps_per_epoch(setup.batch_size)
+    steps = setup.updates_per_epoch
     tape = Tape()
-    for index, batch in enumerate(batches_of(setup, training, epoch)):
-        take_step(setup, training, batch, tape)
-        if is_bad(tape, batch[0].device.type):
+    for index, batches in enumerate(batches_of(setup, training, epoch)):
+        take_step(setup, training, batches, tape)
+        if is_bad(tape, setup.data.device.type):
             break
         if on_step is not None:
             on_step((epoch - 1 + (index + 1) / steps) / last, f"epoch {epoch}/{last}{latest(training, setup)}")
@@ -97,10 +90,10 @@ def train_steps(setup: Setup, training: Training, steps: int, on_step: OnStep | 
     while done < steps and training.diverged is None:
         training.epoch += 1
         tape = Tape()
-        for batch in batches_of(setup, training, training.epoch):
-            take_step(setup, training, batch, tape)
+        for batches in batches_of(setup, training, training.epoch):
+            take_step(setup, training, batches, tape)
             done += 1
-            if is_bad(tape, batch[0].device.type):
+            if is_bad(tape, setup.data.device.type):
                 break
             if on_step is not None:
                 on_step(done / steps, f"step {done}/{steps}")
@@ -114,73 +107,36 @@ def train_steps(setup: Setup, training: Training, steps: int, on_step: OnStep | 
             step_schedule(training)
 
 
-def batches_of(setup: Setup, training: Training, epoch: int) -> Any:
-    """Seed the global generators for the epoch, switch to train mode and give its batches."""
+def batches_of(setup: Setup, training: Training, epoch: int) -> Iterator[Sequence[Batch]]:
+    """Seed the global generators for the epoch, switch to train mode and give the batches of each of its updates."""
     seed_everything(derive_seed(setup.spec.seed, "dropout", epoch))
     training.model.train()
-    return setup.data.epoch(setup.spec.seed, epoch, setup.batch_size)
+    batches = iter(setup.data.epoch(setup.spec.seed, epoch, setup.batch_size))
+    while group := list(itertools.islice(batches, setup.accumulate)):
+        yield group
 
 
-def take_step(setup: Setup, training: Training, batch: tuple[Tensor, Tensor], tape: Tape) -> None:
+def take_step(setup: Setup, training: Training, batches: Sequence[Batch], tape: Tape) -> None:
     """Make one step, ours or the user's, and write on the tape what it gave."""
     lr = training.optimizer.param_groups[0]["lr"]
     before = training.updates
     if setup.train_step is None:
-        loss = default_step(
-            training.model,
-            batch,
-            training.loss,
-            training.optimizer,
-            autocast=setup.autocast,
-            scaler=training.scaler,
-            clip_norm=setup.tables["train"].get("clip_norm"),
-            tape=tape,
-        )
+        clip_norm = setup.tables["train"].get("clip_norm")
+        how = How(setup.autocast, training.scaler, clip_norm, training.points.penalty)
+        loss = default_step(training.model, batches, training.loss, training.optimizer, how, tape)
     else:
         with setup.autocast():
             value = setup.train_step(
-                model=training.model, batch=batch, loss=training.loss, optimizer=training.optimizer
+                model=training.model, batch=batches[0], loss=training.loss, optimizer=training.optimizer
             )
         loss = torch.tensor(value) if isinstance(value, float) else as_scalar(value, "train.step: the returned loss")
+    if training.updates > before:
+        step = {"step": training.updates, "total_steps": training.schedule_steps}
+        training.points.after_update(model=training.model, steps_per_epoch=setup.updates_per_epoch, **step)
     if setup.schedule_every == "step":
         for _ in range(training.updates - before):
             step_schedule(training)
-    tape.write(loss.detach(), len(batch[1]), training.updates, float(lr))
-
-
-def default_step(
-    model: nn.Module,
-    batch: tuple[Tensor, Tensor],
-    loss: Callable[[Any, Tensor], Tensor],
-    optimizer: torch.optim.Optimizer,
-    *,
-    autocast: Context = nullcontext,
-    scaler: torch.amp.GradScaler | None = None,
-    clip_norm: float | None = None,
-    tape: Tape | None = None,
-) -> Tensor:
-    """Make one update on a batch, and return the objective before it."""
-    inputs, targets = batch
-    optimizer.zero_grad()
-    with autocast():
-        outputs = as_float(model(inputs))
-    objective = loss(outputs, targets)
-    scaler = scaler if scaler is not None and scaler.is_enabled() else None
-    (objective if scaler is None else scaler.scale(objective)).backward()
-    if clip_norm is not None:
-        if scaler is not None:
-            scaler.unscale_(optimizer)
-        norm = nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-        if tape is not None:
-            tape.grad_norm = norm.detach()
-    if scaler is None:
-        optimizer.step()
-    else:
-        scaler.step(optimizer)
-        scaler.update()
-    if tape is not None and are_scores(outputs, labels := hard(targets)):
-        tape.hits.append((outputs.detach().argmax(dim=1) == labels).sum())
-    return objective.detach()
+    tape.write(loss.detach(), sum(len(targets) for _, targets in batches), training.updates, float(lr))
 
 
 def is_bad(tape: Tape, device: str) -> bool:
@@ -207,6 +163,13 @@ def evaluate_epoch(setup: Setup, training: Training, epoch: int) -> None:
     Raises:
         UsageError: the monitored value is not measured.
     """
+    batches = setup.data.batches("train", setup.batch_size)
+    told = {"model": training.model, "batches": batches, "epoch": epoch, "epochs": setup.spec.horizon_epochs}
+    with training.points.evaluated(**told):
+        _evaluate_epoch(setup, training, epoch)
+
+
+def _evaluate_epoch(setup: Setup, training: Training, epoch: int) -> None:
     for split in ("train_eval", "val") if setup.spec.train_subset else ("val",):
         values = measure_split(setup, training.model, split, training.loss)
         training.curve.append({"step": training.updates, "epoch": epoch, "split": split, **values})
@@ -222,6 +185,12 @@ def evaluate_epoch(setup: Setup, training: Training, epoch: int) -> None:
     if better(score, val_loss, None if best is None else (best.score, best.val_loss)):
         weights = {name: item.detach().clone() for name, item in training.model.state_dict().items()}
         training.best = Best(epoch, score, val_loss, weights)
+
+
+def gave_up(setup: Setup, training: Training) -> bool:
+    """Tell whether `train.patience` epochs have brought no better one: the rest of the horizon is not trained."""
+    patience, best = setup.tables["train"].get("patience"), training.best
+    return patience is not None and best is not None and training.epoch - best.epoch >= patience
 
 
 def measure_split(

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from tuner.core.errors import UsageError, UserCodeError, user_code
-from tuner.core.trial import TABLES, Progress, TrialEnv, TrialSpec
+from tuner.core.trial import MAY_BE_ABSENT, TABLES, Progress, TrialEnv, TrialSpec, trial_tables
 from tuner.recipe import registry
 from tuner.recipe.model import Data as DataTable
 from tuner.train.data import augmentation_of, check_source
@@ -31,7 +31,7 @@ from tuner.train.setup import (
     schedule_arguments,
 )
 
-PROBLEM = re.compile(rf"((?:{'|'.join(TABLES)})(?:\.[\w.-]+)?): (.*)")
+PROBLEM = re.compile(rf"((?:{'|'.join((*TABLES, *MAY_BE_ABSENT))})(?:\.[\w.-]+)?): (.*)")
 
 
 def preflight(
@@ -53,7 +53,7 @@ def _preflight(
     tables: Mapping[str, Any], env: TrialEnv, on_progress: Callable[[Progress], None] | None
 ) -> dict[str, Any]:
     search = tables.get("search", {})
-    tables = {name: tables[name] for name in TABLES}
+    tables = trial_tables(tables)
     registry.forget_user_modules()
     device = pick_device(env.device)
     env = replace(env, device=device)

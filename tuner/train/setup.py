@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,12 +20,14 @@ from tuner.core.trial import TrialEnv, TrialSpec
 from tuner.parts.heads import check_input, fit_head
 from tuner.recipe.registry import Hook, arguments, asked, bind, call, hook, resolve
 from tuner.train.device import keep_freed_memory, pick_device, seed_everything
+from tuner.train.groups import param_groups
+from tuner.train.points import Part, Points, as_list, build, part_of, resolve_parts
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 OWN_KEYS = {
     "model": ("name", "init"),
     "loss": ("name",),
-    "optimizer": ("name", "lr", "weight_decay"),
+    "optimizer": ("name", "lr", "weight_decay", "groups"),
     "schedule": ("name", "every"),
 }
 HOOKS = {
@@ -54,6 +56,7 @@ class Setup:
     train_step: Hook | None = None
     evaluate_hook: Hook | None = None
     metric_hook: Hook | None = None
+    parts: tuple[Part, ...] = ()
     trained: Trained | None = None
 
     @property
@@ -63,6 +66,16 @@ class Setup:
     @property
     def batch_size(self) -> int:
         return self.tables["train"]["batch_size"]
+
+    @property
+    def accumulate(self) -> int:
+        """How many batches an update is made of."""
+        return self.tables["train"].get("accumulate", 1)
+
+    @property
+    def updates_per_epoch(self) -> int:
+        """The number of updates in an epoch; the last one may be made of fewer batches."""
+        return -(-self.data.steps_per_epoch(self.batch_size) // self.accumulate)
 
     @property
     def precision(self) -> str:
@@ -124,22 +137,22 @@ class Setup:
         """Build the recipe's optimizer over the model's parameters; `table_overrides` replace keys of its table.
 
         Raises:
-            UsageError: arguments do not fit; the optimizer needs a closure.
+            UsageError: arguments do not fit.
             UserCodeError: the user's function raised, or gave no Optimizer.
         """
         fn, folder = self.functions["optimizer"], self.env.recipe_dir
-        kwargs = optimizer_arguments(fn, {**self.tables["optimizer"], **table_overrides}, model)
+        table = {**self.tables["optimizer"], **table_overrides}
+        kwargs = optimizer_arguments(fn, table, model, param_groups(model, table, folder))
         if self.precision != "fp16" and can_fuse(fn, kwargs, model):
             kwargs["fused"] = True
         optimizer = call(fn, kwargs, "optimizer", folder)
         if not isinstance(optimizer, torch.optim.Optimizer):
             raise _not_a("optimizer.name", fn, optimizer, "torch.optim.Optimizer")
-        if isinstance(optimizer, torch.optim.LBFGS) and self.train_step is None:
-            raise UsageError(
-                f"optimizer.name: {type(optimizer).__name__} needs a closure, which the built-in step does not give",
-                "Write a train.step that calls optimizer.step(closure), or take another optimizer.",
-            )
         return optimizer
+
+    def points(self) -> Points:
+        """Build the parts that have their say within a step: penalties, averages of the weights and the like."""
+        return build(self.parts)
 
     def schedule(self, optimizer: torch.optim.Optimizer, total_steps: int, steps_per_epoch: int) -> Any:
         """Build the learning-rate schedule over `total_steps` updates.
@@ -189,6 +202,8 @@ def resolve_all(tables: Mapping[str, Any], recipe_dir: Path) -> tuple[dict[str, 
             functions[kind] = resolve(kind, name, recipe_dir)
         except UsageError as error:
             problems.append(error)
+    hooks["parts"], wrong = resolve_parts(tables, recipe_dir)
+    problems += wrong + _group_problems(tables["optimizer"], recipe_dir) + own_step_problems(tables["train"])
     for kind, offered in HOOKS.items():
         try:
             if name := tables["train"].get(kind):
@@ -197,7 +212,25 @@ def resolve_all(tables: Mapping[str, Any], recipe_dir: Path) -> tuple[dict[str, 
             problems.append(error)
     if problems:
         raise UsageError("\n".join(error.message for error in problems), problems[0].hint)
+    hooks["parts"] = tuple(hooks["parts"])
     return functions, hooks
+
+
+def own_step_problems(train: Mapping[str, Any]) -> list[UsageError]:
+    """Name what only the built-in step does, and a step of the user's own would silently leave out."""
+    ours = [key for key in ("penalty", "l1", "accumulate") if train.get("step") and train.get(key) not in (None, 1)]
+    hint = "Do it in your step, or leave train.step out."
+    return [UsageError(f"train.{key}: has no effect on train.step = {train['step']!r}", hint) for key in ours]
+
+
+def _group_problems(table: Mapping[str, Any], recipe_dir: Path) -> list[UsageError]:
+    problems = []
+    for item in as_list(table.get("groups")):
+        try:
+            part_of("param_groups", item, recipe_dir, "optimizer.groups")
+        except UsageError as error:
+            problems.append(error)
+    return problems
 
 
 def _build_model(
@@ -248,12 +281,13 @@ def names_both(fn: Callable[..., Any]) -> bool:
     return not isinstance(fn, type) and len(asked(fn, ("outputs", "targets"))) == 2
 
 
-def optimizer_arguments(fn: Callable[..., Any], table: Mapping[str, Any], model: nn.Module | None) -> dict[str, Any]:
+def optimizer_arguments(
+    fn: Callable[..., Any], table: Mapping[str, Any], model: nn.Module | None, params: Sequence[Any] = ()
+) -> dict[str, Any]:
     """Return the arguments of an optimizer. A weight decay of 0 is left out where the optimizer knows none."""
     args = arguments(table, OWN_KEYS["optimizer"])
     decay = table.get("weight_decay")
-    params = [] if model is None else list(model.parameters())
-    offered = {"params": params, "lr": table["lr"], "model": model}
+    offered = {"params": list(params), "lr": table["lr"], "model": model}
     if decay:
         args["weight_decay"] = decay
     elif decay is not None:

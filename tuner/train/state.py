@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tuner.core.errors import InputError
 from tuner.train import checkpoint
+from tuner.train.points import Points
 from tuner.train.setup import Setup
 
 
@@ -45,6 +46,7 @@ class Training:
     schedule_steps: int
     scaler: torch.amp.GradScaler
     loss: Callable[[Any, Tensor], Tensor]
+    points: Points = field(default_factory=Points)
     updates: int = 0
     scheduled: int = 0
     epoch: int = 0
@@ -60,7 +62,7 @@ class Training:
 def start(setup: Setup) -> Training:
     """Build everything afresh, and count the optimizer's updates from here."""
     spec = setup.spec
-    steps_per_epoch = setup.data.steps_per_epoch(setup.batch_size)
+    steps_per_epoch = setup.updates_per_epoch
     total_steps = spec.horizon_steps or (spec.horizon_epochs or 0) * steps_per_epoch
     model = setup.model()
     optimizer = setup.optimizer(model)
@@ -71,6 +73,7 @@ def start(setup: Setup) -> Training:
         schedule_steps=total_steps,
         scaler=torch.amp.GradScaler(torch.device(setup.env.device).type, enabled=setup.precision == "fp16"),
         loss=setup.loss(),
+        points=setup.points(),
     )
     optimizer.register_step_post_hook(training.count_update)
     return training
@@ -87,6 +90,13 @@ class Tape:
         self.lrs: list[float] = []
         self.grad_norm: Tensor | None = None
         self.unseen = 0
+
+    def hit(self, right: Tensor) -> None:
+        """Add the number of examples of a batch that were answered right; several batches may make one step."""
+        if len(self.hits) > len(self.losses):
+            self.hits[-1] = self.hits[-1] + right
+        else:
+            self.hits.append(right)
 
     def write(self, loss: Tensor, size: int, updates: int, lr: float) -> None:
         """Add one step: the objective, the number of examples, the updates so far, the rate that it had."""
@@ -154,6 +164,7 @@ def save_state(setup: Setup, training: Training, path: Path) -> None:
         "optimizer": training.optimizer.state_dict(),
         "schedule": training.schedule.state_dict(),
         "scaler": training.scaler.state_dict(),
+        "points": training.points.state_dict(),
         "curve": training.curve,
         "skipped": training.skipped,
         "best": None if best is None else vars(best),
@@ -197,6 +208,7 @@ def restore(setup: Setup, training: Training, path: Path | None, last: int) -> N
     training.optimizer.load_state_dict(state["optimizer"])
     training.schedule.load_state_dict(state["schedule"])
     training.scaler.load_state_dict(state["scaler"])
+    training.points.load_state_dict(state["points"])
     for name, item in training.model.named_parameters():
         grad = state.get("grads", {}).get(name)
         item.grad = None if grad is None else grad.to(item.device)

@@ -29,7 +29,7 @@ from tuner.core.trial import Progress, TrialEnv, WorkItem
 from tuner.recipe import registry
 from tuner.train import checkpoint
 from tuner.train.device import peak_memory_bytes, pick_device, reset_peak_memory, seed_everything
-from tuner.train.loop import fit
+from tuner.train.loop import fit, gave_up
 from tuner.train.preflight import preflight
 from tuner.train.setup import Setup, Trained, make_setup
 from tuner.train.state import Training, drop_unusable_state
@@ -104,7 +104,8 @@ def _carry_out(item: WorkItem, env: TrialEnv, on_progress: OnProgress | None) ->
     score, best_epoch = (best.score, best.epoch) if best is not None else (None, None)
     if best is not None:
         _write_checkpoint(setup, training)
-    if spec.horizon_epochs is not None and training.epoch < spec.horizon_epochs:
+    unfinished = spec.horizon_epochs is not None and training.epoch < spec.horizon_epochs
+    if unfinished and not gave_up(setup, training):
         return Outcome("stopped", training.curve, _with_skipped({}, skipped), score, best_epoch)
     if best is not None:
         training.model.load_state_dict(best.weights)

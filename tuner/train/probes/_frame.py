@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from tuner.core.errors import UserCodeError
 from tuner.core.streams import derive_seed
-from tuner.train.loop import default_step
+from tuner.train.step import How, default_step
 
 Probe = Callable[..., dict[str, Any]]
 Batch = tuple[Tensor, Tensor]
@@ -125,7 +125,8 @@ def train_once(setup: Any, model: nn.Module, batch: Batch, loss: Callable[..., T
             found = "None" if value is None else f"a {type(value).__name__}"
             raise UserCodeError(f"train.step: must return the loss of the batch, it returned {found}", "Return it.")
         return as_number(value)
-    return float(default_step(model, batch, loss, optimizer, clip_norm=setup.spec.tables["train"].get("clip_norm")))
+    how = How(clip_norm=setup.spec.tables["train"].get("clip_norm"))
+    return float(default_step(model, batch, loss, optimizer, how))
 
 
 def as_number(value: Any) -> float:

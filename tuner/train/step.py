@@ -1,0 +1,101 @@
+"""One update of the weights, as every recipe without a step of its own makes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tuner.core.errors import UsageError
+from tuner.train.evaluate import Context, are_scores, as_float, hard
+from tuner.train.state import Tape
+
+Batch = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class How:
+    """How an update is made: its precision, the limit of the gradients' norm, what is added to the loss."""
+
+    autocast: Context = nullcontext
+    scaler: torch.amp.GradScaler | None = None
+    clip_norm: float | None = None
+    penalty: Callable[..., Tensor | None] = lambda **offered: None
+
+
+def default_step(
+    model: nn.Module,
+    batch: Batch | Sequence[Batch],
+    loss: Callable[[Any, Tensor], Tensor],
+    optimizer: torch.optim.Optimizer,
+    how: How = How(),
+    tape: Tape | None = None,
+) -> Tensor:
+    """Make one update on a batch, and return the objective before it.
+
+    Of several batches the gradients are accumulated, each weighted by its share of the examples, so that the update is
+    that of one large batch (but for batch norm, which sees the small ones).
+    """
+    batches: Sequence[Batch] = [batch] if isinstance(batch, tuple) else batch  # type: ignore[list-item]
+    scaler = how.scaler if how.scaler is not None and how.scaler.is_enabled() else None
+    objectives: list[Tensor] = []
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        examples = sum(len(targets) for _, targets in batches)
+        total: Tensor | None = None
+        for inputs, targets in batches:
+            with how.autocast():
+                outputs = as_float(model(inputs))
+            objective = loss(outputs, targets)
+            extra = how.penalty(model=model, outputs=outputs, inputs=inputs, targets=targets)
+            objective = objective if extra is None else objective + extra
+            if len(batches) > 1:
+                objective = objective * (len(targets) / examples)
+            (objective if scaler is None else scaler.scale(objective)).backward()
+            total = objective.detach() if total is None else total + objective.detach()
+            if tape is not None and not objectives and are_scores(outputs, labels := hard(targets)):
+                tape.hit((outputs.detach().argmax(dim=1) == labels).sum())
+        assert total is not None
+        objectives.append(total)
+        _clip(model, optimizer, how.clip_norm, scaler, tape)
+        return total
+
+    if needs_closure(optimizer):
+        if scaler is not None:
+            text = f"optimizer.name: {type(optimizer).__name__} evaluates the loss more than once in an update"
+            raise UsageError(f"{text}, which does not go with fp16", 'Set train.precision = "bf16" or "fp32".')
+        optimizer.step(closure)  # type: ignore[arg-type]  # LBFGS and SAM take a tensor
+        return objectives[0]
+    closure()
+    if scaler is None:
+        optimizer.step()
+    else:
+        scaler.step(optimizer)
+        scaler.update()
+    return objectives[0]
+
+
+def needs_closure(optimizer: torch.optim.Optimizer) -> bool:
+    """Tell whether an optimizer computes the loss itself, more than once in an update (LBFGS, SAM)."""
+    return isinstance(optimizer, torch.optim.LBFGS) or bool(getattr(optimizer, "needs_closure", False))
+
+
+def _clip(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    limit: float | None,
+    scaler: torch.amp.GradScaler | None,
+    tape: Tape | None,
+) -> None:
+    if limit is None:
+        return
+    if scaler is not None:
+        scaler.unscale_(optimizer)
+    norm = nn.utils.clip_grad_norm_(model.parameters(), limit)
+    if tape is not None:
+        tape.grad_norm = norm.detach()
