@@ -13,13 +13,20 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from benchmarks import commands, coverage, pages, planned, pruned, report, search
+from benchmarks import commands, coverage, equal_time, pages, planned, pruned, report, search, tables
 from benchmarks.lines import Lines
 from benchmarks.part import Asked, cifar10_root
 from benchmarks.task import Outcome, Task, ask, make_subset
 
 SIDES = {"a": "benchmarks.usual", "b": "benchmarks.ray_tune", "c": "benchmarks.bare", "d": "benchmarks.ours"}
-MODULES: dict[str, Any] = {"pruned": pruned, "search": search, "coverage": coverage, "planned": planned}
+MODULES: dict[str, Any] = {
+    "pruned": pruned,
+    "search": search,
+    "coverage": coverage,
+    "planned": planned,
+    "tables": tables,
+    "equal_time": equal_time,
+}
 PARTS = ("cifar10", "digits", *MODULES, "commands", "pages")
 
 

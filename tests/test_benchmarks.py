@@ -8,13 +8,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import coverage, drive, pages, planned, pruned, pruned_usual, report, search, search_side
+from benchmarks import (
+    coverage,
+    drive,
+    equal_data,
+    equal_time,
+    pages,
+    planned,
+    pruned,
+    pruned_usual,
+    report,
+    search,
+    search_side,
+    tables,
+)
+from benchmarks.equal_space import OWN, RANGES
 from benchmarks.lines import Lines
 from benchmarks.part import Asked, cifar10_root
 from benchmarks.pruned_ours import recipe_of
 from benchmarks.task import Task, make_subset
+from tuner import stages
 from tuner.core.result import Record, TrialResult
 from tuner.core.trial import TrialSpec, WorkItem
+from tuner.recipe.file import load_recipe
+from tuner.recipe.space import Dimension, Range, Space
 
 ROOT = Path(__file__).parent.parent
 
@@ -250,3 +267,41 @@ def test_a_short_run_writes_its_page_and_its_numbers():
     finally:
         for file in files:
             file.unlink(missing_ok=True)
+
+
+def test_equal_time_data_keeps_its_test_split_whatever_the_seed(tmp_path):
+    splits = [dict(np.load(equal_data.make("digits", tmp_path, seed))) for seed in (0, 1)]
+    sizes = [{name: len(array) for name, array in arrays.items() if name[0] == "y"} for arrays in splits]
+    assert sizes[0] == sizes[1] == {"y_train": 1150, "y_val": 288, "y_test": 359}
+    assert np.array_equal(splits[0]["y_test"], splits[1]["y_test"])
+    assert not np.array_equal(splits[0]["y_train"], splits[1]["y_train"])
+    assert splits[0]["x_train"].mean() == pytest.approx(0, abs=1e-5)
+    assert splits[0]["x_train"].std() == pytest.approx(1, abs=1e-5)
+
+
+def test_equal_time_gives_tuner_the_space_of_the_others(tmp_path):
+    path = tmp_path / "equal.toml"
+    path.write_text(equal_time.recipe_text({"set": "letters", "seed": 3, "data": "/x/letters-3.npz"}))
+    recipe = load_recipe(path, settings=stages.settings_models())
+    assert set(recipe.search) == set(OWN["letters"]) == {*RANGES, "model.width"}
+    assert {key: recipe.value(key) for key in OWN["letters"]} == OWN["letters"]
+    assert recipe.search["optimizer.momentum"] == {"low": 0.5, "high": 0.99, "log": False}
+
+
+def test_equal_time_compares_the_winners_of_the_same_seconds():
+    sides = {"d": {"test": 0.9, "claim": [0.85, 0.95], "wall": 66, "load": 2}}
+    sides["c"] = {"test": 0.8, "claim": 0.88, "wall": 66, "load": 2}
+    lines = equal_time.section({"runs": [{"set": "digits", "seconds": 60, "seed": 0, "sides": sides}]})
+    assert any(line.endswith("| 0.9000 / 0.850-0.950 | 0.8000 / 0.8800 | +10.0 |") for line in lines)
+    assert "tuner's interval held the test accuracy in 1 of 1." in lines
+    assert "It took +10% more than the budget (median; at most +10%)." in lines
+
+
+def test_a_search_on_a_table_is_judged_by_the_mean_of_what_it_saw_the_best_run_of():
+    space = Space((Dimension("a", Range(0, 1, integer=True)),))
+    table = tables.Table(space, {(0,): [1.0, 0.0], (1,): [0.7, 0.7]}, best=0.7, least_gap=0.2)
+    assert table.regret({"a": 0}) == pytest.approx(0.2)
+    assert table.regret({"a": 1}) == pytest.approx(0.1), "half of the least gap: nothing smaller can be told"
+    for search_name in ("tuner", "random"):
+        found = tables.run(search_name, table, 0, tables.Sizes(evaluations=8, seeds=1))
+        assert found == pytest.approx(0.2), "run 0 of a = 0 looked better than it is"
