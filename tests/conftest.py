@@ -96,7 +96,7 @@ def command(tmp_path, monkeypatch):
     def run(*arguments, serial=True):
         options = (
             ["--workers", "0"]
-            if serial and arguments[0] not in ("status", "report", "export", "explain", "new", "cache")
+            if serial and arguments[0] not in ("status", "report", "export", "explain", "new", "cache", "compare")
             else []
         )
         return tuner(*arguments, *options, cwd=tmp_path)

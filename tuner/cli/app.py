@@ -15,6 +15,7 @@ import typer
 
 import tuner
 from tuner.cli.exit_codes import exit_codes, fail
+from tuner.cli.export import export
 from tuner.cli.safe_pipes import make_unbreakable
 from tuner.core.errors import InputError, UsageError, did_you_mean
 from tuner.stages import checklist
@@ -309,24 +310,6 @@ def report(
                 reporter.finish()
             if damaged:
                 raise InputError("\n".join(damaged), "Restore the file, or do its step over with --fresh.")
-
-
-def export(
-    recipe: RecipePath,
-    optuna: Annotated[str, typer.Option(help="where to: a URL such as sqlite:///study.db, or an SQLite file")],
-    run_dir: Annotated[Path | None, typer.Option(help="the run's folder (default: runs/<recipe name>)")] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="delete studies of the same names first")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print the names of the studies as JSON")] = False,
-) -> None:
-    """Write coarse's and fine's trials as Optuna studies."""
-    with exit_codes(as_json, False, []):
-        from tuner import open_run
-        from tuner.recipe.templates import find_recipe
-        from tuner.workflow import status
-
-        run = status.collect(find_recipe(recipe), run_dir, [])[0]
-        studies = open_run(run.path).to_optuna(optuna, replace)
-        print(json.dumps(studies) if as_json else "".join(f"wrote the study {name} to {optuna}\n" for name in studies))
 
 
 def explain(code: Annotated[str, typer.Argument(help="the code of a finding, e.g. LR301, or a cause")]) -> None:

@@ -101,15 +101,10 @@ class Setup:
             UsageError: arguments do not fit, channels do not fit.
             UserCodeError: the user's function raised, or gave no Module.
         """
-        seed_everything(derive_seed(self.spec.seed if seed is None else seed, "init"))
-        fn, folder = self.functions["model"], self.env.recipe_dir
-        model = _build_model(fn, self.tables["model"], self.data.input_shape, self.data.num_classes, folder)
-        if any(nn.parameter.is_lazy(item) for item in model.parameters()):
-            with torch.no_grad(), user_code("model", folder):
-                model.eval()(torch.zeros(2, *self.data.input_shape))
-        if "init" in self.functions:
-            call(self.functions["init"], {}, "model.init", folder, model)
-        layout = torch.channels_last if len(self.data.input_shape) == 3 else torch.preserve_format
+        seed = self.spec.seed if seed is None else seed
+        shape, classes = self.data.input_shape, self.data.num_classes
+        model = built_model(self.functions, self.tables["model"], shape, classes, self.env.recipe_dir, seed)
+        layout = torch.channels_last if len(shape) == 3 else torch.preserve_format
         return model.to(self.env.device).to(memory_format=layout).train()
 
     def loss(self) -> Callable[[Any, Tensor], Tensor]:
@@ -231,6 +226,25 @@ def _group_problems(table: Mapping[str, Any], recipe_dir: Path) -> list[UsageErr
         except UsageError as error:
             problems.append(error)
     return problems
+
+
+def built_model(
+    functions: Mapping[str, Callable[..., Any]],
+    table: Mapping[str, Any],
+    input_shape: Sequence[int],
+    num_classes: int,
+    folder: Path,
+    seed: int,
+) -> nn.Module:
+    """Build the model of a recipe's table on the CPU, its weights drawn from the stream (seed, "init")."""
+    seed_everything(derive_seed(seed, "init"))
+    model = _build_model(functions["model"], table, input_shape, num_classes, folder)
+    if any(nn.parameter.is_lazy(item) for item in model.parameters()):
+        with torch.no_grad(), user_code("model", folder):
+            model.eval()(torch.zeros(2, *input_shape))
+    if "init" in functions:
+        call(functions["init"], {}, "model.init", folder, model)
+    return model
 
 
 def _build_model(

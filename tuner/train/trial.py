@@ -29,6 +29,7 @@ from tuner.core.trial import Progress, TrialEnv, WorkItem
 from tuner.recipe import registry
 from tuner.train import checkpoint
 from tuner.train.device import peak_memory_bytes, pick_device, reset_peak_memory, seed_everything
+from tuner.train.interface import interface_of
 from tuner.train.loop import fit, gave_up
 from tuner.train.preflight import preflight
 from tuner.train.setup import Setup, Trained, make_setup
@@ -146,7 +147,8 @@ def _write_checkpoint(setup: Setup, training: Training) -> None:
     best = training.best
     if setup.env.stage_dir is None or best is None:
         return
-    value = {"model": best.weights, "epoch": best.epoch, "spec_id": setup.spec.id}
+    interface = interface_of(setup.data).to_plain()
+    value = {"model": best.weights, "epoch": best.epoch, "spec_id": setup.spec.id, "interface": interface}
     checkpoint.save(checkpoint.checkpoint_path(setup.env.stage_dir, setup.spec.id), value)
 
 

@@ -18,6 +18,8 @@ from tuner.view.artifacts import base_stage, round_of
 if TYPE_CHECKING:
     import pandas as pd
 
+    from tuner.execute.in_process import Winner
+
 SEARCHES = ("coarse", "fine")
 STATES = {"completed": "COMPLETE", "stopped": "PRUNED", "diverged": "FAIL", "failed": "FAIL"}
 
@@ -67,6 +69,18 @@ class Run:
             for record in last_of_each(self._folder(label).records())
             for row in record.result.curve
         )
+
+    def load_model(self) -> Winner:
+        """Return the winner as a torch Module that takes inputs as the data source gives them.
+
+        `class_names` and `columns` are its attributes. It is in eval mode, on the CPU.
+
+        Raises:
+            InputError: the run has no winner yet, or its weights were changed.
+        """
+        from tuner.workflow.winner import load_winner
+
+        return load_winner(self.path)
 
     def to_optuna(self, storage: str, replace: bool = False) -> list[str]:
         """Write coarse's and fine's trials as Optuna studies, one per stage and round; return their names.
