@@ -280,6 +280,83 @@ def test_what_a_hook_gives_is_checked(own, kind, definition, code, message):
     refused(own(kind, definition), code, message)
 
 
+MODEL = """
+class M(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.f = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    def forward(self, x):
+        {body}
+def build(input_shape, num_classes): return M()
+"""
+TUPLE_LOSS = """
+def loss(outputs, targets):
+    if isinstance(outputs, tuple):
+        return sum(nn.functional.cross_entropy(item, targets) for item in outputs)
+    return nn.functional.cross_entropy(outputs, targets)
+"""
+
+
+@pytest.mark.parametrize(
+    ("definition", "sets", "code", "message"),
+    [
+        (
+            "",
+            ["optimizer={name='sparseadam'}"],
+            2,
+            "optimizer.name: one training step raises RuntimeError: SparseAdam does",
+        ),
+        ("", ["schedule={name='torch.optim.lr_scheduler.StepLR', step_size=0}"], 2, "schedule.name: one training step"),
+        ("", ["optimizer={name='adam', betas=[]}"], 2, "optimizer: Adam() does not accept its arguments: IndexError"),
+        (
+            "",
+            ["schedule={name='torch.optim.lr_scheduler.CyclicLR', base_lr=0.1, max_lr=1.0, step_size_up=0}"],
+            2,
+            "schedule: CyclicLR() does not accept its arguments: ZeroDivisionError: ",
+        ),
+        (MODEL.format(body="assert x.shape[1] == 224, 'Wrong image height!'"), [], 4, "AssertionError: Wrong image he"),
+        (
+            MODEL.format(body="y = self.f(x)\n        return (y, y) if self.training else y"),
+            ["loss={name='cross_entropy'}"],
+            2,
+            "In train mode the model returns a tuple of 2: write a loss that takes it",
+        ),
+        (
+            MODEL.format(body="if self.training: raise KeyboardInterrupt\n        return self.f(x)"),
+            [],
+            4,
+            "a training step raised KeyboardInterrupt",
+        ),
+    ],
+)
+def test_what_a_training_step_raises_fails_step_1(own, definition, sets, code, message):
+    refused(own("build", definition or MODEL.format(body="return self.f(x)"), *sets), code, message)
+
+
+def test_auxiliary_outputs_in_train_mode_work_with_a_loss_that_takes_them(own):
+    model = MODEL.format(body="y = self.f(x)\n        return (y, y * 0.5) if self.training else y")
+    done = own("build", model + TUPLE_LOSS, "loss={name='u.py:loss'}", "stages.overfit.steps=20")
+    assert done.code == 0, done.err
+
+
+def test_a_bug_of_ours_leaves_its_traceback_in_the_run_or_the_temporary_folder(recipe, command, tmp_path, monkeypatch):
+    import tempfile
+
+    from tuner.workflow import freshness
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(freshness.Session, "check_folder", lambda self: 1 / 0)
+    done = command("check-init", "small.toml")
+    assert done.code == 70 and "a bug of tuner: ZeroDivisionError: division by zero" in done.err
+    assert len(list((tmp_path / "runs" / "small").glob("traceback-*.txt"))) == 1
+    monkeypatch.setattr("tuner.recipe.file.key_lines", lambda path: 1 / 0)
+    shutil.rmtree(tmp_path / "runs")
+    assert command("check-init", "small.toml").code == 70
+    assert len(list((tmp_path / "temporary").glob("traceback-*.txt"))) == 1
+    assert not (tmp_path / "runs").exists() and not list(tmp_path.glob("traceback*"))
+
+
 def test_a_head_that_is_too_narrow_is_a_finding(own):
     done = own("build", "def build(input_shape, num_classes): return nn.Sequential(nn.Flatten(), nn.LazyLinear(7))")
     assert (done.code, "IN108" in done.out, "the model has 7 outputs for 10 classes" in done.out) == (1, True, True)

@@ -234,3 +234,117 @@ def test_a_hook_that_asks_for_something_else_is_refused(tmp_path):
 def test_arguments_are_the_tables_other_keys_and_those_in_args():
     table = {"name": "x", "lr": 1, "momentum": 0.9, "args": {"name": "inner"}}
     assert registry.arguments(table, ("name", "lr")) == {"momentum": 0.9, "name": "inner"}
+
+
+PACKAGE = {
+    "pkg/__init__.py": "from .net import Net\n",
+    "pkg/net.py": "from .layers import WIDTH\n\nclass Net:\n    width = WIDTH\n",
+    "pkg/layers.py": "WIDTH = 3\n",
+}
+
+
+@pytest.mark.parametrize("name", ["pkg/net.py:Net", "pkg.Net", "pkg.net.Net", "pkg/__init__.py:Net"])
+def test_a_package_beside_the_recipe_is_found_with_its_relative_imports(tmp_path, name):
+    for file, text in PACKAGE.items():
+        write(tmp_path, file, text)
+    assert resolve("model", name, tmp_path).width == 3
+
+
+def test_a_package_beside_the_recipe_is_imported_again_when_it_changes(tmp_path):
+    for file, text in PACKAGE.items():
+        write(tmp_path, file, text)
+    resolve("model", "pkg.Net", tmp_path)
+    write(tmp_path, "pkg/layers.py", "WIDTH = 44\n")
+    assert resolve("model", "pkg.Net", tmp_path).width == 44
+
+
+def test_a_folder_beside_the_recipe_does_not_hide_a_loaded_library(tmp_path):
+    import torch
+
+    write(tmp_path, "torch/optim.py", "class SGD: pass\n")
+    assert resolve("optimizer", "torch.optim.SGD", tmp_path) is torch.optim.SGD
+
+
+def test_a_module_that_parses_arguments_when_imported_gets_its_defaults(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["tuner", "run", "r.toml"])
+    text = "import argparse\np = argparse.ArgumentParser()\np.add_argument('--n', type=int, default=7)\n"
+    write(tmp_path, "mine.py", f"{text}n = p.parse_args().n\ndef build():\n    return n\n")
+    assert resolve("model", "mine.py:build", tmp_path)() == 7
+    assert sys.argv == ["tuner", "run", "r.toml"]
+
+
+def test_a_module_that_needs_arguments_is_told_where_to_put_them(tmp_path):
+    text = "import argparse\np = argparse.ArgumentParser()\np.add_argument('file')\np.parse_args()\n"
+    write(tmp_path, "mine.py", text)
+    with pytest.raises(UserCodeError, match=r"mine\.py:4: importing mine\.py raised SystemExit") as caught:
+        resolve("model", "mine.py:build", tmp_path)
+    assert "__main__" in caught.value.hint
+
+
+def test_a_model_that_is_built_already_is_refused(tmp_path):
+    write(tmp_path, "mine.py", "from torch import nn\nmodel = nn.Linear(2, 3)\n")
+    with pytest.raises(UsageError, match=r"model\.name: 'mine\.py:model' is a model that is built already"):
+        resolve("model", "mine.py:model", tmp_path)
+
+
+@pytest.mark.parametrize("name", [f"{'a' * 5000}.py:build", ".".join(["a"] * 1000), "a..b", ".", "..a", "torch."])
+def test_a_name_that_nothing_can_have_is_refused_briefly(tmp_path, name):
+    with pytest.raises(UsageError, match=r"^model\.name: (no such file|.* is no dotted path|unknown)") as caught:
+        resolve("model", name, tmp_path)
+    assert len(str(caught.value)) < 600
+
+
+class Unspeakable(Exception):
+    def __str__(self):
+        raise ValueError("no words")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ZeroDivisionError("float division by zero"), "ZeroDivisionError: float division by zero"),
+        (IndexError("tuple index out of range"), "IndexError: tuple index out of range"),
+        (KeyError("resnet18.pt"), "KeyError: 'resnet18.pt'"),
+        (RuntimeError("size\nException raised from c10 ..."), r"size\n"),
+        (Unspeakable(), r"Unspeakable: \(its message cannot be shown: __str__ raised ValueError\)"),
+        (SystemExit(3), "SystemExit: 3"),
+        (AssertionError(), r"AssertionError\n"),
+    ],
+)
+def test_whatever_a_librarys_constructor_raises_is_about_its_arguments(tmp_path, error, message):
+    def build():
+        raise error
+
+    with pytest.raises(UsageError, match=rf"^model: build\(\) does not accept its arguments: {message}"):
+        call(build, {}, "model", tmp_path)
+
+
+@pytest.mark.parametrize("raised", ["KeyboardInterrupt", "SystemExit(0)", "GeneratorExit", "BaseException('x')"])
+def test_whatever_the_users_function_raises_shows_their_line(tmp_path, raised):
+    from tuner.core import signals
+
+    before = {number: signals.signal.getsignal(number) for number in (signals.signal.SIGINT, signals.signal.SIGTERM)}
+    signals.listen()  # as the command line does: a KeyboardInterrupt of its handler is told from the user's own
+    write(tmp_path, "mine.py", f"def build():\n    raise {raised}\n")
+    try:
+        with pytest.raises(UserCodeError, match=r"mine\.py:2: model raised "):
+            call(resolve("model", "mine.py:build", tmp_path), {}, "model", tmp_path)
+    finally:
+        for number, handler in before.items():
+            signals.signal.signal(number, handler)
+
+
+def test_an_interrupt_while_the_users_function_runs_is_an_interrupt(tmp_path):
+    from tuner.core import signals
+
+    before = {number: signals.signal.getsignal(number) for number in (signals.signal.SIGINT, signals.signal.SIGTERM)}
+    signals.listen()
+    write(
+        tmp_path, "mine.py", "import os, signal\ndef build():\n    os.kill(os.getpid(), signal.SIGINT)\n    return 1\n"
+    )
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            call(resolve("model", "mine.py:build", tmp_path), {}, "model", tmp_path)
+    finally:
+        for number, handler in before.items():
+            signals.signal.signal(number, handler)

@@ -89,3 +89,11 @@ def test_data_hash_of_a_file_is_its_content(tmp_path):
     assert hash_data({"path": "t.csv"}, tmp_path) == before
     path.write_text("a\n2\n")
     assert hash_data({"path": "t.csv"}, tmp_path) != before
+
+
+def test_a_package_that_a_dotted_path_names_is_hashed_where_it_lies_beside_the_recipe(tmp_path):
+    for name, text in {"pkg/__init__.py": "from .net import Net\n", "pkg/net.py": "class Net: pass\n"}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    tables = {"model": {"name": "pkg.Net"}, "optimizer": {"name": "torch.optim.SGD"}}
+    assert list(user_modules(tables, {}, tmp_path)) == ["pkg/__init__.py", "pkg/net.py"]

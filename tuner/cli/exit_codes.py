@@ -5,21 +5,28 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tuner.core.errors import TunerError
+from tuner.core.errors import TunerError, text_of
+from tuner.core.formatting import clipped
 from tuner.core.signals import Terminated, listen
+
+MAX_LINE_CHARACTERS = 400
+MAX_HINT_CHARACTERS = 400
+MAX_MESSAGE_CHARACTERS = 1500  # with the hint less than 2 kB
 
 
 @contextmanager
 def exit_codes(as_json: bool, debug: bool, run_dir: list[Path]) -> Iterator[None]:
     """Show what goes wrong in the block as the user should see it, and end the command with its exit code.
 
-    `run_dir`: empty, or the run's folder, where the traceback of a bug of ours is saved.
+    `run_dir`: empty, or the run's folder, where the traceback of a bug of ours is saved; else it goes into the system's
+    folder of temporary files.
     """
     listen()
     try:
@@ -37,7 +44,7 @@ def exit_codes(as_json: bool, debug: bool, run_dir: list[Path]) -> Iterator[None
         saved = _save_traceback(run_dir)
         if debug:
             traceback.print_exc()
-        message = f"a bug of tuner: {type(error).__name__}: {error}"
+        message = f"a bug of tuner: {text_of(error)}"
         fail(70, message, f"The traceback is in {saved}; finished trials are kept. Please report it.", as_json)
         raise SystemExit(70) from None
 
@@ -50,6 +57,7 @@ def _stopped(code: int, word: str, as_json: bool) -> int:
 
 def fail(code: int, message: str, hint: str, as_json: bool) -> None:
     """Print an error: `error` and `hint` on stderr, or one JSON object on stdout."""
+    message, hint = brief(message), clipped(hint, MAX_HINT_CHARACTERS)
     if as_json:
         print(json.dumps({"error": {"code": code, "message": message, "hint": hint}}))
         return
@@ -59,12 +67,30 @@ def fail(code: int, message: str, hint: str, as_json: bool) -> None:
     show_error(TunerError(message, hint), make_console(stderr=True))
 
 
+def brief(message: str) -> str:
+    """Return a message that fits on a screen: long lines lose their middle, and so does a long list of lines."""
+    lines = [clipped(line, MAX_LINE_CHARACTERS) for line in message.splitlines()]
+    if sum(map(len, lines)) + len(lines) <= MAX_MESSAGE_CHARACTERS:
+        return "\n".join(lines)
+    first, last = [lines[0]], [lines[-1]]
+    room = MAX_MESSAGE_CHARACTERS - len(lines[0]) - len(lines[-1]) - 80
+    middle, end = lines[1:-1], len(lines) - 1
+    while middle and len(middle[0]) + len(middle[-1]) + 2 < room:
+        room -= len(middle[0]) + len(middle[-1]) + 2
+        first.append(middle[0])
+        if len(middle) > 1:
+            last.insert(0, middle[-1])
+        middle = middle[1:-1]
+    left_out = end + 1 - len(first) - len(last)
+    return "\n".join([*first, f"... {left_out} lines left out; --debug shows all ...", *last])
+
+
 def _save_traceback(run_dir: list[Path]) -> Path | str:
-    folder = run_dir[0] if run_dir else Path(".")
-    path = folder / f"traceback-{time.strftime('%Y%m%d-%H%M%S')}.txt"
+    folder = run_dir[0] if run_dir and run_dir[0].is_dir() else Path(tempfile.gettempdir())
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(traceback.format_exc())
+        handle, path = tempfile.mkstemp(".txt", f"traceback-{time.strftime('%Y%m%d-%H%M%S')}-", folder)
+        with open(handle, "w") as file:
+            file.write(traceback.format_exc())
     except OSError as error:
         return f"no file ({error.strerror}); --debug prints it"
-    return path
+    return Path(path)

@@ -1,4 +1,4 @@
-"""The errors that a user can meet. Each says what is wrong and how to mend it.
+"""The errors that a user can meet. Each says what is wrong and how to fix it.
 
 TunerError(message, hint)
 |- UsageError 2          recipe, unknown name, settings, search space
@@ -16,6 +16,8 @@ import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from tuner.core.signals import ends_the_command
 
 
 class TunerError(Exception):
@@ -65,6 +67,29 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f" - did you mean {close[0]!r}?" if close else ""
 
 
+def text_of(error: BaseException) -> str:
+    """Return `Type: message` of an exception, or its type alone where it has no message or cannot give it."""
+    try:
+        message = str(error).strip()
+    except Exception as again:
+        message = f"(its message cannot be shown: __str__ raised {type(again).__name__})"
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an exception's message: where C++ raised, its stack follows. Its type alone if empty.
+
+    Python's own built-in errors say little without their type (`float division by zero`, `tuple index out of range`).
+    """
+    lines = text_of(error).partition(": ")[2].splitlines()
+    if not lines:
+        return type(error).__name__
+    plain = isinstance(error, (TypeError, ValueError, AssertionError, RuntimeError)) and not isinstance(
+        error, RecursionError
+    )
+    return lines[0] if plain else f"{type(error).__name__}: {lines[0]}"
+
+
 def user_frames(error: BaseException, folder: Path) -> str:
     """Format the frames of `error` that lie in the user's `folder`, and the exception itself."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_theirs(frame.filename, folder)]
@@ -93,21 +118,26 @@ def _is_theirs(filename: str, folder: Path) -> bool:
 def user_code(what: str, folder: Path) -> Iterator[None]:
     """Turn whatever the user's function raises into a UserCodeError that shows only their frames.
 
-    An exception with no frame in `folder` passes unchanged: it is not their code that raised it. `sys.exit` counts as
-    raising: a run that ended there with exit code 0 would look finished.
+    An exception with no frame in `folder` passes unchanged: it is not their code that raised it. `sys.exit` and a
+    KeyboardInterrupt of their own count as raising: a run that ended there would look finished, or interrupted.
     """
     try:
         yield
     except TunerError:
         raise
-    except (Exception, SystemExit) as error:
-        where = where_in_user_code(error, folder)
+    except BaseException as error:
+        where = None if ends_the_command(error) else where_in_user_code(error, folder)
         if where is None:
             raise
         raised = (
-            f"not valid Python: {error.msg}"
-            if isinstance(error, SyntaxError)
-            else f"{what} raised {type(error).__name__}: {error}"
+            f"not valid Python: {error.msg}" if isinstance(error, SyntaxError) else f"{what} raised {text_of(error)}"
         )
         message = f"{where}: {raised}\n{user_frames(error, folder)}"
-        raise UserCodeError(message, "Mend the line above, then give the same command again.") from error
+        raise UserCodeError(message, _exit_hint(error) or "Fix that line, then give the same command again.") from error
+
+
+def _exit_hint(error: BaseException) -> str:
+    """Return what to do about code that ends the program: most often argparse in a module that is imported."""
+    if not isinstance(error, SystemExit):
+        return ""
+    return 'Put what parses the command line, or exits, under `if __name__ == "__main__":`.'

@@ -40,5 +40,22 @@ def value_text(value: object) -> str:
     return rate(value) if isinstance(value, float) else str(value)
 
 
+def shown(value: object, limit: int = 80) -> str:
+    """Return `repr(value)`, shortened to `limit` characters, for a message that says what was found."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits, or a value nested without end
+        return f"a {type(value).__name__}"
+    return clipped(text, limit)
+
+
+def clipped(text: str, limit: int) -> str:
+    """Return `text`, with its middle left out where it has more than `limit` characters."""
+    if len(text) <= limit:
+        return text
+    end = limit // 4
+    return f"{text[: limit - end - 5]} ... {text[-end:]}"
+
+
 def _plain(value: float) -> str:
     return f"{value:.4g}"

@@ -14,6 +14,23 @@ class Terminated(BaseException):
     """SIGTERM arrived."""
 
 
+def ends_the_command(error: BaseException) -> bool:
+    """Return whether an exception comes from a signal, and so is nobody's fault.
+
+    A KeyboardInterrupt that the user's code raises itself is an exception like any other.
+    """
+    if isinstance(error, Terminated):
+        return True
+    if not isinstance(error, KeyboardInterrupt):
+        return False
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        return True  # in a program of the user's, where nothing tells the two apart
+    innermost = error.__traceback__
+    while innermost is not None and innermost.tb_next is not None:
+        innermost = innermost.tb_next
+    return innermost is not None and innermost.tb_frame.f_code.co_filename == __file__
+
+
 def listen() -> None:
     """Have SIGINT raise KeyboardInterrupt and SIGTERM Terminated, once; whichever comes second ends the process.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,20 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from tuner.core.errors import UsageError, did_you_mean
+from tuner.core.formatting import clipped, shown
 from tuner.core.trial import TABLES, apply_overrides
 from tuner.recipe.model import PATH_KEYS, Recipe, expand_path
 from tuner.recipe.space import extremes, parse_space, space_of
+from tuner.recipe.values import value_problems
+
+MAX_FILE_BYTES = 1 << 22  # a recipe of 4 MB is another file given by mistake
 
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file; a syntax error becomes a UsageError that names file and line."""
     try:
+        if (size := path.stat().st_size) > MAX_FILE_BYTES:
+            raise UsageError(f"{path}: no recipe: it has {size:,} bytes", "Give the path of a TOML text file.")
         text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a byte order mark
     except FileNotFoundError:
         raise UsageError(
@@ -34,13 +40,30 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        place, shown = str(path), ""
+        place, cited = str(path), ""
         if line_found := re.search(r"line (\d+)", str(error)):
             number = int(line_found.group(1))
-            place, shown = f"{path}:{number}", f": {text.splitlines()[number - 1].strip()}"
+            place, cited = f"{path}:{number}", f": {clipped(text.splitlines()[number - 1].strip(), 120)}"
         raise UsageError(
-            f"{place}: not valid TOML: {error}{shown}", "Strings need quotes; tables are [name]."
+            f"{place}: not valid TOML: {clipped(str(error), 200)}{cited}", "Strings need quotes; tables are [name]."
         ) from None
+    except (ValueError, RecursionError) as error:
+        number = _line_without_end(text)
+        raise UsageError(f"{path}:{number}: cannot be read: {_endless(error)}", "Shorten that value.") from None
+
+
+def _endless(error: Exception) -> str:
+    nested = isinstance(error, RecursionError)
+    return "lists and tables nested without end" if nested else "a number of thousands of digits"
+
+
+def _line_without_end(text: str) -> int:
+    """Return the line (from 1) of the longest number, or the one with the most brackets: what no parser reads."""
+    lines = text.splitlines()
+    weight = [
+        max(map(len, re.findall(r"\d{1000,}", line)), default=0) + line.count("[") + line.count("{") for line in lines
+    ]
+    return weight.index(max(weight)) + 1
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
@@ -51,7 +74,9 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     key, equals, raw = text.partition("=")
     key = re.sub("[\"']", "", key).strip()
     if not equals or not all(key.split(".")):
-        raise UsageError(f"--set {text}: expected key=value (got {text!r})", "Example: --set optimizer.lr=1e-3")
+        raise UsageError(
+            f"--set {clipped(text, 80)}: expected key=value (got {shown(text)})", "Example: --set optimizer.lr=1e-3"
+        )
     try:
         parsed = tomllib.loads(f"value = {raw.strip()}")
         if len(parsed) == 1:
@@ -59,8 +84,11 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     except tomllib.TOMLDecodeError:
         if re.fullmatch(r"[A-Za-z_][\w.:/-]*", raw.strip()):
             return key, raw.strip()
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"--set {clipped(text, 80)}: cannot be read: {_endless(error)}", "Shorten it.") from None
     raise UsageError(
-        f"--set {text}: {raw.strip()!r} is not a TOML value", "Strings with spaces need quotes: --set name='\"a b\"'"
+        f"--set {clipped(text, 80)}: {shown(raw.strip())} is not a TOML value",
+        "Strings with spaces need quotes: --set name='\"a b\"'",
     )
 
 
@@ -75,6 +103,9 @@ def path_of(key: str) -> list[str]:
     return [table, searched] if dot and table == "search" else key.split(".")
 
 
+FIX = "Fix the recipe, or override a key with --set key=value."
+MAX_PROBLEMS = 20  # that are listed at once
+
 SettingsModels = Mapping[str, type[BaseModel]]
 
 
@@ -88,18 +119,27 @@ def load_recipe(
     """
     raw = read_toml(path)
     changes = overrides_of(overrides, seed)
+    flags = frozenset(changes)
+    places = Places(path, key_lines(path), flags, seed_given=seed is not None)
+    _only_plain_values({**raw, **changes}, places)
     search = {key: changes.pop(key) for key in list(changes) if key.startswith("search.")}
     try:
         raw = apply_overrides(raw, changes)
     except (AttributeError, TypeError):
         raise UsageError(
-            f"--set {', '.join(changes)}: a key leads through a value that is no table", "Check the dots."
+            f"--set {clipped(', '.join(changes), 80)}: a key leads through a value that is no table", "Check the dots."
         ) from None
     for key, value in search.items():
         if isinstance(raw.setdefault("search", {}), dict):
             raw["search"][path_of(key)[-1]] = value
-    places = Places(path, key_lines(path), frozenset({*changes, *search}), seed_given=seed is not None)
     return _check_recipe(raw, places, settings)
+
+
+def _only_plain_values(raw: Mapping[str, Any], places: Places) -> None:
+    """Refuse what cannot be a value at all, before anything copies, compares or prints it."""
+    if problems := value_problems(raw):
+        lines = dict.fromkeys(f"{places.of(key)}: {key}: {text}" for key, text in problems[:MAX_PROBLEMS])
+        raise UsageError("\n".join(lines), FIX)
 
 
 def _check_recipe(raw: Mapping[str, Any], places: Places, settings: SettingsModels) -> Recipe:
@@ -115,7 +155,9 @@ def _check_recipe(raw: Mapping[str, Any], places: Places, settings: SettingsMode
     problems += _check_searched_values(recipe, places) if recipe is not None and not problems else []
     if recipe is not None and not problems:
         return recipe
-    raise UsageError("\n".join(dict.fromkeys(problems)), "Mend the recipe, or override a key with --set key=value.")
+    listed = list(dict.fromkeys(problems))
+    more = [f"... and {len(listed) - MAX_PROBLEMS} more"] if len(listed) > MAX_PROBLEMS else []
+    raise UsageError("\n".join([*listed[:MAX_PROBLEMS], *more]), FIX)
 
 
 @dataclass(frozen=True)
@@ -162,7 +204,7 @@ def place_of(dotted: str, path: Path, lines: Mapping[str, int]) -> str:
 
 def _problem(item: Any, places: Places) -> str:
     location = [str(part) for part in item["loc"] if not str(part).startswith(("str", "dict["))]
-    dotted = ".".join(location)
+    dotted = clipped(".".join(location), 100)
     place = places.of(dotted)
     if item["type"] == "extra_forbidden":
         known = _fields_at(location[:-1])
@@ -170,7 +212,7 @@ def _problem(item: Any, places: Places) -> str:
     if item["type"] == "missing":
         what = "table" if dotted in TABLES else "key"
         return f"{place}: {dotted}: this {what} is missing"
-    return f"{place}: {dotted}: {_words(item, dotted)} (got {item['input']!r})"
+    return f"{place}: {dotted}: {_words(item, dotted)} (got {shown(item['input'])})"
 
 
 def _words(item: Any, dotted: str) -> str:
@@ -227,7 +269,7 @@ def _stage_problem(name: str, item: Any, model: type[BaseModel], places: Places)
     if item["type"] == "extra_forbidden":
         known = list(model.model_fields)
         return f"{place}: {key}: unknown key{did_you_mean(str(item['loc'][-1]), known)} (known: {', '.join(known)})"
-    return f"{place}: {key}: {_words(item, key)} (got {item['input']!r})"
+    return f"{place}: {key}: {_words(item, key)} (got {shown(item['input'])})"
 
 
 def _check_search(search: Any, places: Places) -> list[str]:
@@ -237,18 +279,36 @@ def _check_search(search: Any, places: Places) -> list[str]:
     return [f"{places.of(f'search.{key}')}: search.{key}: {text}" for key, text in problems]
 
 
+def _leading_values(whole: Mapping[str, Any], key: str) -> Iterator[tuple[str, Any]]:
+    """Yield (dotted key, value) of what leads to a key, from its table on, as far as the recipe has it."""
+    parts = key.split(".")
+    node: Any = whole
+    for end in range(1, len(parts)):
+        if not isinstance(node, Mapping) or parts[end - 1] not in node:
+            return
+        node = node[parts[end - 1]]
+        yield ".".join(parts[:end]), node
+
+
 def _check_searched_values(recipe: Recipe, places: Places) -> list[str]:
     """Check the values that a search may take, its ends and choices, as if they stood in the recipe."""
-    problems = []
     whole = recipe.model_dump()
     space = space_of(recipe.search)
+    problems = [
+        f"{places.of(f'search.{key}')}: search.{key}: {outer} is {shown(value)}, no table: it holds no such key"
+        for key in space.keys
+        for outer, value in _leading_values(whole, key)
+        if not isinstance(value, Mapping)
+    ]
+    if problems:
+        return problems
     for dimension in space.dimensions:
         for key, wanted in dimension.when.items():
             value = recipe.value(key)
             if key not in space and value not in (wanted if isinstance(wanted, list) else [wanted]):
                 place = places.of(f"search.{dimension.key}")
                 problems.append(
-                    f"{place}: search.{dimension.key}: when: {key} is {value!r} in this recipe: never varied"
+                    f"{place}: search.{dimension.key}: when: {key} is {shown(value)} in this recipe: never varied"
                 )
     for key, value in extremes(space):
         table = key.partition(".")[0]
@@ -257,7 +317,7 @@ def _check_searched_values(recipe: Recipe, places: Places) -> list[str]:
         except ValidationError as error:
             place = places.of(f"search.{key}")
             problems += [
-                f"{place}: search.{key}: {_words(item, key)} (got {value!r})"
+                f"{place}: search.{key}: {_words(item, key)} (got {shown(value)})"
                 for item in error.errors()
                 if key.startswith(".".join([table, *map(str, item["loc"][:1])]))
             ]

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_serializer, model_validator
 
 from tuner.core.errors import UsageError, did_you_mean
+from tuner.core.formatting import shown
 from tuner.core.trial import trial_tables
 
 QUIET = {"quiet": True}
@@ -161,7 +162,7 @@ class Accept(_Table):
 class Recipe(_Table):
     """A complete, runnable experiment."""
 
-    name: str = Field(pattern=NAME_PATTERN)
+    name: str = Field(pattern=NAME_PATTERN, max_length=100)  # it names a folder
     seed: int = Field(default=0, ge=0, lt=2**32)
     data: Data
     model: Model
@@ -187,6 +188,8 @@ class Recipe(_Table):
         return node
 
 
+MAX_PATH_CHARACTERS = 4000  # Linux: 4096 bytes; Windows: 32,767 characters
+MAX_NAME_BYTES = 255  # of one part of a path: what ext4, APFS and NTFS hold
 PATH_KEYS = ("root", "path", "file", "folder", "dir")  # keys of the data table whose text is a path
 
 
@@ -202,7 +205,7 @@ def expand_path(value: str, folder: Path) -> str:
     """Expand `~` and `$VAR` in a path; a relative one starts from the recipe's folder.
 
     Raises:
-        UsageError: an environment variable is not set.
+        UsageError: an environment variable is not set; the path is longer than any disk takes.
     """
     expanded = os.path.expandvars(os.path.expanduser(value))
     if unset := re.search(r"\$\{?(\w+)", expanded):
@@ -210,4 +213,6 @@ def expand_path(value: str, folder: Path) -> str:
             f"the environment variable {unset.group(1)} is not set (got {value!r})",
             f"export {unset.group(1)}=..., or write the path itself.",
         )
+    if len(expanded) > MAX_PATH_CHARACTERS or any(len(part.encode()) > MAX_NAME_BYTES for part in Path(expanded).parts):
+        raise UsageError(f"no disk has a path of this length (got {shown(value)})", "Look for what was put there.")
     return os.path.normpath(folder / expanded)

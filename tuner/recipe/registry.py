@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tuner.core.errors import UsageError, did_you_mean, user_code, where_in_user_code
+from tuner.core.errors import TunerError, UsageError, did_you_mean, first_line, text_of, user_code, where_in_user_code
+from tuner.core.formatting import clipped, shown
+from tuner.core.signals import ends_the_command
 from tuner.recipe.model import Recipe
-from tuner.recipe.user_modules import forget_user_modules, load_user_module, user_module_files
+from tuner.recipe.user_modules import forget_user_modules, lies_beside, load_user_module, user_module_files
 
 __all__ = [
     "KINDS",
@@ -32,6 +35,8 @@ __all__ = [
     "resolve",
     "user_module_files",
 ]
+
+MAX_PARTS = 20  # of a dotted path
 
 KINDS: Mapping[str, tuple[str, str | None]] = {  # kind -> (key of the recipe, module of the built-ins)
     "source": ("data.source", "tuner.parts.datasets"),
@@ -71,7 +76,12 @@ def resolve(kind: str, name: str, base_dir: Path) -> Callable[..., Any]:
         found = _built_in(kind, key, module_name, name)
     if not callable(found):
         raise UsageError(
-            f"{key}: {name!r} is not callable, it is of type {type(found).__name__}", "Name a function or a class."
+            f"{key}: {shown(name)} is not callable, it is of type {type(found).__name__}", "Name a function or a class."
+        )
+    if kind == "model" and not isinstance(found, type) and hasattr(found, "named_parameters"):
+        raise UsageError(
+            f"{key}: {shown(name)} is a model that is built already: trials would go on with each other's weights",
+            "Name what builds it: def build(input_shape, num_classes): return ...",
         )
     return found
 
@@ -106,17 +116,22 @@ def _built_in(kind: str, key: str, module_name: str | None, name: str) -> Callab
         return known[name]
     if module_name is None:
         raise UsageError(
-            f"{key}: {name!r} names no function", 'Write "file.py:function" (relative to the recipe) or a dotted path.'
+            f"{key}: {shown(name)} names no function",
+            'Write "file.py:function" (relative to the recipe) or a dotted path.',
         )
     hint = 'Give one of these names, a dotted import path, or "file.py:name" relative to the recipe.'
     raise UsageError(
-        f"{key}: unknown {kind} {name!r}{did_you_mean(name, known)} (known: {', '.join(sorted(known))})", hint
+        f"{key}: unknown {kind} {shown(name)}{did_you_mean(name, known)} (known: {', '.join(sorted(known))})", hint
     )
 
 
 def _from_path(key: str, name: str, base_dir: Path) -> Any:
     """Import the longest prefix of a dotted path that is a module, then walk the attributes."""
     parts = name.split(".")
+    if not all(part.isidentifier() for part in parts) or len(parts) > MAX_PARTS:
+        raise UsageError(f"{key}: {shown(name)} is no dotted path", "A path such as package.module.function.")
+    if lies_beside(base_dir, parts[0]):
+        return _from_beside(key, name, base_dir)
     for end in range(len(parts) - 1, 0, -1):
         module_name = ".".join(parts[:end])
         try:
@@ -126,31 +141,50 @@ def _from_path(key: str, name: str, base_dir: Path) -> Any:
             if module_name == missing or module_name.startswith(f"{missing}."):
                 continue
             raise UsageError(f"{key}: {name!r} cannot be imported: {error}", f"Install {missing!r}.") from error
-        except Exception as error:
-            raise UsageError(
-                f"{key}: {name!r} cannot be imported: {type(error).__name__}: {error}", "Mend that module."
-            ) from error
-        for part in parts[end:]:
-            if not hasattr(found, part):
-                close = did_you_mean(part, [item for item in dir(found) if not item.startswith("_")])
-                raise UsageError(
-                    f"{key}: {name!r}: {module_name} has no {part!r}{close}", "Check the spelling of the path."
-                )
-            found = getattr(found, part)
-        return found
+        except BaseException as error:
+            if ends_the_command(error):
+                raise
+            raise UsageError(f"{key}: {name!r} cannot be imported: {text_of(error)}", "Fix that module.") from error
+        return _attribute(key, name, found, module_name, parts[end:])
     hint = f"Install it beside tuner, or check the spelling; a file of yours is named as {parts[-2]}.py:{parts[-1]}."
     raise UsageError(f"{key}: {name!r}: there is no module {parts[0]!r}", hint)
+
+
+def _attribute(key: str, name: str, found: Any, module_name: str, parts: Sequence[str]) -> Any:
+    for part in parts:
+        if not hasattr(found, part):
+            close = did_you_mean(part, [item for item in dir(found) if not item.startswith("_")])
+            raise UsageError(
+                f"{key}: {name!r}: {module_name} has no {part!r}{close}", "Check the spelling of the path."
+            )
+        found = getattr(found, part)
+    return found
+
+
+def _from_beside(key: str, name: str, base_dir: Path) -> Any:
+    """Import a dotted path whose first part is a module or a package in the recipe's folder."""
+    parts = name.split(".")
+    folder = Path(base_dir)
+    for end in range(len(parts) - 1, 0, -1):
+        stem = folder.joinpath(*parts[:end])
+        for path in (stem.with_name(f"{stem.name}.py"), stem / "__init__.py"):
+            if path.is_file():
+                return _attribute(key, name, load_user_module(path, base_dir), ".".join(parts[:end]), parts[end:])
+    hint = f'A file of yours is named as "{parts[0]}/file.py:{parts[-1]}".'
+    raise UsageError(f"{key}: {name!r}: there is no such module in {folder / parts[0]}", hint)
 
 
 def _from_file(key: str, file: str, attribute: str, base_dir: Path) -> Any:
     path = Path(base_dir) / Path(file).expanduser()
     if not attribute:
         raise UsageError(f"{key}: {file!r} names a file, but no function in it", f'Write "{file}:name".')
-    if not path.is_file():
+    if not os.path.isfile(path):  # which is false, and raises nothing, for a name that no disk could hold
         close = did_you_mean(
-            path.name, [item.name for item in path.parent.glob("*.py")] if path.parent.is_dir() else []
+            path.name, [item.name for item in path.parent.glob("*.py")] if os.path.isdir(path.parent) else []
         )
-        raise UsageError(f"{key}: no such file: {path}{close}", "The path is relative to the recipe's folder.")
+        raise UsageError(
+            f"{key}: no such file: {clipped(str(path), 300)}{close}", "The path is relative to the recipe's folder."
+        )
     module = load_user_module(path, base_dir)
     if not hasattr(module, attribute):
         public = [item for item in vars(module) if not item.startswith("_")]
@@ -233,21 +267,25 @@ def _keys_of(table: str) -> list[str]:
 
 
 def call(fn: Callable[..., Any], kwargs: Mapping[str, Any], where: str, base_dir: Path, *positional: Any) -> Any:
-    """Call a component: an error in the user's file shows their frames, one of a library's checks names the table.
+    """Call a component: an error in the user's file shows their frames, one of a library's names the table.
 
     Raises:
         UserCodeError: the user's function raised.
-        UsageError: "does not accept its arguments", for a built-in or a library's function.
+        UsageError: "does not accept its arguments", for a built-in or a library's function, whatever it raised.
+        MemoryError, OSError, EOFError: as they are: not the arguments are at fault, but the machine or a file.
     """
     try:
         with user_code(where, base_dir):
             return fn(*positional, **kwargs)
-    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
-        if where_in_user_code(error, base_dir) is not None or isinstance(error, UnicodeError):
+    except (TunerError, MemoryError, OSError, EOFError, UnicodeError):
+        raise
+    except BaseException as error:
+        if ends_the_command(error) or where_in_user_code(error, base_dir) is not None:
             raise
         name = getattr(fn, "__name__", type(fn).__name__)
         raise UsageError(
-            f"{where}: {name}() does not accept its arguments: {error}", f"Check the values under [{where}]."
+            f"{where}: {name}() does not accept its arguments: {first_line(error)}",
+            f"Check the values under [{where}].",
         ) from error
 
 

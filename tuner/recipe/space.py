@@ -20,12 +20,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tuner.core.errors import UsageError, did_you_mean
+from tuner.core.formatting import shown
 from tuner.core.trial import TABLES, canonical_json
 from tuner.recipe.model import Train
 
 RATE = "optimizer.lr"
 FIELDS = ("low", "high", "log", "step", "int", "choices", "when")
 REAL = ("lr", "weight_decay", "momentum", "dropout", "label_smoothing")  # real even where 0 and 1 are written
+MAX_PARTS = 5  # of a dotted key after its table's name
 FIXED = {
     "data.source": "it names the data itself",
     "data.split_seed": "scores on different splits cannot be compared",
@@ -206,7 +208,7 @@ def space_of(search: Mapping[str, Any]) -> Space:
     """
     space, problems = parse_space(search)
     if problems:
-        raise UsageError("\n".join(f"search.{key}: {text}" for key, text in problems), "Mend the [search] table.")
+        raise UsageError("\n".join(f"search.{key}: {text}" for key, text in problems), "Fix the [search] table.")
     return space
 
 
@@ -229,7 +231,7 @@ def parse_space(search: Mapping[str, Any]) -> tuple[Space, list[tuple[str, str]]
     """Read a `[search]` table; return the space and every problem as (key, what is wrong)."""
     if not search:
         return Space((Dimension(RATE, Auto()),)), []
-    problems: list[tuple[str, str]] = []
+    problems = _nested_problems(search)
     dimensions = []
     for key, value in search.items():
         wrong = _key_problem(key)
@@ -245,17 +247,29 @@ def parse_space(search: Mapping[str, Any]) -> tuple[Space, list[tuple[str, str]]
 
 def _key_problem(key: str) -> str | None:
     table, dot, rest = key.partition(".")
-    if not dot or not rest:
+    if not dot or not all(rest.split(".")):
         close = did_you_mean(key, _known_keys())
         return f'not a dotted key of the recipe{close}; write it in quotes: "optimizer.lr" = ...'
     if table not in TABLES:
         close = did_you_mean(key, _known_keys()) or did_you_mean(table, TABLES)
-        return f"{table!r} is no table that a trial depends on (one of: {', '.join(TABLES)}){close}"
+        return f"{shown(table)} is no table that a trial depends on (one of: {', '.join(TABLES)}){close}"
     if table == "train" and rest not in Train.model_fields:
         return f"unknown key{did_you_mean(rest, Train.model_fields)} (known: {', '.join(Train.model_fields)})"
     if key in FIXED:
         return f"cannot be searched: {FIXED[key]}"
+    if rest.count(".") >= MAX_PARTS:
+        return f"a key of a recipe has {MAX_PARTS + 1} parts at most"
     return None
+
+
+def _nested_problems(search: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what is wrong with keys of which one lies inside another: a value cannot be a table as well."""
+    return [
+        (key, f"it lies inside {outer}, which is searched as well: search one of the two")
+        for key in search
+        for outer in search
+        if key.startswith(f"{outer}.")
+    ]
 
 
 def _known_keys() -> list[str]:
@@ -273,7 +287,11 @@ def _parse_value(key: str, value: Any) -> Parsed:
             return Auto(), {}, []
         return None, {}, [f"only {RATE} can be 'auto'; give {{ low = ..., high = ... }} or {{ choices = [...] }}"]
     if not isinstance(value, Mapping):
-        return None, {}, [f"expected {{ low, high }}, {{ choices }}{' or auto' if key == RATE else ''} (got {value!r})"]
+        return (
+            None,
+            {},
+            [f"expected {{ low, high }}, {{ choices }}{' or auto' if key == RATE else ''} (got {shown(value)})"],
+        )
     texts = [
         f"unknown field {name!r}{did_you_mean(name, FIELDS)} (known: {', '.join(FIELDS)})"
         for name in value
@@ -281,7 +299,7 @@ def _parse_value(key: str, value: Any) -> Parsed:
     ]
     when = value.get("when", {})
     if not isinstance(when, Mapping) or ("when" in value and not when):
-        texts.append(f'when: expected {{ "key" = value }} (got {when!r})')
+        texts.append(f'when: expected {{ "key" = value }} (got {shown(when)})')
         when = {}
     domain, more = _parse_choices(value) if "choices" in value else _parse_range(key, value)
     return domain, dict(when), texts + more
@@ -293,10 +311,10 @@ def _parse_choices(value: Mapping[str, Any]) -> tuple[Choices | None, list[str]]
     if mixed:
         return None, [f"choices and {mixed[0]} exclude each other"]
     if not isinstance(options, list) or not options:
-        return None, [f"choices: expected a list that is not empty (got {options!r})"]
+        return None, [f"choices: expected a list that is not empty (got {shown(options)})"]
     texts = [canonical_json(option) for option in options]
     if len(set(texts)) < len(texts):
-        return None, [f"choices: a value is given twice (got {options!r})"]
+        return None, [f"choices: a value is given twice (got {shown(options)})"]
     return Choices(tuple(options)), []
 
 
@@ -306,26 +324,26 @@ def _parse_range(key: str, value: Mapping[str, Any]) -> tuple[Range | None, list
         if name not in value:
             texts.append(f"{name} is missing")
         elif not _is_number(value[name]):
-            texts.append(f"{name}: expected a finite number (got {value[name]!r})")
+            texts.append(f"{name}: expected a finite number (got {shown(value[name])})")
     for name in ("log", "int"):
         if not isinstance(value.get(name, False), bool):
-            texts.append(f"{name}: expected true or false (got {value[name]!r})")
+            texts.append(f"{name}: expected true or false (got {shown(value[name])})")
     step = value.get("step")
     if step is not None and (not _is_number(step) or step <= 0):
-        texts.append(f"step: expected a number greater than 0 (got {step!r})")
+        texts.append(f"step: expected a number greater than 0 (got {shown(step)})")
     if texts:
         return None, texts
     low, high, log = value["low"], value["high"], value.get("log", False)
     written_whole = all(isinstance(item, int) for item in (low, high) + ((step,) if step is not None else ()))
     whole = value.get("int", written_whole and key.rpartition(".")[2] not in REAL)
     if low >= high:
-        texts.append(f"low must be less than high (got low = {low!r}, high = {high!r})")
+        texts.append(f"low must be less than high (got low = {shown(low)}, high = {shown(high)})")
     if log and low <= 0:
-        texts.append(f"a log range must begin above 0 (got low = {low!r})")
+        texts.append(f"a log range must begin above 0 (got low = {shown(low)})")
     if log and step is not None:
         texts.append("log and step exclude each other")
     if whole and not written_whole:
-        texts.append(f"int = true needs whole numbers (got low = {low!r}, high = {high!r})")
+        texts.append(f"int = true needs whole numbers (got low = {shown(low)}, high = {shown(high)})")
     if texts:
         return None, texts
     return Range(low if whole else float(low), high if whole else float(high), log, step, whole), []
@@ -343,7 +361,11 @@ def _when_problems(dimension: Dimension, space: Space, search: Mapping[str, Any]
             texts.append(f"when: {key}: {wrong}")
         elif key in space and isinstance(domain := space[key].domain, Choices):
             options = domain.values()
-            texts += [f"when: {key} is never {item!r} (choices: {options!r})" for item in wanted if item not in options]
+            texts += [
+                f"when: {key} is never {shown(item)} (choices: {shown(options)})"
+                for item in wanted
+                if item not in options
+            ]
     if _depends_on_itself(dimension.key, search):
         texts.append("when: the condition leads back to the key itself")
     return texts

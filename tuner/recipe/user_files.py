@@ -22,6 +22,12 @@ def referenced_files(tables: Mapping[str, Any], search: Mapping[str, Any] = {}) 
     return sorted(names)
 
 
+def _is_path(text: str) -> bool:
+    """Return whether a text may be a dotted path, such as `package.module.Class`."""
+    parts = text.split(".")
+    return 1 < len(parts) < 20 and all(part.isidentifier() for part in parts)
+
+
 def _is_reference(text: str) -> bool:
     file, colon, name = text.rpartition(":")
     return bool(colon) and file.endswith(".py") and name.isidentifier()
@@ -42,10 +48,13 @@ def user_modules(tables: Mapping[str, Any], search: Mapping[str, Any], folder: P
     """Return {path relative to the recipe's folder: file} of the referenced files and what they import from there."""
     found: dict[str, Path] = {}
     waiting = [folder / name for name in referenced_files(tables, search)]
+    waiting += [
+        file for name in _strings([tables, search]) if _is_path(name) for file in _files_of(name.split("."), folder)
+    ]
     while waiting:
         path = Path(os.path.normpath(waiting.pop()))
         key = os.path.relpath(path, folder)
-        if key in found or not path.is_file():
+        if key in found or not os.path.isfile(path):
             continue
         found[key] = path
         waiting += _local_imports(path, folder)

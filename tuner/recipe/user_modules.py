@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,28 +51,61 @@ def load_user_module(path: Path, base_dir: Path) -> ModuleType:
     for module in list(sys.modules.values()):
         if _user_file(module) == str(path):
             return module
-    name = _module_name(path, Path(folder))
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
     try:
-        with _no_bytecode(), user_code(f"importing {path.name}", Path(folder)):
-            spec.loader.exec_module(module)
+        with _no_bytecode(), _no_arguments(path), user_code(f"importing {path.name}", Path(folder)):
+            module = _import(path, Path(folder))
     except (SyntaxError, UnicodeError) as error:  # without a line: not UTF-8 text, or bytes of 0
-        sys.modules.pop(name, None)
         raise UserCodeError(f"{path}: not valid Python: {error}", "Save it as plain UTF-8 text.") from error
-    except BaseException:
-        sys.modules.pop(name, None)
-        raise
     for file in user_module_files():
         _seen.setdefault(str(file), _stamp(str(file)))
     return module
 
 
+def lies_beside(base_dir: Path, name: str) -> bool:
+    """Return whether a module or package of this name is in the recipe's folder, and none of that name is loaded.
+
+    A loaded one that is not the user's (torch, timm) is never hidden by a folder of theirs.
+    """
+    folder = Path(base_dir)
+    loaded = sys.modules.get(name)
+    if loaded is not None and _user_file(loaded) is None and getattr(loaded, "__file__", None) is not None:
+        return False
+    return os.path.isfile(folder / f"{name}.py") or any((folder / name).glob("*.py"))
+
+
 def user_module_files() -> list[Path]:
     """Return the files of the user's modules that are loaded now, sorted."""
     return sorted({Path(file) for module in list(sys.modules.values()) if (file := _user_file(module)) is not None})
+
+
+def _import(path: Path, folder: Path) -> ModuleType:
+    """Import a file under the name that its siblings import it by, its packages first; else under one of its own."""
+    name = _module_name(path, folder)
+    if "." in name:  # in a package: its __init__ may import this very file, so Python's own order is kept
+        module = importlib.import_module(name)
+        if _user_file(module) == str(path):
+            return module
+        name = f"_tuner_user_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(name, None)
+        raise
+    return module
+
+
+@contextlib.contextmanager
+def _no_arguments(path: Path) -> Iterator[None]:
+    """Hide the command line: a module that parses arguments when it is imported gets its defaults, not tuner's."""
+    before, sys.argv = sys.argv, [str(path)]
+    try:
+        yield
+    finally:
+        sys.argv = before
 
 
 def _user_file(module: Any) -> str | None:
@@ -86,7 +120,8 @@ def _user_file(module: Any) -> str | None:
 
 def _module_name(path: Path, folder: Path) -> str:
     """Name a file as its siblings would import it; where another module has that name, give it one of its own."""
-    name = ".".join(path.relative_to(folder).with_suffix("").parts) if path.is_relative_to(folder) else path.stem
+    parts = path.relative_to(folder).with_suffix("").parts if path.is_relative_to(folder) else (path.stem,)
+    name = ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
     return f"_tuner_user_{path.stem}" if name in sys.modules or not name.replace(".", "_").isidentifier() else name
 
 

@@ -16,7 +16,7 @@ from tuner.core.streams import derive_seed
 from tuner.train import checkpoint
 from tuner.train.device import seed_everything
 from tuner.train.evaluate import better, evaluate, hook_values, metric_value, predict
-from tuner.train.setup import Setup, as_scalar
+from tuner.train.setup import Setup, loss_of_step
 from tuner.train.state import Best, Divergence, Tape, Training, grad_norm, restore, save_state, start
 from tuner.train.step import Batch, How, default_step
 
@@ -129,7 +129,7 @@ def take_step(setup: Setup, training: Training, batches: Sequence[Batch], tape: 
             value = setup.train_step(
                 model=training.model, batch=batches[0], loss=training.loss, optimizer=training.optimizer
             )
-        loss = torch.tensor(value) if isinstance(value, float) else as_scalar(value, "train.step: the returned loss")
+        loss = loss_of_step(value)
     if training.updates > before:
         step = {"step": training.updates, "total_steps": training.schedule_steps}
         training.points.after_update(model=training.model, steps_per_epoch=setup.updates_per_epoch, **step)

@@ -5,21 +5,24 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from tuner.core.errors import UsageError, UserCodeError, user_code
+from tuner.core.errors import TunerError, UsageError, first_line, text_of, user_code
+from tuner.core.signals import ends_the_command
 from tuner.core.trial import MAY_BE_ABSENT, TABLES, Progress, TrialEnv, TrialSpec, trial_tables
 from tuner.recipe import registry
 from tuner.recipe.model import Data as DataTable
 from tuner.train.data import augmentation_of, check_source
 from tuner.train.device import pick_device
 from tuner.train.evaluate import are_scores
-from tuner.train.loop import measure_split, monitored
+from tuner.train.loop import batches_of, measure_split, monitored, take_step
 from tuner.train.search_preflight import searched_names, searched_problems
 from tuner.train.setup import (
     Setup,
@@ -30,7 +33,10 @@ from tuner.train.setup import (
     resolve_all,
     schedule_arguments,
 )
+from tuner.train.state import Tape, start
+from tuner.train.stores import described
 
+MEMORY = (MemoryError, torch.OutOfMemoryError)
 PROBLEM = re.compile(rf"((?:{'|'.join((*TABLES, *MAY_BE_ABSENT))})(?:\.[\w.-]+)?): (.*)")
 
 
@@ -78,7 +84,9 @@ def _preflight(
         text = f"is larger than the train split, which has {size} examples (got {setup.batch_size})"
         problems.append(["train.batch_size", text])
         return answer
-    answer["summary"]["parameters"] = _build_and_try(setup, problems, hints)
+    answer["summary"]["parameters"], evaluated = _build_and_try(setup, problems, hints)
+    if evaluated and not problems:
+        _Collect(problems, "model.name", hints)(lambda: _try_step(setup))
     if not problems:
         problems += searched_problems(setup, search, _signatures)
     return {**answer, "hints": list(dict.fromkeys(hints))} if problems else answer
@@ -142,13 +150,16 @@ def _data_summary(setup: Setup) -> dict[str, Any]:
     }
 
 
-def _build_and_try(setup: Setup, problems: list[list[str]], hints: list[str]) -> int | None:
-    """Build model, loss, optimizer and schedule once, and evaluate two examples; return the number of parameters."""
+def _build_and_try(setup: Setup, problems: list[list[str]], hints: list[str]) -> tuple[int | None, bool]:
+    """Build model, loss, optimizer and schedule once, and evaluate two examples.
+
+    Returns the number of parameters, and whether it came to the evaluation.
+    """
     collect = partial(_Collect, problems, hints=hints)
     model = collect("model.name")(setup.model)
     loss = collect("loss.name")(setup.loss)
     if model is None or loss is None:
-        return None
+        return None, False
     parameters = sum(item.numel() for item in model.parameters())
     optimizer = collect("optimizer.name")(lambda: setup.optimizer(model))
     if optimizer is not None:
@@ -157,12 +168,17 @@ def _build_and_try(setup: Setup, problems: list[list[str]], hints: list[str]) ->
     batches = list(setup.data.batches("train", 2, indices=torch.arange(min(2, setup.data.size("train")))))
     outputs = collect("model.name")(lambda: _try_outputs(setup, model, batches[0]))
     if outputs is None or not _labels_fit(setup) or _too_narrow(setup, outputs, batches[0][1]):
-        return parameters  # labels out of range, or of the outputs', are check-init's finding, which names them
+        return parameters, False  # labels out of range, or of the outputs', are check-init's finding, which names them
     values = collect("loss.name")(lambda: _try_evaluation(setup, model, loss, batches))
     if values is not None:
         collect("train.monitor")(lambda: monitored(setup, values))
         collect("loss.name")(lambda: _try_gradient(setup, model, loss, batches[0]))
-    return parameters
+    return parameters, True
+
+
+def is_passed_on(error: BaseException) -> bool:
+    """Return whether an exception says by itself what is wrong: ours, memory that is exhausted, or a signal."""
+    return isinstance(error, (TunerError, *MEMORY)) or ends_the_command(error)
 
 
 def _labels_fit(setup: Setup) -> bool:
@@ -189,10 +205,12 @@ def _try_outputs(setup: Setup, model: torch.nn.Module, batch: tuple[torch.Tensor
     try:
         with torch.no_grad(), user_code("model", setup.env.recipe_dir):
             return model(inputs)
-    except (RuntimeError, ValueError, TypeError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
+    except BaseException as error:
+        if is_passed_on(error):
             raise
-        text = f"model.name: a batch of shape {tuple(inputs.shape)} does not pass through the model: {_first(error)}"
+        text = (
+            f"model.name: a batch of shape {tuple(inputs.shape)} does not pass through the model: {first_line(error)}"
+        )
         raise UsageError(text) from error
 
 
@@ -203,15 +221,61 @@ def _too_narrow(setup: Setup, outputs: Any, targets: torch.Tensor) -> bool:
 def _try_evaluation(setup: Setup, model: torch.nn.Module, loss: Any, batches: Any) -> dict[str, float]:
     try:
         return measure_split(setup, model, "train", loss, batches)
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        if isinstance(error, (torch.OutOfMemoryError, UserCodeError)):
+    except BaseException as error:
+        if is_passed_on(error):
             raise
         raise UsageError(
-            f"loss.name: the loss fails on the model's outputs: {_first(error)}",
+            f"loss.name: the loss fails on the model's outputs: {first_line(error)}",
             "A loss is called with (outputs, targets) and the arguments in [loss]; where the model's outputs are not "
             "one row of class scores per example, write your own: file.py:name.",
         ) from error
 
 
-def _first(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _try_step(setup: Setup) -> None:
+    """Take one training step on one batch, as the trials will: what it raises, every one of them would raise."""
+    training = start(setup)
+    if not any(item.requires_grad for item in training.model.parameters()):
+        return  # frozen as a whole: a finding of check-init, which names it
+    batches = next(batches_of(setup, training, 1))
+    try:
+        with user_code("a training step", setup.env.recipe_dir):
+            take_step(setup, training, batches, Tape())
+    except BaseException as error:
+        if is_passed_on(error):
+            raise
+        key = _place_of(error)
+        outputs = "" if key != "loss.name" else _shown_outputs(training.model, batches[0][0])
+        raise UsageError(f"{key}: one training step raises {text_of(error)}", outputs) from error
+
+
+def _place_of(error: BaseException) -> str:
+    """Return the key of the component that raised in a training step: the one that was called last."""
+    places = {
+        "loss": "loss.name",
+        "default_step": "model.name",
+        "closure": "model.name",
+        "step_schedule": "schedule.name",
+    }
+    found = "model.name"
+    for frame in traceback.extract_tb(error.__traceback__):
+        if _is_ours(frame):
+            found = places.get(frame.name, found)
+        elif Path(frame.filename).parts[-3:-1] == ("torch", "optim") and found != "schedule.name":
+            found = "optimizer.name"
+    return found
+
+
+def _is_ours(frame: traceback.FrameSummary) -> bool:
+    return Path(frame.filename).parent == Path(__file__).parent
+
+
+def _shown_outputs(model: torch.nn.Module, inputs: Any) -> str:
+    """Return what to do where the model gives something else in train mode than in eval: auxiliary outputs, mostly."""
+    with torch.no_grad():
+        outputs = model(inputs)
+    if isinstance(outputs, torch.Tensor):
+        return ""
+    return (
+        f"In train mode the model returns {described(outputs)}: write a loss that takes it (file.py:name), or leave "
+        "the auxiliary outputs out (aux_logits = false in torchvision)."
+    )

@@ -343,6 +343,17 @@ def as_scalar(value: Any, what: str) -> Tensor:
     raise UserCodeError(f"{what} must be a scalar tensor (got {shown})", "Reduce it to the mean over the batch.")
 
 
+def loss_of_step(value: Any) -> Tensor:
+    """Return what a step of the user's own returned, as a scalar tensor.
+
+    Raises:
+        UserCodeError: "must return the loss of the batch", "must be a scalar tensor".
+    """
+    if value is None:
+        raise UserCodeError("train.step: must return the loss of the batch, it returned None", "Return it.")
+    return torch.tensor(float(value)) if isinstance(value, (int, float)) else as_scalar(value, "train.step: the loss")
+
+
 def _not_a(key: str, fn: Callable[..., Any], value: Any, expected: str) -> UserCodeError:
     name = getattr(fn, "__name__", type(fn).__name__)
     return UserCodeError(f"{key}: {name}() must return a {expected}, returned a {type(value).__name__}", "Return it.")
