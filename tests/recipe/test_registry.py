@@ -32,13 +32,13 @@ def test_resolve_finds_built_ins_dotted_paths_and_files(tmp_path):
     import torch
 
     write(tmp_path, "mine.py", "def build():\n    return 42\n")
-    assert resolve("loss", "cross_entropy", tmp_path).__module__ == "tuner.parts.losses"
+    assert resolve("loss", "cross_entropy", tmp_path).__module__ == "tuner.parts.losses.classification"
     assert resolve("optimizer", "torch.optim.RAdam", tmp_path) is torch.optim.RAdam
     assert resolve("model", "mine.py:build", tmp_path)() == 42
 
 
 def test_a_public_function_of_the_module_is_a_built_in_and_a_private_or_imported_one_is_not(monkeypatch):
-    from tuner.parts import losses
+    from tuner.parts.losses import classification as losses
 
     def added():
         pass

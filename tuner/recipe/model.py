@@ -101,9 +101,21 @@ class Model(_Component):
 
 
 class Loss(_Component):
-    """What is minimised."""
+    """What is minimised; `[[loss]]`, a list of tables, is their sum, each times its `factor`."""
 
     name: str = "cross_entropy"
+    terms: list[dict[str, Any]] = off(None)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sum(cls, value: Any) -> Any:
+        return {"name": "weighted_sum", "terms": value} if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _terms(self) -> Loss:
+        if self.terms is not None and not self.terms:
+            raise ValueError("a list of losses needs one at least")
+        return self
 
 
 class Optimizer(_Component):

@@ -128,9 +128,9 @@ def _load(model: nn.Module, weights: Any) -> None:
         raise UserCodeError(text, "Return {name: tensor} with the names of model.state_dict().") from error
 
 
-def build(parts: Sequence[Part]) -> Points:
-    """Build the parts afresh."""
-    built = [part.build() for part in parts]
+def build(parts: Sequence[Part], more: Sequence[Mapping[str, Any]] = ()) -> Points:
+    """Build the parts afresh; `more`: parts that are built already."""
+    built = [*(part.build() for part in parts), *more]
     return Points(built, [part["state"] for part in built if "state" in part])
 
 

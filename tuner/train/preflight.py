@@ -26,7 +26,6 @@ from tuner.train.loop import batches_of, measure_split, monitored, take_step
 from tuner.train.search_preflight import searched_names, searched_problems
 from tuner.train.setup import (
     Setup,
-    loss_arguments,
     make_setup,
     model_arguments,
     optimizer_arguments,
@@ -127,7 +126,6 @@ def _signatures(tables: Mapping[str, Any], env: TrialEnv, hints: list[str]) -> l
     _Collect(problems, "model.name", hints)(lambda: resolve_all(tables, env.recipe_dir))
     checks: dict[str, Callable[[Any], Any]] = {
         "model": lambda fn: model_arguments(fn, tables["model"], (1,), 2),
-        "loss": lambda fn: loss_arguments(fn, tables["loss"]),
         "optimizer": lambda fn: optimizer_arguments(fn, tables["optimizer"], None),
         "schedule": lambda fn: schedule_arguments(fn, tables["schedule"], None, 1, 1),
     }

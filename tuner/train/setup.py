@@ -18,15 +18,15 @@ from tuner.core.errors import EnvironmentProblem, UsageError, UserCodeError, use
 from tuner.core.streams import derive_seed
 from tuner.core.trial import TrialEnv, TrialSpec
 from tuner.parts.heads import check_input, fit_head
-from tuner.recipe.registry import Hook, arguments, asked, bind, call, hook, resolve
+from tuner.recipe.registry import Hook, arguments, bind, call, hook, resolve
 from tuner.train.device import keep_freed_memory, pick_device, seed_everything
 from tuner.train.groups import param_groups
+from tuner.train.objective import as_scalar, check_terms, feature_terms, objective
 from tuner.train.points import Part, Points, as_list, build, part_of, resolve_parts
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 OWN_KEYS = {
     "model": ("name", "init"),
-    "loss": ("name",),
     "optimizer": ("name", "lr", "weight_decay", "groups"),
     "schedule": ("name", "every"),
 }
@@ -109,24 +109,11 @@ class Setup:
 
     def loss(self) -> Callable[[Any, Tensor], Tensor]:
         """Return the function of (outputs, targets) that gives the objective; it checks that this is a scalar."""
-        fn, folder = self.functions["loss"], self.env.recipe_dir
-        kwargs = loss_arguments(fn, self.tables["loss"])
-        if isinstance(fn, type):
-            if fn.__module__.startswith("torch.nn"):  # their per-class weights must be tensors
-                kwargs = {key: torch.tensor(item) if isinstance(item, list) else item for key, item in kwargs.items()}
-            built = call(fn, kwargs, "loss", folder)
-            raw = built.to(self.env.device) if isinstance(built, nn.Module) else built
-            kwargs = {}
-        else:
-            raw = fn
-        named = names_both(fn)
+        return objective(self.tables["loss"], self.env.device, self.env.recipe_dir, self.class_counts)
 
-        def loss(outputs: Any, targets: Tensor) -> Tensor:
-            with user_code("loss", folder):
-                value = raw(outputs=outputs, targets=targets, **kwargs) if named else raw(outputs, targets, **kwargs)
-            return as_scalar(value, "loss.name: the loss")
-
-        return loss
+    def class_counts(self) -> Tensor:
+        """Return the number of train examples of each class."""
+        return torch.bincount(self.data.targets("train"), minlength=self.data.num_classes)
 
     def optimizer(self, model: nn.Module, **table_overrides: Any) -> torch.optim.Optimizer:
         """Build the recipe's optimizer over the model's parameters; `table_overrides` replace keys of its table.
@@ -145,9 +132,12 @@ class Setup:
             raise _not_a("optimizer.name", fn, optimizer, "torch.optim.Optimizer")
         return optimizer
 
-    def points(self) -> Points:
+    def points(self, model: nn.Module) -> Points:
         """Build the parts that have their say within a step: penalties, averages of the weights and the like."""
-        return build(self.parts)
+        terms = feature_terms(self.tables["loss"], self.env.device, self.env.recipe_dir, self.class_counts)
+        for term in terms:
+            term.attach(model)
+        return build(self.parts, [{"penalty": term.penalty, "state": term} for term in terms])
 
     def schedule(self, optimizer: torch.optim.Optimizer, total_steps: int, steps_per_epoch: int) -> Any:
         """Build the learning-rate schedule over `total_steps` updates.
@@ -189,7 +179,7 @@ def resolve_all(tables: Mapping[str, Any], recipe_dir: Path) -> tuple[dict[str, 
     problems: list[UsageError] = []
     functions: dict[str, Callable[..., Any]] = {}
     hooks: dict[str, Any] = {}
-    names = {kind: tables[kind]["name"] for kind in ("model", "loss", "optimizer", "schedule")}
+    names = {kind: tables[kind]["name"] for kind in ("model", "optimizer", "schedule")}
     if tables["model"].get("init"):
         names["init"] = tables["model"]["init"]
     for kind, name in names.items():
@@ -197,8 +187,11 @@ def resolve_all(tables: Mapping[str, Any], recipe_dir: Path) -> tuple[dict[str, 
             functions[kind] = resolve(kind, name, recipe_dir)
         except UsageError as error:
             problems.append(error)
+        if kind == "model":
+            problems += check_terms(tables["loss"], recipe_dir)
     hooks["parts"], wrong = resolve_parts(tables, recipe_dir)
-    problems += wrong + _group_problems(tables["optimizer"], recipe_dir) + own_step_problems(tables["train"])
+    problems += wrong
+    problems += _group_problems(tables["optimizer"], recipe_dir) + own_step_problems(tables["train"])
     for kind, offered in HOOKS.items():
         try:
             if name := tables["train"].get(kind):
@@ -281,20 +274,6 @@ def model_arguments(
     return bind(fn, offered, args, "model", through_kwargs=("num_classes",) if library in LIBRARIES else ())
 
 
-def loss_arguments(fn: Callable[..., Any], table: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a loss besides outputs and targets, which a function takes by name or before them."""
-    args = arguments(table, OWN_KEYS["loss"])
-    if names_both(fn):
-        bound = bind(fn, {"outputs": None, "targets": None}, args, "loss")
-        return {key: bound[key] for key in args}
-    return bind(fn, {}, args, "loss", positional=0 if isinstance(fn, type) else 2)
-
-
-def names_both(fn: Callable[..., Any]) -> bool:
-    """Tell whether a function asks for `outputs` and `targets` by these names, in whatever order."""
-    return not isinstance(fn, type) and len(asked(fn, ("outputs", "targets"))) == 2
-
-
 def optimizer_arguments(
     fn: Callable[..., Any], table: Mapping[str, Any], model: nn.Module | None, params: Sequence[Any] = ()
 ) -> dict[str, Any]:
@@ -329,18 +308,6 @@ def schedule_arguments(
     """Return the arguments of a schedule."""
     offered = {"optimizer": optimizer, "total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
     return bind(fn, offered, arguments(table, OWN_KEYS["schedule"]), "schedule")
-
-
-def as_scalar(value: Any, what: str) -> Tensor:
-    """Return a scalar tensor as it is.
-
-    Raises:
-        UserCodeError: "must be a scalar tensor".
-    """
-    if isinstance(value, Tensor) and value.ndim == 0:
-        return value
-    shown = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
-    raise UserCodeError(f"{what} must be a scalar tensor (got {shown})", "Reduce it to the mean over the batch.")
 
 
 def loss_of_step(value: Any) -> Tensor:

@@ -73,7 +73,7 @@ def start(setup: Setup) -> Training:
         schedule_steps=total_steps,
         scaler=torch.amp.GradScaler(torch.device(setup.env.device).type, enabled=setup.precision == "fp16"),
         loss=setup.loss(),
-        points=setup.points(),
+        points=setup.points(model),
     )
     optimizer.register_step_post_hook(training.count_update)
     return training

@@ -1,0 +1,37 @@
+"""Targets as the losses need them: class indices, shares of the classes, factors per class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tuner.core.errors import UsageError
+
+
+def shares(targets: Tensor, outputs: Tensor) -> Tensor:
+    """Return targets as (N, C): one-hot of class indices; shares as they are."""
+    if targets.is_floating_point():
+        return targets
+    return F.one_hot(targets, outputs.shape[1]).to(outputs.dtype)
+
+
+def indices(targets: Tensor, name: str) -> Tensor:
+    """Return class indices.
+
+    Raises:
+        UsageError: "needs one class per example": the targets are shares.
+    """
+    if targets.is_floating_point():
+        raise UsageError(
+            f"loss.name: {name} needs one class per example, the targets are shares of shape {tuple(targets.shape)}",
+            "Leave mixup and cutmix out, or take a loss of shares such as cross_entropy.",
+        )
+    return targets
+
+
+def per_class(weight: Sequence[float] | None, outputs: Tensor) -> Tensor | None:
+    """Return the factors of the classes as a tensor like the outputs."""
+    return None if weight is None else torch.as_tensor(weight, dtype=outputs.dtype, device=outputs.device)
