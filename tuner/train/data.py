@@ -14,6 +14,7 @@ from tuner.core.errors import UsageError, user_code
 from tuner.core.result import Skipped
 from tuner.core.streams import derive_seed
 from tuner.core.trial import TrialEnv, canonical_json
+from tuner.parts.augment._library import PER_EXAMPLE, per_example
 from tuner.parts.examples import OnProgress
 from tuner.parts.normalise import Normaliser, normaliser
 from tuner.recipe import registry
@@ -258,11 +259,21 @@ def augmentation_of(item: str | dict[str, Any], i: int, base_dir: Path) -> Augme
     table = {"name": item} if isinstance(item, str) else item
     fn = registry.resolve("augment", table["name"], base_dir)
     where = f"data.augment[{i}] {table['name']}"
-    args, asks = registry.arguments(table), registry.asked(fn, OFFERED)
+    args = registry.arguments(table)
+    if isinstance(fn, type):
+        fn, args = _built(fn, args, where, base_dir), {}
+    asks = registry.asked(fn, OFFERED)
     if {"inputs", "targets"} <= set(asks):
         bound = registry.bind(fn, dict.fromkeys(OFFERED), args, where)
         return Augmentation(fn, asks, {key: bound[key] for key in args}, where, base_dir)
     return Augmentation(fn, (), registry.bind(fn, {}, args, where, positional=3), where, base_dir)
+
+
+def _built(kind: type, args: Mapping[str, Any], where: str, base_dir: Path) -> Callable[..., Any]:
+    """Build a transform that is a class; one of a library's is applied to each example by itself."""
+    made = registry.call(kind, registry.bind(kind, {}, args, where), where, base_dir)
+    library = kind.__module__.split(".")[0]
+    return per_example(made, library) if library in PER_EXAMPLE else made
 
 
 def _try_augmentation(data: Data) -> None:

@@ -1,8 +1,4 @@
-"""Augmentations: each example draws for itself, in a few tensor operations on the whole batch.
-
-A function takes a batch as it was loaded, before normalisation (images: (N, C, H, W), bytes 0..255 or floats; tables:
-(N, F)), its targets and a torch.Generator on the batch's device, and returns both. Adding one is adding a function.
-"""
+"""Flips, shifts, cutout, colours, small turns and noise."""
 
 from __future__ import annotations
 
@@ -13,8 +9,9 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 from tuner.core.errors import UsageError
-
-Batch = tuple[Tensor, Tensor]
+from tuner.parts.augment._colour import saturation_and_hue
+from tuner.parts.augment._images import Batch, as_loaded
+from tuner.parts.augment._images import pixels as pixels_of
 
 
 def hflip(inputs: Tensor, targets: Tensor, generator: Generator, p: float = 0.5) -> Batch:
@@ -41,7 +38,7 @@ def random_crop(inputs: Tensor, targets: Tensor, generator: Generator, padding: 
 
     Source: K. He, X. Zhang, S. Ren, J. Sun, Deep residual learning, 2015, section 4.2.
     """
-    pixels = _pixels(inputs, "random_crop")
+    pixels = pixels_of(inputs, "random_crop")
     n, height, width, channels = pixels.shape
     if not isinstance(padding, int) or padding < 1:
         raise UsageError(f"data.augment random_crop: padding must be a whole number above 0 (got {padding!r})")
@@ -64,7 +61,7 @@ def cutout(inputs: Tensor, targets: Tensor, generator: Generator, size: int = 8)
 
     Source: T. DeVries, G. Taylor, Improved regularization of CNNs with cutout, arXiv:1708.04552, 2017.
     """
-    pixels = _pixels(inputs, "cutout")
+    pixels = pixels_of(inputs, "cutout")
     n, height, width, channels = pixels.shape
     if not isinstance(size, int) or not 1 <= size <= max(height, width):
         raise UsageError(
@@ -85,15 +82,25 @@ def cutout(inputs: Tensor, targets: Tensor, generator: Generator, size: int = 8)
 
 
 def color_jitter(
-    inputs: Tensor, targets: Tensor, generator: Generator, brightness: float = 0.2, contrast: float = 0.2
+    inputs: Tensor,
+    targets: Tensor,
+    generator: Generator,
+    brightness: float = 0.2,
+    contrast: float = 0.2,
+    saturation: float = 0.0,
+    hue: float = 0.0,
 ) -> Batch:
     """Multiply each image by a factor from 1 - brightness to 1 + brightness, and its contrast about its mean likewise.
 
-    Bytes are rounded and kept in 0..255; floats are not cut, for their range is not known.
+    With `saturation` and `hue` (of a full circle) the colours of RGB bytes move as well. Bytes are rounded and kept in
+    0..255; floats are not cut, for their range is not known.
+
+    When: light and camera vary, and colour does not tell the class.
+    brightness: 0.05 to 0.5. contrast: 0.05 to 0.5. saturation: 0 to 0.5. hue: 0 to 0.1.
 
     Source: A. Howard, Some improvements on deep CNN based image classification, arXiv:1312.5402, 2013.
     """
-    pixels = _pixels(inputs, "color_jitter")
+    pixels = pixels_of(inputs, "color_jitter")
     for name, value in (("brightness", brightness), ("contrast", contrast)):
         if not isinstance(value, (int, float)) or not 0 <= value <= 1:
             raise UsageError(f"data.augment color_jitter: {name} must be from 0 to 1 (got {value!r})")
@@ -101,7 +108,10 @@ def color_jitter(
     values = pixels.float() * (1 + brightness * draws[0])
     mean = values.mean((1, 2, 3), keepdim=True)
     values = (values - mean) * (1 + contrast * draws[1]) + mean
-    return _as_loaded(values, pixels.dtype).permute(0, 3, 1, 2), targets
+    moved = as_loaded(values, pixels.dtype).permute(0, 3, 1, 2)
+    if saturation or hue:
+        moved = saturation_and_hue(moved, generator, saturation, hue)
+    return moved, targets
 
 
 def rotate(inputs: Tensor, targets: Tensor, generator: Generator, degrees: float = 10.0) -> Batch:
@@ -109,7 +119,7 @@ def rotate(inputs: Tensor, targets: Tensor, generator: Generator, degrees: float
 
     Source: P. Simard, D. Steinkraus, J. Platt, Best practices for CNNs applied to visual document analysis, 2003.
     """
-    pixels = _pixels(inputs, "rotate")
+    pixels = pixels_of(inputs, "rotate")
     if not isinstance(degrees, (int, float)) or not 0 < degrees <= 180:
         raise UsageError(f"data.augment rotate: degrees must be above 0, up to 180 (got {degrees!r})")
     n, height, width, _ = pixels.shape
@@ -121,7 +131,7 @@ def rotate(inputs: Tensor, targets: Tensor, generator: Generator, degrees: float
     second = torch.stack([sin * width / height, cos, zero], 1)
     grid = functional.affine_grid(torch.stack([first, second], 1), list(inputs.shape), align_corners=False)
     values = functional.grid_sample(inputs.float(), grid, align_corners=False)
-    return _as_loaded(values, inputs.dtype).contiguous(memory_format=torch.channels_last), targets
+    return as_loaded(values, inputs.dtype).contiguous(memory_format=torch.channels_last), targets
 
 
 def gaussian_noise(inputs: Tensor, targets: Tensor, generator: Generator, std: float = 0.1) -> Batch:
@@ -134,26 +144,16 @@ def gaussian_noise(inputs: Tensor, targets: Tensor, generator: Generator, std: f
     if inputs.dtype not in (torch.uint8, torch.bool) and not inputs.is_floating_point():
         raise UsageError(f"data.augment gaussian_noise: needs real inputs or bytes, the inputs are {inputs.dtype}")
     images = inputs.dim() == 4
-    values = (_pixels(inputs, "gaussian_noise") if images else inputs.contiguous()).float()
+    values = (pixels_of(inputs, "gaussian_noise") if images else inputs.contiguous()).float()
     columns = values.view(-1, values.shape[-1]) if images else values
     spread = torch.var_mean(columns, 0, correction=0)[0].sqrt()
     noise = torch.randn(values.shape, generator=generator, device=inputs.device)
-    result = _as_loaded(values + noise.mul_(std * spread), inputs.dtype)
+    result = as_loaded(values + noise.mul_(std * spread), inputs.dtype)
     return result.permute(0, 3, 1, 2) if images else result, targets
 
 
-def _pixels(inputs: Tensor, name: str) -> Tensor:
-    """Return a batch of images as contiguous (N, H, W, C)."""
-    if inputs.dim() != 4:
-        raise UsageError(
-            f"data.augment {name}: needs images (C, H, W), the inputs have shape {tuple(inputs.shape[1:])}",
-            f"Remove {name} from data.augment.",
-        )
-    return inputs.permute(0, 2, 3, 1).contiguous()
-
-
 def _flipped(inputs: Tensor, name: str, generator: Generator, p: float, axis: int) -> Tensor:
-    pixels = _pixels(inputs, name)
+    pixels = pixels_of(inputs, name)
     if not isinstance(p, (int, float)) or not 0 <= p <= 1:
         raise UsageError(f"data.augment {name}: p must be from 0 to 1 (got {p!r})")
     chosen = (torch.rand(len(pixels), generator=generator, device=inputs.device) < p).nonzero()[:, 0]
@@ -161,7 +161,3 @@ def _flipped(inputs: Tensor, name: str, generator: Generator, p: float, axis: in
     source = torch.arange(len(pixels), device=inputs.device)
     source[chosen] = torch.arange(len(pixels), len(both), device=inputs.device)
     return both.index_select(0, source).permute(0, 3, 1, 2)
-
-
-def _as_loaded(values: Tensor, dtype: torch.dtype) -> Tensor:
-    return values.round().clamp(0, 255).to(dtype) if dtype == torch.uint8 else values.to(dtype)
