@@ -20,8 +20,11 @@ from tuner.parts.normalise import Normaliser, normaliser
 from tuner.recipe import registry
 from tuner.recipe.model import Data as DataTable
 from tuner.recipe.model import paths_expanded
-from tuner.train.prepare import Prepared, prepare_built_in, prepare_users
-from tuner.train.stores import Part, described, in_batches
+from tuner.tasks.base import Task
+from tuner.train.nested import is_one, mapped
+from tuner.train.prepare import Prepared, Wanted, prepare_built_in, prepare_users
+from tuner.train.stores import Part, StreamStore, described, in_batches
+from tuner.train.userdata import seeded
 
 AUGMENTED = ("inputs", "targets", "generator")  # what an augmentation is offered, in this order
 OFFERED = (*AUGMENTED, "num_classes")  # what it is offered by name
@@ -79,7 +82,7 @@ class Batches:
         size = self.data.size(self.split) if self.indices is None else len(self.indices)
         return -(-size // self.batch_size)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Any, Tensor]]:
         part = self.data.part(self.split)
         positions = part.positions(self.indices)
         for inputs, targets in part.store.stream(in_batches(positions, self.batch_size)):
@@ -100,7 +103,13 @@ class Data:
     device: torch.device
 
     @property
+    def task(self) -> Task:
+        """What a target is, and what is scored."""
+        return self.prepared.task
+
+    @property
     def num_classes(self) -> int:
+        """How many outputs the targets need: classes, labels or values."""
         return self.prepared.num_classes
 
     @property
@@ -113,13 +122,22 @@ class Data:
         return self.prepared.feature_names
 
     @property
-    def input_shape(self) -> tuple[int, ...]:
-        """The shape of one example as the model sees it: (C, H, W), (F,) or the user's own."""
+    def input_shape(self) -> Any:
+        """The shape of one example as the model sees it: (C, H, W), (F,) or the user's own.
+
+        Of an input of several tensors a tuple or dictionary of shapes.
+        """
         return self.prepared.parts["train"].store.shape
 
     @property
+    def is_one(self) -> bool:
+        """Whether an input is one tensor, of the same shape for every example."""
+        store = self.prepared.parts["train"].store
+        return is_one(store.shape) and not (isinstance(store, StreamStore) and store.collate is not None)
+
+    @property
     def is_image(self) -> bool:
-        return len(self.input_shape) == 3
+        return self.is_one and len(self.input_shape) == 3
 
     @property
     def stochastic(self) -> bool:
@@ -141,7 +159,7 @@ class Data:
         return self.prepared.sizes.get(split, 0)
 
     def targets(self, split: str) -> Tensor:
-        """Return the labels (int64, CPU) in the split's fixed order."""
+        """Return the targets (CPU) in the split's fixed order; of classes int64."""
         return self.part(split).targets
 
     def describe(self, split: str, i: int) -> str:
@@ -149,26 +167,29 @@ class Data:
         part = self.part(split)
         return part.place(int(part.positions(torch.tensor([i]))[0]))
 
-    def inputs(self, split: str, indices: Tensor | Sequence[int] | None = None) -> Tensor:
+    def inputs(self, split: str, indices: Tensor | Sequence[int] | None = None) -> Any:
         """Return inputs as loaded (images: N, C, H, W), on the CPU, neither normalised nor augmented."""
         return self.part(split).inputs(_positions(indices))
 
-    def normalise(self, batch: Tensor) -> Tensor:
+    def normalise(self, batch: Any) -> Any:
         """Return a raw batch as the model sees it: float32, normalised, images channels-last."""
+        if not isinstance(batch, Tensor):
+            return mapped(self.normalise, batch)
         chosen = self.normaliser if batch.device.type == "cpu" else self.device_normaliser
         result = chosen(batch)
         return result.contiguous(memory_format=torch.channels_last) if result.dim() == 4 else result
 
     def steps_per_epoch(self, batch_size: int) -> int:
         """Return the number of train batches; a last batch of one example is dropped (batch norm cannot use it)."""
-        full, rest = divmod(self.size("train"), batch_size)
+        order = self._own_order()
+        full, rest = divmod(self.size("train") if order is None else len(order), batch_size)
         return full + (rest > 1 or (rest == 1 and full == 0))
 
-    def epoch(self, seed: int, epoch: int, batch_size: int, augment: bool = True) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, seed: int, epoch: int, batch_size: int, augment: bool = True) -> Iterator[tuple[Any, Tensor]]:
         """Give the train batches of one epoch; order and augmentation follow from (seed, epoch) alone."""
         part = self.part("train")
         generator = torch.Generator().manual_seed(derive_seed(seed, "order", epoch))
-        positions = part.positions(torch.randperm(len(part), generator=generator))
+        positions = part.positions(self._order(seed, epoch, generator))
         draws = None
         if augment and self.augmentations:
             draws = torch.Generator(self.device).manual_seed(derive_seed(seed, "augment", epoch))
@@ -176,14 +197,35 @@ class Data:
         for inputs, targets in part.store.stream(chosen, derive_seed(seed, "loader", epoch)):
             yield self.finish(inputs, targets, draws)
 
+    def _order(self, seed: int, epoch: int, generator: torch.Generator) -> Tensor:
+        """Return the places in train of an epoch's examples: shuffled, a stream's own, or as the user's sampler says."""
+        part = self.part("train")
+        own = self._own_order(derive_seed(seed, "sampler", epoch))
+        if own is not None:
+            return own
+        return torch.arange(len(part)) if part.in_own_order else torch.randperm(len(part), generator=generator)
+
+    def _own_order(self, seed: int = 0) -> Tensor | None:
+        """Return the places in train that the user's sampler draws; None where there is none."""
+        part = self.part("train")
+        draw = part.store.order if isinstance(part.store, StreamStore) else None
+        if draw is None:
+            return None
+        with seeded(seed):
+            drawn = torch.as_tensor(draw(), dtype=torch.int64)
+        place = torch.full((len(part.store),), -1)
+        place[part.positions(None)] = torch.arange(len(part))
+        places = place[drawn]
+        return places[places >= 0]
+
     def batches(self, split: str, batch_size: int, indices: Tensor | Sequence[int] | None = None) -> Batches:
         """Return the split's batches in fixed order, without augmentation; `indices` selects members of it."""
         self.part(split)
         return Batches(self, split, batch_size, _positions(indices))
 
-    def finish(self, inputs: Tensor, targets: Tensor, draws: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    def finish(self, inputs: Any, targets: Tensor, draws: torch.Generator | None) -> tuple[Any, Tensor]:
         """Return a batch as read on the device, augmented where `draws` is given, and normalised."""
-        inputs, targets = inputs.to(self.device), targets.to(self.device)
+        inputs, targets = mapped(lambda tensor: tensor.to(self.device), inputs), targets.to(self.device)
         if draws is not None:
             for augmentation in self.augmentations:
                 inputs, targets = augmentation(inputs, targets, draws)
@@ -212,10 +254,8 @@ def load_data(
     args, built_in = _arguments(table), _is_built_in(table)
     report = on_progress or (lambda share, words: None)
     device = torch.device(env.device)
-    if built_in:
-        prepared = prepare_built_in(table, args, env, device, with_test, report)
-    else:
-        prepared = prepare_users(table, args, env, device, with_test, report)
+    wanted = Wanted(table, args, tables.get("loss", {}), device, with_test)
+    prepared = prepare_built_in(wanted, env, report) if built_in else prepare_users(wanted, env, report)
     fitted = _fitted(table.normalize or ("standardize" if built_in else "none"), prepared)
     augmentations = tuple(
         replace(augmentation_of(item, i, env.recipe_dir), num_classes=prepared.num_classes)
@@ -247,9 +287,15 @@ def _is_built_in(table: DataTable) -> bool:
 
 def _fitted(how: Any, prepared: Prepared) -> Normaliser:
     train = prepared.parts["train"]
+    if how != "none" and not is_one(train.store.shape):
+        raise UsageError(
+            "data.normalize: an input is several tensors, of which each would need its own",
+            'Normalise in your Dataset, and set data.normalize = "none".',
+        )
     key = canonical_json(how)
     if key not in prepared.fitted:
-        dtype = train.inputs(torch.zeros(1, dtype=torch.int64)).dtype
+        first = train.inputs(torch.zeros(1, dtype=torch.int64))
+        dtype = first.dtype if isinstance(first, Tensor) else torch.float32
         prepared.fitted[key] = normaliser(how, train.store.shape, dtype, train.chunks)
     return prepared.fitted[key]
 
@@ -280,6 +326,10 @@ def _try_augmentation(data: Data) -> None:
     """Augment two examples, so that a wrong argument is known before anything runs."""
     if not data.augmentations:
         return
+    if not data.is_one:
+        raise UsageError(
+            "data.augment: an input is more than one tensor of one shape", "Augment in your Dataset, and leave it out."
+        )
     part = data.part("train")
     inputs, targets = part.store.read(part.positions(torch.arange(min(2, len(part)))))
     data.finish(inputs, targets, torch.Generator(data.device).manual_seed(0))

@@ -18,9 +18,13 @@ from tuner.parts.examples import Loaded, OnProgress, Split, Stored
 from tuner.parts.normalise import Normaliser
 from tuner.recipe import registry
 from tuner.recipe.model import Data as DataTable
+from tuner.tasks.base import Task
+from tuner.tasks.classification import Classification
+from tuner.tasks.told import task_of
 from tuner.train import splits
 from tuner.train.cache import NoRoom, cache_folder, open_stored
-from tuner.train.stores import ArrayStore, Part, StreamStore, labels_of
+from tuner.train.nested import is_one
+from tuner.train.stores import ArrayStore, Part, StreamStore
 from tuner.train.userdata import Reading, load_user
 
 DEFAULT_TEST_FRACTION = 0.2
@@ -37,18 +41,30 @@ class Prepared:
     num_classes: int
     class_names: tuple[str, ...]
     feature_names: tuple[str, ...] | None
+    task: Task = field(default_factory=Classification)
     stochastic: bool = False
     skipped: tuple[Skipped, ...] = ()
     watched: tuple[tuple[Path, int], ...] = ()
     fitted: dict[str, Normaliser] = field(default_factory=dict)
 
 
-def prepare_built_in(
-    table: DataTable, args: Mapping[str, Any], env: TrialEnv, device: torch.device, with_test: bool, report: OnProgress
-) -> Prepared:
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be loaded: the data table with its arguments, the loss (which may ignore targets), and for whom."""
+
+    table: DataTable
+    args: Mapping[str, Any]
+    loss: Mapping[str, Any]
+    device: torch.device
+    with_test: bool
+
+
+def prepare_built_in(wanted: Wanted, env: TrialEnv, report: OnProgress) -> Prepared:
+    """Load a built-in source, decoded at most once in this process and on this machine."""
+    table, args, device, with_test = wanted.table, wanted.args, wanted.device, wanted.with_test
     folder = cache_folder(env.cache_dir)
     kept = table.model_dump(exclude={"normalize", "augment"})
-    key = canonical_json([kept, str(folder), str(device), with_test])
+    key = canonical_json([kept, str(folder), str(device), with_test, wanted.loss.get("ignore_index")])
     if key in _memo and _memo[key].watched == _watch([path for path, _ in _memo[key].watched]):
         return _memo[key]
     fn = registry.resolve("source", table.source, env.recipe_dir)
@@ -57,7 +73,9 @@ def prepare_built_in(
     found = {"train": loaded.train, "val": loaded.val, "test": loaded.test}
     present = {name: split for name, split in found.items() if split is not None}
     targets = {name: _opened(split.targets, folder, report) for name, split in present.items()}
-    labels = {name: labels_of(values, f"data.source {table.source}") for name, values in targets.items()}
+    source = f"data.source {table.source}"
+    task = task_of(table.task, targets["train"], source, wanted.loss)
+    labels = {name: task.as_targets(values, source) for name, values in targets.items()}
 
     def part(name: str) -> Part:
         split: Split = present[name]
@@ -67,14 +85,16 @@ def prepare_built_in(
         if kept is None:
             assert isinstance(split.inputs, Stored) and split.inputs.read is not None
             rows = _Rows(split.inputs.read, labels[name], loaded.images)
-            store = StreamStore(rows, where, env.recipe_dir, tuple(rows[0][0].shape), table.loader_workers)
+            shape = tuple(rows[0][0].shape)
+            store = StreamStore(rows, where, env.recipe_dir, shape, table.loader_workers, as_target=task.as_targets)
             return Part(store, None, own, split.place)
         values = torch.from_numpy(kept)
         if not loaded.images and values.dtype not in (torch.uint8, torch.int32, torch.int64):
             values = values.float()
         return Part(ArrayStore(values, own, loaded.images).to(device), None, own, split.place)
 
-    prepared = _prepare(table, labels, part, {"test", "val"} - set(present), with_test, loaded.class_names)
+    whole = Whole(table, task, labels, part, loaded.class_names)
+    prepared = _prepare(whole, {"test", "val"} - set(present), with_test)
     _one_shape({name: part.store.shape for name, part in prepared.parts.items()}, table.source)
     prepared = replace(prepared, feature_names=loaded.feature_names, watched=_watch(loaded.watch))
     _memo.clear()
@@ -93,9 +113,9 @@ class _Rows:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
+    def __getitem__(self, i: int) -> tuple[torch.Tensor, np.ndarray]:
         values = torch.from_numpy(np.array(self.make(i)))
-        return values.permute(2, 0, 1) if self.images else values, int(self.labels[i])
+        return values.permute(2, 0, 1) if self.images else values, self.labels[i]
 
 
 def _kept(split: Split, table: DataTable, folder: Path, report: OnProgress) -> np.ndarray | None:
@@ -120,12 +140,14 @@ def _opened(values: np.ndarray | Stored, folder: Path, report: OnProgress) -> np
     return open_stored(values, folder, report) if isinstance(values, Stored) else values
 
 
-def prepare_users(
-    table: DataTable, args: Mapping[str, Any], env: TrialEnv, device: torch.device, with_test: bool, report: OnProgress
-) -> Prepared:
+def prepare_users(wanted: Wanted, env: TrialEnv, report: OnProgress) -> Prepared:
+    """Load what the user's function gives."""
+    table, device, with_test = wanted.table, wanted.device, wanted.with_test
     seed = derive_seed(table.split_seed, "load")
-    reading = Reading(env.recipe_dir, bool(table.cache), table.loader_workers)
-    found = load_user(table.source, args, reading, seed, with_test, report)
+    reading = Reading(
+        env.recipe_dir, bool(table.cache), table.loader_workers, table.collate, table.task, dict(wanted.loss)
+    )
+    found, task = load_user(table.source, wanted.args, reading, seed, with_test, report)
     present = {name: split for name, split in found.items() if split is not None}
     train = present["train"]
     own_test = "test" in present
@@ -149,37 +171,48 @@ def prepare_users(
         skipped.append(Skipped("gap between train and val", why))
     if "val" in present and present["val"].stochastic:
         skipped.append(Skipped("repeatable evaluation", "two reads of one val example differ"))
-    read = {name: split.store.shape for name, split in present.items() if name != "test" or with_test}
-    _one_shape(read, table.source)
+    read = {name: split.store for name, split in present.items() if name != "test" or with_test}
+    if not any(isinstance(store, StreamStore) and store.collate is not None for store in read.values()):
+        _one_shape({name: store.shape for name, store in read.items()}, table.source)
 
     def part(name: str) -> Part:
         split = present[name]
         return Part(split.store.to(device), None, torch.from_numpy(split.labels), split.place)
 
     labels = {name: split.labels for name, split in present.items()}
-    prepared = _prepare(table, labels, part, missing, with_test, train.class_names)
+    prepared = _prepare(Whole(table, task, labels, part, train.class_names), missing, with_test)
+    if prepared.parts["train"].in_own_order:
+        why = "train is a stream: its examples come in its own order, the same in every epoch unless it shuffles itself"
+        skipped.append(Skipped("a new order in every epoch", why))
     return replace(prepared, stochastic=train.stochastic, skipped=tuple(skipped))
 
 
-def _prepare(
-    table: DataTable,
-    labels: Mapping[str, np.ndarray],
-    part: Callable[[str], Part],
-    missing: set[str],
-    with_test: bool,
-    class_names: tuple[str, ...] | None,
-) -> Prepared:
+@dataclass(frozen=True)
+class Whole:
+    """The splits as the source has them, before any is cut from train."""
+
+    table: DataTable
+    task: Task
+    labels: Mapping[str, np.ndarray]
+    part: Callable[[str], Part]
+    class_names: tuple[str, ...] | None
+
+
+def _prepare(given: Whole, missing: set[str], with_test: bool) -> Prepared:
     """Cut the missing splits from train, take the train_eval subset, and count the classes."""
+    table, task, labels, class_names = given.table, given.task, given.labels, given.class_names
     fractions = {
         "test": table.test_fraction if table.test_fraction is not None else DEFAULT_TEST_FRACTION,
         "val": table.val_fraction,
     }
     asked = {name: fraction for name, fraction in fractions.items() if name in missing}
-    _several_classes(labels["train"], table.source, class_names)
-    cut = splits.split(labels["train"], asked, table.split_seed, class_names, table.source)
+    _several_classes(labels["train"], table.source, class_names, task)
+    cutting = splits.Cutting(table.split_seed, class_names, table.source, whole_strata=task.by_group())
+    strata = task.strata(labels["train"])
+    cut = splits.split(strata, asked, cutting)
     sizes = {name: len(values) for name, values in {**labels, **cut}.items()}
-    _enough(labels, cut, table)
-    whole = part("train")
+    _enough(labels, cut, table, task)
+    whole = given.part("train")
     parts: dict[str, Part] = {}
     for name in ("train", "val", "test"):
         if name not in sizes or (name == "test" and not with_test):
@@ -188,23 +221,24 @@ def _prepare(
             indices = torch.from_numpy(cut[name])
             parts[name] = Part(whole.store, indices, whole.targets[indices], whole.place)
         else:
-            parts[name] = whole if name == "train" else part(name)
+            parts[name] = whole if name == "train" else given.part(name)
     train = parts["train"]
     _, subset = splits.take(
-        train.targets.numpy(), min(sizes["val"], sizes["train"]), derive_seed(table.split_seed, "train_eval")
+        strata[cut["train"]], min(sizes["val"], sizes["train"]), derive_seed(table.split_seed, "train_eval")
     )
     chosen = torch.from_numpy(subset)
     parts["train_eval"] = Part(train.store, train.positions(chosen), train.targets[chosen], train.place)
     sizes["train_eval"] = len(subset)
-    largest = max(int(parts[name].targets.max()) for name in ("train", "val"))
-    num_classes = table.num_classes or largest + 1
+    num_classes = table.num_classes or task.width(*(parts[name].targets.numpy() for name in ("train", "val")))
     known = class_names or ()
     names = (*known[:num_classes], *(str(i) for i in range(len(known), num_classes)))
-    return Prepared(parts, sizes, num_classes, names, None)
+    return Prepared(parts, sizes, num_classes, names, None, task)
 
 
-def _one_shape(shapes: Mapping[str, tuple[int, ...]], source: str) -> None:
+def _one_shape(shapes: Mapping[str, Any], source: str) -> None:
     for name, shape in shapes.items():
+        if not is_one(shape):
+            continue
         if not shape:
             raise UsageError(
                 f"data.source {source}: {name} has one number per example, not a row of them",
@@ -219,8 +253,14 @@ def _one_shape(shapes: Mapping[str, tuple[int, ...]], source: str) -> None:
             )
 
 
-def _several_classes(train: np.ndarray, source: str, names: tuple[str, ...] | None) -> None:
+def _several_classes(train: np.ndarray, source: str, names: tuple[str, ...] | None, task: Task) -> None:
     if len(np.unique(train)) < 2:
+        if task.noun in ("value", "label"):
+            raise InputError(
+                f"data.source {source}: all {len(train)} train targets are {np.ravel(train)[0]:g}",
+                "There is nothing to learn; check how the targets are read.",
+            )
+        train = np.ravel(train)
         only = repr(names[train[0]]) if names is not None and 0 <= train[0] < len(names) else train[0]
         raise InputError(
             f"data.source {source}: all {len(train)} train examples are of one class ({only})",
@@ -228,7 +268,9 @@ def _several_classes(train: np.ndarray, source: str, names: tuple[str, ...] | No
         )
 
 
-def _enough(labels: Mapping[str, np.ndarray], cut: Mapping[str, np.ndarray], table: DataTable) -> None:
+def _enough(labels: Mapping[str, np.ndarray], cut: Mapping[str, np.ndarray], table: DataTable, task: Task) -> None:
+    if labels["train"].ndim > 1 or task.noun != "class":
+        return
     train = labels["train"][cut["train"]]
     classes = table.num_classes or int(labels["train"].max()) + 1
     if len(train) < classes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import multiprocessing
 import struct
 import zipfile
@@ -17,10 +18,22 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from tuner.core.errors import InputError, TunerError, UsageError, UserCodeError, user_frames, where_in_user_code
+from tuner.core.errors import (
+    InputError,
+    TunerError,
+    UsageError,
+    UserCodeError,
+    user_code,
+    user_frames,
+    where_in_user_code,
+)
 from tuner.core.processes import die_with_parent
 from tuner.parts.examples import native
 from tuner.parts.normalise import TOKENS
+from tuner.tasks.classification import Classification
+from tuner.train.nested import mapped, parted, shape_of, together, values_of
+
+AsTarget = Callable[[Any, str], np.ndarray]  # (targets of examples, where) -> what the task makes of them
 
 CHUNK_VALUES = 1 << 18  # of one chunk for statistics: 2 MiB in float64, which stays in the processor's cache
 READ = 256  # examples of a large read that are read at a time
@@ -71,31 +84,36 @@ class ArrayStore:
 
 @dataclass(frozen=True)
 class StreamStore:
-    """A map-style Dataset (a user's, or files that are not kept decoded), read in the order that is asked for.
+    """A Dataset (a user's, or files that are not kept decoded), read in the order that is asked for.
 
-    `loader_workers` processes read ahead; with 0 the trial's own process reads each batch when it is due.
+    `loader_workers` processes read ahead; with 0 the trial's own process reads each batch when it is due. `collate`:
+    the user's own way from a list of items to a batch; shapes may then differ. `as_target`: the task's reading.
+    `order`: the positions of an epoch where the user's sampler gives them.
     """
 
     dataset: Any
     where: str  # e.g. "data.source my_data.py:load: train"
     base_dir: Path
-    shape: tuple[int, ...]
+    shape: Any
     loader_workers: int = 0
+    collate: Callable[[list[Any]], Any] | None = None
+    as_target: AsTarget = Classification().as_targets
+    order: Callable[[], Sequence[int]] | None = None
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def read(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+    def read(self, indices: Tensor) -> tuple[Any, Tensor]:
         """Return the inputs and targets at these positions.
 
         Raises:
-            UserCodeError: `__getitem__` raised; the index is named.
+            UserCodeError: `__getitem__` or `collate` raised; the index is named.
             InputError: it could not read its file; the index is named.
             UsageError: an example is no (input, target), or has another shape than the first.
         """
-        return _stacked([self.example(int(i)) for i in indices])
+        return self.batch([self.item(int(i)) for i in indices])
 
-    def stream(self, batches: Sequence[Tensor], seed: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def stream(self, batches: Sequence[Tensor], seed: int = 0) -> Iterator[tuple[Any, Tensor]]:
         """Give the inputs and targets of one batch of positions after the other; raises as `read` does.
 
         Loader processes draw their random numbers from `seed` and their own number.
@@ -105,7 +123,7 @@ class StreamStore:
             _Examples(self),
             batch_sampler=[positions.tolist() for positions in batches],
             num_workers=workers,
-            collate_fn=_stacked_or_error,
+            collate_fn=_Batched(self),
             worker_init_fn=_die_with_parent,
             generator=torch.Generator().manual_seed(seed),
             multiprocessing_context="fork" if workers else None,
@@ -120,39 +138,170 @@ class StreamStore:
     def to(self, device: torch.device) -> StreamStore:
         return self
 
-    def example(self, i: int) -> tuple[Tensor, int]:
-        """Read and check one example."""
+    def item(self, i: int) -> Any:
+        """Read one item: (inputs, target), checked; as the Dataset gives it where the user's `collate` takes it."""
+        if self.collate is not None:
+            return read_item(self.dataset, i, self.where, self.base_dir)
         inputs, target = read_example(self.dataset, i, self.where, self.base_dir)
-        if tuple(inputs.shape) != self.shape:
+        if shape_of(inputs) != self.shape:
             raise UsageError(
-                f"{self.where}[{i}] has inputs of shape {tuple(inputs.shape)}, {self.where}[0] of {self.shape}",
-                "All examples need one shape: resize, crop or pad in your Dataset.",
+                f"{self.where}[{i}] has inputs of shape {shape_of(inputs)}, {self.where}[0] of {self.shape}",
+                "All examples need one shape: resize, crop or pad in your Dataset, or pad each batch in a function "
+                'of yours: data.collate = "file.py:name".',
             )
-        return inputs, target
+        return inputs, self.as_target([target], f"{self.where}[{i}]")[0]
+
+    def batch(self, items: list[Any]) -> tuple[Any, Tensor]:
+        """Make a batch of items."""
+        if self.collate is None:
+            return together(torch.stack, [item[0] for item in items]), _targets_of([item[1] for item in items])
+        inputs, targets = collated(self.collate, items, self.where, self.base_dir)
+        return inputs, torch.from_numpy(np.asarray(self.as_target(targets, f"{self.where}: data.collate")))
+
+    def example(self, i: int) -> tuple[Any, np.ndarray]:
+        """Read and check one example, its target as the task reads it."""
+        return self.made(self.item(i))
+
+    def examples(self) -> Iterator[tuple[Any, np.ndarray]]:
+        """Read every example in order."""
+        return (self.example(i) for i in range(len(self)))
+
+    def made(self, item: Any) -> tuple[Any, np.ndarray]:
+        """Return the inputs and the target of an item, which `collate` makes where the user has one."""
+        if self.collate is None:
+            return item[0], item[1]
+        inputs, targets = self.batch([item])
+        return mapped(lambda tensor: tensor[0], inputs), targets[0].numpy()
+
+    def first(self) -> Any:
+        """Return the inputs of the first example, whose shape is not known yet."""
+        if self.collate is None:
+            return read_example(self.dataset, 0, self.where, self.base_dir)[0]
+        return self.example(0)[0]
+
+
+@dataclass(frozen=True)
+class SequentialStore(StreamStore):
+    """An IterableDataset: its examples come in its own order, and a read runs through it up to the last one asked for."""
+
+    def read(self, indices: Tensor) -> tuple[Any, Tensor]:
+        order = indices.argsort()
+        items = list(self._items(indices[order].tolist()))
+        return self.batch([items[place] for place in order.argsort().tolist()])
+
+    def stream(self, batches: Sequence[Tensor], seed: int = 0) -> Iterator[tuple[Any, Tensor]]:
+        """Give batches of positions that only rise, in one pass."""
+        items = self._items([int(i) for positions in batches for i in positions])
+        for positions in batches:
+            yield self.batch([next(items) for _ in range(len(positions))])
+
+    def item(self, i: int) -> Any:
+        return next(self._items([i]))
+
+    def examples(self) -> Iterator[tuple[Any, np.ndarray]]:
+        return (self.made(item) for item in self._items(range(len(self))))
+
+    def first(self) -> Any:
+        return next(self.raw([0]))[0]
+
+    def raw(self, wanted: Sequence[int]) -> Iterator[tuple[Any, Any]]:
+        """Give inputs and targets at rising positions, as they are given."""
+        for item in self._given(wanted):
+            if self.collate is None:
+                yield as_example(item, self.where)
+            else:
+                inputs, targets = collated(self.collate, [item], self.where, self.base_dir)
+                yield mapped(lambda tensor: tensor[0], inputs), targets[0]
+
+    def _items(self, wanted: Sequence[int]) -> Iterator[Any]:
+        for i, item in zip(wanted, self._given(wanted), strict=False):
+            yield item if self.collate is not None else self._checked(item, i)
+
+    def _given(self, wanted: Sequence[int]) -> Iterator[Any]:
+        """Give the items at rising positions."""
+        last = wanted[-1] if wanted else -1
+        kept = set(wanted)
+        for i, item in enumerate(_numbered(self.dataset, self.where, self.base_dir)):
+            if i in kept:
+                yield item
+            if i >= last:
+                return
+        raise UsageError(
+            f"{self.where}: the stream ends before example {last}, its length says {len(self)}",
+            "State the length that one pass has: __len__, or .with_length(n) of a WebDataset.",
+        )
+
+    def _checked(self, item: Any, i: int) -> tuple[Any, np.ndarray]:
+        inputs, target = as_example(item, f"{self.where}[{i}]")
+        if shape_of(inputs) != self.shape:
+            raise UsageError(f"{self.where}[{i}] has inputs of shape {shape_of(inputs)}, [0] of {self.shape}")
+        return inputs, self.as_target([target], f"{self.where}[{i}]")[0]
+
+
+def _numbered(dataset: Any, where: str, base_dir: Path) -> Iterator[Any]:
+    """Run through a stream; what it raises is its own code's."""
+    stream = iter(dataset)
+    for i in itertools.count():
+        try:
+            item = next(stream)
+        except StopIteration:
+            return
+        except Exception as error:
+            raise _read_error(error, f"{where}[{i}]", base_dir) from error
+        yield item
 
 
 @dataclass(frozen=True)
 class _Examples(Dataset):
-    """The examples of a stream for torch's DataLoader; an error is handed over as a value, so that it stays whole."""
+    """The items of a stream for torch's DataLoader; an error is handed over as a value, so that it stays whole."""
 
     store: StreamStore
 
     def __len__(self) -> int:
         return len(self.store)
 
-    def __getitem__(self, i: int) -> tuple[Tensor, int] | TunerError:
+    def __getitem__(self, i: int) -> Any:
         try:
-            return self.store.example(i)
+            return self.store.item(i)
         except TunerError as error:
             return error
 
 
-def _stacked(items: Sequence[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
-    return torch.stack([item[0] for item in items]), torch.tensor([item[1] for item in items])
+@dataclass(frozen=True)
+class _Batched:
+    """Makes batches of a stream's items in a loader process; an error among them takes the batch's place."""
+
+    store: StreamStore
+
+    def __call__(self, items: list[Any]) -> Any:
+        if (error := next((item for item in items if isinstance(item, TunerError)), None)) is not None:
+            return error
+        try:
+            return self.store.batch(items)
+        except TunerError as error:
+            return error
 
 
-def _stacked_or_error(items: Sequence[Any]) -> Any:
-    return next((item for item in items if isinstance(item, TunerError)), None) or _stacked(items)
+def _targets_of(values: Sequence[Any]) -> Tensor:
+    return torch.from_numpy(np.stack([np.asarray(value) for value in values]))
+
+
+def collated(collate: Callable[[list[Any]], Any], items: list[Any], where: str, base_dir: Path) -> tuple[Any, Any]:
+    """Return inputs and targets of what the user's `collate` makes of items.
+
+    Raises:
+        UserCodeError: it raised.
+        UsageError: it must return (inputs, targets).
+    """
+    with user_code(f"{where}: data.collate", base_dir):
+        made = collate(items)
+    pair = parted(made)
+    if pair is None:
+        raise UsageError(
+            f"{where}: data.collate must return (inputs, targets), it returned {described(made)}",
+            'Return a pair, or a dictionary with the targets under "labels".',
+        )
+    return _as_input(pair[0], f"{where}: data.collate"), pair[1]
 
 
 @contextlib.contextmanager
@@ -176,7 +325,7 @@ Store = ArrayStore | StreamStore
 
 @dataclass(frozen=True)
 class Part:
-    """One split: which positions of which store, with their targets (int64) in the same order.
+    """One split: which positions of which store, with their targets, as the task reads them, in the same order.
 
     `indices` is None when the split is the whole store. `place(position in the store)` names an example.
     """
@@ -195,18 +344,23 @@ class Part:
             return torch.arange(len(self.targets)) if chosen is None else chosen
         return self.indices if chosen is None else self.indices.index_select(0, chosen)
 
-    def inputs(self, chosen: Tensor | None = None) -> Tensor:
+    @property
+    def in_own_order(self) -> bool:
+        """Tell whether the examples come in the order of a stream, which cannot be shuffled here."""
+        return isinstance(self.store, SequentialStore)
+
+    def inputs(self, chosen: Tensor | None = None) -> Any:
         """Return raw inputs on the CPU."""
         if chosen is None and self.indices is None and isinstance(self.store, ArrayStore):
             return self.store.whole().cpu()
         positions = self.positions(chosen)
         if isinstance(self.store, ArrayStore):
             return self.store.read(positions)[0].cpu()
-        return torch.cat([inputs for inputs, _ in self.store.stream(in_batches(positions, READ))])
+        return together(torch.cat, [inputs for inputs, _ in self.store.stream(in_batches(positions, READ))])
 
     def chunks(self) -> Iterator[Tensor]:
         """Give the raw inputs in order, a bounded number of values at a time; of a large stream an even sample."""
-        size = max(1, CHUNK_VALUES // max(1, int(np.prod(self.store.shape))))
+        size = max(1, CHUNK_VALUES // max(1, values_of(self.store.shape)))
         positions = self.positions(None)
         if isinstance(self.store, StreamStore) and len(positions) > STREAM_SAMPLE:
             positions = positions[torch.linspace(0, len(positions) - 1, STREAM_SAMPLE).long()]
@@ -219,32 +373,57 @@ def in_batches(positions: Tensor, size: int) -> Sequence[Tensor]:
     return positions.split(size) if len(positions) else ()
 
 
-def read_example(dataset: Any, i: int, where: str, base_dir: Path) -> tuple[Tensor, int]:
-    """Read example i of a user's Dataset as (tensor, label); see `StreamStore.read`."""
+def read_item(dataset: Any, i: int, where: str, base_dir: Path) -> Any:
+    """Return item i of a user's Dataset as it is; see `StreamStore.read`."""
     try:
-        item = dataset[i]
+        return dataset[i]
     except TunerError:
         raise
     except Exception as error:
-        place = where_in_user_code(error, base_dir)
-        if isinstance(error, UNREADABLE):
-            raise InputError(
-                f"{where}[{i}] cannot be read: {type(error).__name__}: {error}\n{user_frames(error, base_dir)}",
-                "Replace that example's file, or leave it out.",
-            ) from error
-        raise UserCodeError(
-            f"{f'{place}: ' if place else ''}{where}[{i}] raised {type(error).__name__}: {error}\n"
-            f"{user_frames(error, base_dir)}",
-            "Mend the Dataset, or leave that example out.",
-        ) from error
-    if not isinstance(item, (tuple, list)) or len(item) != 2:
-        raise UsageError(f"{where}[{i}] must be (input, target), it is {described(item)}")
-    return _as_input(item[0], f"{where}[{i}]"), label_of(item[1], f"{where}[{i}]")
+        raise _read_error(error, f"{where}[{i}]", base_dir) from error
 
 
-def _as_input(value: Any, where: str) -> Tensor:
+def _read_error(error: Exception, what: str, base_dir: Path) -> TunerError:
+    place = where_in_user_code(error, base_dir)
+    if isinstance(error, UNREADABLE):
+        return InputError(
+            f"{what} cannot be read: {type(error).__name__}: {error}\n{user_frames(error, base_dir)}",
+            "Replace that example's file, or leave it out.",
+        )
+    return UserCodeError(
+        f"{f'{place}: ' if place else ''}{what} raised {type(error).__name__}: {error}\n{user_frames(error, base_dir)}",
+        "Mend the Dataset, or leave that example out.",
+    )
+
+
+def read_example(dataset: Any, i: int, where: str, base_dir: Path) -> tuple[Any, Any]:
+    """Read example i of a user's Dataset as (tensor or tensors, target); see `StreamStore.read`."""
+    return as_example(read_item(dataset, i, where, base_dir), f"{where}[{i}]")
+
+
+def as_example(item: Any, where: str) -> tuple[Any, Any]:
+    """Return (inputs, target) of an item of a Dataset.
+
+    Raises:
+        UsageError: "must be (input, target)".
+    """
+    pair = parted(item)
+    if pair is None:
+        raise UsageError(
+            f"{where} must be (input, target), it is {described(item)}",
+            'Return two things; several inputs as ((a, b), target), or a dictionary with the target under "label".',
+        )
+    target = pair[1].detach().cpu().numpy() if isinstance(pair[1], Tensor) else np.asarray(pair[1])
+    return _as_input(pair[0], where), target[0] if target.shape == (1,) else target
+
+
+def _as_input(value: Any, where: str) -> Any:
     if isinstance(value, Tensor):
         return plain(value)
+    if isinstance(value, dict) or _holds_arrays(value):
+        parts = value.items() if isinstance(value, dict) else enumerate(value)
+        made = {key: _as_input(part, f"{where}: input {key!r}") for key, part in parts}
+        return made if isinstance(value, dict) else tuple(made.values())
     if type(value).__module__.startswith("PIL."):
         raise UsageError(
             f"{where}: the input is a PIL image, not a tensor", "Use torchvision.transforms.ToTensor() in your Dataset."
@@ -255,6 +434,10 @@ def _as_input(value: Any, where: str) -> Tensor:
     return plain(torch.from_numpy(np.ascontiguousarray(native(array))))
 
 
+def _holds_arrays(value: Any) -> bool:
+    return isinstance(value, (tuple, list)) and any(isinstance(part, (Tensor, np.ndarray)) for part in value)
+
+
 def plain(values: Tensor) -> Tensor:
     """Return inputs as bytes, float32 or whole numbers; other kinds of numbers become float32, sparse ones dense."""
     values = values.detach().cpu().to_dense()
@@ -263,46 +446,9 @@ def plain(values: Tensor) -> Tensor:
     return values if values.dtype in (torch.uint8, *TOKENS) else values.float()
 
 
-def label_of(value: Any, where: str) -> int:
-    """Return one example's target as an int; see `labels_of`."""
-    return int(labels_of([value], where)[0]) if np.ndim(value) == 0 else int(labels_of(value, where, one=True)[0])
-
-
-def labels_of(values: Any, where: str, one: bool = False) -> np.ndarray:
-    """Return targets as int64.
-
-    Raises:
-        UsageError: "real numbers", "one-hot or multi-hot", "not numbers", for all but one integer class per example.
-    """
-    array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
-    if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
-    if array.ndim > 1 or (one and array.size != 1):
-        raise UsageError(
-            f"{where}: the targets have shape {array.shape}, which looks one-hot or multi-hot; "
-            "tuner needs one integer class per example",
-            "For one-hot targets return targets.argmax(1).",
-        )
-    if array.dtype.kind == "f":
-        raise UsageError(
-            f"{where}: the targets are real numbers ({array.dtype}{_first_broken(array)}); "
-            "tuner needs one integer class per example",
-            "If they are classes, make them whole numbers (int64); regression is not supported.",
-        )
-    if array.ndim == 0:
-        raise UsageError(f"{where}: the targets are a single value ({array})", "Give one integer class per example.")
-    if array.dtype.kind not in "biu":
-        raise UsageError(
-            f"{where}: the targets are not numbers ({described(array.ravel()[0]) if array.size else array.dtype}); "
-            "tuner needs one integer class per example",
-            "Number the classes from 0.",
-        )
-    return array.astype(np.int64)
-
-
-def _first_broken(array: np.ndarray) -> str:
-    broken = np.flatnonzero(~(array % 1 == 0))
-    return f", e.g. {array[broken[0]].item()} at {broken[0]}" if len(broken) else ""
+def as_array(values: Any) -> np.ndarray:
+    """Return targets as an array on the CPU."""
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
 
 
 def described(value: Any) -> str:

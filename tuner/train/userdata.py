@@ -5,34 +5,52 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
+from torch.utils.data import IterableDataset, Subset, TensorDataset
 
 from tuner.core.errors import TunerError, UsageError, UserCodeError
 from tuner.core.trial import digest
 from tuner.parts.examples import OnProgress, native, numbered
 from tuner.recipe import registry
-from tuner.train.stores import ArrayStore, Store, StreamStore, described, labels_of, plain, read_example
+from tuner.tasks.base import Task
+from tuner.tasks.classification import IGNORED
+from tuner.tasks.told import task_of
+from tuner.train.forms import Given, as_pair, splits_of, taken
+from tuner.train.nested import is_one, leaves, shape_of, together
+from tuner.train.stores import (
+    ArrayStore,
+    SequentialStore,
+    Store,
+    StreamStore,
+    as_array,
+    collated,
+    described,
+    plain,
+    read_example,
+    read_item,
+)
 
 PROBED = 16  # examples read twice: a mirror image with p = 1/2 goes unnoticed once in 65,536 data sets
-RETURNS = "It must return (train, val) or (train, val, test): Datasets of (input, target), or pairs of arrays."
 
 _labels: dict[str, np.ndarray] = {}  # targets of streams that this process has read once
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How a user's Datasets are read: kept in memory or streamed, and by how many loader processes."""
+    """How a user's Datasets are read: kept in memory or streamed, by how many loader processes, for which task."""
 
     base_dir: Path
     cache: bool = False
     loader_workers: int = 0
+    collate: str | None = None
+    task: str | None = None
+    loss: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,8 +81,8 @@ def seeded(seed: int) -> Iterator[None]:
 
 def load_user(
     name: str, args: Mapping[str, Any], reading: Reading, seed: int, with_test: bool, on_progress: OnProgress
-) -> dict[str, UserSplit | None]:
-    """Call the user's `load` and return its splits; val may be None, `test` is absent if not returned.
+) -> tuple[dict[str, UserSplit | None], Task]:
+    """Call the user's `load`; return its splits and their task. val may be None, `test` is absent if not returned.
 
     Test examples are not read unless `with_test`.
     """
@@ -74,26 +92,57 @@ def load_user(
     where = f"data.source {name}"
     with seeded(seed):
         returned = _called(fn, kwargs, where, base_dir)
-    if not isinstance(returned, (tuple, list)) or len(returned) not in (2, 3):
-        raise UsageError(f"{where} returned {described(returned)}", RETURNS)
-    if all(isinstance(item, (Tensor, np.ndarray)) for item in returned):
-        raise UsageError(
-            f"{where} returned one pair of arrays, not splits", f"{RETURNS} (inputs, targets), None will do."
-        )
-    if returned[0] is None:
-        raise UsageError(f"{where} returned None for train", RETURNS)
+    given = splits_of(returned, where)
+    memo = [name, dict(args), str(base_dir), _stamps()]
     splits: dict[str, UserSplit | None] = {}
-    for split, value in zip(("train", "val", "test"), returned, strict=False):
+    task: Task | None = None
+    for split, value in given.items():
         if value is None:
             splits[split] = None
-        elif split != "test" or with_test:
-            memo = digest([name, dict(args), str(base_dir), _stamps(), split])
-            splits[split] = _user_split(value, f"{where}: {split}", split, reading, memo, on_progress)
+            continue
+        taken_over = _with_collate(taken(value, f"{where}: {split}"), reading)
+        if task is None:
+            task = _task(taken_over, reading)
+        if split != "test" or with_test:
+            key = digest([*memo, split])
+            splits[split] = _user_split(taken_over, split, reading, task, key, on_progress)
         else:
-            splits[split] = _unread(value, f"{where}: {split}", split)
+            splits[split] = _unread(taken_over, split)
+    assert task is not None  # train is never None
     if splits.get("test", True) is None:
         del splits["test"]
-    return splits
+    return splits, task
+
+
+def _with_collate(given: Given, reading: Reading) -> Given:
+    """Return what was given with the recipe's `data.collate` in the place of its own."""
+    if reading.collate is None:
+        return given
+    return replace(given, collate=registry.resolve("collate", reading.collate, reading.base_dir))
+
+
+def _task(given: Given, reading: Reading) -> Task:
+    """Tell the task from all targets of arrays, or from the first examples of a Dataset."""
+    pair = as_pair(given)
+    if pair is not None:
+        return task_of(reading.task, as_array(pair[1]), given.where, reading.loss)
+    targets = [_raw_target(given, i, reading.base_dir) for i in range(min(PROBED, len(given.dataset)))]
+    same = len({np.shape(target) for target in targets}) == 1
+    return task_of(reading.task, np.stack(targets) if same else np.array(targets[0])[None], given.where, reading.loss)
+
+
+def _raw_target(given: Given, i: int, base_dir: Path) -> np.ndarray:
+    if isinstance(given.dataset, IterableDataset):
+        store = SequentialStore(given.dataset, given.where, base_dir, None, collate=given.collate, as_target=_as_given)
+        return as_array(next(store.raw([i]))[1])
+    if given.collate is None:
+        return np.asarray(read_example(given.dataset, i, given.where, base_dir)[1])
+    item = read_item(given.dataset, i, given.where, base_dir)
+    return as_array(collated(given.collate, [item], given.where, base_dir)[1])[0]
+
+
+def _as_given(values: Any, where: str) -> np.ndarray:
+    return as_array(values)
 
 
 def _called(fn: Callable[..., Any], kwargs: Mapping[str, Any], where: str, base_dir: Path) -> Any:
@@ -105,114 +154,120 @@ def _called(fn: Callable[..., Any], kwargs: Mapping[str, Any], where: str, base_
         raise UserCodeError(f"{where} raised {type(error).__name__}: {error}", "Mend that function.") from error
 
 
-def _unread(value: Any, where: str, split: str) -> UserSplit:
+def _unread(given: Given, split: str) -> UserSplit:
     """Stand in for the test split: its size, and nothing of its content."""
-    pair = _as_pair(value, where)
-    size = len(pair[1]) if pair is not None else len(_checked(value, where))
+    pair = as_pair(given)
+    size = len(pair[1]) if pair is not None else len(given.dataset)
     empty = torch.empty(0)
     return UserSplit(ArrayStore(empty, empty, False), np.zeros(size, dtype=np.int64), numbered(split))
 
 
-def _user_split(value: Any, where: str, split: str, reading: Reading, memo: str, on_progress: OnProgress) -> UserSplit:
-    names = _class_names(value)
-    pair = _as_pair(value, where)
+def _user_split(
+    given: Given, split: str, reading: Reading, task: Task, memo: str, on_progress: OnProgress
+) -> UserSplit:
+    names = _class_names(given.dataset)
+    pair = as_pair(given)
     if pair is not None:
-        return UserSplit(_array_store(*pair, where), labels_of(pair[1], where), numbered(split), names)
-    dataset = _checked(value, where)
-    first, _ = read_example(dataset, 0, where, reading.base_dir)
-    store = StreamStore(dataset, where, reading.base_dir, tuple(first.shape), reading.loader_workers)
+        targets = task.as_targets(as_array(pair[1]), given.where)
+        return UserSplit(_array_store(pair[0], targets, given.where), targets, numbered(split), names)
+    kind = SequentialStore if isinstance(given.dataset, IterableDataset) else StreamStore
+    store = kind(
+        given.dataset,
+        given.where,
+        reading.base_dir,
+        None,
+        reading.loader_workers,
+        given.collate,
+        task.as_targets,
+        given.order,
+    )
+    store = replace(store, shape=shape_of(store.first()))
     stochastic, probe = _read_twice(store)
     if reading.cache and stochastic:
         raise UsageError(
-            f"data.cache: true, but two reads of one example differ ({where})",
+            f"data.cache: true, but two reads of one example differ ({given.where})",
             "Remove the random transform (data.augment does it per batch), or data.cache.",
         )
-    key = digest([memo, len(dataset), probe])
-    if reading.cache:
+    key = digest([memo, len(store), task.name, probe])
+    if reading.cache and given.collate is None and is_one(store.shape):
         inputs, labels = _read_all(store, on_progress, keep=True)
         assert inputs is not None
-        return UserSplit(_array_store(inputs, labels, where), labels, numbered(split), names)
+        return UserSplit(_array_store(inputs, labels, given.where), labels, numbered(split), names)
     if key not in _labels:
-        _labels[key] = _read_all(store, on_progress, keep=False)[1]
+        at_hand = _targets_at_hand(given, store, task)
+        _labels[key] = _read_all(store, on_progress, keep=False)[1] if at_hand is None else at_hand
     return UserSplit(store, _labels[key], numbered(split), names, stochastic)
 
 
-def _as_pair(value: Any, where: str) -> tuple[Any, Any] | None:
-    """Return (inputs, targets) of a pair of arrays, a TensorDataset or a Subset of one; None for anything else."""
-    if type(value) is Subset:
-        pair = _as_pair(value.dataset, where) if isinstance(value.dataset, (Subset, TensorDataset)) else None
-        return None if pair is None else (pair[0][list(value.indices)], pair[1][list(value.indices)])
-    if type(value) is TensorDataset:
-        value = value.tensors
-        if len(value) != 2:
-            raise UsageError(f"{where} is a TensorDataset of {len(value)} tensors, not of inputs and targets", RETURNS)
-    if not isinstance(value, (tuple, list)) or len(value) != 2 or not all(_is_array(item) for item in value):
+def _targets_at_hand(given: Given, store: StreamStore, task: Task) -> np.ndarray | None:
+    """Return the targets that the Dataset holds beside its examples (`.targets`, `.labels`), as torchvision's do.
+
+    Where they agree with those of examples that are read: a million need not be made for their labels then.
+    """
+    held = next((getattr(given.dataset, name, None) for name in ("targets", "labels")), None)
+    if not isinstance(held, (list, np.ndarray, Tensor)) or len(held) != len(store) or given.collate is not None:
         return None
-    inputs, targets = value
-    if len(inputs) != len(targets):
-        raise UsageError(f"{where}: {len(inputs)} inputs but {len(targets)} targets", "Each input needs one target.")
-    if not len(inputs):
-        raise UsageError(f"{where} is empty", "Return at least two examples per class.")
-    return inputs, targets
+    try:
+        targets = task.as_targets(as_array(held), given.where)
+    except (UsageError, ValueError):
+        return None
+    places = {i * (len(store) - 1) // PROBED for i in range(PROBED + 1)}
+    return targets if all(np.array_equal(store.example(i)[1], targets[i]) for i in places) else None
 
 
-def _is_array(value: Any) -> bool:
-    return isinstance(value, (Tensor, np.ndarray)) or type(value).__module__.split(".")[0] == "pandas"
-
-
-def _array_store(inputs: Any, targets: Any, where: str) -> ArrayStore:
+def _array_store(inputs: Any, targets: np.ndarray, where: str) -> ArrayStore:
     if not isinstance(inputs, Tensor):
         array = np.asarray(inputs)
         if array.dtype.kind not in "biuf":
-            raise UsageError(f"{where}: the inputs must be numbers, they are {array.dtype}", "Encode them as numbers.")
+            raise UsageError(
+                f"{where}: the inputs must be numbers, they are {array.dtype}",
+                "Encode them as numbers; a DataFrame with text columns as pandas.get_dummies(frame).",
+            )
         array = native(array)
         inputs = torch.from_numpy(array if array.flags.writeable else array.copy())
     values = plain(inputs)
     images = values.dim() == 4
     values = (values.permute(0, 2, 3, 1) if images else values).contiguous()
-    return ArrayStore(values, torch.from_numpy(labels_of(targets, where)), images)
-
-
-def _checked(value: Any, where: str) -> Any:
-    """Return a map-style Dataset with at least one example."""
-    if isinstance(value, DataLoader):
-        raise UsageError(f"{where} is a DataLoader", "Return its dataset; tuner makes the batches.")
-    if isinstance(value, IterableDataset):
-        raise UsageError(
-            f"{where} is an IterableDataset, which has no order to fix", "Give it __len__ and __getitem__."
-        )
-    if isinstance(value, (Tensor, np.ndarray, str, dict)) or not (
-        hasattr(value, "__getitem__") and hasattr(value, "__len__")
-    ):
-        raise UsageError(f"{where} is {described(value)}, not a Dataset with __len__ and __getitem__", RETURNS)
-    if not len(value):
-        raise UsageError(f"{where} is empty", "Return at least two examples per class.")
-    return value
+    return ArrayStore(values, torch.from_numpy(np.ascontiguousarray(targets)), images)
 
 
 def _read_twice(store: StreamStore) -> tuple[bool, list[Any]]:
     """Read a few examples twice; return whether any read differs, and what tells this data set from another."""
     size = len(store)
     chosen = sorted({i * (size - 1) // max(1, min(PROBED, size) - 1) for i in range(min(PROBED, size))})
+    if isinstance(store, SequentialStore):
+        chosen = chosen[:1] if size > PROBED else chosen  # each read of a stream starts at its beginning
     stochastic = False
     seen: list[Any] = []
     for i in chosen:
-        (once, label), (again, label_again) = store.example(i), store.example(i)
-        stochastic |= label != label_again or not torch.equal(once.nan_to_num(), again.nan_to_num())
-        seen.append([label, hash(once.contiguous().numpy().tobytes())])
-    return stochastic, [label for label, _ in seen] if stochastic else seen
+        (once, target), (again, target_again) = store.example(i), store.example(i)
+        pairs = zip(leaves(once), leaves(again), strict=True)
+        same = all(a.shape == b.shape and torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in pairs)
+        stochastic |= not same or not np.array_equal(target, target_again)
+        prints = [hash(leaf.contiguous().numpy().tobytes()) for leaf in leaves(once)]
+        seen.append([np.asarray(target).tolist(), *prints])
+    return stochastic, [entry[0] for entry in seen] if stochastic else seen
 
 
-def _read_all(store: StreamStore, on_progress: OnProgress, keep: bool) -> tuple[Tensor | None, np.ndarray]:
-    inputs = []
-    labels = np.empty(len(store), dtype=np.int64)
-    for i in range(len(store)):
-        example, labels[i] = store.example(i)
+def _read_all(store: StreamStore, on_progress: OnProgress, keep: bool) -> tuple[Any, np.ndarray]:
+    inputs, targets = [], []
+    for i, (example, target) in enumerate(store.examples()):
+        targets.append(np.asarray(target))
         if keep:
             inputs.append(example)
         if i % 256 == 0:
             on_progress(i / len(store), f"reading the labels of {len(store)} examples")
-    return torch.stack(inputs) if keep else None, labels
+    widths = {target.shape for target in targets}
+    if len(widths) > 1:
+        targets = _padded(targets)
+    return together(torch.stack, inputs) if keep else None, np.stack(targets)
+
+
+def _padded(targets: list[np.ndarray]) -> list[np.ndarray]:
+    """Pad targets of several lengths (tokens) with the class that is ignored, so that they can be counted."""
+    longest = np.max([target.shape for target in targets], axis=0)
+    room = [[(0, most - size) for most, size in zip(longest, target.shape, strict=True)] for target in targets]
+    return [np.pad(target, pad, constant_values=IGNORED) for target, pad in zip(targets, room, strict=True)]
 
 
 def _class_names(value: Any) -> tuple[str, ...] | None:
