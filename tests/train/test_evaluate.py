@@ -5,10 +5,13 @@ import torch
 from torch import nn
 
 from tuner.core.errors import UserCodeError
+from tuner.tasks.classification import Classification
 from tuner.train.evaluate import as_number, better, evaluate, hook_values, predict
+from tuner.train.scoring import Scorer
 
 INPUTS = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]])
 TARGETS = torch.tensor([0, 1, 1])
+SCORER = Scorer(Classification(), nn.functional.cross_entropy)
 UNEVEN = [(INPUTS[:2], TARGETS[:2]), (INPUTS[2:], TARGETS[2:])]
 
 
@@ -19,7 +22,7 @@ def identity() -> nn.Module:
 
 
 def test_evaluate_weights_uneven_batches_by_their_examples():
-    found = evaluate(identity(), UNEVEN, nn.functional.cross_entropy)
+    found = evaluate(identity(), UNEVEN, nn.functional.cross_entropy, SCORER)
     by_hand = (math.log(1 + math.exp(-2)) + math.log(1 + math.exp(-1)) + math.log(1 + math.exp(3))) / 3
     assert found["loss"] == pytest.approx(by_hand)
     assert found["accuracy"] == pytest.approx(2 / 3)
@@ -30,7 +33,7 @@ def test_evaluate_leaves_accuracy_out_where_outputs_are_no_class_scores():
         def forward(self, x):
             return x[:, :, None].expand(-1, 2, 5)
 
-    found = evaluate(Sequence(), UNEVEN, lambda outputs, targets: outputs.sum())
+    found = evaluate(Sequence(), UNEVEN, lambda outputs, targets: outputs.sum(), SCORER)
     assert set(found) == {"loss"}
 
 
@@ -41,7 +44,7 @@ def test_evaluate_gives_the_metric_the_whole_split_at_once():
         seen.append((outputs, targets))
         return 0.25
 
-    found = evaluate(identity(), UNEVEN, nn.functional.cross_entropy, metric)
+    found = evaluate(identity(), UNEVEN, nn.functional.cross_entropy, SCORER, metric)
     assert found["metric"] == 0.25
     assert len(seen) == 1
     assert torch.equal(seen[0][0], INPUTS) and torch.equal(seen[0][1], TARGETS)
@@ -49,7 +52,7 @@ def test_evaluate_gives_the_metric_the_whole_split_at_once():
 
 def test_evaluate_is_in_eval_mode_without_gradients():
     model = nn.Sequential(identity(), nn.Dropout(0.5)).train()
-    first, second = (evaluate(model, UNEVEN, nn.functional.cross_entropy) for _ in range(2))
+    first, second = (evaluate(model, UNEVEN, nn.functional.cross_entropy, SCORER) for _ in range(2))
     assert first == second
     assert not model.training
     assert not predict(model, UNEVEN)[0].requires_grad
@@ -63,7 +66,7 @@ def test_predict_gives_a_split_in_order():
 def test_predict_refuses_outputs_that_are_no_tensor():
     class Pair(nn.Module):
         def forward(self, x):
-            return {"logits": x}
+            return {"left": x, "right": x}
 
     with pytest.raises(UserCodeError, match=r"model\.name: outputs are a dict, not a tensor"):
         predict(Pair(), UNEVEN)

@@ -124,7 +124,7 @@ def test_monitor_mode_min_turns_the_sign(tmp_path):
 
 def test_an_unknown_monitor_is_refused_with_the_known_ones(tmp_path):
     setup = make_case(tmp_path, overrides={"train.monitor": "val_acuracy"}).setup()
-    known = r"\(known: val_loss, val_accuracy\)"
+    known = r"\(known: val_loss, val_accuracy, val_balanced_accuracy, "
     message = rf"train\.monitor: 'val_acuracy' is not measured - did you mean 'val_accuracy'\? {known}"
     with pytest.raises(UsageError, match=message):
         fit(setup)

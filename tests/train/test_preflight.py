@@ -15,6 +15,8 @@ def test_a_sound_recipe_has_no_problem_and_a_summary(tmp_path):
         "problems": [],
         "device": "cpu",
         "summary": {
+            "task": "classification",
+            "score": "accuracy",
             "num_classes": 3,
             "class_names": ["0", "1", "2"],
             "input_shape": [4],

@@ -238,13 +238,12 @@ SENTENCES = {
     "return 5": "returned int 5",
     "return (1,)": "returned a tuple of 1",
     "return None, arrays()": "returned None for train",
-    "return DataLoader(Squares()), None": "train is a DataLoader",
-    "class It(IterableDataset):\n    __iter__ = None\nreturn It(), None": "train is an IterableDataset",
+    "class It(IterableDataset):\n    __iter__ = None\nreturn It(), None": "an IterableDataset of unknown length",
     "return Squares(0), None": "train is empty",
     "return (np.zeros((0, 3)), np.zeros(0, int)), None": "train is empty",
     "return 'train', 'val'": "train is str 'train', not a Dataset",
     "x, y = arrays()\nreturn (x, y[:-1]), None": "40 inputs but 39 targets",
-    "x, y = arrays()\nreturn (x, y / 2), None": "targets are real numbers .float64.",
+    "x, y = arrays()\nreturn (x, y * 1.0), None": "targets are real numbers .float64.",
     "x, y = arrays()\nreturn (x, np.eye(2)[y]), None": r"shape \(40, 2\), which looks one-hot or multi-hot",
     "x, y = arrays()\nreturn (x, np.array(['a', 'b'])[y]), None": "the targets are not numbers",
     "x, y = arrays()\nreturn (x.astype(str), y), None": "the inputs must be numbers",
@@ -252,8 +251,11 @@ SENTENCES = {
     "x, y = arrays()\nreturn (x[:, 0], y), None": "train has one number per example, not a row of them",
     "x, y = arrays()\nreturn (x[:, :0], y), None": r"train has inputs of shape \(0,\): no number in them",
     "return [1, 2, 3], None": r"train\[0\] must be \(input, target\), it is int 1",
-    "return [(np.zeros(3), 0.5)] * 9, None": r"train\[0\]: the targets are real numbers",
-    "return [(np.zeros(3), np.eye(3)[0])] * 9, None": r"train\[0\]: the targets have shape \(3,\), which looks one-hot",
+    "return [(np.zeros(3), 5.0)] * 9, None": r"train\[0\]: the targets are real numbers",
+    "return [(np.zeros(3), np.eye(3)[0])] * 9, None": r"train\[0\]: the targets have shape .*, which looks one-hot",
+    "x, y = arrays()\nreturn x[:30], y[:30], x[30:], y[30:]": r"returned a tuple of 4[^$]*return \(x_train, y_train\)",
+    "return Squares()": "For one Dataset: return dataset, None",
+    "x, y = arrays()\nreturn (x, np.stack([y, 1 - y, y], 1)), None": "can be read in more than one way",
     "return [('text', 1)] * 9, None": r"train\[0\]: the input must be a tensor or an array of numbers",
     "return [(np.zeros(3 + (i == 8)), i % 2) for i in range(9)], None": r"train\[8\] has inputs of shape \(4,\)",
     "from PIL import Image\nreturn [(Image.new('L', (2, 2)), 1)] * 9, None": "the input is a PIL image, not a tensor",
@@ -290,3 +292,116 @@ def test_arrays_of_another_machine_are_made_native(tmp_path, kept):
 def test_targets_of_one_column_and_bools_are_labels(tmp_path):
     data = load(tmp_path, "x, y = arrays()\nreturn (x, y[:, None]), (x, y.astype(bool))")
     assert data.targets("train").tolist() == data.targets("val").tolist() == [i % 2 for i in range(40)]
+
+
+FORMS = {
+    "dictionaries": "return [{'image': np.full(3, i), 'label': i % 2} for i in range(40)], Squares(10)",
+    "a loader": "return DataLoader(Squares(40), batch_size=8, shuffle=True), Squares(10)",
+    "a dictionary of splits": "return {'train': Squares(40), 'validation': Squares(10)}",
+    "lists": "x, y = arrays(40)\nreturn (x.tolist(), y.tolist()), Squares(10)",
+    "a stream": """
+        class Stream(IterableDataset):
+            def __len__(self):
+                return 40
+            def __iter__(self):
+                return iter([(torch.full((3,), float(i)), i % 2) for i in range(40)])
+        return Stream(), Squares(10)
+    """,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_data_may_be_handed_over_as(tmp_path, form):
+    data = load(tmp_path, FORMS[form])
+    assert (data.size("train"), data.size("val")) == (40, 10)
+    seen = [(i, t) for x, targets in data.epoch(0, 1, 16) for i, t in zip(who(x), targets.tolist(), strict=True)]
+    assert sorted(seen) == [(i, i % 2) for i in range(40)]
+    if form == "a stream":
+        assert [i for i, _ in seen] == list(range(40))
+        assert [entry.check for entry in data.skipped] == ["a new order in every epoch"]
+        assert who(data.inputs("train", torch.tensor([7, 3]))) == [7, 3]
+    else:
+        assert [i for i, _ in seen] != list(range(40))
+
+
+def test_a_stream_is_split_where_there_is_no_val(tmp_path):
+    data = load(tmp_path, FORMS["a stream"].replace("Squares(10)", "None"), with_test=True)
+    members = [i for split in ("train", "val", "test") for i in who(data.inputs(split))]
+    assert sorted(members) == list(range(40))
+
+
+def test_a_sampler_of_the_users_own_draws_the_train_examples(tmp_path):
+    body = """
+        from torch.utils.data import WeightedRandomSampler
+        weights = [1.0 if i < 4 else 0.0 for i in range(40)]
+        return DataLoader(Squares(40), sampler=WeightedRandomSampler(weights, 12)), Squares(10)
+    """
+    data = load(tmp_path, body)
+    first = epoch = [i for x, _ in data.epoch(0, 1, 4) for i in who(x)]
+    assert len(epoch) == 12 and set(epoch) <= {0, 1, 2, 3} and data.steps_per_epoch(4) == 3
+    assert first == [i for x, _ in data.epoch(0, 1, 4) for i in who(x)]
+    assert first != [i for x, _ in data.epoch(0, 2, 4) for i in who(x)]
+
+
+COLLATE = """
+        class Words(Dataset):
+            def __len__(self):
+                return 40
+            def __getitem__(self, i):
+                return torch.arange(1 + i % 3), i % 2
+        return Words(), Words()
+"""
+
+
+def test_examples_of_several_lengths_need_a_collate_function_which_is_named(tmp_path):
+    with pytest.raises(UsageError, match=r"train\[\d\] has inputs of shape \(\d,\)") as raised:
+        load(tmp_path, COLLATE)
+    assert 'data.collate = "file.py:name"' in raised.value.hint
+    (tmp_path / "pad.py").write_text(
+        "import torch\nfrom torch.nn.utils.rnn import pad_sequence\n"
+        "def pad(items):\n    x, y = zip(*items)\n"
+        "    lengths = torch.tensor([len(a) for a in x])\n"
+        "    return {'tokens': pad_sequence(x, batch_first=True), 'lengths': lengths, 'labels': torch.tensor(y)}\n"
+    )
+    data = load(tmp_path, COLLATE, collate="pad.py:pad")
+    inputs, targets = next(data.epoch(0, 1, 8))
+    assert inputs["tokens"].shape == (8, int(inputs["lengths"].max())) and targets.shape == (8,)
+    assert not data.is_one and not data.is_image
+
+
+def test_an_input_of_several_tensors_is_one_example(tmp_path):
+    data = load(tmp_path, "return [((np.full(3, i), np.ones((1, 2))), i % 2) for i in range(40)], None")
+    inputs, targets = next(data.epoch(0, 1, 8))
+    assert data.input_shape == ((3,), (1, 2)) and inputs[1].shape == (8, 1, 2) and len(targets) == 8
+    with pytest.raises(UsageError, match=r"data\.normalize: an input is several tensors"):
+        load(tmp_path, "return [((np.full(3, i), np.ones(2)), i % 2) for i in range(40)], None", normalize="scale")
+
+
+def test_targets_that_the_dataset_has_at_hand_are_not_read_example_by_example(tmp_path):
+    data = load(tmp_path, "s = Squares(1000)\ns.targets = [i % 2 for i in range(1000)]\nreturn s, s")
+    assert data.size("train") == 1000 and data.targets("train").tolist()[:3] == [0, 1, 0]
+    assert len(data.part("train").store.dataset.reads) < 300
+
+
+TASKS = {
+    "regression": ("return (arrays()[0], arrays()[0][:, 0] / 7), None", {}, (torch.float32, 1, 1)),
+    "multilabel": (
+        "x, y = arrays()\nreturn (x, np.stack([y, y * 0 + 1, 1 - y], 1)), None",
+        {"task": "multilabel"},
+        (torch.float32, 2, 3),
+    ),
+    "positions": (
+        "x = np.zeros((40, 1, 4, 4))\nreturn (x, np.arange(640).reshape(40, 4, 4) % 3), None",
+        {},
+        (torch.int64, 3, 3),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_targets_of_every_task_are_split_and_batched(tmp_path, name):
+    body, table, (dtype, dimensions, outputs) = TASKS[name]
+    data = load(tmp_path, body, with_test=True, **table)
+    assert [data.size(split) for split in ("train", "val", "test")] == [26, 6, 8]
+    _, targets = next(data.epoch(0, 1, 8))
+    assert (targets.dtype, targets.ndim, data.num_classes) == (dtype, dimensions, outputs)

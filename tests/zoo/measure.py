@@ -20,7 +20,7 @@ from tuner.recipe import registry
 from tuner.recipe.file import load_recipe
 from tuner.recipe.model import Recipe
 from tuner.train.data import Data
-from tuner.train.evaluate import are_scores, as_float, joined
+from tuner.train.evaluate import as_float, joined
 from tuner.train.loop import evaluation_batch, fit
 from tuner.train.preflight import preflight
 from tuner.train.setup import make_setup
@@ -95,7 +95,7 @@ def _outputs(model: nn.Module, batches: Any) -> tuple[Any, Tensor]:
 
 def _of(outputs: Any, targets: Tensor) -> dict[str, float]:
     """Return accuracy, mean recall over the classes that are there, and the mean loss of the outputs as logits."""
-    if not are_scores(outputs, targets):
+    if outputs.ndim != 2 or targets.ndim != 1 or len(outputs) != len(targets):
         return {"accuracy": math.nan, "balanced_accuracy": math.nan, "nll": math.nan}
     right = outputs.argmax(1) == targets
     recalls = [right[targets == label].float().mean().item() for label in targets.unique()]

@@ -66,6 +66,8 @@ class Data(_Component):
     num_classes: int | None = Field(default=None, ge=2)
     cache: bool | None = None
     loader_workers: int = Field(default=0, ge=0)
+    task: Literal["classification", "multilabel", "regression", "embedding"] | None = off()
+    collate: str | None = off()
 
     @field_validator("normalize")
     @classmethod
@@ -98,6 +100,7 @@ class Model(_Component):
 
     name: str
     init: Part | None = None
+    output: str | None = off()
 
 
 class Loss(_Component):

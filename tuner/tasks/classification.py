@@ -47,28 +47,40 @@ def largest_plus_one(targets: tuple[Array, ...]) -> int:
     return max(int(part.max()) for part in targets if part.size) + 1
 
 
+OF_COUNTS = {
+    "balanced_accuracy": scores.balanced_accuracy,
+    "macro_f1": scores.macro_f,
+    "weighted_f1": scores.weighted_f1,
+}
+
+
+def is_counted(name: str) -> bool:
+    """Tell whether a score follows from the confusion alone."""
+    return name in OF_COUNTS or name.startswith("f_")
+
+
+def measure_counts(names: tuple[str, ...], counts: Array) -> dict[str, float | None]:
+    """Return scores by name of a confusion; None for each where there is no example."""
+    if not counts.sum():
+        return dict.fromkeys(names)
+    return {
+        name: OF_COUNTS[name](counts) if name in OF_COUNTS else scores.f_beta(counts, number_of(name) or 1.0)
+        for name in names
+    }
+
+
 def measure_rows(names: tuple[str, ...], outputs: Array, targets: Array) -> dict[str, float | None]:
     """Return scores by name of (M, C) class scores and (M,) classes."""
     if not len(targets):
         return dict.fromkeys(names)
-    counts = scores.confusion_of(outputs, targets)
-    found: dict[str, float | None] = {}
+    found = measure_counts(tuple(filter(is_counted, names)), scores.confusion_of(outputs, targets))
     for name in names:
-        number = number_of(name)
         if name == "accuracy":
             found[name] = float((outputs.argmax(1) == targets).mean())
-        elif name == "balanced_accuracy":
-            found[name] = scores.balanced_accuracy(counts)
-        elif name == "macro_f1":
-            found[name] = scores.macro_f(counts)
-        elif name == "weighted_f1":
-            found[name] = scores.weighted_f1(counts)
         elif name == "auc":
             found[name] = scores.roc_auc(outputs, targets)
-        elif name.startswith("top_") and number is not None:
-            found[name] = scores.top_k(outputs, targets, int(number))
-        elif name.startswith("f_") and number is not None:
-            found[name] = scores.f_beta(counts, number)
+        elif name.startswith("top_"):
+            found[name] = scores.top_k(outputs, targets, int(number_of(name) or 1))
     return found
 
 

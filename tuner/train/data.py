@@ -198,7 +198,7 @@ class Data:
             yield self.finish(inputs, targets, draws)
 
     def _order(self, seed: int, epoch: int, generator: torch.Generator) -> Tensor:
-        """Return the places in train of an epoch's examples: shuffled, a stream's own, or as the user's sampler says."""
+        """Return the places in train of an epoch's examples: shuffled, a stream's own, or as the sampler says."""
         part = self.part("train")
         own = self._own_order(derive_seed(seed, "sampler", epoch))
         if own is not None:

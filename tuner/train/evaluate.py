@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from tuner.core.errors import UserCodeError
+from tuner.train.nested import mapped, scored_part
+from tuner.train.scoring import Scorer, Tally
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 LossFunction = Callable[[Any, Tensor], Tensor]
@@ -22,31 +24,30 @@ def evaluate(
     model: nn.Module,
     batches: Batches,
     loss: LossFunction,
+    scorer: Scorer,
     metric: Callable[..., Any] | None = None,
     autocast: Context = nullcontext,
 ) -> dict[str, float]:
-    """Return the loss and the accuracy, each a mean over examples, and `metric` of the whole split where one is given.
+    """Return the loss, a mean over examples, the scorer's scores, and `metric` of the whole split where one is given.
 
-    `accuracy` is left out where outputs are not (N, C). The model is left in eval mode.
+    Scores are left out where outputs have no shape that the task can score. The model is left in eval mode.
     """
     model.eval()
-    losses, sizes, hits, kept = [], [], [], []
+    losses, sizes, kept = [], [], []
+    tally = Tally(scorer)
     for inputs, targets in batches:
         with autocast():
             outputs = as_float(model(inputs))
         losses.append(loss(outputs, targets).detach())
         sizes.append(len(targets))
-        if are_scores(outputs, targets):
-            hits.append((outputs.argmax(dim=1) == targets).sum())
+        tally.add(outputs, targets)
         if metric is not None:
-            kept.append((outputs, targets))
+            kept.append((scored_part(outputs), targets))
     examples = sum(sizes)
     if examples == 0:
         return {}
     weights = torch.tensor(sizes, dtype=torch.float64)
-    result = {"loss": float((torch.stack(losses).cpu().double() * weights).sum() / examples)}
-    if len(hits) == len(sizes):
-        result["accuracy"] = float(torch.stack(hits).sum()) / examples
+    result = {"loss": float((torch.stack(losses).cpu().double() * weights).sum() / examples), **tally.values()}
     if metric is not None:
         result["metric"] = metric_value(metric, *joined(kept))
     return result
@@ -59,7 +60,7 @@ def predict(model: nn.Module, batches: Batches, autocast: Context = nullcontext)
     kept = []
     for inputs, targets in batches:
         with autocast():
-            kept.append((as_float(model(inputs)), targets))
+            kept.append((as_float(scored_part(model(inputs))), targets))
     return joined(kept)
 
 
@@ -80,18 +81,9 @@ def joined(kept: list[tuple[Any, Tensor]]) -> tuple[Tensor, Tensor]:
 
 def as_float(outputs: Any) -> Any:
     """Return outputs of reduced precision as float32, so that every loss and metric computes in it."""
-    is_short = isinstance(outputs, Tensor) and outputs.dtype in (torch.bfloat16, torch.float16)
-    return outputs.float() if is_short else outputs
-
-
-def are_scores(outputs: Any, targets: Tensor) -> bool:
-    """Tell whether outputs are one row of class scores per example, (N, C)."""
-    return isinstance(outputs, Tensor) and outputs.ndim == 2 and outputs.shape[0] == len(targets) and targets.ndim == 1
-
-
-def hard(targets: Tensor) -> Tensor:
-    """Return class indices; of targets that are shares of the classes, (N, C) float, the class of the largest share."""
-    return targets.argmax(dim=1) if targets.ndim == 2 and targets.is_floating_point() else targets
+    if not isinstance(outputs, Tensor):
+        return mapped(as_float, outputs) if isinstance(outputs, (tuple, list, dict)) else outputs
+    return outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs
 
 
 def metric_value(metric: Callable[..., Any], outputs: Tensor, targets: Tensor) -> float:

@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tuner.core.errors import UsageError, did_you_mean
 from tuner.core.streams import derive_seed
+from tuner.tasks.base import LOWER, is_known, monitored_score, unknown
 from tuner.train import checkpoint
 from tuner.train.device import seed_everything
 from tuner.train.evaluate import better, evaluate, hook_values, metric_value, predict
+from tuner.train.nested import values_of
 from tuner.train.setup import Setup, loss_of_step
 from tuner.train.state import Best, Divergence, Tape, Training, grad_norm, restore, save_state, start
 from tuner.train.step import Batch, How, default_step
@@ -70,7 +71,7 @@ def train_epochs(setup: Setup, training: Training, until_epoch: int | None, on_s
 def train_epoch(setup: Setup, training: Training, epoch: int, last: int, on_step: OnStep | None = None) -> None:
     """Train one epoch; add its row, or the divergence that ended it."""
     steps = setup.updates_per_epoch
-    tape = Tape()
+    tape = Tape(training.scorer)
     for index, batches in enumerate(batches_of(setup, training, epoch)):
         take_step(setup, training, batches, tape)
         if is_bad(tape, setup.data.device.type):
@@ -89,7 +90,7 @@ def train_steps(setup: Setup, training: Training, steps: int, on_step: OnStep | 
     done = 0
     while done < steps and training.diverged is None:
         training.epoch += 1
-        tape = Tape()
+        tape = Tape(training.scorer)
         for batches in batches_of(setup, training, training.epoch):
             take_step(setup, training, batches, tape)
             done += 1
@@ -173,18 +174,26 @@ def _evaluate_epoch(setup: Setup, training: Training, epoch: int) -> None:
     for split in ("train_eval", "val") if setup.spec.train_subset else ("val",):
         values = measure_split(setup, training.model, split, training.loss)
         training.curve.append({"step": training.updates, "epoch": epoch, "split": split, **values})
-    if "accuracy" not in values:
-        ours = "the model's outputs are not (N, C), one row of class scores per example"
-        training.skipped["accuracy"] = ours if setup.evaluate_hook is None else "train.evaluate returns none"
-    score = monitored(setup, values)
+    score = setup.data.task.score
+    if score not in values:
+        ours = _unscored(setup)
+        training.skipped[score] = ours if setup.evaluate_hook is None else "train.evaluate returns none"
+    reached = monitored(setup, values)
     val_loss = values["loss"]
     if not math.isfinite(val_loss) and not all(bool(item.isfinite().all()) for item in training.model.parameters()):
         training.diverged = Divergence(training.updates, epoch, val_loss)
         return
     best = training.best
-    if better(score, val_loss, None if best is None else (best.score, best.val_loss)):
+    if better(reached, val_loss, None if best is None else (best.score, best.val_loss)):
         weights = {name: item.detach().clone() for name, item in training.model.state_dict().items()}
-        training.best = Best(epoch, score, val_loss, weights)
+        training.best = Best(epoch, reached, val_loss, weights)
+
+
+def _unscored(setup: Setup) -> str:
+    """Say why the task's score is not measured."""
+    if setup.data.task.name == "classification":
+        return "the model's outputs are not (N, C), one row of class scores per example"
+    return f"the model's outputs do not have the shape that {setup.data.task.name} scores take"
 
 
 def gave_up(setup: Setup, training: Training) -> bool:
@@ -200,7 +209,7 @@ def measure_split(
     if batches is None:
         batches = setup.data.batches(split, evaluation_batch(setup))
     if setup.evaluate_hook is None:
-        return evaluate(model, batches, loss, setup.metric_hook, setup.autocast)
+        return evaluate(model, batches, loss, setup.scorer(loss), setup.metric_hook, setup.autocast)
     values = hook_values(setup.evaluate_hook(model=model, batches=batches, loss=loss))
     if setup.metric_hook is not None:
         values["metric"] = metric_value(setup.metric_hook, *predict(model, batches, setup.autocast))
@@ -209,7 +218,7 @@ def measure_split(
 
 def evaluation_batch(setup: Setup) -> int:
     """Return the batch size of evaluation: large for small inputs, where a call costs more than its arithmetic."""
-    values = math.prod(setup.data.input_shape)
+    values = values_of(setup.data.input_shape)
     least = 64 if setup.data.device.type == "cpu" else 512
     return max(least, min(1024, EVAL_VALUES // max(values, 1)))
 
@@ -220,16 +229,19 @@ def monitored(setup: Setup, values: dict[str, float]) -> float:
     Raises:
         UsageError: "is not measured".
     """
-    monitor = setup.tables["train"].get("monitor", "val_accuracy")
-    known = {f"val_{key}": value for key, value in values.items()}
-    if monitor not in known:
-        text = f"train.monitor: {monitor!r} is not measured{did_you_mean(monitor, known)} (known: {', '.join(known)})"
-        raise UsageError(text, "Name one of these; train.evaluate can return more.")
-    return -known[monitor] if setup.tables["train"].get("monitor_mode", "max") == "min" else known[monitor]
+    train, task = setup.tables["train"], setup.data.task
+    monitor = train.get("monitor", "val_accuracy")
+    key = monitored_score(task, monitor)
+    if key not in values:
+        if is_known(task, key) and any(score in values for score in task.always):
+            return math.nan  # these examples leave it undefined
+        raise unknown(task, monitor, values)
+    is_less = train.get("monitor_mode", "max") == "min" or (key in LOWER and key != "loss")
+    return -values[key] if is_less else values[key]
 
 
 def latest(training: Training, setup: Setup) -> str:
     """Return the newest monitored value in words, for the progress line."""
-    key = setup.tables["train"].get("monitor", "val_accuracy").removeprefix("val_")
+    key = monitored_score(setup.data.task, setup.tables["train"].get("monitor", "val_accuracy"))
     row = training.curve[-1] if training.curve else {}
     return f" val {row[key]:.4g}" if key in row and row["split"] == "val" else ""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tuner.core.errors import UsageError, UserCodeError, user_code
 from tuner.parts.blocks import head_of
 from tuner.recipe.registry import arguments, asked, bind, call, resolve
+from tuner.train.nested import scored_part
 
 Loss = Callable[[Any, Tensor], Tensor]
 
@@ -74,9 +75,11 @@ def one(table: Mapping[str, Any], device: str, base_dir: Path, class_counts: Cal
         kwargs = {}
     else:
         raw = fn
-    named = names_both(fn)
+    named, own = names_both(fn), ".py" in table["name"]
 
     def loss(outputs: Any, targets: Tensor) -> Tensor:
+        if not own:  # a loss of the user's own knows what the model gives
+            outputs = scored_part(outputs)
         with user_code("loss", base_dir):
             value = raw(outputs=outputs, targets=targets, **kwargs) if named else raw(outputs, targets, **kwargs)
         return as_scalar(value, "loss.name: the loss")

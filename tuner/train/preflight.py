@@ -19,10 +19,11 @@ from tuner.core.signals import ends_the_command
 from tuner.core.trial import MAY_BE_ABSENT, TABLES, Progress, TrialEnv, TrialSpec, trial_tables
 from tuner.recipe import registry
 from tuner.recipe.model import Data as DataTable
+from tuner.tasks.base import monitored_score
 from tuner.train.data import augmentation_of, check_source
 from tuner.train.device import pick_device
-from tuner.train.evaluate import are_scores
 from tuner.train.loop import batches_of, measure_split, monitored, take_step
+from tuner.train.nested import scored_part, shape_of
 from tuner.train.search_preflight import searched_names, searched_problems
 from tuner.train.setup import (
     Setup,
@@ -141,9 +142,11 @@ def _signatures(tables: Mapping[str, Any], env: TrialEnv, hints: list[str]) -> l
 def _data_summary(setup: Setup) -> dict[str, Any]:
     data = setup.data
     return {
+        "task": data.task.name,
+        "score": monitored_score(data.task, setup.tables["train"].get("monitor", "val_accuracy")),
         "num_classes": data.num_classes,
         "class_names": list(data.class_names or []),
-        "input_shape": list(data.input_shape),
+        "input_shape": list(data.input_shape) if data.is_one else data.input_shape,
         **{split: data.size(split) for split in ("train", "val", "test")},
     }
 
@@ -180,6 +183,8 @@ def is_passed_on(error: BaseException) -> bool:
 
 
 def _labels_fit(setup: Setup) -> bool:
+    if setup.data.task.noun not in ("class", "identity") or setup.data.targets("train").ndim > 1:
+        return True
     labels = torch.cat([setup.data.targets(split) for split in ("train", "val")])
     return int(labels.min()) >= 0 and int(labels.max()) < setup.data.num_classes
 
@@ -206,14 +211,15 @@ def _try_outputs(setup: Setup, model: torch.nn.Module, batch: tuple[torch.Tensor
     except BaseException as error:
         if is_passed_on(error):
             raise
-        text = (
-            f"model.name: a batch of shape {tuple(inputs.shape)} does not pass through the model: {first_line(error)}"
-        )
+        text = f"model.name: a batch of shape {shape_of(inputs)} does not pass through the model: {first_line(error)}"
         raise UsageError(text) from error
 
 
 def _too_narrow(setup: Setup, outputs: Any, targets: torch.Tensor) -> bool:
-    return are_scores(outputs, targets) and 1 < outputs.shape[1] < setup.data.num_classes
+    part = scored_part(outputs)
+    if setup.data.task.noun != "class" or not isinstance(part, torch.Tensor) or part.ndim != 2 or targets.ndim != 1:
+        return False
+    return len(part) == len(targets) and 1 < part.shape[1] < setup.data.num_classes
 
 
 def _try_evaluation(setup: Setup, model: torch.nn.Module, loss: Any, batches: Any) -> dict[str, float]:

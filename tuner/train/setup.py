@@ -21,12 +21,14 @@ from tuner.parts.heads import check_input, fit_head
 from tuner.recipe.registry import Hook, arguments, bind, call, hook, resolve
 from tuner.train.device import keep_freed_memory, pick_device, seed_everything
 from tuner.train.groups import param_groups
+from tuner.train.nested import hand_over_parts, is_one, take_part, zeros_of
 from tuner.train.objective import as_scalar, check_terms, feature_terms, objective
 from tuner.train.points import Part, Points, as_list, build, part_of, resolve_parts
+from tuner.train.scoring import Scorer
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 OWN_KEYS = {
-    "model": ("name", "init"),
+    "model": ("name", "init", "output"),
     "optimizer": ("name", "lr", "weight_decay", "groups"),
     "schedule": ("name", "every"),
 }
@@ -104,16 +106,23 @@ class Setup:
         seed = self.spec.seed if seed is None else seed
         shape, classes = self.data.input_shape, self.data.num_classes
         model = built_model(self.functions, self.tables["model"], shape, classes, self.env.recipe_dir, seed)
-        layout = torch.channels_last if len(shape) == 3 else torch.preserve_format
+        layout = torch.channels_last if self.data.is_image else torch.preserve_format
         return model.to(self.env.device).to(memory_format=layout).train()
+
+    def scorer(self, loss: Callable[[Any, Tensor], Tensor]) -> Scorer:
+        """Return what measures the task's scores, and the one that is monitored."""
+        return Scorer(self.data.task, loss, self.tables["train"].get("monitor", "val_accuracy"))
 
     def loss(self) -> Callable[[Any, Tensor], Tensor]:
         """Return the function of (outputs, targets) that gives the objective; it checks that this is a scalar."""
         return objective(self.tables["loss"], self.env.device, self.env.recipe_dir, self.class_counts)
 
     def class_counts(self) -> Tensor:
-        """Return the number of train examples of each class."""
-        return torch.bincount(self.data.targets("train"), minlength=self.data.num_classes)
+        """Return the number of train examples (or positions) of each class."""
+        targets = self.data.targets("train")
+        if targets.is_floating_point():
+            raise UsageError(f'loss.weight: "balanced" is of classes, the task is {self.data.task.name}')
+        return torch.bincount(targets[targets >= 0], minlength=self.data.num_classes)
 
     def optimizer(self, model: nn.Module, **table_overrides: Any) -> torch.optim.Optimizer:
         """Build the recipe's optimizer over the model's parameters; `table_overrides` replace keys of its table.
@@ -224,7 +233,7 @@ def _group_problems(table: Mapping[str, Any], recipe_dir: Path) -> list[UsageErr
 def built_model(
     functions: Mapping[str, Callable[..., Any]],
     table: Mapping[str, Any],
-    input_shape: Sequence[int],
+    input_shape: Any,
     num_classes: int,
     folder: Path,
     seed: int,
@@ -232,9 +241,13 @@ def built_model(
     """Build the model of a recipe's table on the CPU, its weights drawn from the stream (seed, "init")."""
     seed_everything(derive_seed(seed, "init"))
     model = _build_model(functions["model"], table, input_shape, num_classes, folder)
+    if not is_one(input_shape):
+        hand_over_parts(model)
+    if table.get("output") is not None:
+        take_part(model, str(table["output"]))
     if any(nn.parameter.is_lazy(item) for item in model.parameters()):
         with torch.no_grad(), user_code("model", folder):
-            model.eval()(torch.zeros(2, *input_shape))
+            model.eval()(zeros_of(input_shape, 2))
     if "init" in functions:
         call(functions["init"], {}, "model.init", folder, model)
     return model
@@ -268,9 +281,9 @@ def model_arguments(
     """Return the arguments of the model's builder; a torchvision model with weights keeps its own head at first."""
     library = (getattr(fn, "__module__", None) or "").split(".")[0]
     args = arguments(table, OWN_KEYS["model"])
-    offered = {"input_shape": tuple(input_shape), "num_classes": num_classes}
+    offered = {"input_shape": input_shape, "num_classes": num_classes, "num_outputs": num_classes}
     if library == "torchvision" and args.get("weights") is not None:
-        del offered["num_classes"]
+        del offered["num_classes"], offered["num_outputs"]
     return bind(fn, offered, args, "model", through_kwargs=("num_classes",) if library in LIBRARIES else ())
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tuner.core.errors import InputError
 from tuner.train import checkpoint
 from tuner.train.points import Points
+from tuner.train.scoring import Scorer
 from tuner.train.setup import Setup
 
 
@@ -47,6 +48,7 @@ class Training:
     scaler: torch.amp.GradScaler
     loss: Callable[[Any, Tensor], Tensor]
     points: Points = field(default_factory=Points)
+    scorer: Scorer | None = None
     updates: int = 0
     scheduled: int = 0
     epoch: int = 0
@@ -66,14 +68,16 @@ def start(setup: Setup) -> Training:
     total_steps = spec.horizon_steps or (spec.horizon_epochs or 0) * steps_per_epoch
     model = setup.model()
     optimizer = setup.optimizer(model)
+    loss = setup.loss()
     training = Training(
         model=model,
         optimizer=optimizer,
         schedule=setup.schedule(optimizer, total_steps, steps_per_epoch),
         schedule_steps=total_steps,
         scaler=torch.amp.GradScaler(torch.device(setup.env.device).type, enabled=setup.precision == "fp16"),
-        loss=setup.loss(),
+        loss=loss,
         points=setup.points(model),
+        scorer=setup.scorer(loss),
     )
     optimizer.register_step_post_hook(training.count_update)
     return training
@@ -82,7 +86,8 @@ def start(setup: Setup) -> Training:
 class Tape:
     """What the steps of one epoch gave. Tensors stay on the device until they are looked at."""
 
-    def __init__(self) -> None:
+    def __init__(self, scorer: Scorer | None = None) -> None:
+        self.scorer = scorer
         self.losses: list[Tensor] = []
         self.hits: list[Tensor] = []
         self.sizes: list[int] = []
@@ -105,6 +110,12 @@ class Tape:
         self.updates.append(updates)
         self.lrs.append(lr)
         self.unseen += 1
+
+    def judge(self, outputs: Any, targets: Tensor) -> None:
+        """Add how many examples of the step's batch were right, where the task has right and wrong answers."""
+        right = None if self.scorer is None else self.scorer.right(outputs, targets)
+        if right is not None:
+            self.hit(right)
 
     def is_bad(self) -> bool:
         """Tell whether an objective that was not looked at before is not finite."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tuner.core.errors import UsageError
-from tuner.train.evaluate import Context, are_scores, as_float, hard
+from tuner.train.evaluate import Context, as_float
 from tuner.train.state import Tape
 
 Batch = tuple[Tensor, Tensor]
@@ -58,8 +58,8 @@ def default_step(
                 objective = objective * (len(targets) / examples)
             (objective if scaler is None else scaler.scale(objective)).backward()
             total = objective.detach() if total is None else total + objective.detach()
-            if tape is not None and not objectives and are_scores(outputs, labels := hard(targets)):
-                tape.hit((outputs.detach().argmax(dim=1) == labels).sum())
+            if tape is not None and not objectives:
+                tape.judge(outputs, targets)
         assert total is not None
         objectives.append(total)
         _clip(model, optimizer, how.clip_norm, scaler, tape)

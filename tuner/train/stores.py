@@ -182,7 +182,7 @@ class StreamStore:
 
 @dataclass(frozen=True)
 class SequentialStore(StreamStore):
-    """An IterableDataset: its examples come in its own order, and a read runs through it up to the last one asked for."""
+    """An IterableDataset: examples come in its own order, and a read runs through it to the last one asked for."""
 
     def read(self, indices: Tensor) -> tuple[Any, Tensor]:
         order = indices.argsort()
@@ -190,8 +190,12 @@ class SequentialStore(StreamStore):
         return self.batch([items[place] for place in order.argsort().tolist()])
 
     def stream(self, batches: Sequence[Tensor], seed: int = 0) -> Iterator[tuple[Any, Tensor]]:
-        """Give batches of positions that only rise, in one pass."""
-        items = self._items([int(i) for positions in batches for i in positions])
+        """Give batches in one pass where their positions only rise, else in a pass for each."""
+        wanted = [int(i) for positions in batches for i in positions]
+        if wanted != sorted(wanted):
+            yield from map(self.read, batches)
+            return
+        items = self._items(wanted)
         for positions in batches:
             yield self.batch([next(items) for _ in range(len(positions))])
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset, Subset, TensorDataset
+from torch.utils.data import IterableDataset
 
 from tuner.core.errors import TunerError, UsageError, UserCodeError
 from tuner.core.trial import digest
@@ -30,7 +30,6 @@ from tuner.train.stores import (
     StreamStore,
     as_array,
     collated,
-    described,
     plain,
     read_example,
     read_item,
