@@ -70,7 +70,7 @@ def archive(**arrays):
     ("content", "code", "message"),
     [
         (archive(a=X, b=LABELS), 2, "hint: Name them x and y."),
-        (archive(x=X, y=LABELS + 0.5), 2, "the targets are real numbers (float64, e.g. "),
+        (archive(x=X, y=LABELS + 0.5), 2, "the loss fails on the model's outputs"),
         (archive(x=X, y=np.where(np.arange(60) == 3, np.nan, LABELS)), 2, "e.g. nan at 3)"),
         (archive(x=X, y=np.eye(2)[LABELS]), 2, "looks one-hot or multi-hot"),
         (archive(x=X, y=LABELS[:50]), 3, "d.npz: train: 60 inputs but 50 targets"),

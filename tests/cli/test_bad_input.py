@@ -239,7 +239,7 @@ def test_a_hook_that_exits_is_an_error_too(own, kind):
         ("load", "def load():\n    yield X", 2, "returned generator"),
         ("load", "def load(): return (X, Y.float()), None", 2, "the targets are real numbers (float32)"),
         ("load", "def load(): return (X, nn.functional.one_hot(Y)), None", 2, "looks one-hot or multi-hot"),
-        ("load", "def load(): return DataLoader(X), None", 2, "train is a DataLoader"),
+        ("load", "def load(): return DataLoader(X), None", 2, "train is an array of shape (60, 4)"),
         ("load", "def load(path): return (X, Y), None", 2, "load() needs 'path', which the recipe does not give"),
         ("load", "def laod(): pass\ndel load", 2, "u.py has no 'load' - did you mean 'laod'?"),
         ("load", "load = 3", 2, "is not callable, it is of type int"),
@@ -251,7 +251,7 @@ def test_a_hook_that_exits_is_an_error_too(own, kind):
             "build",
             "class M(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
             "        self.f = nn.LazyLinear(10)\n"
-            "    def forward(self, x):\n        return self.f(x.flatten(1)), x\n"
+            "    def forward(self, x):\n        return {'a': self.f(x.flatten(1)), 'b': x}\n"
             "def build(input_shape, num_classes): return M()",
             2,
             "the loss fails on the model's outputs",
@@ -316,10 +316,10 @@ def loss(outputs, targets):
         ),
         (MODEL.format(body="assert x.shape[1] == 224, 'Wrong image height!'"), [], 4, "AssertionError: Wrong image he"),
         (
-            MODEL.format(body="y = self.f(x)\n        return (y, y) if self.training else y"),
+            MODEL.format(body="y = self.f(x)\n        return dict(a=y, b=y) if self.training else y"),
             ["loss={name='cross_entropy'}"],
             2,
-            "In train mode the model returns a tuple of 2: write a loss that takes it",
+            "In train mode the model returns a dict: write a loss that takes it",
         ),
         (
             MODEL.format(body="if self.training: raise KeyboardInterrupt\n        return self.f(x)"),

@@ -45,7 +45,7 @@ def _read(array: np.ndarray, where: str, ignored: int) -> Task:
         raise _several(array, where, "multilabel", "classification")
     if columns and array.dtype.kind in "biu":
         raise _several(array, where, "classification", "regression")
-    if array.dtype.kind == "f" and array.ndim in (1, 2) and array.size and not (array % 1 == 0).all():
+    if array.dtype.kind == "f" and array.ndim in (1, 2) and (array[np.isfinite(array)] % 1 != 0).any():
         return Regression()
     return Classification()
 
