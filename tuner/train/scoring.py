@@ -37,7 +37,8 @@ class Scorer:
             return None
         part, targets = part.detach(), hard(targets) if self.task.name == "classification" else targets
         rows = self.task.rows(part, targets)
-        if rows is None or not says_yes_or_no(part, rows[0], targets):
+        asked = self.task.noun in ("class", "label") and rows is not None
+        if not asked or rows is None or not says_yes_or_no(part, rows[0], targets):
             return rows
         return self.task.rows(part, targets, self.threshold(part, targets))
 
