@@ -1,8 +1,9 @@
 """A case of the zoo: a planted bug, or a healthy program that looks like one.
 
 A case is written as a user would write it: a recipe, and where it needs code a function of the user's own file. Cases
-stand in `bugs/*.py` and `healthy/*.py`, one file per family; the file is copied beside the recipe and is the user's
-file. A case with code is a decorated hook, one without code a bare call:
+stand in `bugs/*.py` and `healthy/*.py`, one file per family, and in `pairs/*.py` where a bug and its sound look-alike
+share data and code; the file is copied beside the recipe and is the user's file.
+A case with code is a decorated hook, one without code a bare call:
 
     @bug("digits-mlp", "train.step", causes=["gradients-accumulate"], step="check-init")
     def gradients_are_never_cleared(model, batch, loss, optimizer):
@@ -12,7 +13,8 @@ file. A case with code is a decorated hook, one without code a bare call:
     bug("digits-mlp", name="rate_of_100", causes=["lr-too-high"], step="lr-sweep", changes={"optimizer.lr": 100.0},
         what="The recipe's learning rate is 100.")
 
-Part of the zoo is kept aside: no threshold is tuned on it (`Case.held_out`, fixed by the case's name alone).
+Part of the zoo is kept aside: no threshold is tuned on it (`Case.held_out`, fixed by the case's name alone). Cases of
+`pairs/` were written for rules that were developed on them: none is kept aside.
 """
 
 from __future__ import annotations
@@ -57,7 +59,7 @@ class Case:
     @property
     def held_out(self) -> bool:
         """Whether it is in the third that no threshold is tuned on."""
-        return hashlib.sha256(self.name.encode()).digest()[0] % 3 == 0
+        return self.file.parent.name != "pairs" and hashlib.sha256(self.name.encode()).digest()[0] % 3 == 0
 
 
 CASES: dict[str, Case] = {}
@@ -90,10 +92,15 @@ def healthy(
     name: str = "",
     what: str = "",
     changes: Mapping[str, Any] | None = None,
+    twin: Mapping[str, Any] | None = None,
     source: str = "",
 ) -> Any:
-    """Register a healthy look-alike: every verdict on it must be pass."""
-    return _register(base, hook, name, what, dict(changes or {}), healthy=True, source=source)
+    """Register a healthy look-alike: every verdict on it must be pass.
+
+    `twin`: changes of the base for the program that it must do as well as, where the base has other data.
+    """
+    about = {"twin": dict(twin or {}), "source": source}
+    return _register(base, hook, name, what, dict(changes or {}), healthy=True, **about)
 
 
 def _register(base: str, hook: str | None, name: str, what: str, changes: dict[str, Any], **about: Any) -> Any:

@@ -17,6 +17,7 @@ from tests.zoo.case import CASES, HERE, Case
 from tests.zoo.recipe import recipe_text, recipe_with
 
 PARTS = ("dev", "held-out", "all")
+FOLDERS = ("bugs", "healthy", "pairs")
 KINDS = ("bugs", "healthy", "all")
 SHARED = ("parts.py", "arrays.py")  # what a case's file may import
 DRAWN = ("view/", "cli.py", "reporter.py", "exits.py", "pipes.py")  # of tuner: decides nothing
@@ -24,9 +25,9 @@ DRAWN = ("view/", "cli.py", "reporter.py", "exits.py", "pipes.py")  # of tuner: 
 
 def load_cases() -> dict[str, Case]:
     """Import every family of bugs and look-alikes, and return the cases by name."""
-    for kind in ("bugs", "healthy"):
-        for module in pkgutil.iter_modules([str(HERE / kind)]):
-            importlib.import_module(f"tests.zoo.{kind}.{module.name}")
+    for folder in FOLDERS:
+        for module in pkgutil.iter_modules([str(HERE / folder)]):
+            importlib.import_module(f"tests.zoo.{folder}.{module.name}")
     return dict(sorted(CASES.items()))
 
 

@@ -90,7 +90,18 @@ def _failed(why: str, classes: int) -> dict[str, float | str]:
 
 @torch.no_grad()
 def _outputs(model: nn.Module, batches: Any) -> tuple[Any, Tensor]:
-    return joined([(as_float(model(inputs)), targets) for inputs, targets in batches])
+    return joined([(_scores(model(inputs)), targets) for inputs, targets in batches])
+
+
+def _scores(outputs: Any) -> Any:
+    """Return class scores: of a dictionary its logits, of a tuple the first, and two columns of a single score."""
+    if isinstance(outputs, Mapping):
+        outputs = outputs["logits"]
+    if isinstance(outputs, tuple):
+        outputs = outputs[0]
+    outputs = as_float(outputs)
+    is_single = isinstance(outputs, Tensor) and outputs.ndim == 2 and outputs.shape[1] == 1
+    return torch.cat([torch.zeros_like(outputs), outputs], 1) if is_single else outputs
 
 
 def _of(outputs: Any, targets: Tensor) -> dict[str, float]:
@@ -120,5 +131,5 @@ def _clean(case: Case, folder: Path, seed: int, own: Data, model: nn.Module) -> 
     with torch.no_grad():
         for start in range(0, data.size("val"), 64):
             inside = torch.arange(start, min(start + 64, data.size("val")))
-            kept.append((as_float(model(own.normalise(data.inputs("val", inside)))), data.targets("val")[inside]))
+            kept.append((_scores(model(own.normalise(data.inputs("val", inside)))), data.targets("val")[inside]))
     return _of(*joined(kept))["accuracy"]
