@@ -262,7 +262,7 @@ def evaluation_not_repeatable(evidence: Mapping[str, Any]) -> Finding | None:
         finding = found("IN116", "error", title, evidence=dict(answer), remedy=remedy)
         return replace(finding, cause="unnormalised-input")
     differ = number(answer["outputs_differ"])
-    if differ is not None and differ > SAME:
+    if differ is not None and differ > SAME and not _remembers(evidence):
         title = f"two evaluations of one batch differ by {differ:.2g} of the outputs' spread"
         return found("IN116", "warn", title, evidence=dict(answer))
     if "train" in answer["modes_in_forward"]:
@@ -271,6 +271,11 @@ def evaluation_not_repeatable(evidence: Mapping[str, Any]) -> Finding | None:
     if answer["left_in_train_mode"]:
         return found("IN116", "warn", "the recipe's evaluate leaves the model in train mode", evidence=dict(answer))
     return None
+
+
+def _remembers(evidence: Mapping[str, Any]) -> bool:
+    """Tell whether outputs depend on earlier calls, which IN160 says."""
+    return (number((evidence.get("state_between_calls") or {}).get("differ")) or 0.0) > SAME
 
 
 @rule(
@@ -296,6 +301,8 @@ def batch_dependence(evidence: Mapping[str, Any]) -> Finding | None:
     differ = number(answer["differ"])
     if differ is None or differ <= SAME:
         return None
+    if _remembers(evidence):
+        raise Missing("the model keeps something between calls, so the effect of the neighbours cannot be told from it")
     if repeated is not None and repeated > SAME:
         raise Missing("evaluation is random, so the effect of the neighbours cannot be told from it")
     title = f"swapping the other examples of a batch changes an output by {differ:.2g} of the outputs' spread"

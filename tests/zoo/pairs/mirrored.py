@@ -28,12 +28,18 @@ def with_mirror_twins():
     return letters("bdpqaekmst")
 
 
+def with_turned_twins():
+    """Four of ten letters are one another's pictures upside down."""
+    return letters("nupdaekcht")
+
+
 def symmetric():
     """Letters that look the same in a mirror."""
     return letters("AHIMOTUVWX")
 
 
 LOWER = {"data.source": "mirrored.py:with_mirror_twins", "data.normalize": "standardize"}
+TURNED = {"data.source": "mirrored.py:with_turned_twins", "data.normalize": "standardize"}
 UPPER = {"data.source": "mirrored.py:symmetric", "data.normalize": "standardize"}
 
 bug(
@@ -60,9 +66,11 @@ healthy(
     "data.augment",
     causes=["augmentation-harms"],
     step="diagnose",
+    changes=TURNED,
+    twin=TURNED,
     source="https://github.com/AlexeyAB/darknet/issues/2630",
 )
-def digits_turned_upside_down(inputs, targets, generator):
-    """Half of the digits are turned upside down: 6 and 9 are one class, the others are none the worse."""
+def letters_turned_upside_down(inputs, targets, generator):
+    """Half of the letters are turned upside down: n becomes u and p becomes d, the others are none the worse."""
     turned = torch.rand(len(inputs), generator=generator) < 0.5
     return torch.where(turned[:, None, None, None], inputs.flip(2, 3), inputs), targets

@@ -15,10 +15,10 @@ PEAK = 0.1
     changes={"schedule.every": "epoch", "optimizer.lr": PEAK},
     source="https://github.com/pytorch/pytorch/issues/65417",
 )
-def one_cycle_stepped_by_epochs(optimizer, total_steps):
-    """OneCycleLR is built for the updates of the run and stepped once per epoch: it never leaves its warm-up."""
+def one_cycle_stepped_by_epochs(optimizer):
+    """OneCycleLR is built for 8 epochs of 25 updates and stepped once per epoch: it never leaves its warm-up."""
     top = optimizer.param_groups[0]["lr"]
-    return lr_scheduler.OneCycleLR(optimizer, max_lr=top, total_steps=total_steps)
+    return lr_scheduler.OneCycleLR(optimizer, max_lr=top, epochs=8, steps_per_epoch=25)
 
 
 @healthy("shapes-conv", "schedule.name")
