@@ -13,6 +13,7 @@ from tuner.rules.init import probe
 TAKEN = 0.2  # of a class's examples go to one other class, more than without augmentation
 SURE = 3.0  # standard errors
 FEW = 15
+ALONE = 3.0
 
 
 @rule(
@@ -21,9 +22,9 @@ FEW = 15
     "check-init",
     meaning="Augmentation makes one class look like another: what told the two apart is gone.",
     detected=(
-        "A kernel classifier is made on augmented examples and on the same ones as they are, and asked about others, "
-        f"not augmented: {TAKEN:.0%} more of a class go to one other class, and of that class to this one, each at "
-        f"{SURE:g} standard errors."
+        "A kernel classifier that was made on clean examples is asked about others, clean and augmented: "
+        f"{TAKEN:.0%} more of a class go to one other class once they are augmented, and of that class to this one, "
+        f"each at {SURE:g} standard errors and {ALONE:g} times as much as of the classes beside them."
     ),
     why="A b in a mirror is a d: the model is told both names for one picture, and loses these classes alone, which "
     "the accuracy over all classes hides.",
@@ -55,4 +56,4 @@ def _is_taken(answer: Mapping[str, Any], k: int) -> bool:
     if count < FEW:
         return False
     error = math.sqrt((before * (1 - before) + after * (1 - after)) / count)
-    return after - before > max(TAKEN, SURE * error)
+    return after - before > max(TAKEN, SURE * error, ALONE * answer["rest"][k])

@@ -15,8 +15,9 @@ def letters(text, train=1200, val=500, seed=0):
     images = []
     for label in labels:
         picture = Image.new("L", (64, 64))
-        spot = tuple(generator.uniform(28, 36, 2))
-        ImageDraw.Draw(picture).text(spot, text[label], fill=255, font=font, anchor="mm")
+        left, top, right, bottom = font.getbbox(text[label])  # the ink stands in the middle
+        x, y = generator.uniform(28, 36, 2) - ((left + right) / 2, (top + bottom) / 2)
+        ImageDraw.Draw(picture).text((x, y), text[label], fill=255, font=font)
         small = picture.rotate(generator.uniform(-12, 12), Image.Resampling.BILINEAR).resize((16, 16))
         images.append(np.asarray(small) * generator.uniform(0.5, 1) + generator.normal(0, 25, (16, 16)))
     pixels = np.clip(np.stack(images), 0, 255).astype(np.uint8)[:, None]
