@@ -64,7 +64,7 @@ def words_hashed_with_another_salt_in_val():
     return (hashed(train[0], "a"), train[1]), (hashed(val[0], "b"), val[1])
 
 
-@healthy("digits-mlp", "data.source", changes=ON_WORDS)
+@healthy("digits-mlp", "data.source", changes=ON_WORDS, twin={**SOUND_WORDS, "optimizer.lr": 0.005})
 def words_hashed_alike():
     """Words are hashed alike in both splits."""
     return hashed_alike()

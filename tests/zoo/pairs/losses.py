@@ -33,6 +33,8 @@ def divergence_of_log_probabilities(outputs, targets):
     "loss.name",
     causes=["loss-mismatch"],
     step="check-init",
+    changes={"optimizer.lr": 0.5},
+    twin={"optimizer.lr": 0.5, "loss.name": "losses.py:soft_margin_of_both_signs"},
     source="https://pytorch.org/docs/stable/generated/torch.nn.SoftMarginLoss.html",
 )
 def soft_margin_of_zeros_and_ones(outputs, targets):
@@ -40,7 +42,7 @@ def soft_margin_of_zeros_and_ones(outputs, targets):
     return functional.soft_margin_loss(outputs, functional.one_hot(targets, outputs.shape[1]).float())
 
 
-@healthy("digits-mlp", "loss.name")
+@healthy("digits-mlp", "loss.name", changes={"optimizer.lr": 0.5})
 def soft_margin_of_both_signs(outputs, targets):
     """The soft margin loss of -1 and 1."""
     return functional.soft_margin_loss(outputs, 2 * functional.one_hot(targets, outputs.shape[1]).float() - 1)

@@ -5,19 +5,19 @@ from torch import nn
 
 from tests.zoo.case import bug, healthy
 
-LENGTH, RECORDINGS = 64, 36
+LENGTH, RECORDINGS = 64, 48
 
 
 def recordings(seed=0, steps=512):
-    """Return 36 recordings (3, 512) of three kinds of movement, each with its own pace, pose and noise."""
+    """Return 48 recordings (3, 512) of three kinds of movement, each with its own pace, pose and noise."""
     generator = np.random.default_rng(seed)
     kinds = np.arange(RECORDINGS) % 3
     time = np.arange(steps)
     signals = []
     for kind in kinds:
-        pace = 0.16 + 0.08 * kind + 0.05 * generator.standard_normal()
-        pose = 0.7 * generator.standard_normal((3, 1))
-        sway = np.cumsum(generator.standard_normal((3, steps)), 1) * 0.06
+        pace = 0.16 + 0.08 * kind + 0.025 * generator.standard_normal()
+        pose = 0.4 * generator.standard_normal((3, 1))
+        sway = np.cumsum(generator.standard_normal((3, steps)), 1) * 0.03
         beat = np.sin(pace * time[None] + generator.uniform(0, 6, (3, 1))) * generator.uniform(0.5, 1, (3, 1))
         signals.append(pose + beat + sway + 0.3 * generator.standard_normal((3, steps)))
     return np.stack(signals).astype(np.float32), kinds
@@ -38,9 +38,9 @@ def split(rows, labels, share=0.75, seed=0):
 
 
 def by_recording():
-    """Windows of 64 steps, 8 apart; nine of the 36 recordings are val."""
+    """Windows of 64 steps, 8 apart; twelve of the 48 recordings are val."""
     signals, kinds = recordings()
-    return windows(signals[:27], kinds[:27], 8), windows(signals[27:], kinds[27:], 8)
+    return windows(signals[:36], kinds[:36], 8), windows(signals[36:], kinds[36:], 8)
 
 
 class Net1d(nn.Module):

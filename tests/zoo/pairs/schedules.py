@@ -21,7 +21,7 @@ def one_cycle_stepped_by_epochs(optimizer):
     return lr_scheduler.OneCycleLR(optimizer, max_lr=top, epochs=8, steps_per_epoch=25)
 
 
-@healthy("shapes-conv", "schedule.name")
+@healthy("shapes-conv", "schedule.name", changes={"optimizer.lr": PEAK})
 def one_cycle_stepped_by_updates(optimizer, total_steps):
     """OneCycleLR is built for the updates of the run and stepped after each."""
     top = optimizer.param_groups[0]["lr"]

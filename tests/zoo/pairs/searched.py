@@ -22,7 +22,7 @@ bug(
     step="fine",
     changes={
         "optimizer.weight_decay": 0.3,
-        "search.optimizer.weight_decay": {"choices": [0.0, 1e-4, 1e-3]},
+        "search.optimizer.weight_decay": {"choices": [0.0, 0.3, 1e-4]},
         "stages.coarse.trials": 6,
     },
     what="The recipe's weight decay of 0.3 stops all learning; the search finds a value that does not.",
@@ -32,7 +32,7 @@ bug(
     name="dropout_of_most_cured_by_the_search",
     causes=["over-regularised"],
     step="fine",
-    changes={"model.dropout": 0.93, "search.model.dropout": {"choices": [0.0, 0.2]}, "stages.coarse.trials": 6},
+    changes={"model.dropout": 0.93, "search.model.dropout": {"choices": [0.0, 0.93, 0.2]}, "stages.coarse.trials": 6},
     what="The recipe drops 93 of 100 units; the search finds a share that trains.",
 )
 bug(

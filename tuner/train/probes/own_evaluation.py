@@ -77,9 +77,9 @@ def _attempt(setup: Any, batch: Batch, adam: float | None) -> dict[str, Any]:
 def _norms_in_evaluation(setup: Any, model: nn.Module, batch: Batch, loss: Any) -> tuple[list[Tensor], list[Tensor]]:
     """Return the running means of the normalisation layers that evaluate runs beside the model's, and of its own."""
     own = {id(module) for module in model.modules()}
-    seen: dict[int, nn.Module] = {}
+    seen: dict[int, Any] = {}
 
-    def look(module: nn.Module, given: Any) -> None:
+    def look(module: Any, given: Any) -> None:
         if isinstance(module, NORMALISATION) and module.running_mean is not None and id(module) not in own:
             seen.setdefault(id(module), module)
 
@@ -91,7 +91,7 @@ def _norms_in_evaluation(setup: Any, model: nn.Module, batch: Batch, loss: Any) 
         handle.remove()
     model.train()
     mine = [m.running_mean for m in model.modules() if isinstance(m, NORMALISATION) and m.running_mean is not None]
-    return [m.running_mean.clone() for m in seen.values()], [mean.clone() for mean in mine]  # type: ignore[union-attr]
+    return [m.running_mean.clone() for m in seen.values()], [mean.clone() for mean in mine]
 
 
 def _compared(before: tuple[list[Tensor], list[Tensor]], after: tuple[list[Tensor], list[Tensor]]) -> dict[str, Any]:

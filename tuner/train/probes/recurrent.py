@@ -27,9 +27,9 @@ def recurrent_memory(setup: Any) -> dict[str, Any]:
     names = {module: name for name, module in model.named_modules() if isinstance(module, nn.RNNBase)}
     if not names:
         raise CannotProbe("the model has no recurrent layer")
-    taken: dict[nn.Module, Tensor] = {}
+    taken: dict[nn.RNNBase, Tensor] = {}
 
-    def take(module: nn.Module, given: tuple[Any, ...]) -> Any:
+    def take(module: Any, given: tuple[Any, ...]) -> Any:
         if module in taken or not isinstance(given[0], Tensor) or given[0].ndim != 3:
             return None
         taken[module] = given[0].detach().requires_grad_()
