@@ -29,6 +29,13 @@ def split(n=1000, **more):
     } | more  # fmt: skip
 
 
+def call(**more):
+    return {
+        "function": "kl_div", "shape": [64, 10], "low": -4.0, "high": -1.2, "are_shares": False, "target_values": [0.1, 0.9],
+        "wants": "log-probabilities",
+    } | more  # fmt: skip
+
+
 STARTS = {
     "left": 0.003, "tried": True, "level": LOG10, "rates": [0.05, 0.5, 0.005],
     "as_is": {"lowest": 2.3, "steps": 200, "learns": False}, "rescaled": {"lowest": 1.7, "steps": 12, "learns": True},
@@ -118,6 +125,31 @@ HEALTHY = {
     },
     "repeatable_evaluation": {"outputs_differ": 0.0, "modes_in_forward": [], "left_in_train_mode": False, "statistics_moved": [], "val_reads_differ": 0.0, "val_reads_times": None},
     "neighbours": {"differ": 1e-7, "outputs": 32, "inputs": 32},
+    "loss_calls": {"calls": [
+        {"function": "kl_div", "shape": [64, 10], "low": -4.0, "high": -1.2, "are_shares": False, "target_values": [0.01, 0.91], "wants": "log-probabilities"},
+        {"function": "cross_entropy", "shape": [64, 10], "low": -0.5, "high": 0.6, "are_shares": False, "target_values": [0.0, 1.0], "wants": "logits"},
+        {"function": "soft_margin_loss", "shape": [64, 10], "low": -0.5, "high": 0.6, "are_shares": False, "target_values": [-1.0, 1.0], "wants": "both signs"},
+    ]},
+    "unheard_mistakes": {"wrong": 57, "silent": 0.0, "silent_right": 0.3},
+    "state_between_calls": {"differ": 0.0, "changed": ["calls"]},
+    "schedule_object": {
+        "kind": "ReduceLROnPlateau", "stage": "fine", "epochs": 10, "every": "epoch", "steps_per_epoch": 50, "made_for": 20, "stepped": 10,
+        "mode": "min",
+    },
+    "own_evaluation": {
+        "learnt": True, "first_loss": 2.3, "loss": 0.1, "steps": 30, "with_adam": False, "hook": {"loss": 0.1, "accuracy": 1.0},
+        "majority": 0.1, "foreign_norms": 2, "still": 0,
+    },
+    "recurrent_memory": {"layers": [{"name": "lstm", "type": "LSTM", "steps": 64, "heard": 12, "reaches": 0.01, "tail": 20}]},
+    "classes_augmented": {
+        "counts": [50] * 3, "recall": [[1.0, 0.8]] * 3, "taken_for": [1, 0, 1], "share_taken": [[0.0, 0.1], [0.0, 0.4], [0.0, 0.1]],
+        "rest": [0.05, 0.05, 0.1], "class_names": ["b", "d", "s"],
+    },
+    "relatives": {
+        "asked": 400, "train": 3000, "rank": 10, "dimension": 6.0, "hits": 4, "rare": 0.01, "rare_in_train": 0.2, "equal": 0,
+        "agreeing": 1.0, "first": ["train row 1", "val row 2"],
+    },
+    "shifted_windows": {"asked": 400, "shifted": 0.04, "agreeing": 1.0, "first": ["train row 1", "val row 2"]},
     "input_use": {"varies": 1.0, "changes_when_zeroed": 1.0, "size": 2.0},
     "layers": {"examples": 512, "layers": [layer("a"), layer("relu", "ReLU", dead_fraction=0.1), layer("b"), layer("c")]},
     "input_scale": {"mean": [0.0], "std": [1.0], "min": -2.0, "max": 2.0, "spread_ratio": 1.0},
@@ -149,7 +181,7 @@ def test_healthy_evidence_gives_no_finding_and_skips_no_rule():
     findings, ran, skipped = apply_rules("check-init", HEALTHY)
     assert not findings
     assert not skipped
-    assert len(ran) == 69
+    assert len(ran) == 83
 
 
 FIRES = [
@@ -299,6 +331,21 @@ FIRES = [
     ("IN135", "warn", {"linearity__deviation": 1e-6}),
     ("IN134", "warn", {"layers__layers": [layer("a", symmetric=True), layer("b", symmetric=True)]}),
     ("IN136", "warn", {"rescaled_start": STARTS}),
+    ("IN170", "error", {"loss_calls__calls": [call(are_shares=True, low=0.0, high=0.3)]}),
+    ("IN170", "error", {"loss_calls__calls": [call(function="nll_loss", high=3.0)]}),
+    ("IN171", "error", {"loss_calls__calls": [call(function="cross_entropy", wants="logits", are_shares=True, low=0.0, high=0.3)]}),
+    ("IN172", "error", {"loss_calls__calls": [call(function="soft_margin_loss", wants="both signs", target_values=[0.0, 1.0])]}),
+    ("IN173", "error", {"unheard_mistakes__silent": 0.21}),
+    ("IN160", "warn", {"state_between_calls__differ": 0.002}),
+    ("IN165", "warn", {"schedule_object__made_for": 21}),
+    ("IN166", "warn", {"schedule_object__mode": "max"}),
+    ("IN167", "warn", {"recurrent_memory__layers": [{"name": "lstm", "type": "LSTM", "steps": 64, "heard": 6, "reaches": None, "tail": 1}]}),
+    ("IN168", "error", {"recurrent_memory__layers": [{"name": "lstm", "type": "LSTM", "steps": 64, "heard": 12, "reaches": 1e-9, "tail": 40}]}),
+    ("IN180", "error", {"own_evaluation__hook": {"loss": 0.1, "accuracy": 0.5}}),
+    ("IN181", "error", {"own_evaluation__still": 2}),
+    ("DA122", "warn", {"classes_augmented__share_taken": [[0.0, 0.4], [0.0, 0.4], [0.0, 0.1]]}),
+    ("DA123", "warn", {"relatives__hits": 5, "relatives__rare": 0.0125}),
+    ("DA124", "warn", {"shifted_windows__shifted": 0.05}),
 ]  # fmt: skip
 
 
@@ -317,6 +364,12 @@ def test_every_rule_of_check_init_has_a_case_that_fires():
 
 
 SILENT = {
+    "an average that lags behind": {"own_evaluation__hook": {"loss": 2.0, "accuracy": 0.2}},
+    "a short sequence": {"recurrent_memory__layers": [{"name": "gru", "type": "GRU", "steps": 8, "heard": 2, "reaches": None, "tail": 1}]},
+    "copies in train alone": {"relatives__hits": 0, "relatives__rare": 0.0, "relatives__agreeing": None},
+    "near ones of other classes": {"relatives__hits": 40, "relatives__rare": 0.1, "relatives__agreeing": 0.5},
+    "a class that goes to a crowd": {"classes_augmented__share_taken": [[0.0, 0.4], [0.0, 0.4], [0.0, 0.1]], "classes_augmented__rest": [0.2, 0.2, 0.2]},
+    "a truncated loss that is silent throughout": {"unheard_mistakes__silent": 1.0, "unheard_mistakes__silent_right": 1.0},
     "label smoothing of 0.1": {"loss_function__free_floor": 0.5003, "loss_function__own_floor": 0.5003},
     "a floor at exactly 70 %": {"loss_function__free_floor": 0.7 * LOG10, "loss_function__own_floor": 0.7 * LOG10},
     "focal loss": {"initial_loss__loss_at_uniform": 1.8651, "initial_loss__loss_at_prior": 1.8651, "initial_loss__init_loss": 1.95},
@@ -450,7 +503,7 @@ def test_rules_say_what_they_miss_when_a_probe_did_not_run():
     findings, ran, skipped = apply_rules("check-init", {"failures": [], "recipe": {}})
     assert [finding.code for finding in findings] == ["IN100"]
     assert ran == ["IN100 nothing measured"]
-    assert len(skipped) == 68
+    assert len(skipped) == 82
     assert all(entry.why for entry in skipped)
 
 

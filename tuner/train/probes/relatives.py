@@ -70,6 +70,7 @@ def _at_rank(train: Tensor, asked: Tensor, rank: int, skip: int = 0) -> dict[str
     low, high = rank * WIDER[0], rank * WIDER[1]
     distances, places = torch.cdist(asked, train).topk(high + skip, 1, largest=False)
     distances, places = distances[:, skip:].double(), places[:, skip:]
+    distances[:, 0] = (asked - train[places[:, 0]]).double().norm(dim=1)  # cdist is too coarse for equal examples
     equal = distances[:, 0] <= EQUAL * float(distances[:, rank - 1].median())
     ratio = (distances[:, 0] / distances[:, rank - 1].clamp_min(1e-12)).clamp(0, 1)
     wider = (distances[~equal, high - 1] / distances[~equal, low - 1].clamp_min(1e-12)).log().mean()
@@ -112,9 +113,12 @@ def shifted_windows(setup: Any) -> dict[str, Any]:
     own = [places // 4, places // 2, 3 * places // 4]  # blocks of a val sequence that are looked for
     order = known[..., 0].flatten().argsort()
     flat = known.reshape(-1, TURNS)[order]
+    firsts = flat[:, 0].contiguous()
     hits, agreeing, pair = 0, 0, None
     for row in range(len(val)):
-        match = next((found for at in own if (found := _elsewhere(flat, order, given[row, at], at, places))), None)
+        match = next(
+            (found for at in own if (found := _elsewhere((firsts, flat, order), given[row, at], at, places))), None
+        )
         if match is None:
             continue
         hits += 1
@@ -141,11 +145,15 @@ def _signs(sequences: Tensor, width: int) -> Tensor:
     return (F.conv1d(sequences, kernels) / spread.masked_fill(flat, torch.nan)).transpose(1, 2)
 
 
-def _elsewhere(flat: Tensor, order: Tensor, sign: Tensor, place: int, places: int) -> tuple[int, int] | None:
-    """Return the train sequence and the place that hold a block with these numbers, at another place than `place`."""
+def _elsewhere(known: tuple[Tensor, Tensor, Tensor], sign: Tensor, place: int, places: int) -> tuple[int, int] | None:
+    """Return the train sequence and the place that hold a block with these numbers, at another place than `place`.
+
+    `known`: the first numbers of all blocks, ascending; all their numbers, in that order; and which block each is.
+    """
+    firsts, flat, order = known
     if not bool(sign.isfinite().all()):
         return None
-    low, high = (int(torch.searchsorted(flat[:, 0], sign[0] + side * ALIKE)) for side in (-1, 1))
+    low, high = (int(torch.searchsorted(firsts, sign[0] + side * ALIKE)) for side in (-1, 1))
     near = ((flat[low:high] - sign).abs() < ALIKE).all(1).nonzero().flatten() + low
     for index in order[near[:64]].tolist():
         if index % places != place:
