@@ -1,0 +1,146 @@
+"""Collect the source of built-in parts and of all that they use, so that a script can stand without tuner."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+from tuner.core.errors import UsageError
+
+OURS = "tuner."
+ERRORS = "tuner.core.errors"
+SUPPRESSED = ("noqa", "type: ignore")
+
+
+@dataclass
+class Bundle:
+    """Source to paste into a script: import lines, then definitions, each after what it uses.
+
+    Where two modules define the same name, the later one's gets the module's name in front.
+    """
+
+    imports: dict[str, None] = field(default_factory=dict)
+    definitions: dict[str, str] = field(default_factory=dict)  # name in the script -> source
+    _names: dict[tuple[str, str], str] = field(default_factory=dict)  # (module, name there) -> name in the script
+
+    def add(self, fn: Callable[..., Any]) -> str:
+        """Add a function or class of one of tuner's modules, and what it uses; return its name in the script."""
+        return self._add(sys.modules[fn.__module__], fn.__name__)
+
+    @property
+    def text(self) -> str:
+        """The definitions, two empty lines apart."""
+        return "\n\n\n".join(self.definitions.values())
+
+    def _add(self, module: ModuleType, name: str) -> str:
+        key = (module.__name__, name)
+        if key in self._names:
+            return self._names[key]
+        taken = set(self._names.values())
+        self._names[key] = given = name if name not in taken else f"{module.__name__.rpartition('.')[2]}_{name}"
+        if module.__name__ == ERRORS:
+            self.definitions[given] = _error(name)
+            return given
+        top = _top_level(module)
+        if name not in top.definitions:
+            raise UsageError(f"--script: {module.__name__}.{name} has no source of its own", "Use --weights or --onnx.")
+        node = top.definitions[name]
+        renamed = {name: given}
+        for used in dict.fromkeys(_names(node)):
+            if used in top.definitions:
+                renamed[used] = self._add(module, used)
+            elif used in top.imports:
+                renamed[used] = self._import(*top.imports[used], used)
+        self.definitions[given] = _source(node, top.lines, renamed)
+        return given
+
+    def _import(self, line: str, source: str, name: str, used: str) -> str:
+        """Take over an import; what comes from tuner is added itself. Returns its name in the script."""
+        if source.startswith(OURS):
+            return self._add(importlib.import_module(source), name)
+        self.imports[line] = None
+        return used
+
+
+def _error(name: str) -> str:
+    """Return a small stand-in for one of tuner's errors, or for its guess at a misspelt name."""
+    if name == "did_you_mean":
+        return 'def did_you_mean(*_):\n    return ""'
+    return f"class {name}(ValueError):\n    pass"
+
+
+@dataclass(frozen=True)
+class _Top:
+    """What a module defines and imports at its top level. `imports`: name -> (line, module, name there)."""
+
+    definitions: dict[str, ast.stmt]
+    imports: dict[str, tuple[str, str, str]]
+    lines: list[str]
+
+
+def _top_level(module: ModuleType) -> _Top:
+    path = module.__file__
+    assert path is not None
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    definitions: dict[str, ast.stmt] = {}
+    imports: dict[str, tuple[str, str, str]] = {}
+    for node in ast.parse(text).body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            definitions[node.name] = node
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names = [item.id for target in targets for item in ast.walk(target) if isinstance(item, ast.Name)]
+            definitions.update(dict.fromkeys(names, node))
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                line = f"import {alias.name}" + (f" as {alias.asname}" if alias.asname else "")
+                imports[alias.asname or alias.name.split(".")[0]] = (line, alias.name, "")
+        elif isinstance(node, ast.ImportFrom) and node.module != "__future__":
+            for alias in node.names:
+                line = f"from {node.module} import {alias.name}" + (f" as {alias.asname}" if alias.asname else "")
+                imports[alias.asname or alias.name] = (line, str(node.module), alias.name)
+    return _Top(definitions, imports, text.splitlines())
+
+
+def _names(node: ast.AST) -> Iterable[str]:
+    """Yield every name that a definition reads and does not bind itself, in the order of its source."""
+    bound = {item.arg for item in ast.walk(node) if isinstance(item, ast.arg)}
+    bound |= {item.id for item in ast.walk(node) if isinstance(item, ast.Name) and isinstance(item.ctx, ast.Store)}
+    if isinstance(node, (ast.Assign, ast.AnnAssign)):
+        bound = set()
+    for item in ast.walk(node):
+        if isinstance(item, ast.Name) and item.id not in bound:
+            yield item.id
+
+
+def _source(node: ast.stmt, lines: list[str], renamed: Mapping[str, str]) -> str:
+    """Return a definition's source under its names in the script, without notes to linters."""
+    decorators = getattr(node, "decorator_list", [])
+    first = min([node.lineno, *(item.lineno for item in decorators)]) - 1
+    kept = lines[first : node.end_lineno]
+    changes = [
+        (item.lineno, item.col_offset, item.id)
+        for item in ast.walk(node)
+        if isinstance(item, ast.Name) and renamed.get(item.id, item.id) != item.id
+    ]
+    for number, column, name in sorted(set(changes), reverse=True):
+        line = kept[number - 1 - first].encode()
+        kept[number - 1 - first] = (
+            line[:column] + renamed[name].encode() + line[column + len(name.encode()) :]
+        ).decode()
+    if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and renamed[node.name] != node.name:
+        at = node.lineno - 1 - first
+        kept[at] = re.sub(rf"\b{node.name}\b", renamed[node.name], kept[at], count=1)
+    return "\n".join(_without_note(line) for line in kept)
+
+
+def _without_note(line: str) -> str:
+    code, mark, comment = line.partition("  # ")
+    return code.rstrip() if mark and comment.startswith(SUPPRESSED) else line
