@@ -11,7 +11,7 @@ import typer
 from tuner.cli.exit_codes import exit_codes
 from tuner.core.errors import UsageError
 
-WAYS = "--weights winner.safetensors, --onnx winner.onnx or --optuna study.db"
+WAYS = "--weights winner.safetensors, --onnx winner.onnx, --script train.py or --optuna study.db"
 
 
 def export(
@@ -21,6 +21,9 @@ def export(
     ] = None,
     onnx: Annotated[
         Path | None, typer.Option(metavar="FILE", help="the winner as ONNX with its preprocessing, checked")
+    ] = None,
+    script: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="a training script of plain PyTorch that repeats the winner")
     ] = None,
     optuna: Annotated[
         str | None, typer.Option(help="where to: a URL such as sqlite:///study.db, or an SQLite file")
@@ -38,7 +41,7 @@ def export(
         from tuner.recipe.templates import find_recipe
         from tuner.workflow import export, status
 
-        if weights is onnx is optuna is None:
+        if weights is onnx is script is optuna is None:
             raise UsageError("nothing to export was named", f"Give one or several of {WAYS}.")
         if fold and onnx is None:
             raise UsageError("--fold goes with --onnx", "Weights and scripts keep the model as the recipe builds it.")
@@ -49,7 +52,9 @@ def export(
             lines += export.weights(run.path, run.path.name, weights)
         if onnx is not None:
             lines += export.onnx(run.path, path, onnx, fold)
+        if script is not None:
+            lines += export.script(run.path, path, script)
         studies = open_run(run.path).to_optuna(optuna, replace) if optuna is not None else []
         lines += [f"wrote the study {name} to {optuna}" for name in studies]
-        files = [str(file) for file in (weights, onnx) if file is not None]
+        files = [str(file) for file in (weights, onnx, script) if file is not None]
         print(json.dumps({"files": files, "studies": studies} if files else studies) if as_json else "\n".join(lines))

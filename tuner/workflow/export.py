@@ -38,6 +38,22 @@ def onnx(run: Path, recipe_path: Path, path: Path, fold: bool) -> list[str]:
     return [f"{words}outputs within {checked['difference']:.1e} of torch's on {checked['examples']} val examples"]
 
 
+def script(run: Path, recipe_path: Path, path: Path) -> list[str]:
+    """Write the winner's training as a script of plain PyTorch; return a line per file."""
+    from tuner.execute.in_process import Facts, script_of
+
+    found = find_winner(run)
+    spec, result = found.record.item.spec, found.record.result
+    facts = Facts(run.name, result.id, result.best_epoch, result.score)
+    written = script_of(spec, data_env(found, recipe_path), facts, path, found.user_dir)
+    words = [
+        "plain PyTorch; its first weights and first batch are the winner's",
+        "the splits",
+        *["your file, as run"] * 99,
+    ]
+    return [f"wrote {file}: {word}" for file, word in zip(written, words, strict=False)]
+
+
 def data_env(found: WinnerFiles, recipe_path: Path) -> TrialEnv:
     """Return where the winner's data are read from: the recipe's folder, whose files must be those of the run.
 

@@ -25,6 +25,7 @@ class Bundle:
     Where two modules define the same name, the later one's gets the module's name in front.
     """
 
+    reserved: frozenset[str] = frozenset()  # names that the script has itself
     imports: dict[str, None] = field(default_factory=dict)
     definitions: dict[str, str] = field(default_factory=dict)  # name in the script -> source
     _names: dict[tuple[str, str], str] = field(default_factory=dict)  # (module, name there) -> name in the script
@@ -42,7 +43,7 @@ class Bundle:
         key = (module.__name__, name)
         if key in self._names:
             return self._names[key]
-        taken = set(self._names.values())
+        taken = {*self.reserved, *self._names.values()}
         self._names[key] = given = name if name not in taken else f"{module.__name__.rpartition('.')[2]}_{name}"
         if module.__name__ == ERRORS:
             self.definitions[given] = _error(name)

@@ -1,5 +1,17 @@
 """The text of the training script that `tuner export --script` writes; `script.py` fills its places in."""
 
+IMPORTS = (
+    "import contextlib",
+    "import csv",
+    "import hashlib",
+    "import math",
+    "import random",
+    "from pathlib import Path",
+    "import numpy as np",
+    "import torch",
+    "from torch import nn",
+)
+
 HEAD = '''"""Train the winner of the tuner run {run} again: the same curve, in plain PyTorch.
 
     python {file}          # writes {stem}_curve.csv and {stem}_weights.pt beside this file
@@ -13,24 +25,15 @@ On the CPU, with the versions below, every number of the curve is the run's to t
 
 from __future__ import annotations
 
-import contextlib
-import csv
-import hashlib
-import math
-import random
-from pathlib import Path
-
-import numpy as np
-import torch
-from torch import nn
 {imports}
+
 HERE = Path(__file__).resolve().parent
 SEED = {seed}
 EPOCHS = {epochs}
 BATCH_SIZE = {batch_size}
 EVAL_BATCH_SIZE = {eval_batch_size}
 CLIP_NORM = {clip_norm}
-SPLITS = np.load(HERE / "{data_file}"{pickle})
+SPLITS = np.load(HERE / "{data_file}")
 '''
 
 NORMALISE = '''
@@ -39,7 +42,7 @@ NORMALISE = '''
 
 
 def load():
-    """Return (inputs, targets) of the sources that the splits are taken from; images are (N, height, width, channels)."""
+    """Return (inputs, targets) of each source that splits are taken from; images are (N, height, width, channels)."""
 {load}
 
 def read(source, positions):
@@ -180,7 +183,8 @@ def main():
         if best is None or score > best[0] or (score == best[0] and val_loss < best[1]):
             best = score, val_loss, epoch
             torch.save(model.state_dict(), HERE / "{stem}_weights.pt")
-        print(f"epoch {{epoch}}/{{EPOCHS}}  train loss {{row['loss']:.4f}}  val {monitor_key} {{values['{monitor_key}']:.4f}}")
+        shown = f"train loss {{row['loss']:.4f}}  val {monitor_key} {{values['{monitor_key}']:.4f}}"
+        print(f"epoch {{epoch}}/{{EPOCHS}}  {{shown}}")
 {epoch_schedule}
     columns = list(dict.fromkeys(key for row in curve for key in row))
     with open(HERE / "{stem}_curve.csv", "w", newline="") as file:
@@ -245,12 +249,12 @@ def evaluate(model, batches):
     return {{key: float(value) for key, value in {function}(**{{name: offered[name] for name in {asks}}}).items()}}
 '''
 
-STEP_SCHEDULE = '''            for _ in range(min(len(updates) - before, total_steps - scheduled)):
+STEP_SCHEDULE = """            for _ in range(min(len(updates) - before, total_steps - scheduled)):
                 schedule.step()
                 scheduled += 1
-'''
+"""
 
-EPOCH_SCHEDULE = '''        if scheduled < total_steps:
+EPOCH_SCHEDULE = """        if scheduled < total_steps:
             schedule.step({told})
             scheduled += 1
-'''
+"""

@@ -1,0 +1,153 @@
+"""The training script that is handed over: run without tuner, it gives the trial's curve to the last digit."""
+
+import csv
+import subprocess
+import sys
+import types
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.train.training_cases import make_case
+from tuner.core.errors import EnvironmentProblem, UsageError
+from tuner.core.result import Record
+from tuner.core.store import write_curve
+from tuner.core.trial import TrialSpec, WorkItem
+from tuner.recipe.user_files import hash_user_files
+from tuner.train.handover import script
+from tuner.train.handover.bundle import Bundle
+from tuner.train.handover.script import Facts, write_script
+from tuner.train.setup import make_setup
+from tuner.train.trial import run_trial
+
+OWN = """
+def train_step(model, batch, loss, optimizer):
+    inputs, targets = batch
+    optimizer.zero_grad()
+    value = loss(model(inputs), targets)
+    value.backward()
+    optimizer.step()
+    return value
+
+def evaluate(model, batches, loss):
+    model.eval()
+    with torch.no_grad():
+        found = [(loss(model(x), y), (model(x).argmax(1) == y).float().mean()) for x, y in batches]
+    return {"loss": sum(l for l, _ in found) / len(found), "accuracy": sum(a for _, a in found) / len(found)}
+
+class Rows(torch.utils.data.Dataset):
+    def __init__(self, pair):
+        self.pair = pair
+    def __len__(self):
+        return len(self.pair[1])
+    def __getitem__(self, i):
+        return self.pair[0][i], int(self.pair[1][i])
+
+def streamed():
+    train, val = load()
+    return Rows(train), Rows(val)
+
+def whole():
+    return load()[0], None
+"""
+
+
+def repeated(case, tmp_path, **fields):
+    """Train the trial of a case with tuner, write its script, run that elsewhere; return both curves as text."""
+    known = hash_user_files({"mine.py": case.folder / "mine.py"})
+    spec: TrialSpec = replace(case.spec(**fields), user_files=known)
+    item = WorkItem(spec, 0)
+    result = run_trial(item, case.env)
+    assert result.status == "completed", result.error
+    write_curve(tmp_path / "ours.csv", Record(item, result))
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    facts = Facts("case", result.id, result.best_epoch, result.score)
+    write_script(make_setup(spec, case.env), facts, folder / "train.py", case.folder)
+    alone = "import runpy, sys; sys.modules['tuner'] = None; runpy.run_path('train.py', run_name='__main__')"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path[0] = '.'; {alone}"], cwd=folder, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return [list(csv.reader(path.open())) for path in (tmp_path / "ours.csv", folder / "train_curve.csv")]
+
+
+CASES = {
+    "own step and evaluation": {"train.step": "mine.py:train_step", "train.evaluate": "mine.py:evaluate"},
+    "images, augmented, in bf16": {
+        "data.source": "mine.py:images",
+        "data.normalize": "mean_image",
+        "data.augment": ["hflip", {"name": "random_crop", "padding": 1}],
+        "model": {"name": "convnet", "width": 4, "depth": 1, "init": "kaiming_normal"},
+        "schedule": {"name": "cosine", "warmup_epochs": 1},
+    },
+    "a Dataset, a plateau": {
+        "data.source": "mine.py:streamed",
+        "schedule": {"name": "torch.optim.lr_scheduler.ReduceLROnPlateau", "every": "epoch", "patience": 0},
+        "loss": {"name": "torch.nn.CrossEntropyLoss", "label_smoothing": 0.1},
+        "train.monitor": "val_loss",
+        "train.monitor_mode": "min",
+    },
+    "val cut from train, clipped": {"data.source": "mine.py:whole", "train.clip_norm": 0.5, "optimizer.name": "adamw"},
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_script_repeats_the_curve_without_tuner(name, tmp_path):
+    case = make_case(tmp_path / "case", OWN, CASES[name])
+    ours, theirs = repeated(case, tmp_path, precision="bf16" if "bf16" in name else "fp32", seed=3)
+    assert theirs == ours
+    assert len(ours) == 1 + 2 * 3
+
+
+def test_the_script_reads_a_folder_of_images_itself(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    for label in ("cat", "dog"):
+        (tmp_path / "pictures" / label).mkdir(parents=True)
+        for i in range(12):
+            pixels = torch.randint(0, 256, (9, 9, 3), dtype=torch.uint8, generator=generator)
+            Image.fromarray(pixels.numpy()).save(tmp_path / "pictures" / label / f"{i}.png")
+    data = {"source": "image_folder", "root": str(tmp_path / "pictures"), "image_size": 8}
+    case = make_case(tmp_path / "case", "", {"data": data, "model": {"name": "convnet", "width": 4, "depth": 1}})
+    ours, theirs = repeated(case, tmp_path)
+    assert theirs == ours
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"train.ema": 0.9}, "train.ema"),
+        ({"optimizer.name": "lbfgs"}, "an optimizer that computes the loss itself"),
+    ],
+)
+def test_what_scripts_do_not_have_is_refused_by_name(overrides, words, tmp_path):
+    case = make_case(tmp_path, "", overrides)
+    with pytest.raises(UsageError, match=f"scripts do not have {words} yet"):
+        write_script(case.setup(), Facts("case", "t", 1, 0.5), tmp_path / "train.py", tmp_path)
+
+
+def test_a_script_that_would_train_something_else_is_refused(tmp_path, monkeypatch):
+    case = make_case(tmp_path)
+    monkeypatch.setattr(script, "_augment", lambda setup, names: "    inputs = inputs + 1\n")
+    with pytest.raises(EnvironmentProblem, match="the first batch of .* is not the trial's own"):
+        write_script(case.setup(), Facts("case", "t", 1, 0.5), tmp_path / "train.py", tmp_path)
+
+
+def test_two_definitions_of_one_name_get_different_names(monkeypatch, tmp_path):
+    modules = []
+    for name, value in (("one", 1), ("two", 2)):
+        path = tmp_path / f"{name}.py"
+        path.write_text(f"def _value():\n    return {value}\n\n\ndef {name}():\n    return _value()\n")
+        module = types.ModuleType(f"tuner.{name}")
+        module.__file__ = str(path)
+        exec(path.read_text(), vars(module))
+        monkeypatch.setitem(sys.modules, f"tuner.{name}", module)
+        modules.append(module)
+    bundle = Bundle(reserved=frozenset({"two"}))
+    names = [bundle.add(getattr(module, part)) for module, part in zip(modules, ("one", "two"), strict=True)]
+    scope: dict = {}
+    exec(bundle.text, scope)
+    assert names == ["one", "two_two"]
+    assert [scope[name]() for name in names] == [1, 2]

@@ -1,0 +1,166 @@
+"""The data of a training script: how it loads them, which example is in which split, how they are normalised."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tuner.parts.image_files import decode
+from tuner.recipe import registry
+from tuner.recipe.model import paths_expanded
+from tuner.train.interface import compact
+from tuner.train.setup import Setup
+from tuner.train.stores import ArrayStore
+
+if TYPE_CHECKING:
+    from tuner.train.handover.script import Names
+
+IN_SCRIPT = 16  # statistics up to this many numbers are written into the script itself
+TORCHVISION = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
+
+DIGITS = """
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
+    return {"train": (torch.from_numpy(pixels), torch.from_numpy(bunch.target.astype(np.int64)))}
+"""
+LIBRARY = """
+    from torchvision import datasets
+
+    data = datasets.{name}({root!r}, train=True, download=True)
+    pixels = np.asarray(data.data)
+    pixels = pixels[..., None] if pixels.ndim == 3 else pixels
+    return {{"train": (torch.from_numpy(pixels), torch.as_tensor(data.targets))}}
+"""
+FOLDER = """
+    root = Path({root!r})
+    sources = {{}}
+    for name in {sources}:
+        files = [{decode}(str(root / file), {size}, {channels}) for file in SPLITS[f"{{name}}_files"]]
+        sources[name] = torch.from_numpy(np.stack(files)), torch.from_numpy(SPLITS[f"{{name}}_targets"])
+    return sources
+"""
+ARRAYS = """
+    return {sources}
+"""
+USERS = """
+    seed_everything({seed})
+    returned = {call}
+    return {{name: as_source(value) for name, value in zip(("train", "val"), returned) if value is not None}}
+
+
+def as_source(value):
+    \"\"\"Return inputs and targets as tensors; of a Dataset the Dataset itself and its targets.\"\"\"
+    value = value.tensors if isinstance(value, torch.utils.data.TensorDataset) else value
+    if not isinstance(value, (tuple, list)):
+        return value, torch.tensor([int(value[i][1]) for i in range(len(value))])
+    inputs, targets = (torch.as_tensor(part) for part in value)
+    inputs = inputs.float() if inputs.is_floating_point() else inputs
+    return inputs.permute(0, 2, 3, 1).contiguous() if inputs.dim() == 4 else inputs, targets.long()
+"""
+
+
+def own_val(data: Any) -> bool:
+    """Return whether val comes from a source of its own, rather than from train's."""
+    return data.part("val").store is not data.part("train").store
+
+
+def splits_of(data: Any) -> dict[str, np.ndarray]:
+    """Return the positions of each split in its source, statistics that are too long for a script, and what else the
+    script cannot load by itself: names of image files, or the rows of a table.
+    """
+    arrays = {name: data.part(name).positions(None).numpy() for name in ("train", "train_eval", "val")}
+    for name, values in (("shift", data.normaliser.shift), ("factor", data.normaliser.factor)):
+        small = compact(values)
+        if small is not None:
+            arrays[name] = small.numpy()
+    return arrays
+
+
+def normalise_text(arrays: dict[str, np.ndarray], dimensions: int) -> str:
+    """Return the body of `normalise`; statistics are in the script where they are few."""
+    if "shift" not in arrays:
+        lines = ["    values = inputs if inputs.dtype in (torch.int32, torch.int64) else inputs.float()"]
+    elif arrays["shift"].size <= IN_SCRIPT:
+        given = {name: f"torch.tensor({arrays.pop(name).tolist()})" for name in ("shift", "factor")}
+        lines = [
+            f"    shift = {given['shift']}",
+            f"    factor = {given['factor']}",
+            "    values = (inputs.float() - shift) * factor",
+        ]
+    else:
+        lines = [
+            '    values = (inputs.float() - torch.from_numpy(SPLITS["shift"])) * torch.from_numpy(SPLITS["factor"])'
+        ]
+    layout = ".contiguous(memory_format=torch.channels_last)" if dimensions == 3 else ""
+    return "\n".join([*lines, f"    return values{layout}"]) + "\n"
+
+
+def load_text(setup: Setup, names: Names, arrays: dict[str, np.ndarray]) -> str:
+    """Return the body of `load`, and add to `arrays` what it cannot read elsewhere."""
+    from tuner.train.handover.script import call_text, user_load_seed
+
+    table, data = paths_expanded(setup.tables["data"], setup.env.recipe_dir), setup.data
+    source = table["source"]
+    if ":" in source or "." in source:
+        fn = registry.resolve("source", source, setup.env.recipe_dir)
+        known = set(type_fields())
+        kwargs = {**{key: value for key, value in table.items() if key not in known}, **table.get("args", {})}
+        return USERS.format(seed=user_load_seed(setup), call=call_text(names.of(fn, source), kwargs))
+    if source == "digits":
+        return DIGITS
+    sources = ("train", "val") if own_val(data) else ("train",)
+    if source in TORCHVISION:
+        return LIBRARY.format(name=TORCHVISION[source], root=str(table.get("root") or "data"))
+    if source == "image_folder":
+        root = Path(table["root"])
+        for name in sources:
+            part = data.part(name)
+            size = int(
+                max(part.positions(None).max(), *(data.part(s).positions(None).max() for s in _from(name, data)))
+            )
+            arrays[f"{name}_files"] = np.array([os.path.relpath(part.place(i), root) for i in range(size + 1)])
+            arrays[f"{name}_targets"] = _targets(part.store, size + 1)
+        size = table.get("image_size")
+        pair = (size, size) if isinstance(size, int) else tuple(size) if size is not None else None
+        return FOLDER.format(
+            root=str(root),
+            sources=sources,
+            decode=names.bundle.add(decode),
+            size=pair,
+            channels=table.get("channels", 3),
+        )
+    for name in sources:
+        part = data.part(name)
+        assert isinstance(part.store, ArrayStore)
+        arrays[f"{name}_inputs"] = part.store.values.numpy()
+        arrays[f"{name}_targets"] = part.store.targets.numpy()
+    pairs = ", ".join(
+        f'"{name}": (torch.from_numpy(SPLITS["{name}_inputs"]), torch.from_numpy(SPLITS["{name}_targets"]))'
+        for name in sources
+    )
+    return ARRAYS.format(sources="{" + pairs + "}")
+
+
+def _from(source: str, data: Any) -> tuple[str, ...]:
+    """Return the splits that are taken from a source."""
+    if source == "val":
+        return ("val",)
+    return ("train", "train_eval") if own_val(data) else ("train", "train_eval", "val")
+
+
+def _targets(store: Any, count: int) -> np.ndarray:
+    if isinstance(store, ArrayStore):
+        return store.targets[:count].numpy()
+    return np.array([store.example(i)[1] for i in range(count)], dtype=np.int64)
+
+
+def type_fields() -> tuple[str, ...]:
+    """Return the keys of the data table that are tuner's own, not the loader's."""
+    from tuner.recipe.model import Data
+
+    return tuple(Data.model_fields)
