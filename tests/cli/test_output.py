@@ -56,3 +56,15 @@ def test_a_recipe_beside_is_named_with_its_ending(recipe, command):
     done = command("run", "small")
     assert done.code == 2 and "small: no such recipe" in done.err
     assert "A file of this folder is given with its ending: small.toml" in done.err
+
+
+def test_the_test_ends_with_the_command_that_takes_the_winner_home(finished, command):
+    done = command("test", "small.toml")
+    last = done.out.rstrip().splitlines()[-1]
+    assert last == " Next:  tuner export small.toml --weights winner.safetensors"
+    assert command(*last.split()[2:]).code == 0 and (finished / "winner.json").exists()
+
+
+def test_a_command_that_reads_the_run_repeats_its_folder_alone():
+    repeated = ["--set", "seed=1", "--run-dir", "x y", "--seed", "3"]
+    assert Reporter("r.toml", repeated, False).look("export") == "tuner export r.toml --run-dir 'x y'"

@@ -47,14 +47,19 @@ class Reporter:
         if stage == "diagnose":
             return self._test()
         following = stages.NAMES[stages.NAMES.index(stage) + 1 :]
-        return self.command(following[0]) if following else self.command("report")
+        return self.command(following[0]) if following else f"{self.look('export')} --weights winner.safetensors"
 
     def _test(self) -> str:
         """Return the command to type when only the test is left, or not even that, for want of a test split."""
-        return self.command("test" if self._has_test else "report")
+        return self.command("test") if self._has_test else self.look("report")
 
     def command(self, name: str) -> str:
         return shlex.join(["tuner", name, self.recipe, *self.repeated])
+
+    def look(self, name: str) -> str:
+        """Return a command that reads the run, which takes its folder and no other of the options."""
+        at = self.repeated.index("--run-dir") if "--run-dir" in self.repeated else len(self.repeated)
+        return shlex.join(["tuner", name, self.recipe, *self.repeated[at : at + 2]])
 
     def show(
         self, result: Mapping[str, Any], folder: Path, stage: str, round_number: int = 1, brief: bool = False
