@@ -47,7 +47,7 @@ def script(run: Path, recipe_path: Path, path: Path) -> list[str]:
     facts = Facts(run.name, result.id, result.best_epoch, result.score)
     written = script_of(spec, data_env(found, recipe_path), facts, path, found.user_dir)
     words = [
-        "plain PyTorch; its first weights and first batch are the winner's",
+        "plain PyTorch; its first weights, batch and loss are the winner's",
         "the splits",
         *["your file, as run"] * 99,
     ]

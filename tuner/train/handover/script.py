@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import io
 import json
 import platform
 import re
@@ -23,17 +24,19 @@ from tuner.core.store import write_bytes
 from tuner.core.streams import derive_seed
 from tuner.parts.heads import fit_head
 from tuner.recipe.model import Train
+from tuner.recipe.registry import resolve
+from tuner.train.device import seed_everything
+from tuner.train.evaluate import as_float
 from tuner.train.handover import template
 from tuner.train.handover.bundle import Bundle
 from tuner.train.handover.script_data import load_text, normalise_text, splits_of
 from tuner.train.loop import evaluation_batch
+from tuner.train.objective import balanced, loss_arguments, names_both
 from tuner.train.setup import (
     LIBRARIES,
     Setup,
     can_fuse,
-    loss_arguments,
     model_arguments,
-    names_both,
     optimizer_arguments,
     schedule_arguments,
 )
@@ -86,18 +89,19 @@ class Names:
 def write_script(setup: Setup, facts: Facts, path: Path, user_dir: Path) -> list[Path]:
     """Write the script, its file of splits and the user's own files beside it; return the paths.
 
-    The script is run up to its first batch before it counts: its weights and that batch must be the trial's own.
+    The script is run up to its first loss before it counts: weights, batch and loss must be the trial's own.
 
     Raises:
         UsageError: the recipe uses what scripts do not have.
-        EnvironmentProblem: the first weights or the first batch are other than the trial's.
+        EnvironmentProblem: the first weights, batch or loss are other than the trial's.
     """
     refuse(setup)
     data_file = path.with_name(f"{path.stem}_splits.npz")
     arrays = splits_of(setup.data)
     text = script_text(setup, facts, path, data_file, arrays)
-    np.savez_compressed(path.with_name(f".{data_file.name}"), **arrays)
-    path.with_name(f".{data_file.name}").replace(data_file)
+    content = io.BytesIO()
+    np.savez_compressed(content, allow_pickle=False, **arrays)
+    write_bytes(data_file, content.getvalue())
     write_bytes(path, text.encode())
     copied = [copy_of(name, user_dir, path.parent) for name in setup.spec.user_files]
     _check(setup, path)
@@ -120,6 +124,7 @@ def refuse(setup: Setup) -> None:
     parts = [f"train.{key}" for key, value in train.items() if key not in WRITTEN and value != known.get(key)]
     parts += ["optimizer.groups"] if tables["optimizer"].get("groups") else []
     parts += [f"[{name}]" for name in tables if name not in ("data", "model", "loss", "optimizer", "schedule", "train")]
+    parts += ["sums of losses"] if "terms" in tables["loss"] else []
     parts += [f"precision {setup.precision}"] if setup.precision == "fp16" else []
     parts += ["model.init with arguments"] if not isinstance(tables["model"].get("init"), (str, type(None))) else []
     parts += [f"{name} outside the recipe's folder" for name in setup.spec.user_files if name.startswith("..")]
@@ -229,8 +234,11 @@ def _augment(setup: Setup, names: Names) -> str:
 
 
 def _loss(setup: Setup, names: Names) -> str:
-    fn, table = setup.functions["loss"], setup.tables["loss"]
+    table = setup.tables["loss"]
+    fn = resolve("loss", table["name"], setup.env.recipe_dir)
     kwargs, function = loss_arguments(fn, table), names.of(fn, table["name"])
+    if kwargs.get("weight") == "balanced":
+        kwargs["weight"] = balanced(setup.class_counts())
     if isinstance(fn, type):
         kwargs = {key: torch.tensor(item) if isinstance(item, list) else item for key, item in kwargs.items()}
         return f"loss = {call_text(function, kwargs)}\n"
@@ -294,7 +302,11 @@ def digest(tensors):
     for item in tensors:
         found.update(item.detach().contiguous().numpy().tobytes())
     return found.hexdigest()
-print(json.dumps([digest(model.state_dict().values()), digest([inputs, targets])]))
+script["seed_everything"](0)
+weights = digest(model.state_dict().values())
+with script["autocast"]():
+    outputs = script["as_float"](model(inputs))
+print(json.dumps([weights, digest([inputs, targets]), float(script["loss"](outputs, targets).detach())]))
 """
 
 
@@ -304,12 +316,16 @@ def _check(setup: Setup, path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     model = setup.model()
     inputs, targets = next(iter(setup.data.epoch(setup.spec.seed, 1, setup.batch_size)))
-    expected = [_digest(list(model.state_dict().values())), _digest([inputs, targets])]
+    expected: list[Any] = [_digest(list(model.state_dict().values())), _digest([inputs, targets])]
+    seed_everything(0)
+    with setup.autocast():
+        outputs = as_float(model(inputs))
+    expected.append(float(setup.loss()(outputs, targets).detach()))
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
         raise EnvironmentProblem(f"--script: {path} does not run: {last}", f"python {path} shows where; {INSTEAD}")
-    for what, found, wanted in zip(("weights", "batch"), json.loads(lines[-1]), expected, strict=True):
+    for what, found, wanted in zip(("weights", "batch", "loss"), json.loads(lines[-1]), expected, strict=True):
         if found != wanted:
             raise EnvironmentProblem(f"--script: the first {what} of {path} is not the trial's own", INSTEAD)
 

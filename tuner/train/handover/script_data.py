@@ -120,20 +120,13 @@ def load_text(setup: Setup, names: Names, arrays: dict[str, np.ndarray]) -> str:
         root = Path(table["root"])
         for name in sources:
             part = data.part(name)
-            size = int(
-                max(part.positions(None).max(), *(data.part(s).positions(None).max() for s in _from(name, data)))
-            )
-            arrays[f"{name}_files"] = np.array([os.path.relpath(part.place(i), root) for i in range(size + 1)])
-            arrays[f"{name}_targets"] = _targets(part.store, size + 1)
-        size = table.get("image_size")
-        pair = (size, size) if isinstance(size, int) else tuple(size) if size is not None else None
-        return FOLDER.format(
-            root=str(root),
-            sources=sources,
-            decode=names.bundle.add(decode),
-            size=pair,
-            channels=table.get("channels", 3),
-        )
+            count = 1 + max(int(data.part(split).positions(None).max()) for split in _from(name, data))
+            arrays[f"{name}_files"] = np.array([os.path.relpath(part.place(i), root) for i in range(count)])
+            arrays[f"{name}_targets"] = _targets(part.store, count)
+        side, channels = table.get("image_size"), table.get("channels", 3)
+        pair = (side, side) if isinstance(side, int) else tuple(side) if side is not None else None
+        function = names.bundle.add(decode)
+        return FOLDER.format(root=str(root), sources=sources, decode=function, size=pair, channels=channels)
     for name in sources:
         part = data.part(name)
         assert isinstance(part.store, ArrayStore)
