@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
+from tuner.core import errors
 from tuner.core.errors import UsageError
 
 OURS = "tuner."
-ERRORS = "tuner.core.errors"
+ERRORS = errors.__name__
 SUPPRESSED = ("noqa", "type: ignore")
 
 
