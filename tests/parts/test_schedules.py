@@ -96,3 +96,54 @@ def test_an_impossible_warm_up_is_refused(build, args, message):
 def test_step_refuses_a_period_of_0():
     with pytest.raises(UsageError, match=r"schedule\.step_epochs: must be greater than 0 \(got 0\)"):
         rates(schedules.step, steps_per_epoch=STEPS_PER_EPOCH, step_epochs=0)
+
+
+def test_cosine_restarts_equals_torchs_scheduler():
+    found = rates(schedules.cosine_restarts, steps_per_epoch=STEPS_PER_EPOCH, period_epochs=2.5)
+    torchs = rates(lambda o: torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(o, T_0=25))
+    assert found == pytest.approx(torchs, abs=1e-9)
+
+
+def test_cosine_restarts_that_grow_equal_torchs_scheduler():
+    found = rates(schedules.cosine_restarts, steps_per_epoch=STEPS_PER_EPOCH, period_epochs=2, growth=2)
+    torchs = rates(lambda o: torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(o, T_0=20, T_mult=2))
+    assert found == pytest.approx(torchs, abs=1e-9)
+
+
+def test_polynomial_equals_torchs_scheduler():
+    found = rates(schedules.polynomial, total_steps=100, power=2.0)
+    torchs = rates(lambda o: torch.optim.lr_scheduler.PolynomialLR(o, total_iters=100, power=2.0))
+    assert found == pytest.approx(torchs, abs=1e-9)
+
+
+def test_wsd_keeps_the_rate_and_brings_it_down_in_a_straight_line_at_the_end():
+    found = rates(schedules.wsd, total_steps=100, decay=0.2, final=0.1)
+    line = torch.optim.lr_scheduler.LinearLR
+    torchs = rates(lambda o: line(o, start_factor=1.0, end_factor=0.1, total_iters=20), total=20)
+    assert found[:81] == pytest.approx([0.2] * 81)
+    assert found[80:] == pytest.approx(torchs)
+
+
+def test_plateau_is_torchs_scheduler():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.2)
+    schedule = schedules.plateau(optimizer, factor=0.5, patience=1)
+    found = []
+    for loss in (3.0, 2.0, 2.0, 2.0, 2.0, 1.0):
+        schedule.step(loss)
+        found.append(optimizer.param_groups[0]["lr"])
+    assert found == [0.2, 0.2, 0.2, 0.1, 0.1, 0.1]
+
+
+@pytest.mark.parametrize(
+    ("build", "args", "message"),
+    [
+        (schedules.cosine_restarts, {"period_epochs": 0}, r"schedule\.period_epochs: must be greater than 0"),
+        (schedules.cosine_restarts, {"growth": 0.5}, r"schedule\.growth: must be at least 1 .got 0.5"),
+        (schedules.polynomial, {"power": 0}, r"schedule\.power: must be greater than 0"),
+        (schedules.wsd, {"decay": 0}, r"schedule\.decay: must be above 0, up to 1"),
+    ],
+)
+def test_an_argument_out_of_range_is_named(build, args, message):
+    needs = {"steps_per_epoch": 10} if build is schedules.cosine_restarts else {"total_steps": 100}
+    with pytest.raises(UsageError, match=message):
+        rates(build, **needs, **args)

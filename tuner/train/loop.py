@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from tuner.core.streams import derive_seed
@@ -17,6 +16,7 @@ from tuner.train import checkpoint
 from tuner.train.device import seed_everything
 from tuner.train.evaluate import better, evaluate, hook_values, metric_value, predict
 from tuner.train.nested import values_of
+from tuner.train.scheduling import watches_val
 from tuner.train.setup import Setup, loss_of_step
 from tuner.train.state import Best, Divergence, Tape, Training, grad_norm, restore, save_state, start
 from tuner.train.step import Batch, How, default_step
@@ -152,7 +152,7 @@ def step_schedule(training: Training) -> None:
     if training.scheduled >= training.schedule_steps:
         return
     training.scheduled += 1
-    if isinstance(training.schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
+    if watches_val(training.schedule):
         training.schedule.step(training.curve[-1]["loss"])
     else:
         training.schedule.step()

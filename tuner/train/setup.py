@@ -24,6 +24,7 @@ from tuner.train.groups import param_groups
 from tuner.train.nested import hand_over_parts, is_one, take_part, zeros_of
 from tuner.train.objective import as_scalar, check_terms, feature_terms, objective
 from tuner.train.points import Part, Points, as_list, build, part_of, resolve_parts
+from tuner.train.scheduling import FACTOR_OFFERS, Led, Timm, by_factor, is_factor, lead_of, led, watches_val
 from tuner.train.scoring import Scorer
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -88,7 +89,8 @@ class Setup:
     @property
     def schedule_every(self) -> str:
         """Whether the schedule is stepped after every update ("step") or after every epoch ("epoch")."""
-        return self.tables["schedule"].get("every", "step")
+        plateau = self.tables["schedule"]["name"] == "plateau"  # it watches the val loss, which an epoch brings
+        return "epoch" if plateau else self.tables["schedule"].get("every", "step")
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Return the context of the trial's precision, for forward passes."""
@@ -155,12 +157,18 @@ class Setup:
         """
         if self.schedule_every == "epoch":
             total_steps, steps_per_epoch = max(1, round(total_steps / max(steps_per_epoch, 1))), 1
-        fn = self.functions["schedule"]
-        kwargs = schedule_arguments(fn, self.tables["schedule"], optimizer, total_steps, steps_per_epoch)
-        schedule = call(fn, kwargs, "schedule", self.env.recipe_dir)
-        if not isinstance(schedule, torch.optim.lr_scheduler.LRScheduler):
+        fn, folder = self.functions["schedule"], self.env.recipe_dir
+        warmup, hold, table = lead_of(fn, self.tables["schedule"], steps_per_epoch)
+
+        def build(steps: int) -> Any:
+            if is_factor(fn):
+                return by_factor(fn, table, optimizer, steps, steps_per_epoch, folder)
+            return call(fn, schedule_arguments(fn, table, optimizer, steps, steps_per_epoch), "schedule", folder)
+
+        schedule = led(build, (warmup, hold), optimizer, total_steps, steps_per_epoch)
+        if not isinstance(schedule, (torch.optim.lr_scheduler.LRScheduler, Led, Timm)):
             raise _not_a("schedule.name", fn, schedule, "torch.optim.lr_scheduler.LRScheduler")
-        if isinstance(schedule, torch.optim.lr_scheduler.ReduceLROnPlateau) and self.schedule_every != "epoch":
+        if watches_val(schedule) and self.schedule_every != "epoch":
             raise UsageError("schedule.every: ReduceLROnPlateau watches the val loss", 'Set schedule.every = "epoch".')
         return schedule
 
@@ -318,7 +326,10 @@ def can_fuse(fn: Callable[..., Any], kwargs: Mapping[str, Any], model: nn.Module
 def schedule_arguments(
     fn: Callable[..., Any], table: Mapping[str, Any], optimizer: Any, total_steps: int, steps_per_epoch: int
 ) -> dict[str, Any]:
-    """Return the arguments of a schedule."""
+    """Return the arguments of a schedule, without those of what goes before it."""
+    if is_factor(fn):
+        return bind(fn, dict.fromkeys(FACTOR_OFFERS), arguments(table, OWN_KEYS["schedule"]), "schedule")
+    table = lead_of(fn, table, 1)[2]
     offered = {"optimizer": optimizer, "total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
     return bind(fn, offered, arguments(table, OWN_KEYS["schedule"]), "schedule")
 
