@@ -79,7 +79,7 @@ def search(runner: StageRunner, folder: Path, sizes: Sizes, seed: int) -> dict[s
     )
     run = Run(recipe, runner, folder)
     run.stage("coarse", {"trials": sizes.coarse_trials, "epochs": sizes.coarse_epochs})
-    metrics = run.stage("fine", {"trials": sizes.fine_trials, "epochs": sizes.fine_epochs})["metrics"]
+    metrics = run.stage("fine", {"trials": sizes.fine_trials, "epochs": sizes.fine_epochs}).to_json()["metrics"]
     winner = next(entry for entry in metrics["finalists"] if entry["trial"] == metrics["trial"])
     records = {record.result.id: record for record in run.records["fine"]}
     tests = {trial: run.test_accuracy("fine", records[trial]) for trial in winner["trials"]}

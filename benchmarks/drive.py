@@ -14,7 +14,8 @@ from typing import Any
 
 from tests.replay import carry_out
 from tuner import stages
-from tuner.core.result import Record, TrialResult, last_of_each
+from tuner.core.metrics import LrSweepMetrics
+from tuner.core.result import Record, StageResult, TrialResult, last_of_each
 from tuner.core.trial import TrialEnv, WorkItem
 from tuner.execute.processes import ProcessExecutor
 from tuner.recipe.model import Recipe
@@ -72,16 +73,16 @@ class Run:
     runner: StageRunner
     folder: Path
     precision: str = "fp32"
-    results: dict[str, Any] = field(default_factory=dict)
+    results: dict[str, StageResult[Any]] = field(default_factory=dict)
     records: dict[str, list[Record]] = field(default_factory=dict)
 
     def inputs(self) -> stages.Inputs:
-        sweep = {"choice": {"precision": self.precision}, "metrics": {}}
+        sweep = StageResult("lr-sweep", "", LrSweepMetrics(), choice={"precision": self.precision})
         trials = {name: last_of_each(records) for name, records in self.records.items()}
         return stages.Inputs({"lr-sweep": sweep, **self.results}, trials)
 
-    def stage(self, name: str, settings: Any, hear: Hear = lambda record: None) -> dict[str, Any]:
-        """Plan and run generation after generation, then judge; return the content of its result.json."""
+    def stage(self, name: str, settings: Any, hear: Hear = lambda record: None) -> StageResult[Any]:
+        """Plan and run generation after generation, then judge; return its result."""
         module, inputs = stages.load(name), self.inputs()
         chosen = module.Settings(**settings)
         self.runner = self.runner.at(self.folder / name)
@@ -91,7 +92,7 @@ class Run:
             hear(record)
 
         self.records[name] = carry_out(module, self.recipe, inputs, chosen, self.runner, sound)
-        self.results[name] = module.judge(self.recipe, inputs, chosen, self.records[name]).to_json()
+        self.results[name] = module.judge(self.recipe, inputs, chosen, self.records[name])
         return self.results[name]
 
     def test_accuracy(self, name: str, record: Record) -> float:

@@ -43,7 +43,7 @@ def ours(runner: StageRunner, recipe: Recipe, folder: Path, coarse: Any, fine: A
     run = Run(recipe, runner, folder)
     run.stage("coarse", coarse, trace.hear)
     found = run.stage("fine", fine, trace.hear)
-    winner = next(r for r in run.records["fine"] if r.result.id == found["choice"]["trial"])
+    winner = next(r for r in run.records["fine"] if r.result.id == found.choice["trial"])
     trials = [record for records in run.records.values() for record in last_of_each(records)]
     accuracies = [scores.val_accuracy(record) or 0.0 for record in trials]
     return {"best": max(accuracies), "test": run.test_accuracy("fine", winner), "trials": len(accuracies)}

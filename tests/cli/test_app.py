@@ -382,7 +382,7 @@ def test_the_test_split_is_looked_at_once_and_again_only_by_force(finished, comm
     assert command("test", "small.toml").code == 0
     assert len(json.loads(looks.read_text())) == 1
     forced = command("test", "small.toml", "--force")
-    assert forced.code == 0 and "test: evaluated before, and stored; nothing was evaluated anew" in forced.err
+    assert forced.code == 0 and "test: evaluated before, and stored; nothing was evaluated again" in forced.err
     assert len(json.loads(looks.read_text())) == 2
 
 

@@ -6,7 +6,9 @@ import json
 
 import pytest
 
+from tests.results import result_of
 from tuner.cli.output import Reporter
+from tuner.core.stage_ref import StageRef
 from tuner.recipe.templates import DATA
 
 
@@ -33,7 +35,7 @@ def test_who_has_no_test_split_is_not_sent_to_the_test(tmp_path, capsys, example
     stored = {**empty, "schema": 1, "stage": "check-init", "metrics": {"test_examples": examples}}
     (folder / "result.json").write_text(json.dumps(stored))
     reporter = Reporter("mine.toml", [], as_json=False)
-    reporter.show({**stored, "stage": "diagnose", "metrics": {}}, tmp_path / "diagnose", "diagnose", brief=True)
+    reporter.show(StageRef("diagnose"), result_of("diagnose", {}), tmp_path, brief=True)
     reporter.finish()
     assert capsys.readouterr().out.rstrip().endswith(f" Next:  tuner {following} mine.toml")
     reporter.after_rounds(None)

@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 
 from tests.replay import ReplayExecutor, epochs, replay
+from tests.results import inputs_of as result_inputs
 from tuner.core.result import Record
 from tuner.recipe.model import Recipe
-from tuner.stages import Inputs
 
 SWEEP = {"choice": {"lr": 0.03, "lr_low": 0.003, "lr_high": 0.3, "precision": "bf16"}, "metrics": {"lr_high": 0.3}}
 CHECK_INIT = {"choice": {}, "metrics": {"data": {"val": {"class_counts": [100, 60, 40]}}}}
@@ -27,7 +27,7 @@ def recipe_of(**tables):
 def inputs_of(**results):
     names = {"lr_sweep": "lr-sweep", "check_init": "check-init"}
     given = {"lr_sweep": SWEEP, "check_init": CHECK_INIT, **results}
-    return Inputs({names.get(key, key): value for key, value in given.items() if value is not None})
+    return result_inputs({names.get(key, key): value for key, value in given.items() if value is not None})
 
 
 def bits(right):

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from tests.replay import replay
 from tests.search.search_cases import SEARCH, bowl, inputs_of, recipe_of
+from tuner.core.metrics import SplitScan
 from tuner.core.result import Record, TrialResult, last_of_each
 from tuner.core.trial import TrialSpec, WorkItem
 from tuner.search.budget import AIM, Budget, Outline, clock, fit, parse
@@ -66,7 +67,7 @@ def test_the_outline_of_coarse_is_what_is_run(settings):
     for rung in outline.rungs():  # the recipe's own configuration is outlined as one of the best, and may not be
         assert sum(length >= rung["until"] for length in lengths) - rung["trials"] in (0, 1)
     result = coarse.judge(recipe_of(search=SEARCH), inputs_of(), settings, records)
-    assert 0 <= result.metrics["epochs_run"] - outline.total_epochs <= settings.epochs
+    assert 0 <= result.metrics.epochs_run - outline.total_epochs <= settings.epochs
     assert outline.trials == len(last_of_each(records))
 
 
@@ -208,7 +209,7 @@ def trial(wall, steps=None, epochs=None, until=None, status="completed", precisi
     return Record(WorkItem(spec, name, until), TrialResult(spec.id, until, status, curve, wall_seconds=wall))
 
 
-DATA = {"train": {"n": 1000}, "val": {"n": 200}}
+DATA = {"train": SplitScan(n=1000), "val": SplitScan(n=200)}
 
 
 def test_costs_from_the_sweep_by_hand():
@@ -235,7 +236,7 @@ def test_costs_from_coarse_are_those_of_the_trials_that_went_furthest():
     records = [trial(item + 1.04, epochs=3, until=1, status="stopped", name=1)]
     records += [trial(item + 2 * 1.04, epochs=3, name=1)]
     records += [trial(item + 9.0, epochs=3, until=1, status="stopped", name=2)]
-    costs = of_search(records, [], {"train": {"n": 350}, "val": {"n": 40}}, 3, 2)
+    costs = of_search(records, [], {"train": SplitScan(n=350), "val": SplitScan(n=40)}, 3, 2)
     assert costs.epoch_seconds == pytest.approx(1.0)
     assert costs.evaluation_seconds == pytest.approx(0.04)
     assert of_search([], [], DATA, 3, 2) is None
@@ -257,7 +258,7 @@ def test_the_timing_counts_each_configurations_own_batches_and_what_is_no_step()
         spec = TrialSpec(tables, {"train.batch_size": batch_size}, 0, horizon_steps=steps)
         return Record(WorkItem(spec, number), TrialResult(spec.id, None, "completed", wall_seconds=seconds))
 
-    data = {"train": {"n": 1000}, "val": {"n": 500}}
+    data = {"train": SplitScan(n=1000), "val": SplitScan(n=500)}
     pairs = ((0, 100, 0.2), (1, 50, 0.1))  # 10 and 20 steps an epoch
     records = [timed(number, size, steps, steps * s + 0.04) for number, size, s in pairs for steps in (1, 10)]
     costs = of_timing(records, data, workers=3)
@@ -277,10 +278,12 @@ def test_what_an_item_takes_is_read_from_items_of_different_length():
         return [trial(item + span * 1.04, epochs=5, until=u, status=status, name=name) for u, span, status in spans]
 
     slow_question = [trial(9.0, measure={"hardware": {}}, name=9)]
-    found = of_search([*ran(1, 0.2), *ran(2, 0.2)], slow_question, {"train": {"n": 350}, "val": {"n": 40}}, 5, 2)
+    found = of_search(
+        [*ran(1, 0.2), *ran(2, 0.2)], slow_question, {"train": SplitScan(n=350), "val": SplitScan(n=40)}, 5, 2
+    )
     assert found.epoch_seconds == pytest.approx(1.0)
     assert found.item_seconds == pytest.approx(0.2 + HANDED_SECONDS)
     one_length = of_search(
-        [trial(2.08, epochs=2, name=1)], slow_question, {"train": {"n": 350}, "val": {"n": 40}}, 2, 2
+        [trial(2.08, epochs=2, name=1)], slow_question, {"train": SplitScan(n=350), "val": SplitScan(n=40)}, 2, 2
     )
     assert one_length.item_seconds == pytest.approx(1.04 + HANDED_SECONDS)  # no more than half of an item

@@ -136,7 +136,7 @@ def test_stages_say_what_mattered_among_trials_that_were_stopped(stage, trials):
     recipe, settings = recipe_of(search=SEARCH), stage.Settings(trials=trials, sampler="sobol")
     records = replay(stage, recipe, inputs_of(), settings, bowl(best=0.3))
     metrics = stage.judge(recipe, inputs_of(), settings, records).metrics
-    assert metrics["stopped"] > 0 and metrics["importance_trials"] == trials  # finalists with new seeds do not count
-    assert metrics["importance_epoch"] == settings.ladder.rungs[0]
-    told = {entry["key"]: entry["enough"] for entry in metrics["importance"]}
+    assert metrics.stopped > 0 and metrics.importance_trials == trials  # finalists with new seeds do not count
+    assert metrics.importance_epoch == settings.ladder.rungs[0]
+    told = {entry.key: entry.enough for entry in metrics.importance}
     assert told == {"optimizer.lr": True, "model.width": False}

@@ -34,7 +34,9 @@ def judge(recipe, *records):
 
 def test_plan_is_one_trial_that_trains_nothing(recipe):
     settings = check_init.Settings(seeds=5, examples=64)
-    (item,) = check_init.plan(recipe, Inputs(facts=Facts(data_hash="d")), settings, [])
+    (item,) = check_init.plan(
+        recipe, Inputs(facts=Facts(data_hash="d"), planned_epochs={"coarse": 3, "fine": 15}), settings, []
+    )
     assert (item.spec.horizon_epochs, item.spec.horizon_steps) == (None, None)
     assert item.spec.measure == {"init_battery": {"seeds": 5, "examples": 64, "horizons": {"coarse": 3, "fine": 15}}}
     assert (item.spec.seed, item.spec.data_hash, item.spec.precision) == (3, "d", "fp32")
@@ -53,9 +55,9 @@ def test_headline_gives_the_loss_its_spread_and_what_theory_says(recipe):
 def test_metrics_hold_what_the_design_promises(recipe):
     metrics = judge(recipe, record(recipe, initial_loss=INITIAL)).metrics
     wanted = {"init_loss": 2.31, "init_loss_std": 0.01, "expected_loss": LOG10, "log_c": LOG10, "prior_entropy": 2.2}
-    assert {key: metrics[key] for key in wanted} == wanted
-    assert metrics["num_classes"] == 10
-    assert metrics["init_losses"] == [2.30, 2.32, 2.31]
+    assert {key: getattr(metrics, key) for key in wanted} == wanted
+    assert metrics.num_classes == 10
+    assert metrics.init_losses == [2.30, 2.32, 2.31]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +77,7 @@ def test_calls_for_an_update_are_what_the_probe_has_counted(step, calls):
 def test_expected_loss_is_the_loss_functions_own_and_not_log_c(recipe):
     focal = INITIAL | {"loss_at_uniform": 1.8651, "loss_at_prior": 1.8, "init_loss": 1.9, "init_losses": [1.9] * 3}
     result = judge(recipe, record(recipe, initial_loss=focal))
-    assert result.metrics["expected_loss"] == 1.8651
+    assert result.metrics.expected_loss == 1.8651
     assert result.verdict == "pass"
 
 

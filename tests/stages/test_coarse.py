@@ -73,7 +73,7 @@ def test_what_the_rungs_saved_is_reported():
     result, records = search(bowl())
     assert len(records) == 16 + 7 + 4 and len(last_of_each(records)) == 16  # the recipe's own is 6th of the 16
     expected = {"trials": 16, "completed": 5, "stopped": 11, "epochs_run": 29, "epochs_full": 48, "rungs": [1, 2]}
-    assert {key: result.metrics[key] for key in expected} == expected
+    assert {key: getattr(result.metrics, key) for key in expected} == expected
     assert "16 configurations, up to 3 epochs each (29 epochs run of 48)" in result.headline
     assert {entry["trial"] for entry in result.choice["top"][:5]} == {
         r.result.id for r in records if r.item.until_epoch is None
@@ -84,7 +84,7 @@ def test_rungs_can_be_turned_off_or_set():
     none = coarse.Settings(rungs="none")
     result, records = search(bowl(), settings=none)
     assert len(records) == 16 and {record.item.until_epoch for record in records} == {None}
-    assert (result.metrics["stopped"], result.metrics["rungs"]) == (0, [])
+    assert (result.metrics.stopped, result.metrics.rungs) == (0, [])
     assert "16 configurations, 3 epochs each" in result.headline
     own = coarse.Settings(epochs=5, rungs=[1, 4], keep=0.25)
     found = generations(coarse, recipe_of(search=SEARCH), inputs_of(), own, bowl())
@@ -104,7 +104,7 @@ def test_a_trial_that_diverged_or_failed_never_goes_on():
 
     result, records = search(script)
     assert all(record.number % 4 in (0, 3) for record in records if record.item.until_epoch != 1)
-    counts = {key: result.metrics[key] for key in ("completed", "stopped", "diverged", "failed")}
+    counts = {key: getattr(result.metrics, key) for key in ("completed", "stopped", "diverged", "failed")}
     assert counts == {"completed": 4, "stopped": 4, "diverged": 4, "failed": 4}
 
 
@@ -113,7 +113,7 @@ def test_when_all_that_went_on_diverge_the_stopped_ones_still_give_a_choice():
         return bowl()(item) if item.until_epoch == 1 else TrialResult("", None, "diverged")
 
     result, _ = search(script)
-    assert (result.metrics["completed"], result.metrics["stopped"], result.metrics["diverged"]) == (0, 7, 9)
+    assert (result.metrics.completed, result.metrics.stopped, result.metrics.diverged) == (0, 7, 9)
     assert result.choice["top"] and "CO401" not in codes(result)
 
 
@@ -166,9 +166,9 @@ def test_the_best_region_is_found_and_narrowed_with_reasons():
     assert 0.003 < space["optimizer.lr"]["low"] < 0.05 < space["optimizer.lr"]["high"] < 0.3
     assert space["optimizer.lr"]["log"] is True
     assert all(entry["reason"] for entry in space.values())
-    assert result.metrics["completed"] + result.metrics["stopped"] == result.metrics["trials"] == 16
+    assert result.metrics.completed + result.metrics.stopped == result.metrics.trials == 16
     assert result.verdict == "pass"
-    assert f"best val accuracy {result.metrics['best_val_accuracy']:.4f}" in result.headline
+    assert f"best val accuracy {result.metrics.best_val_accuracy:.4f}" in result.headline
 
 
 def test_a_best_at_the_border_grows_the_space_up_to_what_diverged():
@@ -183,9 +183,9 @@ def test_a_best_at_the_border_grows_the_space_up_to_what_diverged():
 def test_without_a_band_the_recipes_rate_is_taken_tenfold_either_way():
     recipe = recipe_of(optimizer={"lr": 0.02})
     result, records = search(bowl(), recipe, Inputs())
-    assert result.metrics["space"]["optimizer.lr"]["low"] == pytest.approx(0.002)
-    assert result.metrics["space"]["optimizer.lr"]["high"] == pytest.approx(0.2)
-    assert "no band" in result.metrics["space"]["optimizer.lr"]["reason"]
+    assert result.metrics.space["optimizer.lr"]["low"] == pytest.approx(0.002)
+    assert result.metrics.space["optimizer.lr"]["high"] == pytest.approx(0.2)
+    assert "no band" in result.metrics.space["optimizer.lr"]["reason"]
     assert records[0].params == {"optimizer.lr": 0.02}
 
 
@@ -253,5 +253,5 @@ def test_a_thousand_trials_are_planned_and_judged_in_milliseconds_each(sampler, 
     started = time.process_time()
     result = coarse.judge(recipe, inputs, settings, records)
     spent += time.process_time() - started
-    assert result.metrics["trials"] == 1000 and result.metrics["epochs_run"] < 0.7 * result.metrics["epochs_full"]
+    assert result.metrics.trials == 1000 and result.metrics.epochs_run < 0.7 * result.metrics.epochs_full
     assert spent / 1000 < limit

@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from tests.replay import epochs, failure, replay
+from tests.results import inputs_of as result_inputs
 from tests.search.search_cases import answers, assert_cut_anywhere_goes_on, bits, recipe_of
 from tuner.core.result import Record
 from tuner.core.trial import WorkItem
@@ -25,7 +26,7 @@ def judge(recipe, *results, params=None, counts=(100, 60, 40), n=200, settings=N
         "checkpoint": "fine/checkpoints/x.pt",
     }
     scan = {"metrics": {"data": {"val": {"class_counts": list(counts)}}}}
-    inputs = Inputs({"fine": {"choice": choice, "metrics": {}}, "check-init": scan}, {"fine": records})
+    inputs = result_inputs({"fine": {"choice": choice, "metrics": {}}, "check-init": scan}, {"fine": records})
     return diagnose.judge(recipe, inputs, settings or diagnose.Settings(), [])
 
 
@@ -45,11 +46,11 @@ def test_metrics_are_read_at_the_best_epoch():
     val, train = [0.5, 0.9, 0.8, 0.7, 0.7], [0.6, 0.94, 0.95, 0.96, 0.97]
     result = judge(recipe_of(), epochs(val, train_accuracy=train, val_loss=[1, 0.4, 0.5, 0.6, 0.7]))
     metrics = result.metrics
-    assert (metrics["best_epoch"], metrics["epochs"]) == (2, 5)
-    assert (metrics["train_accuracy"], metrics["val_accuracy"]) == (0.94, 0.9)
-    assert metrics["gap"] == pytest.approx(0.04)
-    assert metrics["gap_interval"][0] < 0.04 < metrics["gap_interval"][1]
-    assert metrics["curves_stage"] == "fine" and metrics["val_loss"] == 0.4
+    assert (metrics.best_epoch, metrics.epochs) == (2, 5)
+    assert (metrics.train_accuracy, metrics.val_accuracy) == (0.94, 0.9)
+    assert metrics.gap == pytest.approx(0.04)
+    assert metrics.gap_interval[0] < 0.04 < metrics.gap_interval[1]
+    assert metrics.curves_stage == "fine" and metrics.val_loss == 0.4
 
 
 def test_changes_become_the_choice_one_per_key():
@@ -75,7 +76,7 @@ def test_the_baseline_fails_the_stage():
 
 
 def test_no_winner_is_said_and_nothing_is_checked():
-    result = diagnose.judge(recipe_of(), Inputs({"fine": {"choice": {}}}), diagnose.Settings(), [])
+    result = diagnose.judge(recipe_of(), result_inputs({"fine": {"choice": {}}}), diagnose.Settings(), [])
     assert result.headline == "Nothing to diagnose: fine has no winner."
     assert result.skipped and result.choice == {}
 
@@ -86,7 +87,7 @@ def test_without_a_train_subset_gap_rules_are_skipped():
     result = judge(recipe_of(), type(whole)(**{**vars(whole), "curve": curve}))
     skipped = {entry.check.split()[0] for entry in result.skipped}
     assert {"CU604", "CU605", "CU610"} <= skipped
-    assert result.metrics["gap"] is None and "no train subset" in result.headline
+    assert result.metrics.gap is None and "no train subset" in result.headline
 
 
 # --- confirming runs: a scripted winner, and what the arms answer ---------------------------------------------------
@@ -105,7 +106,7 @@ def case(curves, recipe=None, params=None, counts=(100, 100, 100, 100), n=1000, 
     choice = {"trial": spec.id, "params": params or {}, "epochs": 15, "checkpoint": f"fine/checkpoints/{spec.id}.pt"}
     scan = {"metrics": {"data": {"val": {"class_counts": list(counts)}}}}
     results = {"fine": {"choice": choice, "metrics": {}}, "check-init": scan}
-    return recipe, Inputs(results, {"fine": [Record(WorkItem(spec, 0), result)]})
+    return recipe, result_inputs(results, {"fine": [Record(WorkItem(spec, 0), result)]})
 
 
 def arm(item):
@@ -290,11 +291,11 @@ def test_arms_that_fail_or_diverge_help_nobody():
     recipe, inputs = case(LOW)
     records = replay(diagnose, recipe, inputs, diagnose.Settings(), lambda item: failure("oom"))
     result = diagnose.judge(recipe, inputs, diagnose.Settings(), records)
-    assert all(answer["accuracy"] is None and not answer["helps"] for answer in result.metrics["confirming"])
+    assert all(answer.accuracy is None and not answer.helps for answer in result.metrics.confirming)
     diverged = replace(epochs([0.99]), evidence={"continued": {"diverged": True}})
     records = replay(diagnose, recipe, inputs, diagnose.Settings(), lambda item: diverged)
     result = diagnose.judge(recipe, inputs, diagnose.Settings(), records)
-    assert not any(answer["helps"] for answer in result.metrics["confirming"])
+    assert not any(answer.helps for answer in result.metrics.confirming)
 
 
 def test_a_decayed_schedule_is_not_compared_with_a_lower_rate():

@@ -89,8 +89,8 @@ def test_coarses_best_is_never_stopped_and_others_are_halfway(after_coarse):
     last = last_of_each(records)
     assert {r.result.status for r in last if r.params in bad} == {"completed"}
     assert all(record.item.until_epoch == 8 for record in last if record.result.status == "stopped")
-    assert result.metrics["stopped"] > 0 and result.metrics["rungs"] == [8]
-    assert result.metrics["epochs_full"] - result.metrics["epochs_run"] == 7 * result.metrics["stopped"]
+    assert result.metrics.stopped > 0 and result.metrics.rungs == [8]
+    assert result.metrics.epochs_full - result.metrics.epochs_run == 7 * result.metrics.stopped
 
 
 def test_a_finalist_is_never_a_stopped_trial(after_coarse):
@@ -101,8 +101,8 @@ def test_a_finalist_is_never_a_stopped_trial(after_coarse):
     found = generations(fine, RECIPE, after_coarse, fine.Settings(trials=5, generation=5, keep=0.1), cut(script))
     records = flat(found)
     result = fine.judge(RECIPE, after_coarse, fine.Settings(trials=5, generation=5, keep=0.1), records)
-    assert result.metrics["finalists"] and all(len(f["scores"]) == 3 for f in result.metrics["finalists"])
-    finalists = {trial for finalist in result.metrics["finalists"] for trial in finalist["trials"]}
+    assert result.metrics.finalists and all(len(f.scores) == 3 for f in result.metrics.finalists)
+    finalists = {trial for finalist in result.metrics.finalists for trial in finalist.trials}
     assert {r.result.status for r in last_of_each(records) if r.result.id in finalists} == {"completed"}
 
 
@@ -161,19 +161,19 @@ def test_the_winner_has_the_best_mean_over_the_seeds(after_coarse):
     top = [entry["params"] for entry in after_coarse.choice("coarse")["top"]]
     result, records = search(after_coarse, two(top[0], top[1], [[0.95, 0.85, 0.85], [0.94, 0.93, 0.95]]))
     assert result.choice["params"] == top[1]
-    assert result.metrics["mean"] == pytest.approx(statistics.fmean([0.94, 0.93, 0.95]))
-    assert result.metrics["std"] == pytest.approx(statistics.stdev([0.94, 0.93, 0.95]))
-    assert result.metrics["seeds"] == 3 and result.metrics["best_val_accuracy"] == 0.95
-    expected = result.metrics["expected"]
-    assert expected["basis"] == pytest.approx(0.94) and expected["basis_runs"] == 2  # the new seeds: 0.93 and 0.95
-    low, high = result.metrics["interval"]
-    assert low < expected["value"] < high and expected["value"] <= 0.94
-    assert f"expect {expected['value']:.3f} on new data (95 % interval {low:.3f} to {high:.3f})" in result.headline
+    assert result.metrics.mean == pytest.approx(statistics.fmean([0.94, 0.93, 0.95]))
+    assert result.metrics.std == pytest.approx(statistics.stdev([0.94, 0.93, 0.95]))
+    assert result.metrics.seeds == 3 and result.metrics.best_val_accuracy == 0.95
+    expected = result.metrics.expected
+    assert expected.basis == pytest.approx(0.94) and expected.basis_runs == 2  # the new seeds: 0.93 and 0.95
+    low, high = result.metrics.interval
+    assert low < expected.value < high and expected.value <= 0.94
+    assert f"expect {expected.value:.3f} on new data (95 % interval {low:.3f} to {high:.3f})" in result.headline
     best = next(r for r in records if r.params == top[1] and r.item.spec.seed == 2)
     assert result.choice["trial"] == best.result.id
     assert result.choice["checkpoint"] == f"fine/checkpoints/{best.result.id}.pt"
     assert result.choice["epochs"] == 15
-    assert result.metrics["finalists"][0]["trial"] == result.choice["trial"]
+    assert result.metrics.finalists[0].trial == result.choice["trial"]
 
 
 def test_the_runner_up_is_compared_on_the_same_examples(after_coarse):
@@ -181,7 +181,7 @@ def test_the_runner_up_is_compared_on_the_same_examples(after_coarse):
     good, bad = [1] * 180 + [0] * 20, [1] * 160 + [0] * 40
     script = two(top[0], top[1], [[0.9, 0.9, 0.9], [0.8, 0.8, 0.8]], (good, bad))
     result, _ = search(after_coarse, script)
-    assert result.metrics["runner_up_p"] == pytest.approx(mcnemar_exact(20, 0))
+    assert result.metrics.runner_up_p == pytest.approx(mcnemar_exact(20, 0))
     assert "FI501" not in codes(result) and "better than #2" in result.headline
 
 
@@ -189,7 +189,7 @@ def test_a_winner_within_noise_is_a_note(after_coarse):
     top = [entry["params"] for entry in after_coarse.choice("coarse")["top"]]
     same = answers(0.9)
     result, _ = search(after_coarse, two(top[0], top[1], [[0.9, 0.92, 0.9], [0.9, 0.9, 0.91]], (same, same)))
-    assert result.metrics["runner_up_p"] == 1.0
+    assert result.metrics.runner_up_p == 1.0
     assert "FI501" in codes(result) and result.verdict == "pass"
     assert "cannot be told from #2" in result.headline
 
@@ -204,7 +204,7 @@ def test_a_winner_within_noise_is_a_note(after_coarse):
 def test_without_stored_answers_the_headline_goes_by_the_seeds(after_coarse, second, told, said):
     top = [entry["params"] for entry in after_coarse.choice("coarse")["top"]]
     result, _ = search(after_coarse, two(top[0], top[1], [[0.9, 0.92, 0.9], second]))
-    assert result.metrics["runner_up_p"] is None
+    assert result.metrics.runner_up_p is None
     assert ("FI501" not in codes(result)) == told
     assert result.headline.endswith(f"; {said}.")
 
@@ -230,7 +230,7 @@ def test_the_simpler_of_two_that_cannot_be_told_apart_is_taken(after_coarse, siz
     assert result.choice["params"] == top[takes_second]
     assert ("25 % fewer parameters" in result.headline) == takes_second
     assert ("25 % fewer parameters" in result.findings[0].title) == takes_second
-    assert result.metrics["runner_up_gap"] == pytest.approx(-0.01 / 3 if takes_second else 0.01 / 3)
+    assert result.metrics.runner_up_gap == pytest.approx(-0.01 / 3 if takes_second else 0.01 / 3)
 
 
 def test_a_simpler_one_that_is_clearly_worse_is_not_taken(after_coarse):
@@ -238,7 +238,7 @@ def test_a_simpler_one_that_is_clearly_worse_is_not_taken(after_coarse):
     good, bad = [1] * 180 + [0] * 20, [1] * 160 + [0] * 40
     script = two(top[0], top[1], [[0.9, 0.9, 0.9], [0.8, 0.8, 0.8]], (good, bad))
     result, _ = search(after_coarse, sized(script, [(top[1], 10)]))
-    assert result.choice["params"] == top[0] and result.metrics["preferred"] == ""
+    assert result.choice["params"] == top[0] and result.metrics.preferred == ""
 
 
 def test_a_finalist_that_diverges_with_a_new_seed_loses(after_coarse):
@@ -251,8 +251,8 @@ def test_a_finalist_that_diverges_with_a_new_seed_loses(after_coarse):
 def test_one_finalist_and_one_seed_is_allowed(after_coarse):
     result, records = search(after_coarse, bowl(), fine.Settings(trials=1, finalists=1, seeds=1))
     assert len(records) == 1
-    assert result.metrics["runner_up_p"] is None and result.metrics["std"] is None
-    assert result.metrics["interval"] is not None  # the sampling of val alone
+    assert result.metrics.runner_up_p is None and result.metrics.std is None
+    assert result.metrics.interval is not None  # the sampling of val alone
     assert "FI501 winner within noise" in [entry.check for entry in result.skipped]
 
 

@@ -1,5 +1,6 @@
 import pytest
 
+from tests.results import inputs_of as result_inputs
 from tuner.core.result import Record, TrialError, TrialResult
 from tuner.recipe.model import Recipe
 from tuner.stages import Inputs, overfit
@@ -128,10 +129,10 @@ def test_judge_passes_with_the_numbers_when_a_rate_fits(recipe):
         "after 60 steps at rate 0.01."
     )
     wanted = {"final_loss": 0.04, "loss_floor": 0.0, "final_accuracy": 1.0, "steps": 60, "lr": 0.01}
-    assert {key: result.metrics[key] for key in wanted} == wanted
-    assert (result.metrics["eval_loss"], result.metrics["eval_loss_at_once"]) == (0.05, 1.0)
-    assert result.metrics["trial"] == records[1].result.id
-    assert [(rate["lr"], rate["status"]) for rate in result.metrics["rates"]] == [(0.01, "floor"), (0.05, "diverged")]
+    assert {key: getattr(result.metrics, key) for key in wanted} == wanted
+    assert (result.metrics.eval_loss, result.metrics.eval_loss_at_once) == (0.05, 1.0)
+    assert result.metrics.trial == records[1].result.id
+    assert [(tried.lr, tried.status) for tried in result.metrics.rates] == [(0.01, "floor"), (0.05, "diverged")]
 
 
 def test_judge_names_the_softmax_when_the_loss_is_stuck_at_its_floor(recipe):
@@ -166,5 +167,5 @@ def test_judge_says_that_functional_dropout_stayed_on(recipe):
 )
 def test_the_updates_of_a_step_that_accumulates_are_said(recipe, calls, said):
     records, _ = play(recipe, FLOOR)
-    inputs = Inputs({"check-init": {"metrics": {"calls_per_update": calls}, "findings": []}})
+    inputs = result_inputs({"check-init": {"metrics": {"calls_per_update": calls}, "findings": []}})
     assert overfit.judge(recipe, inputs, overfit.Settings(), records).headline.endswith(said)

@@ -4,11 +4,11 @@ import sys
 import pytest
 
 from tests.replay import failure, replay
+from tests.results import inputs_of as result_inputs
 from tests.search.search_cases import recipe_of
 from tuner.core.errors import InputError
 from tuner.core.result import TrialResult
 from tuner.core.statistics import wilson
-from tuner.stages import Inputs
 from tuner.stages import test as stage
 
 WINNER = {"round": 2, "trial": "abc", "checkpoint": "fine-2/checkpoints/abc.pt", "params": {"optimizer.lr": 0.02}}
@@ -19,7 +19,7 @@ SETTINGS = stage.Settings()
 
 def inputs_of(promised=0.91, n=1000, winner=WINNER):
     fine = {"choice": {}, "metrics": {"monitor": "val_accuracy", "expected": {"value": promised}, "val_n": n}}
-    return Inputs({"fine": fine}, extra={"winner": winner})
+    return result_inputs({"fine": fine}, extra={"winner": winner})
 
 
 def evaluate(answer, inputs=None):
@@ -45,9 +45,9 @@ def test_it_plans_one_evaluation_of_the_winners_checkpoint():
 
 def test_it_reports_accuracy_interval_and_classes():
     result = evaluate(measured())
-    assert result.metrics["interval"] == pytest.approx(wilson(0.9, 1000))
-    assert result.metrics["per_class"] == [0.96, 0.84]
-    assert (result.metrics["stage_of_checkpoint"], result.metrics["confusion"]) == ("fine-2", EVIDENCE["confusion"])
+    assert result.metrics.interval == pytest.approx(wilson(0.9, 1000))
+    assert result.metrics.per_class == [0.96, 0.84]
+    assert (result.metrics.stage_of_checkpoint, result.metrics.confusion) == ("fine-2", EVIDENCE["confusion"])
     assert codes(result) == [] and result.verdict == "pass"
     assert result.headline.startswith("Test accuracy 0.9000 (95 % interval 0.8798 to 0.9171) on 1000 examples")
 
@@ -86,7 +86,7 @@ def test_answers_that_are_not_finite_are_a_warning_that_names_the_first():
 def test_a_failed_evaluation_is_an_error_with_its_message():
     result = evaluate(failure("data", "test split: cannot read x.png"))
     assert "TE805" in codes(result) and "cannot read x.png" in result.findings[0].title
-    assert result.metrics["accuracy"] is None
+    assert result.metrics.accuracy is None
 
 
 def test_without_a_winner_it_says_so():
@@ -96,8 +96,8 @@ def test_without_a_winner_it_says_so():
 
 def test_no_stage_or_rule_loads_torch():
     code = (
-        "import sys; from tuner import stages, rules; from tuner.search import samplers, narrow, band, judged, knobs; "
-        "[stages.load(name) for name in stages.NAMES]; rules.all_rules(); from tuner.execute import replay; "
+        "import sys; from tuner import stages, rules; from tuner.search import samplers, narrow, band, scores, knobs; "
+        "[stages.load(name) for name in stages.NAMES]; rules.all_rules(); "
         "heavy = {'torch', 'numpy', 'scipy', 'optuna', 'pandas', 'matplotlib', 'sklearn'} & set(sys.modules); "
         "assert not heavy, heavy"
     )

@@ -6,7 +6,8 @@ import warnings
 
 import pytest
 
-from tests.view.view_fixtures import STAGES, load, result, write_csv
+from tests.results import result_of
+from tests.view.view_fixtures import STAGES, load, write_csv
 from tuner.view.artifacts import is_log
 from tuner.view.plots import check_init, draw, importance, style
 from tuner.view.plots.coarse import curves_sheet
@@ -39,17 +40,17 @@ def copied(run_dir, tmp_path):
 def test_draw_writes_the_plots_of_the_stage_without_warnings(copied, stage):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        paths = draw(stage, load(copied, stage), copied / stage)
+        paths = draw(result_of(stage, load(copied, stage)), copied / stage)
     assert {path.stem for path in paths} == EXPECTED[stage]
     assert all(is_png(path) for path in paths)
     assert sorted((copied / stage / "plots").iterdir()) == sorted(paths)
 
 
-@pytest.mark.parametrize("stage", [*STAGES, "prune"])
+@pytest.mark.parametrize("stage", STAGES)
 def test_draw_gives_at_least_one_plot_of_an_empty_result(tmp_path, stage):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        paths = draw(stage, {"stage": stage, "metrics": None, "choice": {}}, tmp_path / stage)
+        paths = draw(result_of(stage, {}), tmp_path / stage)
     assert paths and all(is_png(path) for path in paths)
 
 
@@ -69,7 +70,7 @@ def test_what_mattered_is_drawn_of_trials_that_were_stopped_or_failed(tmp_path):
     write_csv(tmp_path / "coarse" / "trials.csv", rows)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        paths = draw("coarse", result("coarse", "pass", "four trials"), tmp_path / "coarse")
+        paths = draw(result_of("coarse", {"headline": "four trials"}), tmp_path / "coarse")
     assert {path.stem for path in paths} == {"search", "curves", "map", "parallel"}  # no importance was measured
     assert all(is_png(path) for path in paths)
 
@@ -131,20 +132,23 @@ def test_of_equal_trials_the_one_with_the_lower_val_loss_is_marked_as_the_best(t
 
 def test_draw_survives_names_that_matplotlib_would_read_as_mathematics(tmp_path):
     metrics = {"confusion": [[3, 1], [0, 4]], "class_names": ["$x_{", "中文 class"], "accuracy": 0.875}
-    paths = draw("test", result("test", "pass", "cost $5 or $6", metrics=metrics), tmp_path)
+    paths = draw(result_of("test", {"headline": "cost $5 or $6", "metrics": metrics}), tmp_path)
     assert is_png(paths[0])
 
 
 def test_draw_of_a_round_uses_the_stage(copied):
     found = load(copied, "diagnose")
     (copied / "diagnose-2").mkdir()
-    assert [path.parent.parent.name for path in draw("diagnose-2", found, copied / "diagnose-2")] == ["diagnose-2"]
+    assert [path.parent.parent.name for path in draw(result_of("diagnose", found), copied / "diagnose-2")] == [
+        "diagnose-2"
+    ]
 
 
 def test_drawing_touches_no_pyplot_and_no_torch(copied):
     code = (
-        "import json, pathlib, sys; from tuner.view.plots import draw; run = pathlib.Path(sys.argv[1]);"
-        "draw('test', json.loads((run / 'test/result.json').read_text()), run / 'test');"
+        "import pathlib, sys; from tuner import stages; from tuner.view.plots import draw;"
+        "run = pathlib.Path(sys.argv[1]);"
+        "draw(stages.read_result(run / 'test/result.json'), run / 'test');"
         "print([name for name in ('matplotlib.pyplot', 'torch', 'pandas') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code, str(copied)], capture_output=True, text=True, check=True)
@@ -164,7 +168,7 @@ def test_confirming_runs_are_drawn_with_their_noise(copied):
     }
     control = answered | {"arm": "control", "gain": None, "noise": None, "helps": False}
     found["metrics"]["confirming"] = [control, answered, answered | {"arm": "fp32", "gain": 0.0, "helps": False}]
-    assert {path.stem for path in draw("diagnose", found, copied / "diagnose")} == {"curves", "confirming"}
+    assert {path.stem for path in draw(result_of("diagnose", found), copied / "diagnose")} == {"curves", "confirming"}
 
 
 @pytest.mark.parametrize(

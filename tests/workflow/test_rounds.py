@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 from tests.conftest import tuner
+from tests.results import result_of
 from tuner.core.errors import InputError
 from tuner.core.result import Record, TrialResult
+from tuner.core.stage_ref import StageRef
+from tuner.core.store import RunDir
 from tuner.core.trial import TrialSpec, WorkItem
 from tuner.recipe.file import load_recipe, overrides_of
 from tuner.recipe.model import Recipe
@@ -143,15 +146,17 @@ def test_a_round_is_built_on_its_base_and_not_on_what_was_dropped(tmp_path):
 )
 def test_what_moves_the_band_of_rates_is_swept_again(tmp_path, key, expected):
     begin(tmp_path, 2, 1, change(key, 1, 2))
-    assert rounds.stages_of(tmp_path, 2) == expected
+    assert [str(ref) for ref in rounds.stages_of(tmp_path, 2)] == [f"{name}-2" for name in expected]
 
 
 def test_a_stage_holds_from_the_latest_round_that_has_it(tmp_path):
     begin(tmp_path, 2, 1, change("model.width", 8, 16))
     (tmp_path / "fine-2").mkdir()
-    assert rounds.effective_round(tmp_path, "fine", 2) == 2
-    assert rounds.effective_round(tmp_path, "coarse", 2) == 1
-    assert rounds.effective_round(tmp_path, "fine", 1) == 1
+    run = RunDir(tmp_path)
+    assert rounds.holding(run, StageRef("fine", 2)) == StageRef("fine", 2)
+    assert rounds.holding(run, StageRef("coarse", 2)) == StageRef("coarse", 1)
+    assert rounds.holding(run, StageRef("fine", 1)) == StageRef("fine", 1)
+    assert rounds.input_of(run, StageRef("diagnose", 2), "fine") == StageRef("fine", 2)
 
 
 def test_beginning_the_same_round_again_changes_nothing(tmp_path):
@@ -173,7 +178,8 @@ def test_a_round_that_was_not_begun_is_an_error(tmp_path):
 
 
 def fine(mean, std=0.01, seeds=3, trial="t"):
-    return {"metrics": {"mean": mean, "std": std, "seeds": seeds}, "choice": {"trial": trial}}
+    metrics = {"mean": mean, "std": std, "seeds": seeds}
+    return result_of("fine", {"metrics": metrics, "choice": {"trial": trial}})
 
 
 def records(right):

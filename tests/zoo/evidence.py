@@ -18,7 +18,7 @@ from typing import Any
 from tests.zoo.case import HERE, Case
 from tuner import stages
 from tuner.core.result import Record, finite
-from tuner.core.store import RunDir, read_json
+from tuner.core.store import RunDir
 from tuner.recipe.file import load_recipe
 from tuner.recipe.model import Recipe
 from tuner.stages import Facts, Inputs
@@ -67,11 +67,11 @@ def given_to_rules(recipe: Recipe, run: RunDir, step: str) -> Any:
     """Return what a finished step gives to its rules, from its stored trials. Units and keys are those of the rules."""
     stage = stages.load(step)
     needed = _needed(step)
-    results = {name: read_json(run.path / name / "result.json") for name in needed}
+    results = {name: stages.read_result(run.path / name / "result.json") for name in needed}
     trials = {name: list(_records(run.path / name)) for name in stage.NEEDS}
     specs = [record.item.spec for records in trials.values() for record in records]
     facts = Facts(specs[0].user_files, specs[0].data_hash, specs[0].device) if specs else Facts()
-    inputs = Inputs(results, trials, facts, folder=step)
+    inputs = Inputs(results, trials, facts, folder=step, planned_epochs=stages.planned_epochs(recipe))
     with _listening(stage) as heard:
         stage.judge(recipe, inputs, stage.Settings(**recipe.stages.get(step, {})), list(_records(run.path / step)))
     return heard[-1] if heard else None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import time
 import traceback
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,8 @@ from tests.zoo.case import STEPS, Case
 from tests.zoo.recipe import write_folder
 from tuner import stages
 from tuner.core.errors import TunerError
+from tuner.core.result import StageResult
+from tuner.core.stage_ref import StageRef
 from tuner.core.trial import Progress
 from tuner.recipe.file import load_recipe
 from tuner.workflow.accepted_codes import check_codes
@@ -53,9 +54,9 @@ def play(case: Case, seed: int, folder: Path, through: str = STEPS[-1]) -> list[
         try:
             if workflow is None:
                 workflow = _workflow(case, seed, folder)
-            result = workflow.run_stage(name).result
+            result = workflow.run_stage(StageRef(name)).result
             entry |= _said(result)
-            entry["exit"] = 1 if result["verdict"] == "fail" else 0
+            entry["exit"] = 1 if result.verdict == "fail" else 0
         except TunerError as error:
             entry |= {"exit": error.exit_code, "error": type(error).__name__, "message": error.message}
         except Exception as error:
@@ -75,12 +76,12 @@ def _workflow(case: Case, seed: int, folder: Path) -> Workflow:
     return Workflow(path, recipe, Options(run_dir=folder / "run", workers=0, device="cpu"), Silent())
 
 
-def _said(result: Mapping[str, Any]) -> dict[str, Any]:
-    findings = [{key: finding[key] for key in SHOWN} for finding in result["findings"]]
-    skipped = [entry["check"] for entry in result["checks"]["skipped"]]
+def _said(result: StageResult[Any]) -> dict[str, Any]:
+    findings = [{key: getattr(finding, key) for key in SHOWN} for finding in result.findings]
+    skipped = [entry.check for entry in result.skipped]
     return {
-        "verdict": result["verdict"],
-        "headline": result["headline"],
+        "verdict": result.verdict,
+        "headline": result.headline,
         "findings": findings,
         "skipped": skipped,
     }

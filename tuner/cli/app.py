@@ -18,6 +18,7 @@ from tuner.cli.exit_codes import exit_codes, fail
 from tuner.cli.export import export
 from tuner.cli.safe_pipes import make_unbreakable
 from tuner.core.errors import InputError, UsageError, did_you_mean
+from tuner.core.stage_ref import StageRef
 from tuner.stages import checklist
 
 HELP = "Carry out the deep-learning tuning checklist on your model and data, step by step."
@@ -112,7 +113,7 @@ def _command(
 def _register_stage(app: typer.Typer, name: str, invoked: bool) -> None:
     """Register a stage's command; its settings become options only where it is the command that was given."""
     settings = _setting_options(name) if invoked else {}
-    extra = {**settings, **(APPLY if name == "fine" else {})}
+    extra = {**settings, **(APPLY if invoked and _writes_winner(name) else {})}
 
     def stage(recipe: str, **options: Any) -> None:
         flags = {key: options.pop(key) for key in settings}
@@ -121,19 +122,25 @@ def _register_stage(app: typer.Typer, name: str, invoked: bool) -> None:
             return
         with _session(recipe, {name: flags}, options) as (workflow, reporter):
             if options["dry_run"]:
-                reporter.plan([workflow.plan_only(name)])
+                reporter.plan([workflow.plan_only(StageRef(name))])
                 return
             with workflow.locked():
-                outcome = workflow.run_stage(name)
+                outcome = workflow.run_stage(StageRef(name))
             if not (outcome.ran or outcome.stale):
                 reporter.say("Done before, and still fresh: nothing was run. This is its report.")
             for reason in outcome.stale:
                 reporter.say(f"This result is stale: {reason}")
-            reporter.show(outcome.result, outcome.folder.path, name)
+            reporter.show(outcome.ref, outcome.result, workflow.run.path)
             _finish(reporter)
 
     stage.__doc__ = checklist.question(name)
     _command(app, name, stage, extra, checklist.question(name))
+
+
+def _writes_winner(name: str) -> bool:
+    from tuner import stages
+
+    return stages.traits(name).writes_winner
 
 
 APPLY = {"apply": (bool, False, "do one round of step 7: apply what the diagnosis proposes, keep it if it helped")}
@@ -144,21 +151,21 @@ def _apply(recipe: str, flags: Mapping[str, Mapping[str, Any]], options: Mapping
         if options["dry_run"]:
             raise UsageError("--dry-run does not go with --apply", "tuner status shows the rounds so far.")
         with workflow.locked():
-            reporter.after_rounds(workflow.run_one_round(_shower(reporter), reporter.say))
+            reporter.after_rounds(workflow.run_one_round(_shower(reporter, workflow), reporter.say))
         _finish(reporter)
 
 
-def _shower(reporter: Any) -> Callable[[str, int, Any], None]:
-    """Return what a workflow calls with each result: the whole report of new ones, a line of those that stood there."""
+def _shower(reporter: Any, workflow: Any) -> Callable[[Any], None]:
+    """Return what a workflow calls with each outcome: a whole report of a new one, a line of one that stood there."""
 
-    def show(name: str, number: int, outcome: Any) -> None:
-        reporter.show(outcome.result, outcome.folder.path, name, number, brief=not outcome.ran)
+    def show(outcome: Any) -> None:
+        reporter.show(outcome.ref, outcome.result, workflow.run.path, brief=not outcome.ran)
 
     return show
 
 
 RUN_OPTIONS = {
-    "through": (str, "diagnose", "stop after this stage"),
+    "through": (str, checklist.LAST_BEFORE_TEST, "stop after this stage"),
     "rounds": (int, 0, "how often to go back to step 5 with what the diagnosis proposes"),
     "budget": (str | None, None, "time for coarse and fine together, such as 20m; each round takes fine's part again"),
 }
@@ -167,7 +174,7 @@ RUN_OPTIONS = {
 def _run(recipe: str, **options: Any) -> None:
     """Carry out the whole checklist up to the diagnosis, from where it stopped; then rounds of step 7."""
     through, rounds_wanted = options.pop("through"), options.pop("rounds")
-    names = [name for name in checklist.NAMES if name != "test"]
+    names = list(checklist.BEFORE_TEST)
     budget = options.pop("budget")
     with _session(recipe, {}, options, budget=budget) as (workflow, reporter):
         if through not in names:
@@ -181,10 +188,10 @@ def _run(recipe: str, **options: Any) -> None:
             reporter.plan(workflow.plan_pending(names))
             return
 
-        show = _shower(reporter)
+        show = _shower(reporter, workflow)
         with workflow.locked():
             passed = workflow.run_all(names, show)
-            if passed and through == "diagnose" and rounds_wanted:
+            if passed and through == checklist.LAST_BEFORE_TEST and rounds_wanted:
                 reporter.after_rounds(workflow.run_rounds(rounds_wanted, show, reporter.say))
         _finish(reporter)
 
@@ -192,7 +199,7 @@ def _run(recipe: str, **options: Any) -> None:
 def _finish(reporter: Any) -> None:
     """End the command: print what is left to print; a failed verdict is exit code 1."""
     reporter.finish()
-    if any(result["verdict"] == "fail" for result in reporter.results):
+    if any(result.verdict == "fail" for result in reporter.results):
         raise SystemExit(1)
 
 
@@ -214,8 +221,9 @@ def _session(
         from tuner.recipe.file import load_recipe, overrides_of
         from tuner.recipe.templates import find_recipe
         from tuner.view.progress import ProgressView
+        from tuner.workflow import budgets
         from tuner.workflow.accepted_codes import check_codes
-        from tuner.workflow.engine import Workflow, budgets
+        from tuner.workflow.engine import Workflow
         from tuner.workflow.freshness import Options
 
         if options["deadline"] is not None and not options["deadline"] > 0:
@@ -282,7 +290,7 @@ def status(
 
         for run in runs:
             print(f"\n {run.path}   recipe {run.recipe or 'unknown'}" + (f"\n {run.problem}" if run.problem else ""))
-            status_table([{**vars(row), "stage": row.label} for row in run.rows], make_console())
+            status_table([{**row.to_json(), "stage": row.ref.label} for row in run.rows], make_console())
             rounds_lines(run.rounds, make_console())
 
 
@@ -302,7 +310,7 @@ def report(
             reporter = Reporter(recipe or run.recipe, repeated, as_json=as_json, many=True)
             for row in run.rows:
                 if row.result is not None:
-                    reporter.show(row.result, run.path / row.label, row.stage, row.round)
+                    reporter.show(row.ref, row.result, run.path)
             damaged = dict.fromkeys(reason for row in run.rows if row.state == "corrupt" for reason in row.reasons)
             if not reporter.results and not damaged:
                 raise InputError(f"no step of {run.path} has finished", "tuner run RECIPE begins with step 1.")

@@ -14,7 +14,9 @@ from typing import Any
 from tuner import stages
 from tuner.core.errors import InputError
 from tuner.core.formatting import plural
-from tuner.core.store import read_result
+from tuner.core.result import StageResult
+from tuner.core.stage_ref import StageRef
+from tuner.core.store import RunDir
 from tuner.view import plan as plan_view
 from tuner.view.console import make_console, report
 from tuner.view.page import Page
@@ -29,29 +31,25 @@ class Reporter:
         self.repeated = repeated
         self.as_json = as_json
         self.many = many
-        self.results: list[Mapping[str, Any]] = []
+        self.results: list[StageResult[Any]] = []
         self._next = ""  # to be named at the end, where the last report does not
         self._has_test = True
 
-    def next_command(self, stage: str, result: Mapping[str, Any], round_number: int = 1) -> str:
+    def next_command(self, ref: StageRef, result: StageResult[Any]) -> str:
         """Return the command to type after a stage, with the user's own overrides."""
-        if result["verdict"] == "fail":
-            codes = [
-                finding["code"]
-                for finding in result["findings"]
-                if finding["severity"] == "error" and not finding["accepted"]
-            ]
-            return f"tuner explain {codes[0]}" if codes else self.command(stage)
-        if stage == "diagnose" and result["choice"].get("changes"):
-            return f"{self.command('run')} --rounds {round_number}"
-        if stage == "diagnose":
-            return self._test()
-        following = stages.NAMES[stages.NAMES.index(stage) + 1 :]
-        return self.command(following[0]) if following else f"{self.look('export')} --weights winner.safetensors"
+        if result.verdict == "fail":
+            errors = [found.code for found in result.findings if found.severity == "error" and not found.accepted]
+            return f"tuner explain {errors[0]}" if errors else self.command(ref.stage)
+        if result.changes:
+            return f"{self.command('run')} --rounds {ref.round}"
+        following = stages.NAMES[stages.NAMES.index(ref.stage) + 1 :]
+        if not following:
+            return f"{self.look('export')} --weights winner.safetensors"
+        return self._test() if stages.traits(following[0]).on_test_split else self.command(following[0])
 
     def _test(self) -> str:
-        """Return the command to type when only the test is left, or not even that, for want of a test split."""
-        return self.command("test") if self._has_test else self.look("report")
+        """Return the command to type when only the test is left; without a test split, not even that is."""
+        return self.command(stages.only("on_test_split")) if self._has_test else self.look("report")
 
     def command(self, name: str) -> str:
         return shlex.join(["tuner", name, self.recipe, *self.repeated])
@@ -61,22 +59,20 @@ class Reporter:
         at = self.repeated.index("--run-dir") if "--run-dir" in self.repeated else len(self.repeated)
         return shlex.join(["tuner", name, self.recipe, *self.repeated[at : at + 2]])
 
-    def show(
-        self, result: Mapping[str, Any], folder: Path, stage: str, round_number: int = 1, brief: bool = False
-    ) -> None:
+    def show(self, ref: StageRef, result: StageResult[Any], run: Path, brief: bool = False) -> None:
         """Print the report of a stage; `brief`: one line, for a result that stood there already and is no failure."""
         self.results.append(result)
         if self.as_json:
             return
-        self._has_test = has_test(folder.parent)
-        if brief and result["verdict"] != "fail":
-            self.say(f"{folder.name}: {result['verdict'].upper()}, done before. {result['headline']}")
-            self._next = self.next_command(stage, result, round_number)
+        self._has_test = has_test(run)
+        if brief and result.verdict != "fail":
+            self.say(f"{ref}: {result.verdict.upper()}, done before. {result.headline}")
+            self._next = self.next_command(ref, result)
         else:
             self._next = ""
-            within_round = round_number > 1 and result["verdict"] != "fail"  # the command's end says how to go on
-            following = "" if within_round else self.next_command(stage, result, round_number)
-            report(dict(result), folder, following, make_console())
+            within_round = ref.round > 1 and result.verdict != "fail"  # the command's end says how to go on
+            following = "" if within_round else self.next_command(ref, result)
+            report(result, run / ref.label, following, make_console())
             print()
 
     def after_rounds(self, more: int | None) -> None:
@@ -120,7 +116,8 @@ class Reporter:
     def finish(self) -> None:
         """Print what was collected, or how to go on where no report has said it."""
         if self.as_json:
-            print(json.dumps(self.results if self.many else self.results[-1], indent=2))
+            found = [result.to_json() for result in self.results]
+            print(json.dumps(found if self.many else found[-1], indent=2))
         elif self._next:
             page = Page(make_console())
             page.command(" Next:  ", self._next)
@@ -130,6 +127,7 @@ class Reporter:
 
 def has_test(run: Path) -> bool:
     """Tell whether a run's data have a test split, as far as its step 1 has seen."""
+    first = StageRef(stages.NAMES[0]).folder(RunDir(run))
     with contextlib.suppress(InputError):
-        return read_result(run / "check-init" / "result.json")["metrics"].get("test_examples") != 0
+        return getattr(stages.read_result(first.result_path).metrics, "test_examples", None) != 0
     return True

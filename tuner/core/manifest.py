@@ -97,12 +97,12 @@ class Provenance:
         return reasons
 
 
-def input_entry(result_path: Path, result: Mapping[str, Any]) -> dict[str, str]:
+def input_entry(result_path: Path, choice: Mapping[str, Any]) -> dict[str, str]:
     """Describe an input stage in a manifest: its file, the file's hash, and the hash of what is read from it."""
     return {
         "file": f"{result_path.parent.name}/result.json",
         "sha256": sha256(result_path),
-        "choice": digest(result["choice"]),
+        "choice": digest(choice),
     }
 
 

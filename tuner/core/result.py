@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from tuner.core.trial import WorkItem
+from tuner.core.values import from_json, to_json
 
 Status = Literal["completed", "stopped", "diverged", "failed"]
 FailureKind = Literal["oom", "timeout", "crash", "user-code", "data"]
@@ -171,6 +172,18 @@ class Finding:
         del value["proposals"]  # what they come to is in `changes`
         return value
 
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Finding:
+        """Return the finding of a `result.json`; keys of later versions are ignored.
+
+        Raises:
+            ValueError: a key is missing or of another type.
+        """
+        changes = [
+            {**change, "old": change.get("from"), "new": change.get("to")} for change in value.get("changes", ())
+        ]
+        return from_json(cls, {**value, "changes": changes})
+
 
 @dataclass(frozen=True)
 class Skipped:
@@ -180,22 +193,36 @@ class Skipped:
     why: str
 
 
+M = TypeVar("M")
+
+
 @dataclass(frozen=True)
-class StageResult:
-    """What a stage concludes; `to_json()` is the content of its `result.json`."""
+class StageResult(Generic[M]):
+    """What a stage concludes; `to_json()` is the content of its `result.json`.
+
+    `metrics`: the stage's frozen dataclass of `tuner.core.metrics`. `choice`: what the stages after it go by.
+    """
 
     stage: str
     headline: str
+    metrics: M
     findings: Sequence[Finding] = ()
     ran: Sequence[str] = ()
     skipped: Sequence[Skipped] = ()
     choice: Mapping[str, Any] = field(default_factory=dict)
-    metrics: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def verdict(self) -> Verdict:
         weights = {finding.severity for finding in self.findings if not finding.accepted}
         return "fail" if "error" in weights else "warn" if "warn" in weights else "pass"
+
+    @property
+    def changes(self) -> list[Change]:
+        """The changes of the recipe that are chosen for the next round."""
+        return [
+            Change(change["key"], change.get("from"), change.get("to"), change.get("reason", ""))
+            for change in self.choice.get("changes", ())
+        ]
 
     def to_json(self) -> dict[str, Any]:
         return finite(
@@ -207,9 +234,29 @@ class StageResult:
                 "findings": [finding.to_json() for finding in self.findings],
                 "checks": {"ran": list(self.ran), "skipped": [asdict(skipped) for skipped in self.skipped]},
                 "choice": dict(self.choice),
-                "metrics": dict(self.metrics),
+                "metrics": to_json(self.metrics),
             }
         )
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any], metrics: type[M]) -> StageResult[M]:
+        """Return the result that `to_json` wrote; `metrics`: the stage's dataclass.
+
+        Raises:
+            ValueError: a key is missing or of another type; the message names it.
+        """
+        try:
+            return cls(
+                stage=value["stage"],
+                headline=from_json(str, value["headline"]),
+                metrics=from_json(metrics, value["metrics"]),
+                findings=[Finding.from_json(finding) for finding in value["findings"]],
+                ran=[str(name) for name in value["checks"]["ran"]],
+                skipped=[from_json(Skipped, skipped) for skipped in value["checks"]["skipped"]],
+                choice=dict(value["choice"]),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{type(error).__name__}: {error}") from None
 
 
 def ranked(findings: Sequence[Finding]) -> list[Finding]:

@@ -96,8 +96,8 @@ def read_json(path: Path, of: type = dict, hint: str = "") -> Any:
     return value
 
 
-def read_result(path: Path) -> dict[str, Any]:
-    """Read a stage's `result.json`.
+def read_stored_result(path: Path) -> dict[str, Any]:
+    """Read a stage's `result.json` as it is stored; `tuner.stages.read_result` gives it types.
 
     Raises:
         InputError: as `read_json`, and where a key is missing.

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -67,8 +67,20 @@ class TrialSpec:
 
     @cached_property  # a stage of many trials asks for it again and again
     def id(self) -> str:
-        """Return the first 12 hex digits of the hash of this value."""
-        return digest(asdict(self))[:12]
+        """Return the first 12 hex digits of the hash of this value.
+
+        Fields at their default are left out, so that a new field changes no id.
+        """
+        return digest(self._set())[:12]
+
+    def _set(self) -> dict[str, Any]:
+        """Return the fields that are not at their default."""
+        values = asdict(self)
+        for known in fields(self):
+            default = known.default_factory() if known.default_factory is not MISSING else known.default
+            if default is not MISSING and values[known.name] == default:
+                del values[known.name]
+        return values
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tuner.core.metrics import SplitScan
 from tuner.core.result import Record
 
 FORWARD = 0.35  # of a step is its forward pass: what evaluating the same examples takes
@@ -40,7 +41,7 @@ class Costs:
 
 
 def of_sweep(
-    records: Sequence[Record], data: Mapping[str, Any], batch_size: int, precision: str, workers: int
+    records: Sequence[Record], data: Mapping[str, SplitScan], batch_size: int, precision: str, workers: int
 ) -> Costs | None:
     """Return costs from the steps of lr-sweep, at the precision that it settled where that was tried.
 
@@ -55,10 +56,10 @@ def of_sweep(
     step = statistics.median((r.result.wall_seconds - item) / int(r.item.spec.horizon_steps or 1) for r in whole)
     step = max(step, 1e-6)
     epoch = step * math.ceil(train / batch_size)
-    return Costs(epoch, FORWARD * epoch * val / train, item + HANDED_SECONDS, workers=workers, source="lr-sweep")
+    return Costs(epoch, FORWARD * epoch * val / train, item + HANDED_SECONDS, workers=workers)
 
 
-def of_timing(records: Sequence[Record], data: Mapping[str, Any], workers: int) -> Costs | None:
+def of_timing(records: Sequence[Record], data: Mapping[str, SplitScan], workers: int) -> Costs | None:
     """Return costs from a shorter and a longer run of some of the search's own configurations; None without any.
 
     The sweep has timed the recipe's own configuration alone; others may be twice as wide. What is not proportional to
@@ -84,7 +85,7 @@ def of_timing(records: Sequence[Record], data: Mapping[str, Any], workers: int) 
 
 
 def of_search(
-    records: Sequence[Record], sweep: Sequence[Record], data: Mapping[str, Any], epochs: int, workers: int
+    records: Sequence[Record], sweep: Sequence[Record], data: Mapping[str, SplitScan], epochs: int, workers: int
 ) -> Costs | None:
     """Return costs from the epochs of coarse (all records, rungs included), of the trials that went furthest.
 
@@ -105,7 +106,7 @@ def of_search(
     share = FORWARD * val / train if train else 0.0
     epoch = both / (1 + share)
     item, spread = item + HANDED_SECONDS, statistics.pstdev(per_epoch) / both
-    return Costs(epoch, epoch * share, item, workers=workers, source="coarse", spread=spread)
+    return Costs(epoch, epoch * share, item, workers=workers, spread=spread)
 
 
 def _item_of(trials: Sequence[Mapping[int, float]], otherwise: float) -> float:
@@ -128,8 +129,8 @@ def _intercept(seconds: Mapping[int, float]) -> float:
     return seconds[short] - short * (seconds[long] - seconds[short]) / (long - short)
 
 
-def _size(data: Mapping[str, Any], split: str) -> int:
-    return int((data.get(split) or {}).get("n") or 0)
+def _size(data: Mapping[str, SplitScan], split: str) -> int:
+    return data[split].n if split in data else 0
 
 
 def _item_seconds(records: Sequence[Record]) -> float:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tuner.core.formatting import value_text
+from tuner.core.metrics import CheckInitMetrics
 from tuner.core.result import Record
 from tuner.core.trial import canonical_json
 from tuner.recipe.model import Recipe
@@ -38,9 +39,9 @@ def val_loss(record: Record) -> float:
     return loss_of(record.best_row("val") or {})
 
 
-def constant_loss(initial: Mapping[str, Any]) -> float | None:
+def constant_loss(initial: CheckInitMetrics) -> float | None:
     """Return the lower of the loss function's values at uniform outputs and at the class shares (of check-init)."""
-    known = [_number(initial.get(key)) for key in ("loss_at_uniform", "loss_at_prior")]
+    known = [_number(value) for value in (initial.loss_at_uniform, initial.loss_at_prior)]
     return None if known[0] is None or known[1] is None else min(known[0], known[1])
 
 
@@ -72,7 +73,7 @@ def counts(records: Sequence[Record]) -> dict[str, Any]:
     }
 
 
-def val_facts(results: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any]:
+def val_facts(initial: CheckInitMetrics, records: Sequence[Record]) -> dict[str, Any]:
     """Return `val_n` and `majority_share` as far as known: from the trials' predictions, or check-init's scan."""
     facts: dict[str, Any] = {"val_n": None, "majority_share": None}
     for record in records:
@@ -80,9 +81,7 @@ def val_facts(results: Mapping[str, Any], records: Sequence[Record]) -> dict[str
         for name, key in (("val_n", "n"), ("majority_share", "majority_share")):
             if facts[name] is None and _number(evidence.get(key)) is not None:
                 facts[name] = evidence[key]
-    val = results.get("check-init", {}).get("metrics", {}).get("data", {}).get("val", {})
-    class_counts = val.get("class_counts")
-    numbers = list(class_counts.values()) if isinstance(class_counts, Mapping) else list(class_counts or [])
+    numbers = list(initial.data["val"].class_counts) if "val" in initial.data else []
     if numbers and sum(numbers) > 0:
         facts["val_n"] = facts["val_n"] or sum(numbers)
         if facts["majority_share"] is None:

@@ -1,15 +1,18 @@
 """The stages of the checklist. A stage turns artifacts into trials and trial results into a verdict.
 
-It never trains and never prints. A stage is a module of this package, listed in
-`tuner.stages.checklist`, with
+It never trains and never prints. A stage is a module of this package, listed in `tuner.stages.checklist`, with
 
 - a docstring whose first line says which question it answers;
 - `NEEDS`: the stages whose results it reads;
 - `DEPENDS`: the recipe tables (or dotted keys) that its result depends on;
+- `TRAITS`: what others must know of it (`Traits`), so that nobody asks for a stage by its name;
 - `Settings`: a frozen pydantic model; its fields become the command's options, their descriptions the help;
+- `Metrics`: the frozen dataclass of what it measures, from `tuner.core.metrics`;
 - `plan(recipe, inputs, settings, history) -> list[WorkItem]`: pure; the next generation of work items, asked
   again when those have finished (`history`: their records, by number) until it gives none;
-- `judge(recipe, inputs, settings, results) -> StageResult`: pure as well.
+- `judge(recipe, inputs, settings, results) -> StageResult[Metrics]`: pure as well.
+
+No stage imports another: what it reads of earlier ones comes in `Inputs`.
 """
 
 from __future__ import annotations
@@ -17,11 +20,14 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, Self
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tuner.core.result import Record, StageResult
+from tuner.core.errors import InputError
+from tuner.core.result import Finding, Record, StageResult
+from tuner.core.store import read_stored_result
 from tuner.core.trial import TrialSpec, WorkItem, apply_overrides, trial_tables
 from tuner.recipe.model import Recipe
 from tuner.search.budget import EXAMPLES, Bounds, BudgetText, Outline
@@ -60,28 +66,36 @@ class Facts:
     device: str = "cpu"
 
 
+M = TypeVar("M")
+
+
 @dataclass(frozen=True)
 class Inputs:
     """What a stage reads.
 
-    `results`: of the stages in NEEDS, and of what these need in turn, by stage name (the content of `result.json`).
-    `trials`: of those in NEEDS. `extra`: the content of other artifacts (test: `winner.json`). `folder`: the name of
-    the stage's own folder in the run (`fine`, in round 2 `fine-2`).
+    `results`: of the stages in NEEDS, and of what these need in turn, by stage name. `trials`: of those in NEEDS.
+    `extra`: the content of other artifacts (test: `winner.json`). `folder`: the name of the stage's own folder in the
+    run (`fine`, in round 2 `fine-2`). `planned_epochs`: of the searches that the recipe plans, by stage.
     """
 
-    results: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    results: Mapping[str, StageResult[Any]] = field(default_factory=dict)
     trials: Mapping[str, Sequence[Record]] = field(default_factory=dict)
     facts: Facts = Facts()
     extra: Mapping[str, Any] = field(default_factory=dict)
     folder: str = ""
+    planned_epochs: Mapping[str, int] = field(default_factory=dict)
 
     def choice(self, stage: str) -> Mapping[str, Any]:
         """Return the `choice` of an earlier stage; empty when that stage was skipped by force."""
-        return self.results.get(stage, {}).get("choice", {})
+        return self.results[stage].choice if stage in self.results else {}
 
-    def metrics(self, stage: str) -> Mapping[str, Any]:
-        """Return the `metrics` of an earlier stage; empty when that stage was skipped by force."""
-        return self.results.get(stage, {}).get("metrics", {})
+    def metrics(self, of: type[M]) -> M:
+        """Return what an earlier stage measured, by its dataclass; nothing measured when it was skipped by force."""
+        return next((found.metrics for found in self.results.values() if isinstance(found.metrics, of)), of())
+
+    def findings(self, stage: str) -> Sequence[Finding]:
+        """Return the findings of an earlier stage; none when that stage was skipped by force."""
+        return self.results[stage].findings if stage in self.results else ()
 
     def spec(self, recipe: Recipe, overrides: Mapping[str, Any] | None = None, **fields: Any) -> TrialSpec:
         """Make a TrialSpec of the recipe's tables with overrides applied. `fields`: seed, horizon_epochs, ..."""
@@ -98,16 +112,40 @@ class Inputs:
         )
 
 
+@dataclass(frozen=True)
+class Traits:
+    """What the workflow, the command line and the reports must know of a stage.
+
+    `searches`: its trials are configurations that compete: it takes a budget, of which `budget_share` is its part.
+    `any_failure_ends`: one trial whose process fails ends the command. `user_error_ends`: one trial in which the
+    user's code raises, or its data cannot be read, ends it; elsewhere only when it happens in every trial.
+    `repeats`: whether a round of step 7 runs it again: never, always, or where a change moves the good learning rates.
+    `writes_winner`: its choice becomes `winner.json`. `on_test_split`: it reads the winner, and each look is logged.
+    `proposes_changes`: its choice has the changes that the next round applies.
+    """
+
+    searches: bool = False
+    budget_share: float = 0.0
+    any_failure_ends: bool = False
+    user_error_ends: bool = False
+    repeats: Literal["never", "always", "when the lr moves"] = "never"
+    writes_winner: bool = False
+    on_test_split: bool = False
+    proposes_changes: bool = False
+
+
 class Stage(Protocol):
     """What a module of this package offers; see the package's docstring."""
 
     NEEDS: tuple[str, ...]
     DEPENDS: tuple[str, ...]
+    TRAITS: Traits
     Settings: type[StageSettings]
+    Metrics: type[Any]
 
     def plan(self, recipe: Recipe, inputs: Inputs, settings: Any, history: Sequence[Record]) -> list[WorkItem]: ...
 
-    def judge(self, recipe: Recipe, inputs: Inputs, settings: Any, results: Sequence[Record]) -> StageResult: ...
+    def judge(self, recipe: Recipe, inputs: Inputs, settings: Any, results: Sequence[Record]) -> StageResult[Any]: ...
 
 
 def load(name: str) -> Stage:
@@ -115,6 +153,44 @@ def load(name: str) -> Stage:
     return importlib.import_module(f"tuner.stages.{name.replace('-', '_')}")  # type: ignore[return-value]
 
 
+def traits(name: str) -> Traits:
+    """Return the traits of a stage; none for a name that is no stage's."""
+    return load(name).TRAITS if name in NAMES else Traits()
+
+
+def named(trait: str) -> list[str]:
+    """Return the stages that have a trait, in their order: `named("searches")` gives coarse and fine."""
+    return [name for name in NAMES if getattr(load(name).TRAITS, trait)]
+
+
+def only(trait: str) -> str:
+    """Return the one stage that has a trait."""
+    (name,) = named(trait)
+    return name
+
+
 def settings_models() -> dict[str, type[StageSettings]]:
     """Return {stage: its Settings}, which recipe validation checks the `[stages]` tables against."""
     return {name: load(name).Settings for name in NAMES}
+
+
+def planned_epochs(recipe: Recipe) -> dict[str, int]:
+    """Return the epochs of the searches that the recipe plans, by stage; options of the command line are not known."""
+    models = settings_models()
+    return {name: models[name](**recipe.stages.get(name, {})).epochs for name in named("searches")}  # type: ignore[attr-defined]
+
+
+def read_result(path: Path) -> StageResult[Any]:
+    """Read a stage's `result.json`.
+
+    Raises:
+        InputError: it is missing, broken, or not what tuner wrote; the message names it.
+    """
+    value = read_stored_result(path)
+    hint = f"Run {path.parent.name} again with --fresh."
+    if value["stage"] not in NAMES:
+        raise InputError(f"{path}: not what tuner wrote (no stage is named {value['stage']!r})", hint)
+    try:
+        return StageResult.from_json(value, load(value["stage"]).Metrics)
+    except ValueError as error:
+        raise InputError(f"{path}: not what tuner wrote ({error})", hint) from None

@@ -7,14 +7,17 @@ from typing import Any
 
 from pydantic import Field
 
+from tuner.core.metrics import CheckInitMetrics as Metrics
 from tuner.core.result import Record, Skipped, StageResult
 from tuner.core.trial import WorkItem
+from tuner.core.values import from_json
 from tuner.recipe.model import Recipe
 from tuner.rules import apply_rules
-from tuner.stages import Inputs, StageSettings, load
+from tuner.stages import Inputs, StageSettings, Traits
 
 NEEDS = ()
 DEPENDS = ("data", "model", "loss", "optimizer", "schedule", "train")
+TRAITS = Traits(any_failure_ends=True, user_error_ends=True)
 
 MEASURE = "init_battery"
 
@@ -30,17 +33,11 @@ def plan(recipe: Recipe, inputs: Inputs, settings: Settings, history: Sequence[R
     """One trial that measures and trains nothing."""
     if history:
         return []
-    looked = {"seeds": settings.seeds, "examples": settings.examples, "horizons": horizons(recipe)}
+    looked = {"seeds": settings.seeds, "examples": settings.examples, "horizons": dict(inputs.planned_epochs)}
     return [WorkItem(inputs.spec(recipe, measure={MEASURE: looked}), number=0)]
 
 
-def horizons(recipe: Recipe) -> dict[str, int]:
-    """Return the epochs of the runs that the recipe plans, by stage; options given to these stages are not known."""
-    planned: dict[str, Any] = {name: load(name).Settings for name in ("coarse", "fine")}
-    return {name: settings(**recipe.stages.get(name, {})).epochs for name, settings in planned.items()}
-
-
-def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[Record]) -> StageResult:
+def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[Record]) -> StageResult[Metrics]:
     """Hold every probe's answer against the right one."""
     evidence = evidence_of(recipe, results)
     findings, ran, skipped = apply_rules("check-init", evidence, recipe.accept.codes)
@@ -58,7 +55,7 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
         skipped.append(Skipped("the loss at init without dropout", why))
     if (why := evidence.get("data_scan", {}).get("no_duplicates")) is not None:
         skipped.append(Skipped("equal examples within and across train and val", why))
-    return StageResult("check-init", _headline(evidence), findings, ran, skipped, {}, _metrics(evidence))
+    return StageResult("check-init", _headline(evidence), _metrics(evidence), findings, ran, skipped)
 
 
 def evidence_of(recipe: Recipe, results: Sequence[Record]) -> dict[str, Any]:
@@ -98,13 +95,13 @@ def _headline(evidence: Mapping[str, Any]) -> str:
     return f"Loss at init {measured} over {seeds} seed{'s' * (seeds > 1)}; {said}."
 
 
-def _metrics(evidence: Mapping[str, Any]) -> dict[str, Any]:
+def _metrics(evidence: Mapping[str, Any]) -> Metrics:
     initial = evidence.get("initial_loss", {})
     function = evidence.get("loss_function", {})
     scan = evidence.get("data_scan", {})
     keep = ("init_loss", "init_loss_std", "init_losses", "log_c", "prior_entropy", "num_classes", "init_accuracy")
-    return {
-        **{key: initial.get(key) for key in keep},
+    found = {
+        **{key: initial.get(key) for key in keep if initial.get(key) is not None},
         "expected_loss": expected_loss(initial),
         "loss_at_uniform": initial.get("loss_at_uniform"),
         "loss_at_prior": initial.get("loss_at_prior"),
@@ -122,6 +119,7 @@ def _metrics(evidence: Mapping[str, Any]) -> dict[str, Any]:
         "input_scale": evidence.get("input_scale", {}),
         "planned_rates": evidence.get("planned_rates", {}),
     }
+    return from_json(Metrics, found)
 
 
 def _calls_per_update(step: Mapping[str, Any]) -> int | None:

@@ -13,6 +13,8 @@ CHECKLIST = {
     "test": ("end", "generalisation error", "what is the accuracy on the test split, once?"),
 }
 NAMES = tuple(CHECKLIST)
+BEFORE_TEST = NAMES[:-1]  # what `tuner run` carries out
+LAST_BEFORE_TEST = BEFORE_TEST[-1]
 
 
 def title(stage: str) -> str:

@@ -9,9 +9,12 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from tuner.core.formatting import plural
+from tuner.core.metrics import CheckInitMetrics, LrSweepMetrics
+from tuner.core.metrics import CoarseMetrics as Metrics
 from tuner.core.result import Record, StageResult, last_of_each
 from tuner.core.streams import derive_seed
 from tuner.core.trial import WorkItem
+from tuner.core.values import from_json
 from tuner.recipe.model import Recipe
 from tuner.recipe.space import RATE, Space
 from tuner.rules import apply_rules
@@ -21,10 +24,11 @@ from tuner.search.generations import Source, at_once
 from tuner.search.halving import KEEP, Climb, Ladder, Rungs, coarse_rungs, ladder, next_items, saved
 from tuner.search.importance import importance
 from tuner.search.narrow import at_borders, narrow
-from tuner.stages import Inputs, SearchSettings
+from tuner.stages import Inputs, SearchSettings, Traits
 
 NEEDS = ("lr-sweep",)
 DEPENDS = ("data", "model", "loss", "optimizer", "schedule", "train", "search")
+TRAITS = Traits(searches=True, budget_share=0.25)
 TOP = 5
 LEAST = 3  # what fine carries on, and the good trials that the space is narrowed around, were trained to the end
 
@@ -80,19 +84,19 @@ def _item(recipe: Recipe, inputs: Inputs, settings: Settings, params: Mapping[st
     return WorkItem(inputs.spec(recipe, params, **fields), number)
 
 
-def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[Record]) -> StageResult:
+def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[Record]) -> StageResult[Metrics]:
     """Name the best configurations, and the space around them that fine searches."""
     choice = inputs.choice("lr-sweep")
     space = scores.searched_space(recipe, choice)
     trials = last_of_each(results)
     best = scores.scored(trials)
-    facts = scores.val_facts(inputs.results, trials)
+    facts = scores.val_facts(inputs.metrics(CheckInitMetrics), trials)
     metrics: dict[str, Any] = {
         **scores.counts(trials),
         **saved(results, settings.epochs),
         "best_val_accuracy": max((a for a in map(scores.val_accuracy, best) if a is not None), default=None),
         "best_val_loss": min((loss for loss in map(scores.val_loss, best) if math.isfinite(loss)), default=None),
-        "constant_loss": scores.constant_loss(inputs.metrics("check-init")),
+        "constant_loss": scores.constant_loss(inputs.metrics(CheckInitMetrics)),
         "best_score": best[0].result.score if best else None,
         "best_params": dict(best[0].params) if best else None,
         "monitor": recipe.train.monitor,
@@ -105,18 +109,16 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
         **facts,
         **importance(trials, space, derive_seed(recipe.seed, "coarse", "importance")),
     }
-    narrowed = narrow(space, scores.as_scored(best), _limits(inputs.metrics("lr-sweep")))
+    narrowed = narrow(space, scores.as_scored(best), _limits(inputs.metrics(LrSweepMetrics)))
     findings, ran, skipped = apply_rules("coarse", metrics, recipe.accept.codes)
     chosen = {"top": [_entry(record) for record in best[:TOP]], "space": _explained(narrowed)} if best else {}
-    return StageResult("coarse", _headline(metrics), findings, ran, skipped, chosen, metrics)
+    return StageResult("coarse", _headline(metrics), from_json(Metrics, metrics), findings, ran, skipped, chosen)
 
 
-def _limits(sweep: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+def _limits(sweep: LrSweepMetrics) -> dict[str, tuple[float, float]]:
     """Return how far the rate may grow: up to the first that diverged above the band."""
-    top = sweep.get("lr_high")
-    above = [
-        rate["lr"] for rate in sweep.get("rates", []) if rate["status"] == "diverged" and (not top or rate["lr"] > top)
-    ]
+    top = sweep.lr_high
+    above = [swept.lr for swept in sweep.rates if swept.status == "diverged" and (not top or swept.lr > top)]
     return {RATE: (0.0, min(above))} if above else {}
 
 

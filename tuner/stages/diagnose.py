@@ -10,9 +10,12 @@ from typing import Any
 from pydantic import Field
 
 from tuner.core.confirming_arms import FULL_PRECISION
+from tuner.core.metrics import CheckInitMetrics, FineMetrics
+from tuner.core.metrics import DiagnoseMetrics as Metrics
 from tuner.core.result import Finding, Record, Skipped, StageResult
 from tuner.core.statistics import binomial_noise, robust_sigma
 from tuner.core.trial import WorkItem
+from tuner.core.values import from_json
 from tuner.recipe.model import Recipe
 from tuner.rules import apply_rules
 from tuner.rules.curves import NO_GAP
@@ -21,10 +24,11 @@ from tuner.search.band import CONSTANT
 from tuner.search.confirm import Arm, Winner, answers, first_arms, second_arms
 from tuner.search.curve_facts import curve_facts
 from tuner.search.knobs import Knobs
-from tuner.stages import Inputs, StageSettings
+from tuner.stages import Inputs, StageSettings, Traits
 
 NEEDS = ("fine",)
 DEPENDS = ("data", "model", "loss", "optimizer", "schedule", "train", "search")
+TRAITS = Traits(repeats="always", proposes_changes=True)
 REPORTED = ("train_accuracy", "val_accuracy", "train_loss", "val_loss", "gap", "gap_interval", "best_epoch", "epochs")
 
 ANSWERS = ("answers", "recall", "class_counts")  # of the winner, from the probe of its predictions
@@ -60,14 +64,13 @@ def _facts(recipe: Recipe, inputs: Inputs, settings: Settings) -> dict[str, Any]
     if winner is None or not winner.rows("val"):
         return None
     group = [record for record in records if scores.same_params(record.params, winner.params)]
-    known = scores.val_facts(inputs.results, records)
+    known = scores.val_facts(inputs.metrics(CheckInitMetrics), records)
     facts = curve_facts(winner, group, known["val_n"])
     facts["params"] = dict(winner.params)
-    facts["majority_share"] = known["majority_share"] or inputs.metrics("fine").get("majority_share")
+    facts["majority_share"] = known["majority_share"] or inputs.metrics(FineMetrics).majority_share
     facts["target"] = settings.target
     facts["monitor"], facts["own_evaluate"] = recipe.train.monitor, recipe.train.evaluate is not None
-    layers = inputs.metrics("check-init").get("layers") or []
-    facts["drops_out"] = any("Dropout" in str(layer.get("type")) for layer in layers)
+    facts["drops_out"] = any("Dropout" in layer.type for layer in inputs.metrics(CheckInitMetrics).layers)
     asked = winner.item.spec.tables["loss"]
     facts["plain_cross_entropy"] = asked["name"] == "cross_entropy" and not any(
         value for key, value in asked.items() if key != "name"
@@ -147,14 +150,13 @@ def _item(
     return WorkItem(replace(spec, tables={**spec.tables, "schedule": dict(CONSTANT)}), number)
 
 
-def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[Record]) -> StageResult:
+def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[Record]) -> StageResult[Metrics]:
     """Say what the winner's curves and the confirming runs show, and which changes of the recipe follow."""
     trial = inputs.choice("fine").get("trial")
     facts = _facts(recipe, inputs, settings)
     if facts is None:
         why = "fine has no winner" if trial is None else f"the winner's curve ({trial}) is not there"
-        empty = dict.fromkeys((*REPORTED, "trial"))
-        return StageResult("diagnose", f"Nothing to diagnose: {why}.", skipped=[Skipped("all", why)], metrics=empty)
+        return StageResult("diagnose", f"Nothing to diagnose: {why}.", Metrics(), skipped=[Skipped("all", why)])
     asked = _confirming(recipe, inputs, settings, facts, results)
     facts["unconfirmed"] = _unconfirmed(inputs, settings, facts)
     if facts["unconfirmed"] is None:
@@ -167,7 +169,9 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
     metrics["majority_share"] = facts["majority_share"]
     metrics["confirming"] = list(facts.get("confirmed", {}).values())
     choice = {"changes": [change.to_json() for change in _changes(findings)]}
-    return StageResult("diagnose", _headline(facts, findings), findings, ran, skipped, choice, metrics)
+    return StageResult(
+        "diagnose", _headline(facts, findings), from_json(Metrics, metrics), findings, ran, skipped, choice
+    )
 
 
 def _folder(inputs: Inputs) -> str:

@@ -8,10 +8,13 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from tuner.core.metrics import CheckInitMetrics, CoarseMetrics
+from tuner.core.metrics import FineMetrics as Metrics
 from tuner.core.result import Record, Skipped, StageResult, last_of_each
 from tuner.core.statistics import SIGNIFICANT, cannot_be_told, mean_std
 from tuner.core.streams import derive_seed
 from tuner.core.trial import WorkItem, canonical_json
+from tuner.core.values import from_json
 from tuner.recipe.model import Recipe
 from tuner.recipe.space import RATE, Range, Space, tidy
 from tuner.rules import apply_rules
@@ -24,10 +27,11 @@ from tuner.search.halving import KEEP, Climb, Ladder, Rungs, fine_rungs, ladder,
 from tuner.search.importance import importance
 from tuner.search.narrow import at_borders
 from tuner.search.tpe import Told, told
-from tuner.stages import Inputs, SearchSettings
+from tuner.stages import Inputs, SearchSettings, Traits
 
 NEEDS = ("coarse", "lr-sweep")
 DEPENDS = ("data", "model", "loss", "optimizer", "schedule", "train", "search")
+TRAITS = Traits(searches=True, budget_share=0.75, repeats="always", writes_winner=True)
 
 
 class Settings(SearchSettings):
@@ -146,11 +150,11 @@ def _space(recipe: Recipe, inputs: Inputs) -> Space:
 
 def _shift(recipe: Recipe, inputs: Inputs) -> float:
     """Return by which factor the rate to use has moved since coarse: 1 unless a round has swept the rates again."""
-    new, old = inputs.choice("lr-sweep").get("lr"), inputs.metrics("coarse").get("rate")
+    new, old = inputs.choice("lr-sweep").get("lr"), inputs.metrics(CoarseMetrics).rate
     return new / old if new and old and scores.rate_is_auto(recipe) else 1.0
 
 
-def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[Record]) -> StageResult:
+def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[Record]) -> StageResult[Metrics]:
     """Name the winner, what to expect of it on new data, and whether it can be told from the runner-up."""
     space = _space(recipe, inputs)
     trials = last_of_each(results)
@@ -159,7 +163,7 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
     metrics: dict[str, Any] = {
         **scores.counts(trials),
         **saved(results, settings.epochs),
-        **scores.val_facts(inputs.results, trials),
+        **scores.val_facts(inputs.metrics(CheckInitMetrics), trials),
         "configurations": len(first),
         "monitor": recipe.train.monitor,
         "epochs": settings.epochs,
@@ -179,7 +183,7 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
     if why:
         skipped = [*skipped, Skipped("paired test against the runner-up", why)]
     chosen = _choice(finalists, settings, inputs.folder or "fine")
-    return StageResult("fine", _headline(metrics), findings, ran, skipped, chosen, metrics)
+    return StageResult("fine", _headline(metrics), from_json(Metrics, metrics), findings, ran, skipped, chosen)
 
 
 def _winner(

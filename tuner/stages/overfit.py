@@ -9,14 +9,18 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from tuner.core.formatting import rate as spelled
+from tuner.core.metrics import CheckInitMetrics
+from tuner.core.metrics import OverfitMetrics as Metrics
 from tuner.core.result import Record, Skipped, StageResult
 from tuner.core.trial import WorkItem
+from tuner.core.values import from_json
 from tuner.recipe.model import Recipe
 from tuner.rules import apply_rules
-from tuner.stages import Inputs, StageSettings
+from tuner.stages import Inputs, StageSettings, Traits
 
 NEEDS = ("check-init",)
 DEPENDS = ("data", "model", "loss", "optimizer", "train")
+TRAITS = Traits(any_failure_ends=True, user_error_ends=True)
 
 MEASURE = "overfit"
 # rates tried after the recipe's own, in this order: for steps of plain gradient, and for steps of normalised size
@@ -102,10 +106,12 @@ def _kind(record: Record) -> str:
     return "patient" if arguments.get("give_up_early") is False else "plain"
 
 
-def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[Record]) -> StageResult:
+def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[Record]) -> StageResult[Metrics]:
     """Pass where a rate reached the floor; otherwise say which level the loss is stuck at."""
-    evidence = evidence_of(recipe, results) | {"earlier": inputs.results.get("check-init", {}).get("findings", [])}
-    calls = inputs.metrics("check-init").get("calls_per_update") or 1
+    evidence = evidence_of(recipe, results) | {
+        "earlier": [finding.to_json() for finding in inputs.findings("check-init")]
+    }
+    calls = inputs.metrics(CheckInitMetrics).calls_per_update or 1
     findings, ran, skipped = apply_rules("overfit", evidence, recipe.accept.codes)
     if "best" not in evidence:
         skipped = [Skipped("every other check", "no attempt finished")]
@@ -116,23 +122,26 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
             "judged in eval mode"
         )
         skipped.append(Skipped("dropout off", why))
-    metrics = {
-        "final_loss": best.get("final_loss"),
-        "loss_floor": best.get("loss_floor"),
-        "target": best.get("target"),
-        "final_accuracy": best.get("final_accuracy"),
-        "steps": best.get("steps"),
-        "lr": best.get("lr"),
-        "examples": best.get("examples"),
-        "train_mode_loss": best.get("train_mode_loss"),
-        # after the running statistics of normalisation layers have caught up with the few steps
-        "eval_loss": best.get("recalibrated_loss"),
-        "eval_accuracy": best.get("recalibrated_accuracy"),
-        "eval_loss_at_once": best.get("eval_loss"),
-        "trial": evidence.get("trial"),
-        "rates": evidence["rates"],
-    }
-    return StageResult("overfit", _headline(evidence, calls), findings, ran, skipped, {}, metrics)
+    metrics = from_json(
+        Metrics,
+        {
+            "final_loss": best.get("final_loss"),
+            "loss_floor": best.get("loss_floor"),
+            "target": best.get("target"),
+            "final_accuracy": best.get("final_accuracy"),
+            "steps": best.get("steps"),
+            "lr": best.get("lr"),
+            "examples": best.get("examples"),
+            "train_mode_loss": best.get("train_mode_loss"),
+            # after the running statistics of normalisation layers have caught up with the few steps
+            "eval_loss": best.get("recalibrated_loss"),
+            "eval_accuracy": best.get("recalibrated_accuracy"),
+            "eval_loss_at_once": best.get("eval_loss"),
+            "trial": evidence.get("trial"),
+            "rates": evidence["rates"],
+        },
+    )
+    return StageResult("overfit", _headline(evidence, calls), metrics, findings, ran, skipped)
 
 
 def evidence_of(recipe: Recipe, results: Sequence[Record]) -> dict[str, Any]:

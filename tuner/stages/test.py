@@ -6,15 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tuner.core.errors import InputError
+from tuner.core.metrics import FineMetrics
+from tuner.core.metrics import TestMetrics as Metrics
 from tuner.core.result import Record, StageResult
 from tuner.core.statistics import wilson
 from tuner.core.trial import WorkItem
+from tuner.core.values import from_json
 from tuner.recipe.model import Recipe
 from tuner.rules import apply_rules
-from tuner.stages import Inputs, StageSettings
+from tuner.stages import Inputs, StageSettings, Traits
 
 NEEDS = ("fine",)
 DEPENDS = ("data", "model", "loss", "train")
+TRAITS = Traits(any_failure_ends=True, user_error_ends=True, on_test_split=True)
 MEASURE = "test_evaluation"
 
 
@@ -41,7 +45,7 @@ def _winner(inputs: Inputs) -> Mapping[str, Any]:
     return winner
 
 
-def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[Record]) -> StageResult:
+def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[Record]) -> StageResult[Metrics]:
     """Report the accuracy with its interval, and whether val had promised it."""
     winner = _winner(inputs)
     evidence = results[0].result.evidence.get(MEASURE, {}) if results else {}
@@ -50,13 +54,13 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
     metrics["error"] = error.message if error else evidence.get("skipped")
     findings, ran, skipped = apply_rules("test", metrics, recipe.accept.codes)
     choice = {"trial": winner.get("trial"), "checkpoint": winner["checkpoint"]}
-    return StageResult("test", _headline(metrics), findings, ran, skipped, choice, metrics)
+    return StageResult("test", _headline(metrics), from_json(Metrics, metrics), findings, ran, skipped, choice)
 
 
 def _metrics(evidence: Mapping[str, Any], inputs: Inputs, winner: Mapping[str, Any]) -> dict[str, Any]:
     accuracy, n = evidence.get("accuracy"), evidence.get("n")
     confusion = evidence.get("confusion")
-    fine = inputs.metrics("fine")
+    fine = inputs.metrics(FineMetrics)
     return {
         "accuracy": accuracy,
         "interval": list(wilson(accuracy, n)) if accuracy is not None and n else None,
@@ -70,17 +74,16 @@ def _metrics(evidence: Mapping[str, Any], inputs: Inputs, winner: Mapping[str, A
         if confusion
         else None,
         "val_accuracy": _val_accuracy(fine),
-        "val_n": fine.get("val_n"),
+        "val_n": fine.val_n,
         "stage_of_checkpoint": str(winner["checkpoint"]).partition("/")[0],
         "params": dict(winner.get("params", {})),
     }
 
 
-def _val_accuracy(fine: Mapping[str, Any]) -> float | None:
+def _val_accuracy(fine: FineMetrics) -> float | None:
     """Return what val promised: what fine expects on new data where accuracy was monitored, else the best."""
-    expected = fine.get("expected") or {}
-    value = expected.get("value") if fine.get("monitor") == "val_accuracy" else None
-    return value if value is not None else fine.get("best_val_accuracy")
+    value = fine.expected.value if fine.expected is not None and fine.monitor == "val_accuracy" else None
+    return value if value is not None else fine.best_val_accuracy
 
 
 def _headline(metrics: Mapping[str, Any]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,17 +13,6 @@ from tuner.view.text import as_float, spans_decades
 Row = dict[str, Any]
 
 LOG_KEYS = ("lr", "weight_decay", "eps")  # quantities whose ratios matter
-
-
-def base_stage(name: str) -> str:
-    """Return the stage of a folder's name: `fine` for `fine-2`."""
-    return re.sub(r"-\d+$", "", name)
-
-
-def round_of(name: str) -> int:
-    """Return the round that a folder's name carries: 2 for `fine-2`, 1 without a number."""
-    found = re.search(r"-(\d+)$", name)
-    return int(found.group(1)) if found else 1
 
 
 def get(value: Any, *path: str | int, default: Any = None) -> Any:

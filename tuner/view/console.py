@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner.core.formatting import plural
+from tuner.core.result import StageResult
+from tuner.core.stage_ref import StageRef
 from tuner.view import plan
-from tuner.view.artifacts import base_stage, get, items, round_of
+from tuner.view.artifacts import get, items
 from tuner.view.page import COLOURS, Page, make_console
 from tuner.view.text import setting_text, short_keys, value_text
 
@@ -25,15 +27,15 @@ SKIPPED_SHOWN = 4
 SEVERITY_WORDS = {"error": "ERROR", "warn": "WARN", "note": "note"}
 
 
-def report(result: Mapping[str, Any], stage_dir: Path, next_command: str, console: Console) -> None:
+def report(found: StageResult[Any], stage_dir: Path, next_command: str, console: Console) -> None:
     """Print the report of a stage, drawn from its `result.json` and the files beside it.
 
     The middle part comes from `tuner.view.reports.<stage>`: a module with `TITLE` and `body(result, stage_dir, page)`.
     """
     page = Page(console)
-    stage = base_stage(str(get(result, "stage", default=stage_dir.name)))
-    module = stage_module("tuner.view.reports", stage)
-    _headline(page, result, stage_dir, getattr(module, "TITLE", stage))
+    result = found.to_json()
+    module = stage_module("tuner.view.reports", found.stage)
+    _headline(page, result, stage_dir, getattr(module, "TITLE", found.stage))
     page.line()
     module.body(result, stage_dir, page)
     _findings(page, result, stage_dir)
@@ -66,7 +68,7 @@ def display_path(path: Path) -> str:
 
 def _headline(page: Page, result: Mapping[str, Any], stage_dir: Path, title: str) -> None:
     verdict = str(get(result, "verdict", default="-"))
-    turn = round_of(stage_dir.name)
+    turn = StageRef.parse(stage_dir.name).round
     title = f" {title}{f', round {turn}' if turn > 1 else ''}"
     space = " " * max(2, page.width - len(title) - len(verdict))
     page.spans((title, "bold"), (space, ""), (verdict.upper(), COLOURS.get(verdict, "bold")))

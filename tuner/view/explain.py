@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from tuner.view.page import Page
@@ -36,7 +36,6 @@ class Card(Protocol):
     def source(self) -> str: ...
 
 
-ORDER = ("check-init", "overfit", "lr-sweep", "coarse", "fine", "diagnose", "test")
 PARTS = (
     ("What it means", "meaning"),
     ("How it is detected", "detected"),
@@ -75,12 +74,12 @@ def rules_table(rules: Iterable[Card]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def codes_page(rules: Iterable[Card]) -> str:
-    """Return the page of all codes, `docs/codes.md`: a table for each step, in the order of the checklist."""
+def codes_page(rules: Iterable[Card], order: Sequence[str]) -> str:
+    """Return the page of all codes, `docs/codes.md`: a table for each step; `order`: the steps of the checklist."""
     by_stage: dict[str, list[Card]] = {}
     for rule in rules:
         by_stage.setdefault(rule.stage, []).append(rule)
-    order = [stage for stage in ORDER if stage in by_stage] + sorted(set(by_stage) - set(ORDER))
+    order = [stage for stage in order if stage in by_stage] + sorted(set(by_stage) - set(order))
     count = sum(map(len, by_stage.values()))
     intro = (
         f"# Codes\n\nThe {count} checks of the checklist, made from the rules by `make docs`; "

@@ -7,23 +7,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tuner import stages
 from tuner.core.errors import InputError, UsageError
 from tuner.core.formatting import plural
 from tuner.core.manifest import Provenance
+from tuner.core.metrics import CheckInitMetrics, LrSweepMetrics
 from tuner.core.result import Record
+from tuner.core.stage_ref import StageRef
 from tuner.core.store import StageDir, read_json, write_json
 from tuner.core.trial import WorkItem
-from tuner.recipe.model import Recipe
 from tuner.recipe.space import Space
 from tuner.search import scores
 from tuner.search.budget import AIM, MOST_TRIALS, Budget, Fit, Outline, clock, fit, parse
 from tuner.search.costs import Costs, disk_bytes, of_search, of_sweep, of_timing
-from tuner.stages import Inputs, SearchSettings, Stage
+from tuner.stages import SearchSettings
 from tuner.workflow import rounds
 from tuner.workflow.freshness import Session
+from tuner.workflow.work import Work
 
-SHARES = {"coarse": 0.25, "fine": 0.75}  # of a budget for the whole search: fine trains longer, and its finalists again
-TIMED = 4  # configurations of coarse that are timed before a plan is made for them
+TIMED = 4  # configurations of the first search that are timed before a plan is made for them
 TIMED_SHARE, TIMED_STEPS = 0.02, (5, 100)  # of a budget that the timing takes; the least and most steps of each
 MORE = 2  # times the budget: what that would buy is said
 KEYS = ("budget", "trials", "epochs", "rungs", "repeats", "epochs_in_all", "expected_seconds", "disk_bytes", "workers")
@@ -46,27 +48,32 @@ def shares(text: str | None) -> dict[str, dict[str, str]]:
             f"--budget: tuner run takes a time for coarse and fine together, such as 20m or 1h30m (got {text!r})",
             f"Give {budget.unit} to a stage of its own: tuner coarse RECIPE --budget {text}",
         )
-    return {stage: {"budget": clock(budget.amount * share)} for stage, share in SHARES.items()}
+    return {name: {"budget": clock(budget.amount * share)} for name, share in _shares().items()}
 
 
-def to_time(
-    session: Session, round_number: int, stage: Stage, recipe: Recipe, inputs: Inputs, settings: Any, folder: StageDir
-) -> list[WorkItem]:
+def _shares() -> dict[str, float]:
+    """Return the part of a budget for the whole search that each search gets."""
+    return {name: stages.traits(name).budget_share for name in stages.named("searches")}
+
+
+def timing_trials(session: Session, work: Work) -> list[WorkItem]:
     """Return two short runs of each of the first configurations of a search with a budget in time, for its plan.
 
-    None are needed where a plan stands already, or where coarse's trials tell what fine's will take.
+    None are needed where a plan stands already, or where an earlier search tells what this one will take.
     """
-    if not isinstance(settings, SearchSettings) or settings.budget is None or folder.label != "coarse":
+    settings, ref = work.settings, work.ref
+    if not isinstance(settings, SearchSettings) or settings.budget is None or _earlier_search(ref) is not None:
         return []
     budget = parse(settings.budget)
-    if budget.unit != "seconds" or _standing(folder, session.provenance("coarse", round_number)):
+    if budget.unit != "seconds" or _standing(work.folder, session.provenance(ref)):
         return []
-    if (costs := _costs(session, "coarse", round_number, workers=1)) is None:
+    if (costs := _costs(session, ref, workers=1)) is None:
         return []
-    batches = math.ceil(_train_size(session, round_number) / recipe.train.batch_size)
+    train_size = session.metrics(CheckInitMetrics, ref.round).size("train") or 1
+    batches = math.ceil(train_size / work.recipe.train.batch_size)
     affordable = TIMED_SHARE * budget.amount / TIMED * batches / costs.epoch_seconds
     steps = int(min(max(affordable, TIMED_STEPS[0]), TIMED_STEPS[1]))
-    items = stage.plan(recipe, inputs, settings.planned(TIMED, settings.epochs), [])[:TIMED]
+    items = replace(work, settings=settings.planned(TIMED, settings.epochs)).plan([])[:TIMED]
     return [
         WorkItem(replace(item.spec, horizon_epochs=None, horizon_steps=length, measure={}), item.number)
         for length in (max(1, steps // 10), steps)
@@ -74,52 +81,49 @@ def to_time(
     ]
 
 
-def lacks_times(session: Session, name: str, settings: Any) -> bool:
-    """Say whether a budget in time cannot be planned yet, because nothing has measured what a step takes."""
+def lacks_times(session: Session, ref: StageRef, settings: Any) -> bool:
+    """Return whether a budget in time cannot be planned yet, because nothing has measured what a step takes."""
     if not isinstance(settings, SearchSettings) or settings.budget is None:
         return False
-    return parse(settings.budget).unit == "seconds" and _costs(session, name, 1, workers=1) is None
+    return parse(settings.budget).unit == "seconds" and _costs(session, ref, workers=1) is None
 
 
-def _train_size(session: Session, round_number: int) -> int:
-    data = session.result_of("check-init", round_number).get("metrics", {}).get("data") or {}
-    return int((data.get("train") or {}).get("n") or 1)
+def _earlier_search(ref: StageRef) -> StageRef | None:
+    """Return the search before this one in the checklist; None for the first."""
+    searches = stages.named("searches")
+    place = searches.index(ref.stage)
+    return ref.other(searches[place - 1]) if place else None
 
 
 def planned(
-    session: Session,
-    name: str,
-    round_number: int,
-    settings: Any,
-    workers: int,
-    folder: StageDir,
-    keep: bool,
-    timed: Sequence[Record] = (),
+    session: Session, ref: StageRef, settings: Any, workers: int, timed: Sequence[Record] = ()
 ) -> tuple[Any, dict[str, Any] | None]:
     """Return the settings with the trials and epochs of the plan, and the plan; None for a stage that searches nothing.
 
     A stage with a budget whose plan was made from the same things keeps it, whatever time and workers there are now.
-    `keep`: write a new plan into the folder, before the first trial; a plan of a search without budget goes.
-    `timed`: the results of `to_time`.
+    `timed`: the results of `timing_trials`. Nothing is written: `keep` does that.
 
     Raises:
         UsageError: the budget is less than the least sensible search takes.
     """
     if not isinstance(settings, SearchSettings):
         return settings, None
-    path = folder.plan_path
     if settings.budget is None:
-        if keep:
-            path.unlink(missing_ok=True)
-        return settings, _forecast(settings, _known(session, name, round_number, workers, timed))
-    made_from = session.provenance(name, round_number)
-    plan = _standing(folder, made_from)
+        return settings, _forecast(settings, _known(session, ref, workers, timed))
+    made_from = session.provenance(ref)
+    plan = _standing(ref.folder(session.run), made_from)
     if plan is None:
-        known = _known(session, name, round_number, workers, timed)
-        plan = {**_fitted(session, name, settings, known), "made_from": vars(made_from)}
-        if keep:
-            write_json(path, plan)
+        fitted = _fitted(session, ref, settings, _known(session, ref, workers, timed))
+        plan = {**fitted, "made_from": vars(made_from)}
     return settings.planned(plan["trials"], plan["epochs"]), plan
+
+
+def keep(folder: StageDir, plan: Mapping[str, Any] | None) -> None:
+    """Write the plan of a budget into the stage's folder, before the first trial; without a budget none stays there."""
+    if plan is not None and "made_from" in plan:
+        write_json(folder.plan_path, plan)
+    else:
+        folder.plan_path.unlink(missing_ok=True)
 
 
 def _standing(folder: StageDir, made_from: Provenance) -> dict[str, Any] | None:
@@ -145,10 +149,9 @@ class Known:
     parameters: int
 
 
-def _known(session: Session, name: str, round_number: int, workers: int, timed: Sequence[Record]) -> Known:
-    scan = session.result_of("check-init", round_number).get("metrics", {})
-    costs, most = _costs(session, name, round_number, workers, timed), _most(session, name, round_number)
-    return Known(workers, costs, most, int(scan.get("parameters") or 0))
+def _known(session: Session, ref: StageRef, workers: int, timed: Sequence[Record]) -> Known:
+    parameters = session.metrics(CheckInitMetrics, ref.round).parameters or 0
+    return Known(workers, _costs(session, ref, workers, timed), _most(session, ref), parameters)
 
 
 def _forecast(settings: SearchSettings, known: Known) -> dict[str, Any]:
@@ -169,13 +172,14 @@ def _forecast(settings: SearchSettings, known: Known) -> dict[str, Any]:
     }
 
 
-def _fitted(session: Session, name: str, settings: SearchSettings, known: Known) -> dict[str, Any]:
+def _fitted(session: Session, ref: StageRef, settings: SearchSettings, known: Known) -> dict[str, Any]:
     """Return the plan that fits the budget, and what a larger budget would buy."""
     budget, costs = parse(settings.budget or ""), known.costs
     if budget.unit == "seconds" and costs is None:
         raise UsageError(
             f"--budget {settings.budget}: no step times are known, so a time cannot be planned",
-            f"Run lr-sweep first, or give trials or epochs: tuner {name} {session.recipe_path} --budget 40trials",
+            f"Run {timing_stage()} first, or give trials or epochs: "
+            f"tuner {ref.stage} {session.recipe_path} --budget 40trials",
         )
 
     def outline(trials: int, epochs: int) -> Outline:
@@ -190,47 +194,57 @@ def _fitted(session: Session, name: str, settings: SearchSettings, known: Known)
         needed = str(Budget(least / (AIM if budget.unit == "seconds" else 1.0), budget.unit))
         words = f"{plural(found.trials, 'configuration')} of {plural(found.epochs, 'epoch')}"
         search = f"the least sensible search ({words}) takes {needed}"
-        if all("budget" in session.options.flags.get(stage, {}) for stage in SHARES):  # tuner run shared it out
-            whole = clock(parse(needed).amount / SHARES[name])
+        if all("budget" in session.options.flags.get(stage, {}) for stage in _shares()):  # tuner run shared it out
+            whole = clock(parse(needed).amount / _shares()[ref.stage])
             raise UsageError(
-                f"--budget: the {settings.budget} of it for {name} are too little for {name}; {search}",
+                f"--budget: the {settings.budget} of it for {ref.stage} are too little for {ref.stage}; {search}",
                 f"Give at least {whole} for coarse and fine together: tuner run {session.recipe_path} --budget {whole}",
             )
         raise UsageError(
-            f"--budget {settings.budget}: too little for {name}; {search}",
-            f"Give at least that: tuner {name} {session.recipe_path} --budget {needed}",
+            f"--budget {settings.budget}: too little for {ref.stage}; {search}",
+            f"Give at least that: tuner {ref.stage} {session.recipe_path} --budget {needed}",
         )
     larger = best(budget.times(MORE))
     chosen = settings.planned(found.trials, found.epochs)
     return {
         "schema": 1,
-        "stage": name,
+        "stage": ref.stage,
         **_forecast(chosen, known),
         "larger": {"times": MORE, "budget": str(budget.times(MORE)), "trials": larger.trials, "epochs": larger.epochs},
     }
 
 
-def _costs(session: Session, name: str, round_number: int, workers: int, timed: Sequence[Record] = ()) -> Costs | None:
-    """Return what was measured: of coarse's first configurations, by lr-sweep, or for fine by coarse."""
-    at = session.result_of("check-init", round_number).get("metrics", {}).get("data") or {}
-    sweep = session.records_of("lr-sweep", round_number)
-    if timed and (costs := of_timing(timed, at, workers)) is not None:
+def timing_stage() -> str:
+    """Return the stage that measures what a step takes."""
+    return next(name for name in stages.NAMES if stages.load(name).Metrics is LrSweepMetrics)
+
+
+def _costs(session: Session, ref: StageRef, workers: int, timed: Sequence[Record] = ()) -> Costs | None:
+    """Return what was measured: of the first configurations, by the search before this one, or by the sweep."""
+    scan = session.metrics(CheckInitMetrics, ref.round).data
+    swept = ref.other(timing_stage())
+    sweep = session.records_of(swept)
+    if timed and (costs := of_timing(timed, scan, workers)) is not None:
         return costs
-    searched = session.records_of("coarse", round_number) if name != "coarse" else []
-    newer = rounds.effective_round(session.run.path, "lr-sweep", round_number) > 1
-    if searched and not newer:  # a round that swept the rates again has another model, batch size or optimizer
-        epochs = int(session.result_of("coarse", round_number).get("metrics", {}).get("epochs") or 1)
-        if (costs := of_search(searched, sweep, at, epochs, workers)) is not None:
-            return costs
-    recipe: Recipe = session.recipe_of(round_number)
-    precision = session.result_of("lr-sweep", round_number).get("choice", {}).get("precision", "fp32")
-    return of_sweep(sweep, at, recipe.train.batch_size, precision, workers)
+    before = _earlier_search(ref) if ref.stage in stages.named("searches") else None
+    searched = session.records_of(before) if before is not None else []
+    newer = rounds.holding(session.run, swept).round > 1
+    if searched and before is not None and not newer:  # swept again in a round: another model, batch size or optimizer
+        found = session.result_of(before)
+        epochs = 1 if found is None else found.metrics.epochs or 1
+        if (costs := of_search(searched, sweep, scan, epochs, workers)) is not None:
+            return replace(costs, source=before.stage)
+    result = session.result_of(swept)
+    precision = "fp32" if result is None else result.choice.get("precision", "fp32")
+    costs = of_sweep(sweep, scan, session.recipe_of(ref).train.batch_size, precision, workers)
+    return None if costs is None else replace(costs, source=swept.stage)
 
 
-def _most(session: Session, name: str, round_number: int) -> int | None:
+def _most(session: Session, ref: StageRef) -> int | None:
     """Return how many configurations the space has; None: without end."""
-    narrowed: Mapping[str, Any] = session.result_of("coarse", round_number).get("choice", {}).get("space") or {}
-    if name != "coarse" and narrowed:
-        return Space.from_json(narrowed).size()
-    choice = session.result_of("lr-sweep", round_number).get("choice", {})
-    return scores.searched_space(session.recipe_of(round_number), choice).size()
+    before = _earlier_search(ref)
+    found = None if before is None else session.result_of(before)
+    if found is not None and found.choice.get("space"):
+        return Space.from_json(found.choice["space"]).size()
+    swept = session.result_of(ref.other(timing_stage()))
+    return scores.searched_space(session.recipe_of(ref), {} if swept is None else swept.choice).size()

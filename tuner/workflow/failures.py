@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from tuner import stages
 from tuner.core.errors import EnvironmentProblem, InputError, TunerError, UserCodeError
 from tuner.core.result import Record, TrialResult
 
-EARLY = ("check-init", "overfit", "lr-sweep", "test")  # where the user's code raising ends the command
 RETRIED = ("crash", "timeout", "oom", "data")  # what may have been mended: tried again when an unfinished stage goes on
 ALIKE = 4  # so many first trials of a stage that all fail in the same way end it
 
@@ -45,11 +45,12 @@ def raise_hopeless(name: str, records: Sequence[Record], every: bool) -> None:
     kinds: dict[str, type[TunerError]] = {"user-code": UserCodeError, "data": InputError}
     met = {result.error.kind for result in failed if result.error}
     all_alike = len(failed) == len(records) and len(met) == 1 and met <= set(kinds)
-    if not (all_alike and every) and name not in EARLY:
+    traits = stages.traits(name)
+    if not (all_alike and every) and not traits.user_error_ends:
         return
     if error.kind in kinds:
         raise kinds[error.kind](error.message, error.hint)
-    if name in ("check-init", "overfit", "test") or (every and len(failed) == len(records)):
+    if traits.any_failure_ends or (every and len(failed) == len(records)):
         raise EnvironmentProblem(f"{name}: a trial failed ({error.kind}): {error.message}", error.hint)
 
 

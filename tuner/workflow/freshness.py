@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from tuner import stages
 from tuner.core.errors import InputError, UsageError
 from tuner.core.manifest import Provenance, Reason, depended, input_entry, read_manifest, verify_outputs
-from tuner.core.result import Record, last_of_each
-from tuner.core.store import RunDir, StageDir, read_json, read_recipe, read_result
+from tuner.core.result import Record, StageResult, last_of_each
+from tuner.core.stage_ref import StageRef
+from tuner.core.store import RunDir, read_recipe
 from tuner.recipe import user_files
 from tuner.recipe.model import Recipe
 from tuner.workflow import rounds
+
+M = TypeVar("M")
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,10 @@ class State:
     `of_inputs`: nothing has changed but that an input is stale.
     """
 
-    label: str
+    ref: StageRef
     kind: str
     reasons: Sequence[Reason] = ()
-    result: Mapping[str, Any] | None = None
+    result: StageResult[Any] | None = None
     manifest: Mapping[str, Any] | None = None
     of_inputs: bool = False
 
@@ -80,62 +82,59 @@ class Session:
     def data_hash(self) -> str:
         return user_files.hash_data(self.recipe.tables()["data"], self.folder)
 
-    def settings(self, name: str, recipe: Recipe) -> Any:
+    def settings(self, ref: StageRef) -> Any:
         """Return the stage's settings: flag, recipe, default, in this order.
 
         Raises:
             UsageError: a flag's value is not allowed.
         """
-        values = {**recipe.stages.get(name, {}), **self.options.flags.get(name, {})}
+        values = {**self.recipe_of(ref).stages.get(ref.stage, {}), **self.options.flags.get(ref.stage, {})}
         try:
-            return stages.load(name).Settings(**values)
+            return stages.load(ref.stage).Settings(**values)
         except ValidationError as error:
             problems = [
                 f"--{str(item['loc'][0]).replace('_', '-')}: {item['msg'].removeprefix('Value error, ')}"
                 f" (got {item['input']!r})"
                 for item in error.errors()
             ]
-            raise UsageError("\n".join(problems), f"tuner {name} --help lists the options.") from None
+            raise UsageError("\n".join(problems), f"tuner {ref.stage} --help lists the options.") from None
 
-    def recipe_of(self, round_number: int) -> Recipe:
-        """Return the recipe of a round: the user's, with the changes that the round applies."""
-        return rounds.recipe_of(self.recipe, self.run.path, round_number)
+    def recipe_of(self, ref: StageRef) -> Recipe:
+        """Return the recipe that a stage is run with: the user's, with the changes of the round it is made from."""
+        return rounds.recipe_of(self.recipe, self.run.path, rounds.source_round(self.run, ref))
 
-    def basis(self, name: str, round_number: int) -> int:
-        """Return the round whose recipe and results a stage is made from: its own; test's is the winner's."""
-        if name != "test":
-            return round_number
-        with contextlib.suppress(InputError):  # who needs the winner says what is wrong with it
-            return read_json(self.run.winner_path).get("round", 1)
-        return 1
+    def input_of(self, ref: StageRef, need: str) -> StageRef:
+        """Return where a stage finds a result that it needs: `workflow.rounds.input_of`."""
+        return rounds.input_of(self.run, ref, need)
 
-    def result_folder(self, name: str, round_number: int) -> StageDir:
-        """Return the folder whose result of a stage holds in a round: its own, or that of a round it is built on."""
-        return self.run.stage(rounds.folder_name(name, rounds.effective_round(self.run.path, name, round_number)))
+    def result_of(self, ref: StageRef) -> StageResult[Any] | None:
+        """Return the result of a finished stage that holds in a round; None where there is none."""
+        folder = rounds.holding(self.run, ref).folder(self.run)
+        return stages.read_result(folder.result_path) if folder.manifest_path.exists() else None
 
-    def result_of(self, name: str, round_number: int) -> Mapping[str, Any]:
-        """Return the result of a stage that holds in a round; empty where there is none."""
-        folder = self.result_folder(name, round_number)
-        return read_result(folder.result_path) if folder.manifest_path.exists() else {}
+    def metrics(self, of: type[M], round_number: int) -> M:
+        """Return what a stage, named by its dataclass, measured in a round; nothing measured where it has not run."""
+        name = next(name for name in stages.NAMES if stages.load(name).Metrics is of)
+        found = self.result_of(StageRef(name, round_number))
+        return of() if found is None else found.metrics
 
-    def records_of(self, name: str, round_number: int) -> list[Record]:
-        """Return all finished items of a stage, those at rungs too; none unless the stage has finished."""
-        folder = self.result_folder(name, round_number)
+    def records_of(self, ref: StageRef) -> list[Record]:
+        """Return all finished items of a finished stage, those at rungs too; none unless it has finished."""
+        folder = rounds.holding(self.run, ref).folder(self.run)
         return folder.records() if folder.manifest_path.exists() else []
 
-    def provenance(self, name: str, round_number: int = 1) -> Provenance:
-        stage = stages.load(name)
-        round_number = self.basis(name, round_number)
-        recipe = self.recipe_of(round_number)
+    def provenance(self, ref: StageRef) -> Provenance:
+        """Return all that a stage's result is made from, as it is now."""
+        stage, recipe = stages.load(ref.stage), self.recipe_of(ref)
         inputs = {}
         for need in stage.NEEDS:
-            folder = self.result_folder(need, round_number)
+            folder = self.input_of(ref, need).folder(self.run)
             if folder.manifest_path.exists() and folder.result_path.exists():
-                inputs[need] = input_entry(folder.result_path, read_result(folder.result_path))
+                inputs[need] = input_entry(folder.result_path, stages.read_result(folder.result_path).choice)
         return Provenance(
             tables=depended(recipe.model_dump(), (*stage.DEPENDS, "accept", "seed")),
-            settings=self.settings(name, recipe).model_dump(mode="json"),
-            stage_table=recipe.stages.get(name, {}),
+            settings=self.settings(ref).model_dump(mode="json"),
+            stage_table=recipe.stages.get(ref.stage, {}),
             user_files=self.user_files,
             data_hash=self.data_hash,
             inputs=inputs,
@@ -143,74 +142,73 @@ class Session:
 
     # -- freshness ----------------------------------------------------------------------------------------------
 
-    def state(self, name: str, round_number: int = 1, own_settings: bool = False) -> State:
-        """Say where a stage stands.
+    def state(self, ref: StageRef, own_settings: bool = False) -> State:
+        """Return where a stage stands.
 
         Raises:
             InputError: a file of the stage was changed by hand, or is damaged.
         """
-        folder = self.run.stage(rounds.folder_name(name, round_number))
+        folder = ref.folder(self.run)
         manifest = read_manifest(folder)
         if manifest is None:
-            return State(folder.label, "interrupted" if folder.trials_path.exists() else "missing")
+            return State(ref, "interrupted" if folder.trials_path.exists() else "missing")
         if not self.options.fresh:
             verify_outputs(folder, manifest)
-        result = read_result(folder.result_path)
-        reasons = self.provenance(name, round_number).differences(manifest, own_settings)
+        result = stages.read_result(folder.result_path)
+        reasons = self.provenance(ref).differences(manifest, own_settings)
         of_inputs = not reasons
-        round_number = self.basis(name, round_number)
-        for need in stages.load(name).NEEDS:
-            upstream = self.state(need, rounds.effective_round(self.run.path, need, round_number))
+        for need in stages.load(ref.stage).NEEDS:
+            upstream = self.state(self.input_of(ref, need))
             if upstream.kind != "fresh":
                 reasons += [Reason(need, "fresh", upstream.kind), *upstream.reasons]
         reasons = list({str(reason): reason for reason in reasons}.values())  # a value may be a list: not hashable
-        return State(folder.label, "stale" if reasons else "fresh", reasons, result, manifest, of_inputs)
+        return State(ref, "stale" if reasons else "fresh", reasons, result, manifest, of_inputs)
 
-    def require_inputs(self, name: str, round_number: int = 1) -> dict[str, Mapping[str, Any]]:
-        """Return the results that a stage needs, and those that these need in turn.
+    def require_inputs(self, ref: StageRef) -> dict[str, StageResult[Any]]:
+        """Return the results that a stage needs, and those that these need in turn, by stage.
 
         Raises:
             InputError: one is missing, stale (key, old and new are listed) or failed, and the options don't allow it.
         """
-        results = {}
-        round_number = self.basis(name, round_number)
-        for need in stages.load(name).NEEDS:
-            state = self.state(need, rounds.effective_round(self.run.path, need, round_number))
-            command = f"tuner {need} {self.recipe_path}"
+        results: dict[str, StageResult[Any]] = {}
+        for need in stages.load(ref.stage).NEEDS:
+            state = self.state(self.input_of(ref, need))
             if state.result is None:
                 if self.options.force:
                     continue
                 raise InputError(
-                    f"{name} needs the result of {need}, which is {state.kind} in {self.run.path}",
-                    f"Run it first: {self._way_to(need, round_number)}",
+                    f"{ref.stage} needs the result of {need}, which is {state.kind} in {self.run.path}",
+                    f"Run it first: {self._way_to(state.ref)}",
                 )
             if state.reasons and not self.options.allow_stale:
                 listed = "\n".join(f"  {reason}" for reason in state.reasons)
                 raise InputError(
-                    f"{name} needs {need}, whose result is stale:\n{listed}",
+                    f"{ref.stage} needs {need}, whose result is stale:\n{listed}",
                     f"Run it again: tuner run {self.recipe_path} --through {need} (or accept it with --allow-stale)",
                 )
-            if state.result["verdict"] == "fail" and not self.options.force:
+            if state.result.verdict == "fail" and not self.options.force:
+                command = f"tuner {need} {self.recipe_path}"
                 raise InputError(
-                    f"{name} needs {need}, which failed: {state.result['headline']}",
-                    f"Mend the cause and run it again: {command} (or go on regardless with --force)",
+                    f"{ref.stage} needs {need}, which failed: {state.result.headline}",
+                    f"Fix the cause and run it again: {command} (or go on regardless with --force)",
                 )
             results[need] = state.result
-        return {**self._earlier(name, round_number), **results}
+        return {**self._earlier(ref), **results}
 
-    def _way_to(self, name: str, round_number: int) -> str:
+    def _way_to(self, ref: StageRef) -> str:
         """Return the command that makes a result: its stage's own, or all up to it where more is missing."""
-        folders = [self.result_folder(need, round_number) for need in stages.load(name).NEEDS]
+        folders = [self.input_of(ref, need).folder(self.run) for need in stages.load(ref.stage).NEEDS]
         if all(folder.manifest_path.exists() for folder in folders):
-            return f"tuner {name} {self.recipe_path}"
-        return f"tuner run {self.recipe_path} --through {name}"
+            return f"tuner {ref.stage} {self.recipe_path}"
+        return f"tuner run {self.recipe_path} --through {ref.stage}"
 
-    def _earlier(self, name: str, round_number: int) -> dict[str, Mapping[str, Any]]:
-        """Return the results of every stage that `name` needs, at any depth, as far as they are there."""
-        found: dict[str, Mapping[str, Any]] = {}
-        for need in stages.load(name).NEEDS:
-            if result := self.result_of(need, round_number):
-                found |= {**self._earlier(need, round_number), need: result}
+    def _earlier(self, ref: StageRef) -> dict[str, StageResult[Any]]:
+        """Return the results of every stage that a stage needs, at any depth, as far as they are there."""
+        found: dict[str, StageResult[Any]] = {}
+        for need in stages.load(ref.stage).NEEDS:
+            source = StageRef(need, rounds.source_round(self.run, ref))
+            if (result := self.result_of(source)) is not None:
+                found |= {**self._earlier(source), need: result}
         return found
 
     def check_folder(self) -> None:
@@ -223,28 +221,26 @@ class Session:
                     "Choose another folder with --run-dir, or rename the recipe.",
                 )
 
-    def trials(self, name: str, round_number: int) -> dict[str, list[Record]]:
+    def trials(self, ref: StageRef) -> dict[str, list[Record]]:
         """Return the finished trials of the stages that a stage needs, one record each."""
-        needs = stages.load(name).NEEDS
-        round_number = self.basis(name, round_number)
-        return {need: last_of_each(self.result_folder(need, round_number).records()) for need in needs}
+        needs = stages.load(ref.stage).NEEDS
+        return {need: last_of_each(self.input_of(ref, need).folder(self.run).records()) for need in needs}
 
     def check_own_device(self, state: State) -> None:
         """Refuse to show a result that was made on another kind of device than the command names."""
         kind, made = self.options.device.split(":")[0], (state.manifest or {}).get("device")
         if kind not in ("auto", made) and not self.options.allow_stale:
             raise InputError(
-                f"{state.label} was run on device kind {made!r}, this command names {kind!r}",
+                f"{state.ref} was run on device kind {made!r}, this command names {kind!r}",
                 f"Give --device {made}, do the step over with --fresh, or add --allow-stale.",
             )
 
-    def check_device(self, name: str, round_number: int, device: str) -> None:
+    def check_device(self, ref: StageRef, device: str) -> None:
         """Refuse inputs that were made on another kind of device."""
         if self.options.allow_stale:
             return
-        round_number = self.basis(name, round_number)
-        for need in stages.load(name).NEEDS:
-            manifest = read_manifest(self.result_folder(need, round_number))
+        for need in stages.load(ref.stage).NEEDS:
+            manifest = read_manifest(self.input_of(ref, need).folder(self.run))
             if manifest is not None and manifest.get("device") != device:
                 raise InputError(
                     f"{need} was run on device kind {manifest.get('device')!r}, this command uses {device!r}",

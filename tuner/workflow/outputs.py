@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import tuner
+from tuner import stages
 from tuner.core.errors import EnvironmentProblem, InputError, TunerError
 from tuner.core.manifest import output_hashes, read_manifest, verify_outputs
-from tuner.core.result import Record
-from tuner.core.store import RunDir, StageDir, read_json, read_result, write_json
+from tuner.core.result import Record, StageResult
+from tuner.core.stage_ref import StageRef
+from tuner.core.store import RunDir, StageDir, read_json, write_json
 from tuner.recipe import user_files
 from tuner.workflow import rounds
 from tuner.workflow.freshness import Session
@@ -22,41 +24,40 @@ from tuner.workflow.freshness import Session
 PACKAGES = ("torch", "torchvision", "numpy", "optuna", "pandas", "scikit-learn")
 
 
-def finalists(result: Mapping[str, Any]) -> set[str]:
+def finalists(result: StageResult[Any]) -> set[str]:
     """Return the ids of the trials whose weights stay: the finalists and the chosen one."""
-    kept = {entry.get("trial") for entry in result["metrics"].get("finalists", [])} | {result["choice"].get("trial")}
+    kept = {entry.trial for entry in getattr(result.metrics, "finalists", ())} | {result.choice.get("trial")}
     return {str(trial) for trial in kept if trial}
 
 
 def write_stage(
     session: Session,
-    name: str,
-    round_number: int,
+    ref: StageRef,
     records: Sequence[Record],
-    result: Mapping[str, Any],
+    result: StageResult[Any],
     made: Mapping[str, Any],
     note: Callable[[str], None],
 ) -> None:
     """Write the stage's records, result, plots and manifest; `made`: device and clock; `note` tells the user."""
-    folder = session.run.stage(rounds.folder_name(name, round_number))
+    folder, traits = ref.folder(session.run), stages.traits(ref.stage)
     if records:
         folder.rewrite(records)
     folder.keep_checkpoints(finalists(result))
-    write_json(folder.result_path, result)
+    write_json(folder.result_path, result.to_json())
     user_files.copy_user_files(session.user_modules, session.run.path / "user")
-    draw_plots(name, result, folder, note)
-    if name == "test":
+    draw_plots(result, folder, note)
+    if traits.on_test_split:
         log_look(session.run, session.options.command, result, made["began_at"])
-    if name == "fine" and result["choice"].get("checkpoint") and round_number == 1:
-        write_winner(session, result, records, note)
+    if traits.writes_winner and result.choice.get("checkpoint") and ref.round == 1:
+        write_winner(session, ref, result, records, note)
     manifest = {
         "schema": 1,
-        "stage": name,
-        "round": round_number,
+        "stage": ref.stage,
+        "round": ref.round,
         "recipe": str(session.recipe_path),
-        **vars(session.provenance(name, round_number)),
+        **vars(session.provenance(ref)),
         "seed": session.recipe.seed,
-        "changes": [] if round_number == 1 else rounds.entry(session.run.path, round_number)["changes"],
+        "changes": [] if ref.round == 1 else rounds.entry(session.run.path, ref.round)["changes"],
         "outputs": output_hashes(folder),
         "versions": versions(),
         "command": session.options.command,
@@ -69,20 +70,25 @@ def write_stage(
 
 
 def write_winner(
-    session: Session, result: Mapping[str, Any], records: Sequence[Record], note: Callable[[str], None]
+    session: Session,
+    ref: StageRef,
+    result: StageResult[Any],
+    records: Sequence[Record],
+    note: Callable[[str], None],
 ) -> None:
     """Write `winner.json` when fine of round 1 is done: its own, or that of the latest kept round that is still better.
 
     A round was kept against an earlier result of fine. One that is stale now, or no better any more, wins no longer.
     """
-    run, winner = session.run, rounds.winner(result, 1)
+    run, winner = session.run, rounds.winner(result, ref.round)
     for entry in reversed([entry for entry in rounds.read_rounds(run.path) if entry["kept"]]):
         number = entry["round"]
-        folder = run.stage(rounds.folder_name("fine", number))
-        if not _is_fresh(session, number):
+        kept_ref = StageRef(ref.stage, number)
+        if not _is_fresh(session, kept_ref):
             note(f"round {number} was kept, and is not fresh any more: its winner is not taken")
             continue
-        later = read_result(folder.result_path)
+        folder = kept_ref.folder(run)
+        later = stages.read_result(folder.result_path)
         kept, why = rounds.compare(result, later, records, folder.records())
         if kept:
             note(f"the winner is still that of round {number}: {why}")
@@ -93,9 +99,9 @@ def write_winner(
     write_json(run.winner_path, winner)
 
 
-def _is_fresh(session: Session, round_number: int) -> bool:
+def _is_fresh(session: Session, ref: StageRef) -> bool:
     try:
-        return session.state("fine", round_number).kind == "fresh"
+        return session.state(ref).kind == "fresh"
     except InputError:  # damaged
         return False
 
@@ -111,12 +117,12 @@ def versions() -> dict[str, str]:
     return found
 
 
-def draw_plots(name: str, result: Mapping[str, Any], folder: StageDir, note: Callable[[str], None]) -> None:
-    """Draw the stage's plots; a plot that cannot be drawn is said, and costs nobody a finished stage."""
+def draw_plots(result: StageResult[Any], folder: StageDir, note: Callable[[str], None]) -> None:
+    """Draw the stage's plots; one that cannot be drawn is reported, and does not undo a finished stage."""
     from tuner.view import plots
 
     try:
-        plots.draw(name, dict(result), folder.path)
+        plots.draw(result, folder.path)
     except OSError as error:
         raise EnvironmentProblem(
             f"cannot write {folder.path / 'plots'}: {error}", "Look at the disk, then give the same command again."
@@ -124,7 +130,7 @@ def draw_plots(name: str, result: Mapping[str, Any], folder: StageDir, note: Cal
     except TunerError:  # the disk as well
         raise
     except Exception as error:
-        note(f"the plots of {name} could not be drawn: {type(error).__name__}: {error}")
+        note(f"the plots of {result.stage} could not be drawn: {type(error).__name__}: {error}")
 
 
 def winner_of(run: RunDir) -> dict[str, Any]:
@@ -152,7 +158,7 @@ def looks(run: RunDir) -> list[dict[str, Any]]:
     return read_json(path, list, hint) if path.exists() else []
 
 
-def log_look(run: RunDir, command: str, result: Mapping[str, Any], began_at: float) -> None:
+def log_look(run: RunDir, command: str, result: StageResult[Any], began_at: float) -> None:
     """Record that the test split was looked at; a look that was killed after that, and went on, is one."""
     known = looks(run)
     if any(entry.get("began_at") == began_at for entry in known):
@@ -160,7 +166,7 @@ def log_look(run: RunDir, command: str, result: Mapping[str, Any], began_at: flo
     entry = {
         "at": time.strftime("%Y-%m-%dT%H:%M:%S"),
         "command": command,
-        "accuracy": result["metrics"].get("accuracy"),
+        "accuracy": result.metrics.accuracy,
         "began_at": began_at,
     }
     write_json(run.path / "test-looks.json", [*known, entry])

@@ -6,34 +6,50 @@ folders `fine-k`, `diagnose-k` (and `lr-sweep-k` where the change moves the good
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import tomlkit
 
+from tuner import stages
 from tuner.core.errors import InputError
-from tuner.core.result import Record
+from tuner.core.metrics import FineMetrics
+from tuner.core.result import Record, StageResult
+from tuner.core.stage_ref import StageRef
 from tuner.core.statistics import CLEAR, SIGNIFICANT, mcnemar_p
-from tuner.core.store import read_json, write_bytes, write_json
+from tuner.core.store import RunDir, read_json, write_bytes, write_json
 from tuner.core.trial import apply_overrides
 from tuner.recipe.file import path_of
 from tuner.recipe.model import Recipe
+from tuner.recipe.space import RATE
 from tuner.search.finalists import right_of
 
-RESWEEP = ("model.", "optimizer.", "train.batch_size", "loss.")  # what moves the band of good rates
-SEARCHED_AGAIN = ("fine", "diagnose")
+# changes of these move the band of good learning rates
+MOVES_LR = ("model.", "optimizer.", "train.batch_size", "loss.")
 
 
-def folder_name(stage: str, round_number: int) -> str:
-    """Return the folder of a stage in a round: `fine`, `fine-2`."""
-    return stage if round_number == 1 else f"{stage}-{round_number}"
+def source_round(run: RunDir, ref: StageRef) -> int:
+    """Return the round whose recipe and results a stage is made from: its own; on the test split, the winner's."""
+    if not stages.traits(ref.stage).on_test_split:
+        return ref.round
+    with contextlib.suppress(InputError):  # the stage that reads the winner reports what is wrong with it
+        return int(read_json(run.winner_path).get("round", 1))
+    return 1
 
 
-def effective_round(run: Path, stage: str, round_number: int) -> int:
-    """Return the round whose result of `stage` holds in a round: the latest one up to it that has its own folder."""
-    base = bases(run, round_number)
-    return next((number for number in base if number == 1 or (run / folder_name(stage, number)).exists()), 1)
+def input_of(run: RunDir, ref: StageRef, need: str) -> StageRef:
+    """Return where a stage finds a result that it needs: in the round that it is made from, or one which that is
+    built on, whichever is the latest with a folder of its own.
+    """
+    return holding(run, StageRef(need, source_round(run, ref)))
+
+
+def holding(run: RunDir, ref: StageRef) -> StageRef:
+    """Return the stage of the latest round, among the round and those it is built on, that has its own folder."""
+    chain = [StageRef(ref.stage, number) for number in bases(run.path, ref.round)]
+    return next((found for found in chain if found.folder(run).path.exists()), chain[-1])
 
 
 def bases(run: Path, round_number: int) -> list[int]:
@@ -119,7 +135,8 @@ def _write_recipe(
     for change in [*chain, *changes]:
         _set(document, change["key"].split("."), change["to"])
         document.get("search", {}).pop(change["key"], None)  # fixed now, as in recipe_of
-    text = [f"# round {number}: {recipe_path} with these changes, proposed by {folder_name('diagnose', base)}:"]
+    proposer = StageRef(stages.only("proposes_changes"), base)
+    text = [f"# round {number}: {recipe_path} with these changes, proposed by {proposer}:"]
     text += [f"#   {item['key']}: {item['from']} -> {item['to']}  ({item['reason']})" for item in [*chain, *changes]]
     text += [f"# and with what the command line sets: {', '.join(overrides)}"] if overrides else []
     text += [f"# To run it, copy it to {recipe_path.resolve().parent}: its relative paths start there."]
@@ -135,41 +152,39 @@ def _set(table: Any, path: Sequence[str], value: Any) -> None:
     table[last] = value
 
 
-def stages_of(run: Path, round_number: int) -> list[str]:
-    """Return the stages that a round runs again: fine and diagnose, and lr-sweep first where the change asks for it."""
+def stages_of(run: Path, round_number: int) -> list[StageRef]:
+    """Return the stages that a round runs again; the sweep of learning rates where its changes move the good ones."""
     keys = [change["key"] for change in entry(run, round_number)["changes"]]
-    resweep = any(key.startswith(RESWEEP) and key != "optimizer.lr" for key in keys)
-    return [*(["lr-sweep"] if resweep else []), *SEARCHED_AGAIN]
+    moved = any(key.startswith(MOVES_LR) and key != RATE for key in keys)
+    asked = {"always", "when the lr moves"} if moved else {"always"}
+    return [StageRef(name, round_number) for name in stages.NAMES if stages.traits(name).repeats in asked]
 
 
-def winner(result: Mapping[str, Any], round_number: int) -> dict[str, Any]:
+def winner(result: StageResult[FineMetrics], round_number: int) -> dict[str, Any]:
     """Return the content of `winner.json` for a finished fine stage."""
-    choice = result["choice"]
-    return {
-        "round": round_number,
-        "trial": choice["trial"],
-        "checkpoint": choice["checkpoint"],
-        "params": choice["params"],
-    }
+    return {"round": round_number, **{key: result.choice[key] for key in ("trial", "checkpoint", "params")}}
 
 
 def compare(
-    old: Mapping[str, Any], new: Mapping[str, Any], old_records: Sequence[Record], new_records: Sequence[Record]
+    old: StageResult[FineMetrics],
+    new: StageResult[FineMetrics],
+    old_records: Sequence[Record],
+    new_records: Sequence[Record],
 ) -> tuple[bool, str]:
-    """Say whether a round's winner is better than the one before it beyond noise, and why, in one sentence.
+    """Return whether a round's winner is better than the one before it beyond noise, and why, in one sentence.
 
     Better means: a higher mean over seeds by more than twice the standard error of the difference
     (s1^2/n1 + s2^2/n2), and, where both winners' predictions on the same val examples are there, McNemar's p < 0.05.
     """
-    a, b = old["metrics"], new["metrics"]
-    if a.get("mean") is None or b.get("mean") is None:
+    a, b = old.metrics, new.metrics
+    if a.mean is None or b.mean is None:
         return False, "one of the two searches has no winner to compare"
-    gain = b["mean"] - a["mean"]
-    error = ((a.get("std") or 0.0) ** 2 / max(1, a["seeds"]) + (b.get("std") or 0.0) ** 2 / max(1, b["seeds"])) ** 0.5
-    words = f"{a['mean']:.4f} -> {b['mean']:.4f} over {a['seeds']} and {b['seeds']} seeds (standard error {error:.4f})"
+    gain = b.mean - a.mean
+    error = ((a.std or 0.0) ** 2 / max(1, a.seeds) + (b.std or 0.0) ** 2 / max(1, b.seeds)) ** 0.5
+    words = f"{a.mean:.4f} -> {b.mean:.4f} over {a.seeds} and {b.seeds} seeds (standard error {error:.4f})"
     if gain <= CLEAR * error:
         return False, f"no gain beyond noise: {words}"
-    before, after = _right(old_records, old["choice"]["trial"]), _right(new_records, new["choice"]["trial"])
+    before, after = _right(old_records, old.choice["trial"]), _right(new_records, new.choice["trial"])
     if before is None or after is None or len(before) != len(after):
         return True, f"better: {words}"
     p_value = mcnemar_p(before, after)

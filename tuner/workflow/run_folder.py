@@ -7,20 +7,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tuner import stages
 from tuner.core.errors import EnvironmentProblem, InputError, UsageError, did_you_mean
 from tuner.core.manifest import read_manifest, verify_outputs
 from tuner.core.result import Record, last_of_each
-from tuner.core.store import RunDir, StageDir, read_recipe, read_result, trial_rows
+from tuner.core.stage_ref import StageRef
+from tuner.core.store import RunDir, StageDir, read_recipe, read_stored_result, trial_rows
 from tuner.recipe.space import Choices, Range, Space
-from tuner.stages.checklist import NAMES
-from tuner.view.artifacts import base_stage, round_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from tuner.execute.in_process import Winner
 
-SEARCHES = ("coarse", "fine")
 STATES = {"completed": "COMPLETE", "stopped": "PRUNED", "diverged": "FAIL", "failed": "FAIL"}
 
 
@@ -39,12 +38,13 @@ class Run:
     @property
     def stages(self) -> list[str]:
         """The folders of the stages that have been begun, in their order: check-init, ..., fine, fine-2, ..."""
-        found = [path.parent.name for path in self.path.glob("*/recipe.json") if base_stage(path.parent.name) in NAMES]
-        return sorted(found, key=lambda label: (round_of(label), NAMES.index(base_stage(label))))
+        refs = [StageRef.parse(path.parent.name) for path in self.path.glob("*/recipe.json")]
+        known = [ref for ref in refs if ref.stage in stages.NAMES]
+        return [ref.label for ref in sorted(known, key=lambda ref: (ref.round, stages.NAMES.index(ref.stage)))]
 
     def result(self, stage: str) -> dict[str, Any]:
         """Return the content of a stage's `result.json`: verdict, findings, choice, metrics."""
-        return read_result(self._folder(stage).result_path)
+        return read_stored_result(self._folder(stage).result_path)
 
     def records(self, stage: str) -> list[Record]:
         """Return a stage's finished trials as they are stored, one per rung."""
@@ -111,7 +111,8 @@ class Run:
         return list(studies.values())
 
     def _searches(self, stage: str | None) -> list[str]:
-        return [stage] if stage is not None else [label for label in self.stages if base_stage(label) in SEARCHES]
+        searches = stages.named("searches")
+        return [stage] if stage is not None else [it for it in self.stages if StageRef.parse(it).stage in searches]
 
     def _folder(self, stage: str) -> StageDir:
         if stage not in self.stages:
@@ -130,7 +131,7 @@ class Run:
     def _space(self, stage: str) -> Mapping[str, Any]:
         """Return the space that a stage searched, as far as it is known."""
         folder = self._folder(stage)
-        return read_result(folder.result_path)["metrics"].get("space") or {} if folder.result_path.exists() else {}
+        return stages.read_result(folder.result_path).metrics.space if folder.result_path.exists() else {}
 
 
 def _table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:

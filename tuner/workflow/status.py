@@ -4,31 +4,45 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tuner import stages
 from tuner.core.errors import InputError, TunerError
-from tuner.core.store import read_json, read_result
+from tuner.core.result import StageResult
+from tuner.core.stage_ref import StageRef
+from tuner.core.store import read_json
 from tuner.recipe.file import load_recipe
 from tuner.workflow import rounds
-from tuner.workflow.freshness import Options, Session, State
+from tuner.workflow.freshness import Options, Session
 
 
 @dataclass(frozen=True)
 class Row:
     """One step: its state (fresh, stale, missing, interrupted, corrupt, finished), why, and its result."""
 
-    stage: str
-    label: str
-    round: int
+    ref: StageRef
     state: str
     reasons: Sequence[str] = ()
-    verdict: str | None = None
-    headline: str = ""
     when: str = ""
-    result: Mapping[str, Any] | None = None
+    result: StageResult[Any] | None = None
+
+    @property
+    def verdict(self) -> str | None:
+        return None if self.result is None else self.result.verdict
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "stage": self.ref.stage,
+            "label": self.ref.label,
+            "round": self.ref.round,
+            "state": self.state,
+            "reasons": list(self.reasons),
+            "verdict": self.verdict,
+            "headline": "" if self.result is None else self.result.headline,
+            "when": self.when,
+        }
 
 
 @dataclass(frozen=True)
@@ -42,9 +56,8 @@ class Overview:
     rounds: Sequence[Mapping[str, Any]] = ()
 
     def to_json(self) -> dict[str, Any]:
-        rows = [{key: value for key, value in asdict(row).items() if key != "result"} for row in self.rows]
         head = {"run": str(self.path), "recipe": self.recipe, "problem": self.problem}
-        return {**head, "stages": rows, "rounds": list(self.rounds)}
+        return {**head, "stages": [row.to_json() for row in self.rows], "rounds": list(self.rounds)}
 
 
 def collect(recipe: Path | None, run_dir: Path | None, overrides: Sequence[str]) -> list[Overview]:
@@ -81,44 +94,26 @@ def _overview(recipe: Path, run_dir: Path | None, overrides: Sequence[str]) -> O
         recipe, load_recipe(recipe, overrides, settings=stages.settings_models()), Options(run_dir=run_dir)
     )
     begun = rounds.read_rounds(session.run.path)
-    numbers = [1, *(item["round"] for item in begun)]
-    rows = []
-    for number in numbers:
-        names = stages.NAMES[:-1] if number == 1 else rounds.stages_of(session.run.path, number)
-        rows += [_row(session, name, number) for name in names]
-    return Overview(session.run.path, str(recipe), [*rows, _row(session, "test", 1)], rounds=begun)
+    last = stages.named("on_test_split")
+    refs = [StageRef(name) for name in stages.NAMES if name not in last]
+    for item in begun:
+        refs += rounds.stages_of(session.run.path, item["round"])
+    rows = [_row(session, ref) for ref in [*refs, *map(StageRef, last)]]
+    return Overview(session.run.path, str(recipe), rows, rounds=begun)
 
 
-def _row(session: Session, name: str, number: int) -> Row:
-    label = rounds.folder_name(name, number)
+def _row(session: Session, ref: StageRef) -> Row:
     try:
-        state = session.state(name, number)
+        state = session.state(ref)
     except InputError as error:
-        return Row(name, label, number, "corrupt", [error.message])
-    return _row_of(state, name, number)
-
-
-def _row_of(state: State, name: str, number: int) -> Row:
-    reasons = [str(reason) for reason in state.reasons]
-    if state.result is None:
-        return Row(name, state.label, number, state.kind, reasons)
-    when = str((state.manifest or {}).get("finished_at", ""))
-    return Row(
-        name,
-        state.label,
-        number,
-        state.kind,
-        reasons,
-        state.result["verdict"],
-        state.result["headline"],
-        when,
-        state.result,
-    )
+        return Row(ref, "corrupt", [error.message])
+    when = "" if state.result is None else str((state.manifest or {}).get("finished_at", ""))
+    return Row(ref, state.kind, [str(reason) for reason in state.reasons], when, state.result)
 
 
 def _finished(folder: Path, name: str) -> Row:
     try:
-        result = read_result(folder / name / "result.json")
+        result = stages.read_result(folder / name / "result.json")
     except InputError as error:
-        return Row(name, name, 1, "corrupt", [error.message])
-    return Row(name, name, 1, "finished", (), result["verdict"], result["headline"], "", result)
+        return Row(StageRef(name), "corrupt", [error.message])
+    return Row(StageRef(name), "finished", (), "", result)

@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tuner.core.result import StageResult
 from tuner.core.store import write_bytes
-from tuner.view.artifacts import base_stage
 from tuner.view.console import stage_module
 
 DPI = 150
 
 
-def draw(stage: str, result: Mapping[str, Any], stage_dir: Path) -> list[Path]:
+def draw(result: StageResult[Any], stage_dir: Path) -> list[Path]:
     """Draw the plots of a stage into `stage_dir/plots`, each written whole, and return their paths."""
-    module = stage_module("tuner.view.plots", base_stage(stage))
+    module = stage_module("tuner.view.plots", result.stage)
     paths = []
-    for name, figure in module.figures(result, stage_dir).items():
+    for name, figure in module.figures(result.to_json(), stage_dir).items():
         content = io.BytesIO()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a class name in a script that the font lacks

@@ -56,5 +56,5 @@ def _confirming(arms: list[Mapping[str, Any]], page: Page) -> None:
 
 def winner_curve(result: Mapping[str, Any], stage_dir: Path) -> list[dict[str, Any]]:
     """Read the diagnosed trial's curve from the folder of the stage that trained it."""
-    stage = str(get(result, "metrics", "curves_stage", default=stage_dir.name.replace("diagnose", "fine")))
+    stage = str(get(result, "metrics", "curves_stage", default=""))
     return artifacts.curve(stage_dir.parent / stage, get(result, "metrics", "trial"))

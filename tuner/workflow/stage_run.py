@@ -1,0 +1,181 @@
+"""Bring one stage of one round up to date: inputs, plan, execute, judge, write; the manifest comes last."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tuner import stages
+from tuner.core.result import Record, StageResult
+from tuner.core.signals import uninterrupted
+from tuner.core.stage_ref import StageRef
+from tuner.core.store import StageDir
+from tuner.core.trial import WorkItem
+from tuner.stages import checklist
+from tuner.view import plan as plan_view
+from tuner.view.progress import Epochs
+from tuner.workflow import budgets, outputs
+from tuner.workflow.executor_pool import ExecutorPool, StageRunner
+from tuner.workflow.failures import ALIKE, first_fail_alike, raise_hopeless
+from tuner.workflow.freshness import Session, State
+from tuner.workflow.listener import ProgressListener
+from tuner.workflow.stage_clock import Attempts, timed
+from tuner.workflow.work import Work, known, unfinished, work_of
+
+STORED_LOOK = "test: evaluated before, and stored; nothing was evaluated again, which --force --fresh does"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A stage's result and folder, whether anything was run for it, and why it is stale where that is accepted."""
+
+    ref: StageRef
+    result: StageResult[Any]
+    folder: StageDir
+    ran: bool
+    stale: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """One stage of one round in a command. `own_settings`: its settings were given as options, and stale it."""
+
+    session: Session
+    ref: StageRef
+    pool: ExecutorPool
+    listener: ProgressListener
+    own_settings: bool = True
+
+    def __call__(self) -> Outcome:
+        """Return the stage's outcome: the stored one where it is fresh, else a new one."""
+        session, folder = self.session, self.ref.folder(self.session.run)
+        session.check_folder()
+        if (state := self._stored()) is not None and state.result is not None:
+            session.check_own_device(state)
+            return Outcome(self.ref, state.result, folder, ran=False, stale=tuple(map(str, state.reasons)))
+        work = work_of(session, self.ref, session.options.device)
+        budgets.planned(session, self.ref, work.settings, self.pool.workers)  # a budget that is too small ends here
+        runner = self.pool.ready(folder)
+        session.check_device(self.ref, self.pool.device)
+        self._clear(folder)
+        facts = replace(work.inputs.facts, device=self.pool.device)
+        work = replace(work, inputs=replace(work.inputs, facts=facts))
+        with timed(folder, session.provenance(self.ref)) as clock:
+            folder.begin(work.recipe.model_dump(mode="json"))
+            work, epochs = self._planned(work, runner)
+            records = self._execute(work, runner, clock, epochs)
+            result = work.judge(records)
+            self._restore_weights(records, outputs.finalists(result), runner)
+            clock.keep()  # what is killed from here on is the same attempt at the same result
+            made = {"device": self.pool.device, **clock.to_json()}
+            outputs.write_stage(session, self.ref, records, result, made, self.listener.note)
+        return Outcome(self.ref, stages.read_result(folder.result_path), folder, ran=True)
+
+    def _stored(self) -> State | None:
+        """Return the state whose result answers the command already, or None when there is work to do.
+
+        With --allow-stale, a result that is stale only because an input is, is such an answer.
+        """
+        options, on_test_split = self.session.options, stages.traits(self.ref.stage).on_test_split
+        if options.fresh and (not on_test_split or options.force):
+            return None
+        state = self.session.state(self.ref, self.own_settings)
+        if on_test_split:
+            return None if state.result is None or options.force else state
+        accepted = state.kind == "stale" and state.of_inputs and options.allow_stale
+        return state if state.kind == "fresh" or accepted else None
+
+    def _clear(self, folder: StageDir) -> None:
+        if self.session.options.fresh and folder.path.exists():
+            folder.manifest_path.unlink(missing_ok=True)  # first: killed in between, the stage is unfinished
+            shutil.rmtree(folder.path)
+
+    def _planned(self, work: Work, runner: StageRunner) -> tuple[Work, int]:
+        """Turn a budget into trials and epochs, and return the work with them, and the epochs of a search (else 0)."""
+        short = budgets.timing_trials(self.session, work)
+        timings = list(self._run_items(short, len(short), runner, "timing")) if short else []
+        settings, plan = budgets.planned(self.session, self.ref, work.settings, self.pool.workers, timings)
+        budgets.keep(work.folder, plan)
+        if plan is None:
+            return work, 0
+        self.listener.note(plan_view.line(self.ref.label, plan))
+        return replace(work, settings=settings), int(plan["epochs_in_all"])
+
+    def _execute(self, work: Work, runner: StageRunner, clock: Attempts, epochs_in_all: int) -> list[Record]:
+        """Run generation after generation until the plan gives none, reusing what an earlier call has finished.
+
+        `epochs_in_all`: of a search, as planned; 0: not a search.
+        """
+        finished = work.finished()
+        clock.found(len(finished))
+        reused = set(finished)
+        records: list[Record] = []
+        while items := work.plan(records):
+            todo = unfinished(items, finished)
+            done = [*records, *known(items, finished)]
+            epochs = _epochs(done, todo, epochs_in_all) if epochs_in_all else None
+            for record in self._run_items(todo, len(records) + len(items), runner, epochs=epochs):
+                with uninterrupted():
+                    work.folder.append(record)
+                    clock.tick()
+                finished[record.item.key] = record.result
+                if record.result.status == "failed" and first_fail_alike([*records, *known(items, finished)]):
+                    break
+            records = sorted([*records, *known(items, finished)], key=lambda record: record.order)
+            hopeless = first_fail_alike(records)
+            raise_hopeless(self.ref.stage, hopeless or records, every=True)
+            if hopeless:
+                self.listener.note(f"{self.ref.stage} stops early: its first {ALIKE} trials all failed in the same way")
+                return hopeless
+        if stages.traits(self.ref.stage).on_test_split and all(record.item.key in reused for record in records):
+            self.listener.note(STORED_LOOK)
+        return records
+
+    def _run_items(
+        self, items: Sequence[WorkItem], total: int, runner: StageRunner, title: str = "", epochs: Epochs | None = None
+    ) -> Iterator[Record]:
+        """Run work items, with progress; `total` counts the finished ones of the stage too."""
+        by_key = {item.key: item for item in items}
+        self.listener.start(title or checklist.title(self.ref.stage), total, total - len(items), epochs)
+        try:
+            for result in runner.run(items):
+                record = _as_stored(Record(by_key[result.id, result.until_epoch], result))
+                raise_hopeless(self.ref.stage, [record], every=False)
+                yield record
+                self.listener.finish(record.result, record.number)
+        finally:
+            self.listener.stop()
+
+    def _restore_weights(self, records: Sequence[Record], kept: set[str], runner: StageRunner) -> None:
+        """Train finalists again whose weights an earlier, differently set call of the stage has thrown away."""
+        folder = self.ref.folder(self.session.run)
+        lost = {
+            record.result.id: record.item
+            for record in records
+            if record.result.id in kept and record.result.score is not None
+            if not folder.checkpoint(record.result.id).exists()
+        }
+        for _ in self._run_items(list(lost.values()), len(lost), runner):
+            pass
+
+
+def _epochs(records: Sequence[Record], todo: Sequence[WorkItem], in_all: int) -> Epochs:
+    """Count the epochs of a search: a trial that goes on at a rung trains those that it has not yet."""
+    reached: dict[str, int] = {}
+    for record in records:
+        reached[record.result.id] = max(reached.get(record.result.id, 0), _last_epoch(record.item))
+    of = {item.number: (reached.get(item.spec.id, 0), _last_epoch(item)) for item in todo}
+    done = sum(reached.values())
+    return Epochs(done, max(in_all, done + sum(last - first for first, last in of.values())), of)
+
+
+def _last_epoch(item: WorkItem) -> int:
+    return item.until_epoch or item.spec.horizon_epochs or 0
+
+
+def _as_stored(record: Record) -> Record:
+    """Return the record as it will be read back, so that a resumed stage decides on the same values."""
+    return Record.from_json(json.loads(json.dumps(record.to_json(), allow_nan=False)))
