@@ -13,7 +13,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from benchmarks import commands, coverage, equal_time, pages, planned, pruned, report, search, tables
+from benchmarks import commands, coverage, equal_time, pages, planned, pruned, report, search, sweep, tables
 from benchmarks.lines import Lines
 from benchmarks.part import Asked, cifar10_root
 from benchmarks.task import Outcome, Task, ask, make_subset
@@ -24,6 +24,7 @@ MODULES: dict[str, Any] = {
     "search": search,
     "coverage": coverage,
     "planned": planned,
+    "sweep": sweep,
     "tables": tables,
     "equal_time": equal_time,
 }

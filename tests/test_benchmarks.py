@@ -20,6 +20,7 @@ from benchmarks import (
     report,
     search,
     search_side,
+    sweep,
     tables,
 )
 from benchmarks.equal_space import OWN, RANGES
@@ -32,6 +33,7 @@ from tuner.core.result import Record, TrialResult
 from tuner.core.trial import TrialSpec, WorkItem
 from tuner.recipe.file import load_recipe
 from tuner.recipe.space import Dimension, Range, Space
+from tuner.search.band import on_grid
 
 ROOT = Path(__file__).parent.parent
 
@@ -305,3 +307,15 @@ def test_a_search_on_a_table_is_judged_by_the_mean_of_what_it_saw_the_best_run_o
     for search_name in ("tuner", "random"):
         found = tables.run(search_name, table, 0, tables.Sizes(evaluations=8, seeds=1))
         assert found == pytest.approx(0.2), "run 0 of a = 0 looked better than it is"
+
+
+def test_both_ways_of_a_sweep_are_played_from_the_same_runs_and_held_against_brute_force():
+    runs = []
+    for lr in (on_grid(1e-4, place) for place in sweep.PLACES):
+        drop = 1.5 * math.exp(-((math.log10(lr / 1e-2) / 0.7) ** 2))
+        losses = [2.3 - drop * min(1.0, i / 80) + 0.01 * (-1) ** i for i in range(100)]
+        runs += [{"lr": lr, "seed": seed, "steps": 100, "losses": losses, "score": None} for seed in range(3)]
+        runs += [{"lr": lr, "seed": seed, "steps": None, "losses": [], "score": 0.5 + drop / 5} for seed in range(2)]
+    full, race = (sweep.played(runs, way) for way in ("full", "race"))
+    assert full["lr"] == race["lr"] == full["best"] == 1e-2 and race["lost"] == pytest.approx(0)
+    assert full["iterations"] == 1800 and race["iterations"] < 900

@@ -3,8 +3,8 @@ import random
 
 import pytest
 
-from tuner.search.band import Band, Rate
-from tuner.search.precision import candidate, near, parity
+from tuner.search.band import Band, Rate, near
+from tuner.search.precision import candidate, parity
 
 
 def curves(seeds, shift=0.0, noise=0.05, between=0.02, stream=0):

@@ -41,9 +41,20 @@ def valley(best, width=1.0, diverges_above=math.inf):
     return script
 
 
+def as_long_as_asked(script):
+    """A trial that is asked for thirty iterations has the first thirty of a hundred."""
+
+    def cut(item):
+        answer, steps = script(item), item.spec.horizon_steps
+        whole = steps is None or len(answer.curve) <= steps
+        return answer if whole else replace(answer, curve=answer.curve[:steps], status="completed")
+
+    return cut
+
+
 def sweep(script, recipe=None, settings=SETTINGS, shuffle=None):
     recipe = recipe or recipe_of()
-    records = replay(lr_sweep, recipe, Inputs(), settings, script, shuffle)
+    records = replay(lr_sweep, recipe, Inputs(), settings, as_long_as_asked(script), shuffle)
     return lr_sweep.judge(recipe, Inputs(), settings, records), records
 
 
@@ -55,22 +66,20 @@ def codes(result):
     return [finding.code for finding in result.findings]
 
 
-@pytest.mark.parametrize(("calls", "steps"), [(8, 800), (1, 100), (None, 100)])
+@pytest.mark.parametrize(("calls", "steps"), [(8, 240), (1, 30), (None, 30)])
 def test_a_step_that_gathers_gradients_gets_as_many_updates(calls, steps):
     inputs = result_inputs({"check-init": {"metrics": {"calls_per_update": calls}}})
     items = lr_sweep.plan(recipe_of(), inputs, SETTINGS, [])
     assert {item.spec.horizon_steps for item in items} == {steps}
 
 
-def test_the_first_generation_is_the_decades_with_the_same_seeds():
+def test_the_first_generation_is_the_decades_with_one_seed_for_thirty_iterations():
     recipe = recipe_of(seed=5, schedule={"name": "cosine", "warmup_epochs": 1}, optimizer={"momentum": 0.9})
     items = lr_sweep.plan(recipe, Inputs(), SETTINGS, [])
-    assert [(rate(item), item.spec.seed) for item in items] == [
-        (lr, seed) for lr in (1e-4, 1e-3, 1e-2, 1e-1) for seed in (5, 6, 7)
-    ]
-    assert [item.number for item in items] == list(range(12))
+    assert [(rate(item), item.spec.seed) for item in items] == [(lr, 5) for lr in (1e-4, 1e-3, 1e-2, 1e-1)]
+    assert [item.number for item in items] == [0, 1, 2, 3]
     spec = items[0].spec
-    assert (spec.horizon_steps, spec.horizon_epochs, spec.precision) == (100, None, "fp32")
+    assert (spec.horizon_steps, spec.horizon_epochs, spec.precision) == (30, None, "fp32")
     assert spec.tables["schedule"] == {"name": "constant", "every": "step", "args": {}}
     assert spec.tables["optimizer"]["momentum"] == 0.9
     assert spec.overrides == {"optimizer.lr": 1e-4}
@@ -79,7 +88,8 @@ def test_the_first_generation_is_the_decades_with_the_same_seeds():
 def test_half_decades_come_second_inside_the_band_and_next_to_it():
     result, records = sweep(valley(1e-2))
     assert rates_of(result) == [1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1]
-    assert [record.number for record in records if not record.item.spec.measure] == list(range(18))
+    swept = [record for record in records if not record.item.spec.measure]
+    assert [record.number for record in swept] == list(range(len(swept)))
     assert (result.choice["lr"], result.choice["lr_low"], result.choice["lr_high"]) == (1e-2, 3e-3, 3e-2)
     assert result.verdict == "pass" and codes(result) == []
     assert "between 0.003 and 0.03; use 0.01" in result.headline
@@ -109,20 +119,21 @@ def test_the_range_is_extended_downwards_while_the_best_is_the_lowest():
 def test_a_rate_that_diverged_is_never_passed():
     result, _ = sweep(valley(1e-1, diverges_above=0.5))
     statuses = {entry.lr: entry.status for entry in result.metrics.rates}
-    assert statuses == {1e-4: "completed", 1e-3: "completed", 1e-2: "completed", 3e-2: "completed", 1e-1: "completed",
+    assert statuses == {1e-4: "stopped", 1e-3: "stopped", 1e-2: "completed", 3e-2: "completed", 1e-1: "completed",
                         3e-1: "completed", 1.0: "diverged"}  # fmt: skip
     assert result.metrics.rates[-1].diverged_at == 3
     assert result.metrics.rates[-1].verdict == "diverges"
 
 
-def test_one_diverged_seed_makes_the_rate_diverge():
+def test_a_rate_whose_second_seed_diverges_is_not_used():
     def script(item):
-        if rate(item) == 1e-1 and item.spec.seed == 2:
+        if rate(item) == 1e-2 and item.spec.seed == 1:
             return descent([2.3, math.inf])
         return valley(1e-2)(item)
 
     result, _ = sweep(script)
-    assert {entry.lr: entry.status for entry in result.metrics.rates}[1e-1] == "diverged"
+    assert {entry.lr: entry.status for entry in result.metrics.rates}[1e-2] == "diverged"
+    assert result.choice["lr"] != 1e-2
 
 
 def test_a_band_at_the_bound_of_the_range_is_reported():
@@ -207,7 +218,7 @@ def test_auto_is_the_short_format_where_its_curves_agree():
     result, records = sweep(with_hardware(worse_in_bf16(by=0.0)))
     tried = [record.item for record in records if record.item.spec.precision == "bf16"]
     assert [(rate(item), item.spec.seed, item.number) for item in tried] == [
-        (1e-2, seed, 19 + seed) for seed in range(3)
+        (1e-2, seed, 16 + seed) for seed in range(3)
     ]
     assert result.choice["precision"] == "bf16"
     assert result.metrics.precision["parity"]["agree"] and result.metrics.precision["candidate"] == "bf16"
@@ -262,7 +273,7 @@ def test_the_precision_rests_on_no_measured_time():
     assert one.metrics == other.metrics
 
 
-@pytest.mark.parametrize("kept", [17, 18, 19, 20, 21])
+@pytest.mark.parametrize("kept", [14, 15, 16, 17, 18])
 def test_a_sweep_interrupted_in_the_parity_check_goes_on_with_what_is_missing(kept):
     script = with_hardware(worse_in_bf16(0.0))
     _, records = sweep(script)

@@ -1,7 +1,7 @@
-"""The band of learning rates in which the loss falls: what was measured per rate, what to try next, what to use.
+"""The band of learning rates in which the loss falls: what was measured per rate, and which to use.
 
 The measure is the drop: the first objective minus the mean of the last ten, on the same weights and batches for
-every rate.
+every rate. Which rates are tried, how long and with how many seeds, is in `tuner.search.race`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tuner.core.result import Record
@@ -25,7 +25,11 @@ CLEAR = 2.0  # standard errors that a drop must exceed to count as falling
 
 @dataclass(frozen=True)
 class Rate:
-    """What one rate gave, over all its seeds. `drop` is None where a seed diverged or failed."""
+    """What one rate gave, over all its seeds. `drop` is None where a seed diverged or failed.
+
+    `status`: as of trials; "stopped": it was hopeless, and ended early. `steps`: iterations that were made. `level`:
+    the drop that it would have over the seeds of the rate that has most of them: rates are compared by this.
+    """
 
     lr: float
     status: str
@@ -37,6 +41,9 @@ class Rate:
     drop_std: float | None = None
     diverged_at: int | None = None
     sigma: float = 0.0
+    steps: int | None = None
+    by_seed: Mapping[int, float] = field(default_factory=dict)
+    level: float | None = None
 
 
 @dataclass(frozen=True)
@@ -74,37 +81,71 @@ def rate_of(item: WorkItem) -> float:
 
 
 def measure(records: Sequence[Record]) -> list[Rate]:
-    """Summarise the records per rate, sorted by rate."""
+    """Summarise the records per rate, sorted by rate; of a rate's trials the longest count."""
     by_rate: dict[float, list[Record]] = {}
     for record in records:
         by_rate.setdefault(rate_of(record.item), []).append(record)
-    return [_measured(lr, group) for lr, group in sorted(by_rate.items())]
+    full = max((_steps(record) for record in records), default=0)
+    return comparable([_measured(lr, group, full) for lr, group in sorted(by_rate.items())])
 
 
-def _measured(lr: float, group: Sequence[Record]) -> Rate:
+def _steps(record: Record) -> int:
+    return record.item.spec.horizon_steps or 0
+
+
+def _measured(lr: float, group: Sequence[Record], full: int) -> Rate:
+    longest = max(map(_steps, group))
+    group = [record for record in group if _steps(record) == longest]
     trials = tuple(record.result.id for record in group)
     for status in ("failed", "diverged"):
         broken = [record for record in group if record.result.status == status]
         if broken:
             steps = [record.result.curve[-1]["step"] for record in broken if record.result.curve]
             return Rate(lr, status, trials, diverged_at=min(steps) if status == "diverged" and steps else None)
-    losses = [[row["loss"] for row in record.rows("train")] for record in group]
-    if any(len(curve) < 2 or not all(map(_finite, curve)) for curve in losses):
+    losses = {record.item.spec.seed: losses_of(record) for record in group}
+    if any(len(curve) < 2 or not all(map(_finite, curve)) for curve in losses.values()):
         return Rate(lr, "diverged", trials)
-    finals = [statistics.fmean(curve[-min(LAST, len(curve) // 2) :]) for curve in losses]
-    drops = [curve[0] - final for curve, final in zip(losses, finals, strict=True)]
+    finals = [statistics.fmean(curve[-min(LAST, len(curve) // 2) :]) for curve in losses.values()]
+    drops = {seed: curve[0] - final for (seed, curve), final in zip(losses.items(), finals, strict=True)}
     several = len(group) > 1
     return Rate(
         lr,
-        "completed",
+        "stopped" if longest < full else "completed",
         trials,
-        statistics.fmean(curve[0] for curve in losses),
+        statistics.fmean(curve[0] for curve in losses.values()),
         statistics.fmean(finals),
         statistics.stdev(finals) if several else None,
-        statistics.fmean(drops),
-        statistics.stdev(drops) if several else None,
-        sigma=statistics.median(robust_sigma(curve) for curve in losses),
+        statistics.fmean(drops.values()),
+        statistics.stdev(drops.values()) if several else None,
+        sigma=statistics.median(robust_sigma(curve) for curve in losses.values()),
+        steps=longest,
+        by_seed=drops,
     )
+
+
+def losses_of(record: Record) -> list[float]:
+    """Return the objective of each iteration of a trial."""
+    return [row["loss"] for row in record.rows("train")]
+
+
+def comparable(rates: Sequence[Rate]) -> list[Rate]:
+    """Give each rate its level: its drop, less what the seeds that it lacks make of it.
+
+    A seed is other weights and other batches, for all rates alike: what it does to the drop of one rate is read off the
+    rate with most seeds. Without this, a rate would win by having been spared a bad seed.
+    """
+    measured = [rate for rate in rates if rate.drop is not None]
+    if not measured:
+        return list(rates)
+    known = max(measured, key=lambda rate: (rate.status == "completed", len(rate.by_seed), rate.drop or 0.0))
+    return [replace(rate, level=_level(rate, known)) if rate.drop is not None else rate for rate in rates]
+
+
+def _level(rate: Rate, known: Rate) -> float | None:
+    shared = [known.by_seed[seed] for seed in rate.by_seed if seed in known.by_seed]
+    if rate.drop is None or known.drop is None or len(shared) < len(rate.by_seed) or not statistics.fmean(shared) > 0:
+        return rate.drop
+    return rate.drop * known.drop / statistics.fmean(shared) if rate.drop > 0 else rate.drop
 
 
 def _finite(value: Any) -> bool:
@@ -124,53 +165,20 @@ def noise_of(rates: Sequence[Rate]) -> float:
 def best_of(rates: Sequence[Rate], noise: float) -> Rate | None:
     """Return the rate with the largest drop, if that is clearly more than noise."""
     measured = [rate for rate in rates if rate.drop is not None]
-    best = max(measured, key=lambda rate: rate.drop or 0.0, default=None)
+    best = max(measured, key=lambda rate: rate.level or 0.0, default=None)
     return best if best is not None and (best.drop or 0.0) > CLEAR * noise else None
 
 
-def extension(rates: Sequence[Rate], low: float, floor: float, ceiling: float) -> float | None:
-    """Return the next decade to try beyond the rates tried, or None.
-
-    Upwards while the largest rate is the best, downwards while the smallest is. Where nothing falls: upwards as long as
-    the loss does not rise, then downwards, since a rate far too high can end at the loss of guessing. A rate that
-    diverged is never passed upwards. `low`: the decade that the grid begins with.
-    """
-    if any(rate.status == "failed" for rate in rates) and not any(rate.drop is not None for rate in rates):
-        return None
-    noise = noise_of(rates)
-    best = best_of(rates, noise)
-    lowest, highest = rates[0], rates[-1]
-    if best is None:
-        rises = lowest.drop is None or lowest.drop < -CLEAR * noise
-        up, down = not rises and highest.drop is not None and highest.drop >= -CLEAR * noise, True
-    else:
-        down, up = best is lowest, best is highest
-    above = on_grid(low, 2 * (index_of(highest.lr, low) // 2 + 1))
-    below = on_grid(low, 2 * ((index_of(lowest.lr, low) - 1) // 2))
-    if up and above <= ceiling * (1 + 1e-9):
-        return above
-    if down and below >= floor * (1 - 1e-9):
-        return below
-    return None
-
-
-def refinement(rates: Sequence[Rate], low: float, floor: float, ceiling: float) -> list[float]:
-    """Return the half-decades inside the band and next to its ends that have not been tried; none when it is closed."""
-    tried = {index_of(rate.lr, low) for rate in rates}
-    wanted = {index_of(rate.lr, low) + side for rate in _run(rates, BAND) for side in (-1, 1)} - tried
-    new = [on_grid(low, index) for index in sorted(wanted)]
-    return [lr for lr in new if floor * (1 - 1e-9) <= lr <= ceiling * (1 + 1e-9)]
-
-
-def _run(rates: Sequence[Rate], share: float) -> list[Rate]:
+def run_of(rates: Sequence[Rate], share: float) -> list[Rate]:
     """Return the rates with at least `share` of the best drop, on the best's side of any rate that diverged."""
     best = best_of(rates, noise_of(rates))
-    if best is None or best.drop is None:
+    if best is None or best.level is None:
         return []
+    least = share * best.level * (1 - 1e-9)
     at = rates.index(best)
     start = next((i + 1 for i in range(at, -1, -1) if rates[i].drop is None), 0)
     stop = next((i for i in range(at, len(rates)) if rates[i].drop is None), len(rates))
-    return [rate for rate in rates[start:stop] if rate.drop is not None and rate.drop >= share * best.drop * (1 - 1e-9)]
+    return [rate for rate in rates[start:stop] if rate.level is not None and rate.level >= least]
 
 
 def find_band(rates: Sequence[Rate]) -> Band:
@@ -180,7 +188,7 @@ def find_band(rates: Sequence[Rate]) -> Band:
     verdicts = {rate.lr: _verdict(rate, best, noise) for rate in rates}
     if best is None:
         return Band(tuple(rates), noise, verdicts=verdicts)
-    use, half = _run(rates, USE), _run(rates, BAND)
+    use, half = run_of(rates, USE), run_of(rates, BAND)
     edge = "high" if best is rates[-1] else "low" if best is rates[0] else None
     lr = float(f"{math.sqrt(use[0].lr * use[-1].lr):.2g}")
     return Band(tuple(rates), noise, best, lr, half[0].lr, half[-1].lr, edge, verdicts)
@@ -189,6 +197,8 @@ def find_band(rates: Sequence[Rate]) -> Band:
 def _verdict(rate: Rate, best: Rate | None, noise: float) -> str:
     if rate.drop is None:
         return "diverges" if rate.status == "diverged" else "failed"
+    if rate.status == "stopped" and best is not None:
+        return f"too {'low' if rate.lr < best.lr else 'high'}: ended after {rate.steps} iterations"
     if rate.drop < -CLEAR * noise:
         return "too high: the loss rises" if best is not None and rate.lr > best.lr else "the loss rises"
     if rate.drop <= CLEAR * noise:
@@ -200,3 +210,12 @@ def _verdict(rate: Rate, best: Rate | None, noise: float) -> str:
     if best is not None and best.drop is not None and rate.drop < BAND * best.drop:
         return "too low: falls slowly" if rate.lr < best.lr else "too high: falls little"
     return "falls, noisy" if rate.drop_std is not None and rate.drop_std > 0.25 * rate.drop else "falls"
+
+
+def near(band: Band) -> Rate | None:
+    """Return the measured rate that is nearest to the chosen one: what is told of that one was measured here."""
+    measured = [rate for rate in band.rates if rate.status == "completed"]
+    if band.lr is None or not measured:
+        return None
+    chosen = band.lr
+    return min(measured, key=lambda rate: (abs(math.log(rate.lr / chosen)), rate.lr))

@@ -13,7 +13,7 @@ from typing import Any
 
 from tuner.core.result import Record
 from tuner.core.statistics import robust_sigma
-from tuner.search.band import LAST, Band, Rate
+from tuner.search.band import LAST, Rate
 
 # Multiply-adds of one forward of a batch above which the short format pays. CPU: over 21 nets on a core with AVX-512
 # BF16 a step in it ran at 0.74-1.02 of the speed of fp32 below 52 million, but for wide linear layers, and at 1.2-3.4
@@ -47,15 +47,6 @@ def candidate(facts: Mapping[str, Any], device: str) -> tuple[str | None, str]:
         millions = f"{work / 1e6:.3g} million multiply-adds"
         return None, f"a batch takes {millions}, too few for {short} to pay (from {least / 1e6:g} million on)"
     return short, f"{short} on this {device}"
-
-
-def near(band: Band) -> Rate | None:
-    """Return the measured rate that is nearest to the chosen one, which the parity check is made at."""
-    measured = [rate for rate in band.rates if rate.drop is not None]
-    if band.lr is None or not measured:
-        return None
-    chosen = band.lr
-    return min(measured, key=lambda rate: (abs(math.log(rate.lr / chosen)), rate.lr))
 
 
 def parity(full: Sequence[Sequence[float]], short: Sequence[Sequence[float]]) -> dict[str, Any]:

@@ -16,8 +16,9 @@ from tuner.core.trial import WorkItem
 from tuner.core.values import from_json
 from tuner.recipe.model import Recipe
 from tuner.rules import apply_rules
-from tuner.search.band import CONSTANT, Band, Rate, decades, extension, find_band, measure, rate_of, refinement
-from tuner.search.precision import Settled, candidate, near, settle
+from tuner.search.band import CONSTANT, Band, find_band, measure, near, rate_of
+from tuner.search.precision import Settled, candidate, settle
+from tuner.search.race import SHORT, Question, Race
 from tuner.stages import Inputs, StageSettings, Traits
 
 NEEDS = ("overfit",)
@@ -30,8 +31,8 @@ class Settings(StageSettings):
 
     low: float = Field(1e-4, gt=0, description="lowest rate tried at first")
     high: float = Field(1e-1, gt=0, description="highest rate tried at first")
-    steps: int = Field(100, ge=20, description="iterations (updates) per rate and seed")
-    seeds: int = Field(3, ge=1, description="seeds per rate")
+    steps: int = Field(100, ge=20, description="iterations (updates) per rate and seed; hopeless ones end after 30")
+    seeds: int = Field(3, ge=1, description="most seeds per rate: further ones where they can change the answer")
     floor: float = Field(1e-7, gt=0, description="the range is never extended below this rate")
     ceiling: float = Field(10.0, gt=0, description="the range is never extended above this rate")
 
@@ -41,47 +42,44 @@ class Settings(StageSettings):
             raise ValueError(f"low must be less than high (got low = {self.low!r}, high = {self.high!r})")
         return self
 
+    def race(self, calls: int) -> Race:
+        """Return the race; `calls` of a step for an update: a step that gathers gradients is called several times."""
+        short = min(SHORT, self.steps)
+        return Race(self.low, self.high, self.floor, self.ceiling, self.steps * calls, short * calls, self.seeds)
+
 
 def plan(recipe: Recipe, inputs: Inputs, settings: Settings, history: Sequence[Record]) -> list[WorkItem]:
-    """Decades, then decades beyond while the best is at an end, then half-decades inside the band and next to it; then
-    what settles the precision.
+    """Give the next round of the race of rates (`tuner.search.race`); when it is over, what settles the precision.
 
     The same weights and batches for every rate follow from the seed. What has been decided is worked out again from
     `history`, so the plan is the same whenever it is asked for.
     """
     done = {record.item.key: record for record in history}
-    asked: list[WorkItem] = []
-
-    def ask(rates: Sequence[float]) -> list[WorkItem]:
-        """Add items for the rates; return those that have not been run."""
-        for lr in rates:
-            for seed in range(recipe.seed, recipe.seed + settings.seeds):
-                asked.append(_item(recipe, inputs, settings, lr, seed, len(asked)))
-        return [item for item in asked if item.key not in done]
-
-    new = decades(settings.low, settings.high)
-    while new:
-        if missing := ask(new):
+    items: dict[Question, WorkItem] = {}
+    race = settings.race(int(inputs.metrics(CheckInitMetrics).calls_per_update or 1))
+    for questions in race.rounds(lambda question: done.get(items[question].key)):
+        for question in questions:
+            items[question] = _item(recipe, inputs, question, len(items))
+        if missing := [items[question] for question in questions if items[question].key not in done]:
             return missing
-        rates = measure([done[item.key] for item in asked])
-        new = _next_rates(rates, settings)
-    return [item for item in _about_precision(recipe, inputs, settings, asked, done) if item.key not in done]
+    parity = _about_precision(recipe, inputs, list(items), [done[item.key] for item in items.values()], history)
+    return [item for item in parity if item.key not in done]
 
 
 def _about_precision(
-    recipe: Recipe, inputs: Inputs, settings: Settings, asked: Sequence[WorkItem], done: Mapping[Any, Record]
+    recipe: Recipe, inputs: Inputs, asked: Sequence[Question], swept: Sequence[Record], history: Sequence[Record]
 ) -> list[WorkItem]:
     """Give the question what the hardware can do; when it is answered, the trials of the parity check."""
-    rate = near(find_band(measure([done[item.key] for item in asked])))
+    rate = near(find_band(measure(swept)))
     if not _is_open(recipe) or rate is None:
         return []
     question = WorkItem(inputs.spec(recipe, {"optimizer.lr": rate.lr}, measure={"hardware": {}}), len(asked))
-    if question.key not in done:
+    if not (facts := _facts([record for record in history if record.item.key == question.key])):
         return [question]
-    short, _ = candidate(_facts([done[question.key]]), inputs.facts.device)
-    seeds = range(recipe.seed, recipe.seed + settings.seeds) if short else ()
+    short, _ = candidate(facts, inputs.facts.device)
+    again = [entry for entry in asked if entry.lr == rate.lr and entry.steps == rate.steps] if short else []
     first = question.number + 1
-    return [_item(recipe, inputs, settings, rate.lr, seed, first + i, short or "fp32") for i, seed in enumerate(seeds)]
+    return [_item(recipe, inputs, entry, first + i, short or "fp32") for i, entry in enumerate(again)]
 
 
 def _is_open(recipe: Recipe) -> bool:
@@ -94,19 +92,9 @@ def _facts(records: Sequence[Record]) -> Mapping[str, Any]:
     return next((r.result.evidence["hardware"] for r in records if "hardware" in r.result.evidence), {})
 
 
-def _next_rates(rates: Sequence[Rate], settings: Settings) -> list[float]:
-    """Return a decade beyond an end that is the best, else the half-decades that the band lacks."""
-    bounds = (settings.low, settings.floor, settings.ceiling)
-    decade = extension(rates, *bounds)
-    return [decade] if decade is not None else refinement(rates, *bounds)
-
-
-def _item(
-    recipe: Recipe, inputs: Inputs, settings: Settings, lr: float, seed: int, number: int, precision: str = "fp32"
-) -> WorkItem:
-    # a step that gathers gradients is called several times for an update, and it is these that move the loss
-    calls = settings.steps * (inputs.metrics(CheckInitMetrics).calls_per_update or 1)
-    spec = inputs.spec(recipe, {"optimizer.lr": lr}, seed=seed, horizon_steps=calls, precision=precision)
+def _item(recipe: Recipe, inputs: Inputs, question: Question, number: int, precision: str = "fp32") -> WorkItem:
+    overrides, seed = {"optimizer.lr": question.lr}, recipe.seed + question.seed
+    spec = inputs.spec(recipe, overrides, seed=seed, horizon_steps=question.steps, precision=precision)
     return WorkItem(replace(spec, tables={**spec.tables, "schedule": dict(CONSTANT)}), number)
 
 
@@ -118,7 +106,7 @@ def settle_precision(recipe: Recipe, device: str, band: Band, results: Sequence[
         return Settled("fp32", "the recipe has a train step of its own")
     rate = near(band)
     at_rate = [record for record in results if rate is not None and rate_of(record.item) == rate.lr]
-    compared = [record for record in at_rate if record.item.spec.horizon_steps is not None]
+    compared = [record for record in at_rate if rate is not None and record.item.spec.horizon_steps == rate.steps]
     return settle(_facts(results), device, rate, compared)
 
 
@@ -171,6 +159,8 @@ def _metrics(band: Band, recipe: Recipe, settings: Settings, results: Sequence[R
             "drop_std": rate.drop_std,
             "status": rate.status,
             "diverged_at": rate.diverged_at,
+            "steps": rate.steps,
+            "seeds": len(rate.by_seed),
             "verdict": band.verdicts[rate.lr],
         }
         for rate in band.rates

@@ -47,7 +47,7 @@ def _drop(ax: Axes, rates: list[Mapping[str, Any]], choice: Mapping[str, Any]) -
         color=style.BLUE,
         capsize=4,
         markersize=6,
-        label="mean +- std over seeds",
+        label="mean, +- std where there are several seeds",
     )
     failed = [get(entry, "status") == "diverged" or get(entry, key) is None for entry in rates]
     gone = [lr for lr, bad in zip(x, failed, strict=True) if bad and lr is not None]
