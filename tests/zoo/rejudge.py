@@ -28,8 +28,8 @@ def judged_again(run: Mapping[str, Any]) -> dict[str, Any]:
         new = {key: value for key, value in step.items() if key not in ("evidence", "accepted")}
         if step.get("evidence") is not None:
             findings = apply_rules(step["step"], _after(step["evidence"], steps), step["accepted"])[0]
-            result = StageResult(step["step"], "", findings)
-            new["findings"] = [{key: item[key] for key in SHOWN} for item in result.to_json()["findings"]]
+            result = StageResult(step["step"], "", metrics=None, findings=findings)
+            new["findings"] = [{key: item.to_json()[key] for key in SHOWN} for item in findings]
             new |= {"verdict": result.verdict, "exit": 1 if result.verdict == "fail" else 0}
         steps.append(new)
         if new["exit"]:
