@@ -53,6 +53,30 @@ def test_metrics_are_read_at_the_best_epoch():
     assert metrics.curves_stage == "fine" and metrics.val_loss == 0.4
 
 
+def test_longer_is_not_proposed_where_val_loss_has_risen_since_the_second_epoch():
+    val = [0.4 + 0.02 * i for i in range(15)]
+    loss = [1.0, 0.8, *[0.9 + 0.1 * i for i in range(13)]]
+    train = [1.0 - 0.06 * i for i in range(15)]
+    result = judge(recipe_of(), epochs(val, loss, [0.5 + 0.03 * i for i in range(15)], train))
+    assert not {"CU601", "CU613"} & set(codes(result))
+    assert "stages.fine.epochs" not in [change["key"] for change in result.choice["changes"]]
+
+
+def test_a_wide_gap_is_said_where_val_loss_rises_and_accuracy_holds():
+    loss = [1.0, 0.8, *[0.9 + 0.1 * i for i in range(13)]]
+    curves = epochs([0.3] * 15, loss, [0.3, *[0.9] * 14], [1.0 - 0.06 * i for i in range(15)])
+    result = judge(recipe_of(), curves, counts=[20] * 10)
+    assert {"CU604", "CU611"} <= set(codes(result))
+
+
+def test_what_a_confirming_run_refuted_is_not_proposed():
+    recipe = with_table(model={"name": "mlp", "width": 16})
+    result, records = answered(case(LOW, recipe), lambda a: 0.7)
+    assert any(a.item.spec.overrides.get("model.width") == 32 for a in records)
+    assert "CU605" in codes(result)
+    assert "model.width" not in [change["key"] for change in result.choice["changes"]]
+
+
 def test_changes_become_the_choice_one_per_key():
     val = [0.4 + 0.03 * i for i in range(15)]
     result = judge(recipe_of(), epochs(val))

@@ -79,6 +79,7 @@ class CheckInitMetrics:
     layers: Sequence[LayerSignal] = ()
     data: Mapping[str, SplitScan] = field(default_factory=dict)
     test_examples: int | None = None
+    copies_in_train: float | None = None
     duplicates_across: Any = None
     class_names: Sequence[str] = ()
     parameters: int | None = None

@@ -47,7 +47,8 @@ def _rate_gone(evidence: Mapping[str, Any]) -> bool:
     "diagnose",
     meaning="Val accuracy was still rising when the training ended.",
     detected="the best epoch lies in the last quarter, val accuracy drifts upwards over the tail by more than twice "
-    "its noise and by more than half its sampling interval, and the rate has not decayed to nothing",
+    "its noise and by more than half its sampling interval, the rate has not decayed to nothing, and val loss has not "
+    "risen since the first half of the run",
     why="A run cut short says little about its configuration; schedules and regularisation are then tuned for haste.",
     fix="Train half as long again, keeping the shape of the schedule.",
     confused_with="a schedule that has ended the training by itself; accuracy that rises while val loss does as well",
@@ -61,7 +62,7 @@ def train_longer(evidence: Mapping[str, Any]) -> Finding | None:
     half = wilson_half(min(1.0, accuracy[-1]), n) if n else 0.0
     if best <= 0.75 * epochs or rise <= max(2 * robust_sigma(accuracy), half) or _rate_gone(evidence):
         return None
-    if _at_baseline(evidence):
+    if _at_baseline(evidence) or _loss_has_turned(evidence):
         return None
     title = (
         f"val accuracy still rises at the end, by {100 * rise:.1f} points over the last {max(4, epochs // 4)} epochs"
@@ -133,6 +134,20 @@ def overfitting(evidence: Mapping[str, Any]) -> Finding | None:
     return found("CU603", "note", title, evidence=seen, confidence=0.9, proposals=proposals)
 
 
+def _falls_after_best(evidence: Mapping[str, Any]) -> bool:
+    """Tell whether val accuracy falls while val loss rises, which CU603 reports."""
+    seen = _rises_after_best(evidence)
+    return seen is not None and _accuracy_since(evidence, seen["lowest_at"]) < 0
+
+
+def _loss_has_turned(evidence: Mapping[str, Any]) -> bool:
+    """Tell whether val loss was lowest in the first half of the run, and has risen to stay: longer makes it worse."""
+    if len(evidence.get("val_losses") or []) < ENOUGH:
+        return False
+    seen = _rises_after_best(evidence)
+    return seen is not None and seen["lowest_at"] <= evidence["epochs"] / 2
+
+
 def _accuracy_since(evidence: Mapping[str, Any], epoch: int) -> float:
     return theil_sen(series(evidence, "val_accuracies", ENOUGH)[epoch - 1 :])
 
@@ -141,8 +156,9 @@ def _accuracy_since(evidence: Mapping[str, Any], epoch: int) -> float:
     "CU604",
     "overfitting",
     "diagnose",
-    meaning="Train accuracy is clearly above val accuracy, though val does not get worse.",
-    detected="the 95 % interval of the gap (Newcombe, eval mode) lies above 5 points; val loss is not rising",
+    meaning="Train accuracy is clearly above val accuracy, though val accuracy does not get worse.",
+    detected="the 95 % interval of the gap (Newcombe, eval mode) lies above 5 points; val accuracy is not falling "
+    "while val loss rises, which CU603 says",
     why="Not an error: the model has capacity to spare, which regularisation can turn into val accuracy.",
     fix="Augment, or raise dropout or weight decay, and see whether val gains.",
     confused_with="train measured with augmentation or dropout; another distribution in val",
@@ -150,7 +166,7 @@ def _accuracy_since(evidence: Mapping[str, Any], epoch: int) -> float:
 )
 def gap_only(evidence: Mapping[str, Any]) -> Finding | None:
     low, high = need(evidence, "gap_interval", "no train subset, or the size of val is not known")
-    if low <= GAP or _rises_after_best(evidence) is not None or _at_baseline(evidence):
+    if low <= GAP or _falls_after_best(evidence) or _at_baseline(evidence):
         return None
     gap = evidence["gap"]
     title = f"room to regularise: train is {100 * gap:.1f} points above val ({100 * low:.1f} to {100 * high:.1f})"
@@ -211,7 +227,7 @@ def schedule_ended(evidence: Mapping[str, Any]) -> Finding | None:
     train = series(evidence, "train_losses", ENOUGH)
     if not _low_without_gap(evidence) or _helped(evidence):
         return None
-    if not _rate_gone(evidence) or not moving(train) or drift(train) >= 0:
+    if not _rate_gone(evidence) or not moving(train) or drift(train) >= 0 or _loss_has_turned(evidence):
         return None
     accuracy = evidence["train_accuracy"]
     title = f"train accuracy is only {accuracy:.3f}, {100 * gap:.1f} points above val, when the schedule ends"

@@ -14,7 +14,7 @@ from tuner.rules import Missing, found, need, rule
 SURE_HALF_WIDTH = 0.05  # a split with a narrower interval would have shown that something was learnt
 SMALL_HALF_WIDTH = 0.025  # a wider interval hides the differences that tuning is about
 ACCURACY = "val_accuracy"
-HALF = 0.5  # a class with more than that can be what a sound model that weighs its classes falls behind
+EVEN = 0.6  # a class with more than that can be what a sound model that weighs its classes falls behind
 TOLD = 3.0  # standard errors above chance
 EASIER = 0.02  # val above train by more than this, surely, is no accident
 
@@ -34,8 +34,9 @@ def baseline(
 ) -> Finding | None:
     """Report an accuracy whose interval reaches down to the share of the commonest class.
 
-    `learnt`: what shows that the input is used all the same. Where one class has more than half, that is no fault but
-    what weighing the classes does: accuracy is the wrong measure then, a warning if it is what is `monitored`.
+    `learnt`: what shows that the input is used all the same. Where no class has much more than half, the two contradict
+    each other, and the metric is not what it says. Where one has, that is what weighing the classes does: accuracy is
+    the wrong measure then, a warning if it is what is `monitored`.
     """
     low, high = wilson(accuracy, n)
     if low > share:
@@ -43,8 +44,12 @@ def baseline(
     severity: Severity = "error" if (high - low) / 2 < SURE_HALF_WIDTH else "warn"
     title = f"accuracy {accuracy:.3f} ({low:.3f} to {high:.3f}) is no better than the commonest class, {share:.3f}"
     seen = {"accuracy": accuracy, "interval": [low, high], "majority_share": share, "n": n}
-    if learnt is None or share <= HALF:
+    if learnt is None:
         return found(code, severity, title, evidence=seen, confidence=0.95)
+    if share <= EVEN:
+        remedy = "Look at how the metric makes an answer of the outputs: its axis, its threshold, which head it reads."
+        finding = found(code, severity, f"{title}, though {learnt}", evidence=seen, remedy=remedy, confidence=0.9)
+        return replace(finding, cause="metric-wrong")
     remedy = "Monitor a measure that counts classes alike (train.metric, train.monitor), as the mean of the recalls."
     finding = found(
         code, "warn" if monitored else "note", f"{title}, though {learnt}", evidence=seen, remedy=remedy, confidence=0.8

@@ -199,6 +199,28 @@ def answers(runs: Sequence[tuple[Arm, Sequence[Record]]], facts: Mapping[str, An
     return found
 
 
+def refuted(key: str, old: Any, new: Any, confirmed: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Tell whether confirming runs have tried to turn this key this way, and none of them helped.
+
+    A run that turned the rate together with something else, and did not help, says nothing about either.
+    """
+    tried = [
+        answer
+        for answer in confirmed.values()
+        if key in answer["changes"] and answer["gain"] is not None and _same_way(old, new, answer["changes"][key])
+    ]
+    alone = [answer for answer in tried if "optimizer.lr" not in answer["changes"] or len(answer["changes"]) == 1]
+    return bool(alone) and not any(answer["helps"] for answer in tried)
+
+
+def _same_way(old: Any, new: Any, tried: Any) -> bool:
+    return tried == new or (_is_number(old, new, tried) and (new > old) == (tried > old))
+
+
+def _is_number(*values: Any) -> bool:
+    return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+
+
 def _against(own: Sequence[float], beside: Sequence[float], spread: float, n: int | None) -> dict[str, Any]:
     control, gain = statistics.fmean(beside), statistics.fmean(own) - statistics.fmean(beside)
     sampling = binomial_noise(control, 2 * n) if n else 0.0

@@ -16,6 +16,7 @@ from tuner.recipe.space import RATE, Auto, Space, space_of
 from tuner.search.narrow import Scored
 
 PREDICTIONS = "val_predictions"
+EVEN = 0.01  # nats below log C
 
 
 def scored(records: Iterable[Record]) -> list[Record]:
@@ -40,9 +41,18 @@ def val_loss(record: Record) -> float:
 
 
 def constant_loss(initial: CheckInitMetrics) -> float | None:
-    """Return the lower of the loss function's values at uniform outputs and at the class shares (of check-init)."""
-    known = [_number(value) for value in (initial.loss_at_uniform, initial.loss_at_prior)]
-    return None if known[0] is None or known[1] is None else min(known[0], known[1])
+    """Return the lower of the loss function's values at uniform outputs and at the class shares (of check-init).
+
+    Where the class shares have no outputs of the model's form, and are even to a hundredth of a nat, the first alone.
+    """
+    uniform, prior, log_c, entropy = (
+        _number(value)
+        for value in (initial.loss_at_uniform, initial.loss_at_prior, initial.log_c, initial.prior_entropy)
+    )
+    even = log_c is not None and entropy is not None and log_c - entropy < EVEN
+    if uniform is None or prior is None:
+        return uniform if even else None
+    return min(uniform, prior)
 
 
 def loss_of(row: Mapping[str, Any]) -> float:

@@ -110,6 +110,7 @@ def _metrics(evidence: Mapping[str, Any]) -> Metrics:
         "layers": evidence.get("layers", {}).get("layers", []),
         "data": {split: scan[split] for split in ("train", "val") if split in scan},
         "test_examples": scan.get("test_examples"),
+        "copies_in_train": evidence.get("relatives", {}).get("rare_in_train"),
         "duplicates_across": scan.get("across"),
         "class_names": scan.get("class_names", []),
         "parameters": evidence.get("one_step", {}).get("parameters"),

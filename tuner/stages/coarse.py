@@ -23,6 +23,7 @@ from tuner.search.budget import Bounds, Outline
 from tuner.search.generations import Source, at_once
 from tuner.search.halving import KEEP, Climb, Ladder, Rungs, coarse_rungs, ladder, next_items, saved
 from tuner.search.importance import importance
+from tuner.search.left_behind import left_behind
 from tuner.search.narrow import at_borders, narrow
 from tuner.stages import Inputs, SearchSettings, Traits
 
@@ -110,7 +111,7 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
         **importance(trials, space, derive_seed(recipe.seed, "coarse", "importance")),
     }
     narrowed = narrow(space, scores.as_scored(best), _limits(inputs.metrics(LrSweepMetrics)))
-    findings, ran, skipped = apply_rules("coarse", metrics, recipe.accept.codes)
+    findings, ran, skipped = apply_rules("coarse", {**metrics, **left_behind(trials)}, recipe.accept.codes)
     chosen = {"top": [_entry(record) for record in best[:TOP]], "space": _explained(narrowed)} if best else {}
     return StageResult("coarse", _headline(metrics), from_json(Metrics, metrics), findings, ran, skipped, chosen)
 

@@ -21,7 +21,7 @@ from tuner.rules import apply_rules
 from tuner.rules.curves import NO_GAP
 from tuner.search import scores
 from tuner.search.band import CONSTANT
-from tuner.search.confirm import Arm, Winner, answers, first_arms, second_arms
+from tuner.search.confirm import Arm, Winner, answers, first_arms, refuted, second_arms
 from tuner.search.curve_facts import curve_facts
 from tuner.search.knobs import Knobs
 from tuner.stages import Inputs, StageSettings, Traits
@@ -70,7 +70,9 @@ def _facts(recipe: Recipe, inputs: Inputs, settings: Settings) -> dict[str, Any]
     facts["majority_share"] = known["majority_share"] or inputs.metrics(FineMetrics).majority_share
     facts["target"] = settings.target
     facts["monitor"], facts["own_evaluate"] = recipe.train.monitor, recipe.train.evaluate is not None
-    facts["drops_out"] = any("Dropout" in layer.type for layer in inputs.metrics(CheckInitMetrics).layers)
+    checked = inputs.metrics(CheckInitMetrics)
+    facts["drops_out"] = any("Dropout" in layer.type for layer in checked.layers)
+    facts["copies_in_train"] = checked.copies_in_train
     asked = winner.item.spec.tables["loss"]
     facts["plain_cross_entropy"] = asked["name"] == "cross_entropy" and not any(
         value for key, value in asked.items() if key != "name"
@@ -163,7 +165,7 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
         facts["confirmed"] = _answers(asked, {record.item.key: record for record in results}, facts)
     findings, ran, skipped = apply_rules("diagnose", facts, recipe.accept.codes)
     knobs = Knobs(recipe, facts["params"], inputs.choice("fine").get("epochs") or facts["epochs"])
-    findings = [replace(item, changes=[c for p in item.proposals for c in knobs.changes(p)]) for item in findings]
+    findings = [replace(item, changes=_open(item, knobs, facts.get("confirmed") or {})) for item in findings]
     metrics = {key: facts[key] for key in REPORTED} | _noise(facts)
     metrics |= {"trial": trial, "curves_stage": _folder(inputs), "val_n": facts["val_n"], "params": facts["params"]}
     metrics["majority_share"] = facts["majority_share"]
@@ -172,6 +174,12 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
     return StageResult(
         "diagnose", _headline(facts, findings), from_json(Metrics, metrics), findings, ran, skipped, choice
     )
+
+
+def _open(finding: Finding, knobs: Knobs, confirmed: Mapping[str, Mapping[str, Any]]) -> list[Any]:
+    """Return the changes that a finding proposes, less those that a confirming run has just refuted."""
+    changes = [change for proposal in finding.proposals for change in knobs.changes(proposal)]
+    return [change for change in changes if not refuted(change.key, change.old, change.new, confirmed)]
 
 
 def _folder(inputs: Inputs) -> str:

@@ -81,6 +81,7 @@ class Workflow:
             if not (changes := self._proposed(base)):
                 say(f"Round {number}: the diagnosis proposes no change; nothing to try.")
                 return None
+            say(f"Return {number - 1} of {wanted} to step 5 is round {number}; the recipe as it is was round 1.")
             if not self._round(number, base, changes, show, say):
                 return None
             base = number

@@ -52,10 +52,16 @@ def _expected(metrics: Mapping[str, Any]) -> list[str]:
     off = [(get(told, "selection"), "choosing among configurations"), (get(told, "epochs"), "choosing the epoch")]
     less = [f"less {fixed(part, 4)} for {why}" for part, why in off if is_number(part) and part > 0]
     made = ", ".join([f"{fixed(basis, 4)} {of}", *less])
-    halves = [(get(told, "examples_half"), "the val examples"), (get(told, "seeds_half"), "the seed of the weights")]
-    parts = " and ".join(f"+- {fixed(half)} from {what}" for half, what in halves if is_number(half))
+    halves = [
+        (get(told, "examples_half"), "the val examples"),
+        (get(told, "seeds_half"), "the seed of the weights beyond that"),
+    ]
+    parts = " and ".join(f"+- {fixed(half)} from {what}" for half, what in halves if is_number(half) and half > 0)
+    if get(told, "seeds_half") == 0:
+        parts += "; what the seeds differ by is within what those examples give"
     found = [f"Expect {fixed(value)} on new data, 95 % interval {interval(get(metrics, 'interval'))}: {made}."]
-    return [*found, f"The interval: {parts}, added in squares."] if parts else found
+    both = all(is_number(half) and half > 0 for half, _ in halves)
+    return [*found, f"The interval: {parts}{', added in squares' if both else ''}."] if parts else found
 
 
 def _against(metrics: Mapping[str, Any]) -> str:
