@@ -61,7 +61,8 @@ class CheckInitMetrics:
     """Step 1. `init_loss`: mean over initialisations (`init_losses`), `init_loss_std`: its sample deviation.
 
     `expected_loss`: what the loss function itself gives at uniform outputs; `loss_at_prior`: at the class shares;
-    `loss_floor`: the least that it can give. `calls_per_update`: calls of the training step for one update.
+    `loss_floor`: the least that it can give. `copies_in_train`: share of train with a relative in train, nearer than
+    chance explains. `calls_per_update`: calls of the training step for one update.
     """
 
     init_loss: float | None = None
