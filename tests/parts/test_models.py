@@ -30,7 +30,7 @@ def test_resnet8_has_8_layers_with_weights():
 
 
 def test_a_residual_block_passes_its_shortcut_on_when_its_branch_is_zero():
-    block = models._Block(2, 4, 2, "relu")
+    block = models._Block(2, 4, 2, ("relu", "batch"))
     nn.init.zeros_(block.norm2.weight)
     x = torch.rand(3, 2, 6, 6)
     y = block(x)

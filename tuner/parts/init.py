@@ -1,6 +1,7 @@
-"""Weight initialisations: functions `init(model)` that set the weights of convolutions and linear layers.
+"""Weight initialisations: functions `init(model, **args)` that set the weights of convolutions and linear layers.
 
-Biases become zero. Normalisation layers and everything else keep what the model gave them. Adding one is adding a
+One may ask for `inputs` (some examples of train, as the model sees them) and `targets` (all labels of train). Biases
+become zero. Normalisation layers and everything else keep what the model gave them. Adding one is adding a
 function. The last linear layer (the head) is followed by no activation: the kaiming rules take gain 1 for it, and the
 square root of 2 elsewhere.
 Source: Glorot and Bengio 2010 (xavier); He et al. 2015 (kaiming); Saxe et al. 2014 (orthogonal).
@@ -11,7 +12,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor, nn
+
+from tuner.core.errors import UsageError
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
@@ -47,9 +51,118 @@ def orthogonal(model: nn.Module) -> None:
 
 
 def normal(model: nn.Module, std: float = 0.01) -> None:
-    """Draw from N(0, std^2), whatever the layer's size: deep nets without normalisation vanish or explode under it."""
+    """Draw from N(0, std^2), whatever the layer's size: deep nets without normalisation vanish or explode under it.
+
+    When: to see that; shallow nets.
+    std: 0.001 to 0.1, log.
+    Source: the lecture, weight initialisation: small random numbers.
+    """
     for weight, _ in _weights(model):
         nn.init.normal_(weight, std=std)
+
+
+def truncated(model: nn.Module, std: float = 0.02) -> None:
+    """Draw from N(0, std^2), again where the draw is more than two std away.
+
+    When: transformers.
+    std: 0.005 to 0.1, log.
+    Source: J. Devlin et al. 2018, BERT (0.02).
+    """
+    for weight, _ in _weights(model):
+        nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
+
+
+def constant(model: nn.Module, value: float = 0.0) -> None:
+    """Set every weight to one value: all units of a layer compute and learn the same.
+
+    When: to see that; never to train.
+    Source: the lecture, weight initialisation: what if all weights are the same constant?
+    """
+    for weight, _ in _weights(model):
+        nn.init.constant_(weight, value)
+
+
+@torch.no_grad()
+def lsuv(model: nn.Module, inputs: Tensor, tolerance: float = 0.05, rounds: int = 10) -> None:
+    """Begin with orthogonal weights, and scale each layer until its outputs on examples have variance 1, first to last.
+
+    When: deep nets whose activations neither Kaiming nor Xavier was derived for.
+    Source: D. Mishkin, J. Matas 2015, All you need is a good init.
+    """
+    for weight, _ in _weights(model):
+        nn.init.orthogonal_(weight)
+    found: dict[nn.Module, float] = {}
+
+    def measure(module: nn.Module, _: object, outputs: Tensor) -> None:
+        found[module] = float(outputs.float().std())
+
+    was_training = model.training
+    for layer in _layers(model):
+        handle = layer.register_forward_hook(measure)
+        for _ in range(rounds):
+            model.train()(inputs)
+            if layer not in found or not found[layer] > 0 or abs(found[layer] ** 2 - 1) < tolerance:
+                break
+            assert isinstance(layer.weight, Tensor)
+            layer.weight.div_(found[layer])
+        handle.remove()
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._NormBase):
+            module.reset_running_stats()
+    model.train(was_training)
+
+
+@torch.no_grad()
+def fixup(model: nn.Module) -> None:
+    """Begin residual nets without normalisation: the last layer of each branch and the head 0, the others scaled down.
+
+    Kaiming times L^(-1 / (2 m - 2)), with L residual blocks of m layers each.
+
+    When: residual nets without normalisation (`model.norm = "none"`).
+    Source: H. Zhang et al. 2019, Fixup Initialization; the lecture, literature on initialisation.
+
+    Raises:
+        UsageError: "has no residual blocks".
+    """
+    for weight, is_head in _weights(model):
+        nn.init.kaiming_normal_(weight, nonlinearity="relu")
+        if is_head:
+            nn.init.zeros_(weight)
+    words = ("block", "bottleneck", "residual")
+    named = [m for m in model.modules() if any(word in type(m).__name__.lower() for word in words)]
+    blocks = [block for block in named if len(_layers(block)) >= 2]
+    if not blocks:
+        raise UsageError(
+            f"model.init: fixup: {type(model).__name__} has no residual blocks (classes named ...Block or Bottleneck)",
+            "Take kaiming_normal.",
+        )
+    for block in blocks:
+        *inner, last = _layers(block)
+        for layer in inner:
+            assert isinstance(layer.weight, Tensor)
+            layer.weight.mul_(len(blocks) ** (-1 / (2 * (len(inner) + 1) - 2)))
+        assert isinstance(last.weight, Tensor)
+        last.weight.zero_()
+
+
+@torch.no_grad()
+def prior_head(model: nn.Module, targets: Tensor) -> None:
+    """Set the head's biases to the logarithm of the classes' shares, its weights to 0: the loss starts at the entropy.
+
+    When: classes of very different size; else the first epoch is spent on learning the shares.
+    Source: A. Karpathy 2019, A Recipe for Training Neural Networks: init well; T. Lin et al. 2017, section 4.1.
+
+    Raises:
+        UsageError: "has no bias".
+    """
+    for layer in reversed(_layers(model)):
+        if isinstance(layer, nn.Linear):
+            if layer.bias is None:
+                raise UsageError("model.init: prior_head: the head has no bias", "Take zeros_head.")
+            counts = torch.bincount(targets, minlength=layer.out_features).double()
+            nn.init.zeros_(layer.weight)
+            layer.bias.copy_((counts.clamp(min=0.5) / counts.sum()).log())
+            return
 
 
 def zeros_head(model: nn.Module) -> None:

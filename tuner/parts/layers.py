@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -14,3 +15,20 @@ class GlobalAveragePool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.avg_pool2d(x, x.shape[2:])
+
+
+class IBN(nn.Module):
+    """Normalise the first half of the channels within each image, the other half over the batch.
+
+    Source: X. Pan et al. 2018, Two at Once: IBN-Net.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = channels // 2
+        self.instance = nn.InstanceNorm2d(self.first, affine=True)
+        self.batch = nn.BatchNorm2d(channels - self.first)
+
+    def forward(self, x: Tensor) -> Tensor:
+        within, over = x.split([self.first, x.shape[1] - self.first], dim=1)
+        return torch.cat([self.instance(within), self.batch(over)], 1)

@@ -6,13 +6,13 @@ Adding a model is adding a function. input_shape is one example's: (F,) for a ta
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tuner.core.errors import UsageError, did_you_mean
-from tuner.parts.layers import GlobalAveragePool
+from tuner.parts.layers import IBN, GlobalAveragePool
 
 
 def mlp(
@@ -20,7 +20,7 @@ def mlp(
     num_classes: int,
     width: int = 128,
     depth: int = 2,
-    activation: str = "relu",
+    activation: Spec = "relu",
     dropout: float = 0.0,
 ) -> nn.Module:
     """Stack `depth` hidden layers of `width` units on the flattened input; depth 0 is a linear classifier."""
@@ -29,7 +29,7 @@ def mlp(
     layers: list[nn.Module] = [nn.Flatten()]
     features = math.prod(input_shape)
     for _ in range(depth):
-        layers += [nn.Linear(features, width), _activation(activation), *_dropout(dropout)]
+        layers += [nn.Linear(features, _pieces(activation) * width), _activation(activation), *_dropout(dropout)]
         features = width
     return nn.Sequential(*layers, nn.Linear(features, num_classes))
 
@@ -42,7 +42,7 @@ def convnet(
     widths: Sequence[int] | None = None,
     batch_norm: bool = True,
     pool: str = "max",
-    activation: str = "relu",
+    activation: Spec = "relu",
     dropout: float = 0.0,
 ) -> nn.Module:
     """Stack blocks of convolution 3x3, batch norm, activation and 2x2 pooling; then global average pooling and a head.
@@ -59,8 +59,9 @@ def convnet(
     side = min(height, side)
     blocks: list[nn.Module] = []
     for out in widths if widths is not None else [width * 2**index for index in range(depth)]:
-        block: list[nn.Module] = [nn.Conv2d(channels, out, 3, padding=1, bias=not batch_norm)]
-        block += [nn.BatchNorm2d(out)] if batch_norm else []
+        wide = _pieces(activation) * out
+        block: list[nn.Module] = [nn.Conv2d(channels, wide, 3, padding=1, bias=not batch_norm)]
+        block += [nn.BatchNorm2d(wide)] if batch_norm else []
         tail = [_activation(activation)]
         if pool != "none" and side >= 4:
             tail.insert(0 if pool == "max" and isinstance(tail[0], RISING) else 1, POOLS[pool](2))
@@ -75,39 +76,59 @@ RISING = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.Tanh, nn
 
 
 def resnet8(
-    input_shape: Sequence[int], num_classes: int, width: int = 16, activation: str = "relu", dropout: float = 0.0
+    input_shape: Sequence[int],
+    num_classes: int,
+    width: int = 16,
+    activation: Spec = "relu",
+    dropout: float = 0.0,
+    norm: str = "batch",
 ) -> nn.Module:
     """Build the CIFAR residual net with one block per stage: 6 x 1 + 2 layers; see `resnet20`."""
-    return _ResNet(input_shape, num_classes, 1, width, activation, dropout)
+    return _ResNet(input_shape, num_classes, 1, width, (activation, _norm(norm)), dropout)
 
 
 def resnet20(
-    input_shape: Sequence[int], num_classes: int, width: int = 16, activation: str = "relu", dropout: float = 0.0
+    input_shape: Sequence[int],
+    num_classes: int,
+    width: int = 16,
+    activation: Spec = "relu",
+    dropout: float = 0.0,
+    norm: str = "batch",
 ) -> nn.Module:
     """Build the CIFAR residual net with three blocks per stage: 6 x 3 + 2 layers, 0.27 million weights at width 16.
 
-    Three stages of `width`, 2 and 4 times that, halving the image between them; shortcuts without parameters.
-    Source: He et al. 2016, Deep Residual Learning, section 4.2.
+    Three stages of `width`, 2 and 4 times that, halving the image between them; shortcuts without parameters. `norm`:
+    batch, ibn (in the first convolution of each block of the first two stages half of the channels are normalised
+    within each image) or none (for `model.init = "fixup"`).
+    Source: He et al. 2016, Deep Residual Learning, section 4.2; X. Pan et al. 2018, IBN-Net; the notes, IBN.
     """
-    return _ResNet(input_shape, num_classes, 3, width, activation, dropout)
+    return _ResNet(input_shape, num_classes, 3, width, (activation, _norm(norm)), dropout)
+
+
+Spec = str | Callable[[], nn.Module]
+Parts = tuple[Spec, str]
+NORMS = ("batch", "ibn", "none")
 
 
 class _ResNet(nn.Module):
     def __init__(
-        self, input_shape: Sequence[int], num_classes: int, blocks: int, width: int, activation: str, dropout: float
+        self, input_shape: Sequence[int], num_classes: int, blocks: int, width: int, parts: Parts, dropout: float
     ) -> None:
         super().__init__()
         channels, _, _ = _image(input_shape, "resnet")
         _at_least("width", width, 1)
-        self.conv = nn.Conv2d(channels, width, 3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(width)
+        activation, norm = parts
+        first = _pieces(activation) * width
+        self.conv = nn.Conv2d(channels, first, 3, padding=1, bias=norm == "none")
+        self.norm = nn.Identity() if norm == "none" else nn.BatchNorm2d(first)
         self.activation = _activation(activation)
         layers = []
         before = width
         for stage in range(3):
             out = width * 2**stage
             for index in range(blocks):
-                layers.append(_Block(before, out, 2 if stage > 0 and index == 0 else 1, activation))
+                inner = "batch" if norm == "ibn" and stage == 2 else norm
+                layers.append(_Block(before, out, 2 if stage > 0 and index == 0 else 1, (activation, inner)))
                 before = out
         self.blocks = nn.Sequential(*layers)
         self.pool = GlobalAveragePool()
@@ -125,35 +146,57 @@ class _ResNet(nn.Module):
 class _Block(nn.Module):
     """Two 3x3 convolutions beside a shortcut, which drops every other pixel and pads channels with zeros (option A)."""
 
-    def __init__(self, before: int, out: int, stride: int, activation: str) -> None:
+    def __init__(self, before: int, out: int, stride: int, parts: Parts) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(before, out, 3, stride=stride, padding=1, bias=False)
-        self.norm1 = nn.BatchNorm2d(out)
+        activation, norm = parts
+        self.pieces = _pieces(activation)
+        wide = self.pieces * out
+        self.conv1 = nn.Conv2d(before, wide, 3, stride=stride, padding=1, bias=norm == "none")
+        self.norm1 = IBN(wide) if norm == "ibn" else nn.Identity() if norm == "none" else nn.BatchNorm2d(wide)
         self.activation1 = _activation(activation)
-        self.conv2 = nn.Conv2d(out, out, 3, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(out)
+        self.conv2 = nn.Conv2d(out, wide, 3, padding=1, bias=norm == "none")
+        self.norm2 = nn.Identity() if norm == "none" else nn.BatchNorm2d(wide)
         self.activation2 = _activation(activation)
+        self.branch_drop: nn.Module | None = None
         self.stride = stride
         self.padding = out - before
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.norm2(self.conv2(self.activation1(self.norm1(self.conv1(x)))))
+        if self.branch_drop is not None:
+            y = self.branch_drop(y)
         shortcut = F.avg_pool2d(x, 1, self.stride) if self.stride > 1 else x  # a slice's gradient is not channels-last
         if self.padding > 0:
             shortcut = F.pad(shortcut, (0, 0, 0, 0, 0, self.padding))
+        if self.pieces > 1:  # the largest of (piece + shortcut) is the largest piece + shortcut
+            shortcut = shortcut.repeat(1, self.pieces, 1, 1)
         return self.activation2(y + shortcut)
 
 
-def _activation(name: str) -> nn.Module:
-    """Build one of torch's activation modules by its lower-case name: relu, leaky_relu, gelu, silu, tanh, ..."""
+def _norm(name: str) -> str:
+    if name not in NORMS:
+        known = ", ".join(NORMS)
+        raise UsageError(f"model.norm: unknown norm {name!r}{did_you_mean(name, NORMS)} (known: {known})")
+    return name
+
+
+def _activation(spec: Spec) -> nn.Module:
+    """Build one of torch's activation modules by its lower-case name (relu, leaky_relu, ...), or call what does."""
+    if not isinstance(spec, str):
+        return spec()
     known = {
         item.lower(): item for item in nn.modules.activation.__all__ if item not in ("MultiheadAttention", "Softmax2d")
     }
-    found = known.get(str(name).lower().replace("_", ""))
+    found = known.get(spec.lower().replace("_", ""))
     if found is None:
         shown = "relu, leaky_relu, gelu, silu, elu, selu, tanh, sigmoid, ..."
-        raise UsageError(f"model.activation: unknown activation {name!r}{did_you_mean(name, known)} (known: {shown})")
+        raise UsageError(f"model.activation: unknown activation {spec!r}{did_you_mean(spec, known)} (known: {shown})")
     return getattr(nn, found)()
+
+
+def _pieces(spec: Spec) -> int:
+    """Return how many times wider the layer before an activation is: maxout takes the largest of several outputs."""
+    return getattr(spec, "pieces", 1)
 
 
 def _dropout(p: float, kind: type[nn.Module] = nn.Dropout) -> list[nn.Module]:

@@ -20,6 +20,7 @@ from tuner.core.trial import TrialEnv, TrialSpec
 from tuner.parts.heads import check_input, fit_head
 from tuner.recipe.registry import Hook, arguments, bind, call, hook, resolve
 from tuner.train.device import keep_freed_memory, pick_device, seed_everything
+from tuner.train.finish import change, check_changes, first_weights, split_table
 from tuner.train.groups import param_groups
 from tuner.train.nested import hand_over_parts, is_one, take_part, zeros_of
 from tuner.train.objective import as_scalar, check_terms, feature_terms, objective
@@ -107,9 +108,18 @@ class Setup:
         """
         seed = self.spec.seed if seed is None else seed
         shape, classes = self.data.input_shape, self.data.num_classes
-        model = built_model(self.functions, self.tables["model"], shape, classes, self.env.recipe_dir, seed)
+        table, folder = self.tables["model"], self.env.recipe_dir
+        model = built_model(self.functions, table, shape, classes, folder, seed)
+        if table.get("init"):
+            first_weights(model, table["init"], folder, self._examples, lambda: self.data.targets("train"))
         layout = torch.channels_last if self.data.is_image else torch.preserve_format
         return model.to(self.env.device).to(memory_format=layout).train()
+
+    def _examples(self) -> Any:
+        """Return some examples of train as the model sees them, for the inits that measure."""
+        size = min(256, self.data.size("train"))
+        inputs, _ = next(iter(self.data.batches("train", size, indices=torch.arange(size))))
+        return inputs.cpu() if isinstance(inputs, Tensor) else inputs
 
     def scorer(self, loss: Callable[[Any, Tensor], Tensor]) -> Scorer:
         """Return what measures the task's scores, and the one that is monitored."""
@@ -197,14 +207,15 @@ def resolve_all(tables: Mapping[str, Any], recipe_dir: Path) -> tuple[dict[str, 
     functions: dict[str, Callable[..., Any]] = {}
     hooks: dict[str, Any] = {}
     names = {kind: tables[kind]["name"] for kind in ("model", "optimizer", "schedule")}
-    if tables["model"].get("init"):
-        names["init"] = tables["model"]["init"]
+    if init := tables["model"].get("init"):
+        names["init"] = init if isinstance(init, str) else init.get("name", "")
     for kind, name in names.items():
         try:
             functions[kind] = resolve(kind, name, recipe_dir)
         except UsageError as error:
             problems.append(error)
         if kind == "model":
+            problems += _change_problems(functions.get("model"), tables["model"], recipe_dir)
             problems += check_terms(tables["loss"], recipe_dir)
     hooks["parts"], wrong = resolve_parts(tables, recipe_dir)
     problems += wrong
@@ -226,6 +237,15 @@ def own_step_problems(train: Mapping[str, Any]) -> list[UsageError]:
     ours = [key for key in ("penalty", "l1", "accumulate") if train.get("step") and train.get(key) not in (None, 1)]
     hint = "Do it in your step, or leave train.step out."
     return [UsageError(f"train.{key}: has no effect on train.step = {train['step']!r}", hint) for key in ours]
+
+
+def _change_problems(fn: Callable[..., Any] | None, table: Mapping[str, Any], recipe_dir: Path) -> list[UsageError]:
+    try:
+        if fn is not None:
+            check_changes(split_table(fn, table, recipe_dir)[1], recipe_dir)
+    except UsageError as error:
+        return [error]
+    return []
 
 
 def _group_problems(table: Mapping[str, Any], recipe_dir: Path) -> list[UsageError]:
@@ -256,8 +276,6 @@ def built_model(
     if any(nn.parameter.is_lazy(item) for item in model.parameters()):
         with torch.no_grad(), user_code("model", folder):
             model.eval()(zeros_of(input_shape, 2))
-    if "init" in functions:
-        call(functions["init"], {}, "model.init", folder, model)
     return model
 
 
@@ -265,6 +283,7 @@ def _build_model(
     fn: Callable[..., Any], table: Mapping[str, Any], input_shape: Any, num_classes: int, folder: Path
 ) -> nn.Module:
     library = (getattr(fn, "__module__", None) or "").split(".")[0]
+    table, changes = split_table(fn, table, folder)
     kwargs = model_arguments(fn, table, input_shape, num_classes)
     try:
         model = call(fn, kwargs, "model", folder)
@@ -277,7 +296,7 @@ def _build_model(
         check_input(model, input_shape, getattr(fn, "__name__", "the model"))
         if "num_classes" not in kwargs:
             fit_head(model, num_classes)
-    return model
+    return change(model, changes, folder)
 
 
 LIBRARIES = ("torchvision", "timm")
@@ -288,7 +307,7 @@ def model_arguments(
 ) -> dict[str, Any]:
     """Return the arguments of the model's builder; a torchvision model with weights keeps its own head at first."""
     library = (getattr(fn, "__module__", None) or "").split(".")[0]
-    args = arguments(table, OWN_KEYS["model"])
+    args = arguments(split_table(fn, table)[0], OWN_KEYS["model"])
     offered = {"input_shape": input_shape, "num_classes": num_classes, "num_outputs": num_classes}
     if library == "torchvision" and args.get("weights") is not None:
         del offered["num_classes"], offered["num_outputs"]

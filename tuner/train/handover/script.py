@@ -27,6 +27,7 @@ from tuner.recipe.model import Train
 from tuner.recipe.registry import resolve
 from tuner.train.device import seed_everything
 from tuner.train.evaluate import as_float
+from tuner.train.finish import split_table
 from tuner.train.handover import template
 from tuner.train.handover.bundle import Bundle
 from tuner.train.handover.script_data import load_text, normalise_text, splits_of
@@ -126,6 +127,9 @@ def refuse(setup: Setup) -> None:
     parts += [f"[{name}]" for name in tables if name not in ("data", "model", "loss", "optimizer", "schedule", "train")]
     parts += ["sums of losses"] if "terms" in tables["loss"] else []
     parts += [f"precision {setup.precision}"] if setup.precision == "fp16" else []
+    rest, changes = split_table(setup.functions["model"], tables["model"], setup.env.recipe_dir)
+    parts += [f"model.{key}" for key in changes]
+    parts += [] if isinstance(rest.get("activation", ""), str) else ["model.activation with arguments"]
     parts += ["model.init with arguments"] if not isinstance(tables["model"].get("init"), (str, type(None))) else []
     parts += [f"{name} outside the recipe's folder" for name in setup.spec.user_files if name.startswith("..")]
     if setup.data.targets("train").ndim != 1 or setup.data.targets("train").is_floating_point():
