@@ -372,6 +372,9 @@ def test_a_name_that_is_only_a_file_asks_for_a_function(recipe, command):
     refused(done, 2, "'u.py' names a file, but no function in it", 'Write "u.py:name".')
 
 
+WINNER = '{"round": 1, "trial": "x", "checkpoint": "../../x.pt", "params": {}}'
+
+
 # -- the run folder -------------------------------------------------------------------------------------------------
 
 
@@ -386,7 +389,7 @@ def test_a_name_that_is_only_a_file_asks_for_a_function(recipe, command):
         ("coarse/trials.csv", "", ["fine"], "coarse/trials.csv was changed after it was written"),
         ("coarse/recipe.json", "[]", ["fine"], "coarse/recipe.json: not what tuner wrote"),
         ("winner.json", "[]", ["test", "--force"], "winner.json: not what tuner wrote"),
-        ("winner.json", '{"checkpoint": "../../x.pt"}', ["test", "--force"], "names a checkpoint that no stage wrote"),
+        ("winner.json", WINNER, ["test", "--force"], "names a checkpoint that no stage wrote"),
         ("test-looks.json", '{"a": 1}', ["test", "--force"], "test-looks.json: not what tuner wrote"),
         ("coarse/recipe.json", "{}", ["fine"], "coarse/recipe.json: not what tuner wrote (it has no 'name')"),
         ("rounds.json", "[3]", ["status"], "rounds.json: not what tuner wrote"),

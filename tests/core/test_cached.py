@@ -2,9 +2,12 @@
 
 import fcntl
 import multiprocessing
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tuner.core import cached
 from tuner.parts.examples import Stored
@@ -90,3 +93,40 @@ def test_sizes_in_words():
         "3 GB",
         "5e+03 GB",
     ]
+
+
+@pytest.mark.parametrize(
+    ("variables", "folder"),
+    [
+        ({"TUNER_CACHE": "/data/cache"}, "/data/cache"),
+        ({"TUNER_CACHE": "~/mine"}, "/home/me/mine"),
+        ({"XDG_CACHE_HOME": "/xdg"}, "/xdg/tuner"),
+        ({}, "/home/me/.cache/tuner"),
+    ],
+)
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have other cache folders")
+def test_there_is_one_cache_folder(monkeypatch, variables, folder):
+    from tuner.train import cache
+
+    for name in ("TUNER_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", "/home/me")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert cached.cache_folder() == cache.cache_folder() == Path(folder)
+
+
+def test_what_else_lies_in_the_cache_is_listed_and_cleared_too(tmp_path):
+    (tmp_path / "compiled").mkdir()
+    (tmp_path / "compiled" / "kernels.so").write_bytes(bytes(10))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "kept").touch()
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "compiled").rename(tmp_path / "cache" / "compiled")
+    assert {(entry.kind, entry.source) for entry in cached.entries(tmp_path / "cache")} == {
+        ("other", "compiled"),
+        ("other", "link"),
+    }
+    cached.clear(tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == [] and (tmp_path / "elsewhere" / "kept").exists()

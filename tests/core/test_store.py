@@ -175,3 +175,101 @@ def test_drop_torn_line_of_a_file_without_newline(tmp_path):
     path.write_text("torn")
     drop_torn_line(path)
     assert path.read_text() == ""
+
+
+def damaged(change):
+    """A line of trials.jsonl with one thing changed."""
+    line = json.loads(json.dumps(record(0).to_json()))
+    change(line)
+    return json.dumps(line) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda line: line["result"].update(id="../../../pwned"),
+            r"its id is '\.\./\.\./\.\./pwned', not",
+        ),
+        (lambda line: line["result"].update(id="A" * 10**6), r"its id is 'AAAA.* \.\.\. A*', not 12 hex digits"),
+        (lambda line: line["result"].update(status="done"), "its status is 'done'"),
+        (lambda line: line["result"].update(score="high"), "score is 'high'"),
+        (lambda line: line["result"].update(wall_seconds=None), "wall_seconds is None"),
+        (lambda line: line["result"].update(curve=[{"step": 1}]), "a row of its curve is"),
+        (lambda line: line["result"]["curve"][0].update(loss=[1]), "a row of its curve is"),
+        (lambda line: line["result"].update(evidence={"a": 3}), "its evidence holds no tables"),
+        (lambda line: line["result"].update(error={"kind": "strange", "message": ""}), "its error is"),
+        (lambda line: line["result"].update(more=1), "TypeError: .* unexpected keyword argument 'more'"),
+        (lambda line: line["item"].update(number="1"), "number is '1'"),
+        (lambda line: line["item"]["spec"].update(tables={"model": 3}), "a table of its recipe is none"),
+        (lambda line: line["item"].pop("spec"), "it has no 'spec'"),
+        (lambda line: line.pop("item"), "it has no item and result"),
+    ],
+)
+def test_a_line_that_is_no_finished_trial_is_refused(tmp_path, change, message):
+    (tmp_path / "trials.jsonl").write_text(damaged(lambda line: None) + damaged(change))
+    with pytest.raises(InputError, match=rf"trials\.jsonl:2: not a finished trial \({message}") as caught:
+        StageDir(tmp_path).records()
+    assert len(str(caught.value)) < 1000
+
+
+def test_trials_behind_a_link_are_not_read(tmp_path):
+    (tmp_path / "elsewhere").write_text(damaged(lambda line: None))
+    (tmp_path / "trials.jsonl").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match=r"trials\.jsonl: cannot be read"):
+        StageDir(tmp_path).records()
+
+
+def test_equal_tables_of_many_trials_are_one_object(tmp_path):
+    tables = {"model": {"name": "mlp", "width": 3}, "loss": {"name": "cross_entropy"}}
+    for number in range(2):
+        item = record(number).item
+        spec = TrialSpec(tables=tables, overrides=item.spec.overrides, seed=number, horizon_epochs=3)
+        StageDir(tmp_path).append(Record(WorkItem(spec, number), TrialResult(spec.id, None, "completed")))
+    one, two = StageDir(tmp_path).records()
+    assert one.item.spec.tables["model"] is two.item.spec.tables["model"]
+    assert one.item.spec.tables == tables
+
+
+def test_rewriting_syncs_nothing_for_curves_that_are_there_and_all_others_together(tmp_path, monkeypatch):
+    stage = StageDir(tmp_path)
+    records = [record(number) for number in range(20)]
+    for one in records[:10]:
+        stage.append(one)
+    synced, together = [], []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(handle))
+    monkeypatch.setattr(os, "sync", lambda: together.append(1))
+    stage.rewrite(records)
+    assert len(synced) == 2 and together == [1]  # trials.jsonl and trials.csv
+    stage.rewrite(records)
+    assert together == [1] and len(list((tmp_path / "curves").glob("*.csv"))) == 20
+
+
+def test_a_text_that_a_spreadsheet_would_compute_is_quoted_in_trials_csv(tmp_path):
+    spec = TrialSpec(tables={}, overrides={"model.name": "=cmd|' /C calc'!A0"}, seed=0, horizon_epochs=1)
+    StageDir(tmp_path).rewrite([Record(WorkItem(spec, 0), TrialResult(spec.id, None, "completed"))])
+    assert "'=cmd|' /C calc'!A0" in (tmp_path / "trials.csv").read_text()
+
+
+@pytest.mark.parametrize("content", ['{"a": 1e999}', "[" * 100 + "]" * 100, '{"a": NaN}', "\0"])
+def test_an_artifact_of_strange_json_is_named(tmp_path, content):
+    (tmp_path / "result.json").write_text(content)
+    with pytest.raises(InputError, match=r"result\.json: not (readable as JSON|what tuner wrote)"):
+        read_json(tmp_path / "result.json")
+
+
+def test_an_artifact_that_is_a_pipe_does_not_hang(tmp_path):
+    os.mkfifo(tmp_path / "result.json")
+    with pytest.raises(InputError, match=r"result\.json: not readable as JSON \(not a regular file\)"):
+        read_json(tmp_path / "result.json")
+
+
+@pytest.mark.parametrize("name", ["lock", "coarse", "coarse/trials.jsonl"])
+def test_a_run_with_links_in_it_is_not_locked_and_what_they_lead_to_is_whole(tmp_path, name):
+    (tmp_path / "precious").write_text("content")
+    link = tmp_path / "run" / name
+    link.parent.mkdir(parents=True)
+    link.symlink_to(tmp_path / "precious")
+    with pytest.raises(InputError, match=rf"run/{name}: is a link"), RunDir(tmp_path / "run").locked("tuner run"):
+        pass
+    assert (tmp_path / "precious").read_text() == "content"

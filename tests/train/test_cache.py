@@ -136,3 +136,25 @@ def test_cache_folder_is_the_given_one_then_the_environments(tmp_path, monkeypat
     monkeypatch.setenv("TUNER_CACHE", str(tmp_path))
     assert cache.cache_folder() == tmp_path
     assert cache.cache_folder(tmp_path / "mine") == tmp_path / "mine"
+
+
+@pytest.mark.parametrize("mode", [0o664, 0o646])
+def test_an_array_that_others_can_write_is_made_again_and_closed_to_them(tmp_path, mode):
+    stored, calls = counting()
+    cache.open_stored(stored, tmp_path, quiet)
+    path = cache.cache_path(stored, tmp_path)
+    assert path.stat().st_mode & 0o777 == 0o644
+    np.save(path, np.array([6, 6, 6]))
+    path.chmod(mode)
+    assert cache.open_stored(stored, tmp_path, quiet).tolist() == [1, 2, 3]
+    assert calls == ["a", "a"] and path.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_link_in_the_cache_is_replaced(tmp_path):
+    stored, _ = counting()
+    path = cache.cache_path(stored, tmp_path)
+    path.parent.mkdir()
+    np.save(tmp_path / "foreign.npy", np.array([6, 6, 6]))
+    path.symlink_to(tmp_path / "foreign.npy")
+    assert cache.open_stored(stored, tmp_path, quiet).tolist() == [1, 2, 3]
+    assert np.load(tmp_path / "foreign.npy").tolist() == [6, 6, 6]

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 
 import tuner
-from tuner.cli.exit_codes import exit_codes, fail
+from tuner.cli.exit_codes import brief, exit_codes, fail
 from tuner.cli.export import export
 from tuner.cli.safe_pipes import make_unbreakable
 from tuner.core.errors import InputError, UsageError, did_you_mean
@@ -285,11 +285,13 @@ def status(
         if as_json:
             print(json.dumps([run.to_json() for run in runs], indent=2))
             return
+        from tuner.view.errors import printable
         from tuner.view.page import make_console
         from tuner.view.status import rounds_lines, status_table
 
         for run in runs:
-            print(f"\n {run.path}   recipe {run.recipe or 'unknown'}" + (f"\n {run.problem}" if run.problem else ""))
+            head = f"{run.path}   recipe {run.recipe or 'unknown'}" + (f"\n {run.problem}" if run.problem else "")
+            print(f"\n {printable(brief(head), sys.stdout.encoding)}")
             status_table([{**row.to_json(), "stage": row.ref.label} for row in run.rows], make_console())
             rounds_lines(run.rounds, make_console())
 
@@ -362,16 +364,15 @@ def new(
 
 
 def cache(
-    clear: Annotated[bool, typer.Option("--clear", help="delete the decoded data; downloads stay")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="delete all but the downloads")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
-    """List the decoded data that all runs share, or delete them."""
+    """List what all runs share (decoded data, downloads), or delete it."""
     with exit_codes(as_json, False, []):
         from tuner.core import cached
         from tuner.view.text import duration
-        from tuner.workflow.outputs import cache_dir
 
-        folder = cache_dir()
+        folder = cached.cache_folder()
         shown, left = cached.clear(folder) if clear else (cached.entries(folder), 0)
         total = cached.size_words(sum(entry.size_bytes for entry in shown))
         if as_json:

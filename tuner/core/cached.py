@@ -1,17 +1,27 @@
-"""The cache folder seen from outside: what decoded data it holds, and how to be rid of them."""
+"""The one cache folder that all runs share: where it is, what it holds, and how to delete that."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
+import os
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import platformdirs
+
+from tuner.core.locks import Held, hold
+
 DECODED = "decoded"
 DOWNLOADS = "downloads"
-COMPILED = "compiled"
+
+
+def cache_folder() -> Path:
+    """Return the cache folder: $TUNER_CACHE, or `tuner` in the user's cache folder (Linux: $XDG_CACHE_HOME)."""
+    given = os.environ.get("TUNER_CACHE")
+    return Path(given).expanduser() if given else platformdirs.user_cache_path("tuner", appauthor=False)
 
 
 @dataclass(frozen=True)
@@ -19,7 +29,7 @@ class Entry:
     """One thing in the cache: what it was made from, its size, and how long ago it was made."""
 
     path: Path
-    kind: str  # decoded | compiled | downloaded | unfinished
+    kind: str  # decoded | downloaded | unfinished | other: what an earlier version or another program put there
     source: str
     size_bytes: int
     age_seconds: float
@@ -34,46 +44,61 @@ def sidecar(array: Path) -> Path:
 
 
 def entries(folder: Path) -> list[Entry]:
-    """List the cache, the largest first."""
+    """List everything in the cache, the largest first; what belongs to an entry (its words, its lock) is no entry."""
     found = []
     for path in (folder / DECODED).glob("*"):
-        if path.suffix in (".npy", ".tmp"):
-            kind = "decoded" if path.suffix == ".npy" else "unfinished"
-            found.append(_entry(path, kind, _source(path) if kind == "decoded" else path.stem))
-    found += [_entry(path, "compiled", path.stem.rpartition("-")[0]) for path in (folder / COMPILED).glob("*.so")]
+        if path.suffix == ".npy":
+            found.append(_entry(path, "decoded", _source(path)))
+        elif path.suffix == ".tmp":
+            found.append(_entry(path, "unfinished", path.stem))
+        elif path.suffix not in (".json", ".lock", ".lease"):
+            found.append(_entry(path, "other", path.name))
     found += [_entry(path, "downloaded", path.name) for path in (folder / DOWNLOADS).glob("*")]
+    found += [_entry(path, "other", path.name) for path in folder.glob("*") if path.name not in (DECODED, DOWNLOADS)]
     return sorted(found, key=lambda entry: (-entry.size_bytes, entry.path))
 
 
 def clear(folder: Path) -> tuple[list[Entry], int]:
     """Delete what can be made again, but for what another process is making; return what went, and how many were left.
 
-    Who has an array mapped keeps it until it ends. Downloads stay.
+    A process that has an array mapped keeps it until it ends. Downloads stay. A link is deleted, not what it leads to.
     """
     gone, left = [], 0
     for entry in entries(folder):
         if entry.kind == "downloaded":
             continue
-        lock = entry.path.with_name(f"{entry.path.name.split('.')[0]}.lock")
-        with lock.open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                left += 1
-                continue
+        if entry.path.is_dir() and not entry.path.is_symlink():
+            shutil.rmtree(entry.path)
+        elif entry.kind == "other":
             entry.path.unlink(missing_ok=True)
-            sidecar(entry.path).unlink(missing_ok=True)
-            lock.unlink(missing_ok=True)
+        elif not _deleted(entry.path):
+            left += 1
+            continue
         gone.append(entry)
     return gone, left
 
 
+def _deleted(array: Path) -> bool:
+    """Delete an array with its words and its lock, unless another process has the lock."""
+    lock = array.with_name(f"{array.name.split('.')[0]}.lock")
+    try:
+        with hold(lock):
+            array.unlink(missing_ok=True)
+            sidecar(array).unlink(missing_ok=True)
+            lock.unlink(missing_ok=True)
+    except Held:
+        return False
+    return True
+
+
 def _entry(path: Path, kind: str, source: str) -> Entry:
-    files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+    inside = path.is_dir() and not path.is_symlink()
+    files = [file for file in path.rglob("*") if file.is_file()] if inside else [path]
     size, made = 0, 0.0
     for file in files:
         with contextlib.suppress(FileNotFoundError):
-            size, made = size + file.stat().st_size, max(made, file.stat().st_mtime)
+            info = file.lstat()
+            size, made = size + info.st_size, max(made, info.st_mtime)
     return Entry(path, kind, source, size, max(0.0, time.time() - made))
 
 

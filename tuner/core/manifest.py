@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from tuner.core.errors import InputError
+from tuner.core.formatting import clipped, shown
+from tuner.core.safe_files import kind_problem
 from tuner.core.store import StageDir, read_json, sha256
 from tuner.core.trial import digest
 
+TABLES = {"tables": dict, "settings": dict, "user_files": dict, "inputs": dict, "outputs": dict}
 ABSENT = "(absent)"
 UNVERIFIED = ("checkpoints", "plots")  # large, or for the eyes only; a checkpoint is verified when it is read
 
@@ -24,12 +27,11 @@ class Reason:
     new: Any
 
     def __str__(self) -> str:
-        return f"{self.key}: {_short(self.old)} -> {_short(self.new)}"
+        return f"{clipped(self.key, 100)}: {_short(self.old)} -> {_short(self.new)}"
 
 
 def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return clipped(value, 60) if isinstance(value, str) else shown(value, 60)
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -127,7 +129,7 @@ def verify_outputs(stage: StageDir, manifest: Mapping[str, Any], names: Sequence
         path = stage.path / name
         problem = (
             "is missing"
-            if not path.is_file()
+            if path.is_symlink() or not path.is_file()
             else "was changed after it was written"
             if sha256(path) != expected
             else ""
@@ -144,10 +146,23 @@ def read_manifest(stage: StageDir) -> dict[str, Any] | None:
     if not stage.manifest_path.exists():
         return None
     manifest = read_json(stage.manifest_path)
-    tables = ("tables", "settings", "user_files", "inputs", "outputs")
-    if wrong := [key for key in tables if not isinstance(manifest.get(key), dict)]:
+    if wrong := kind_problem(manifest, TABLES) or _names_problem(manifest):
         raise InputError(
-            f"{stage.manifest_path}: not what tuner wrote (no table {wrong[0]!r})",
-            f"Run {stage.label} again with --fresh.",
+            f"{stage.manifest_path}: not what tuner wrote ({wrong})", f"Run {stage.label} again with --fresh."
         )
     return manifest
+
+
+def _names_problem(manifest: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with the names in a manifest: of the files that the stage wrote, and of its inputs."""
+    for name, digits in manifest["outputs"].items():
+        parts = name.split("/")
+        if not isinstance(digits, str) or not all(parts) or {".", ".."} & set(parts) or "\\" in name:
+            return f"its outputs hold {shown(name)}: {shown(digits)}"
+    for name, entry in manifest["inputs"].items():
+        if not isinstance(entry, dict) or not isinstance(entry.get("choice"), str):
+            return f"its inputs hold {shown(name)}: {shown(entry)}"
+    texts = ("stage", "recipe", "device", "finished_at", "data_hash")
+    return next(
+        (f"{key} is {shown(manifest[key])}" for key in texts if not isinstance(manifest.get(key, ""), str)), None
+    )

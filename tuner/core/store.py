@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import errno
-import fcntl
 import hashlib
 import io
 import json
@@ -18,9 +18,22 @@ from pathlib import Path
 from typing import Any
 
 from tuner.core.errors import EnvironmentProblem, InputError
+from tuner.core.formatting import clipped
+from tuner.core.locks import Held, hold
+from tuner.core.record_form import read_record
 from tuner.core.result import Record, finite, last_of_each
+from tuner.core.safe_files import cell, check_levels, kind_problem, open_regular, parse_json, read_regular, refuse_links
 
-RESULT_KEYS = ("stage", "verdict", "headline", "findings", "checks", "choice", "metrics")
+RESULT_KINDS = {
+    "stage": str,
+    "verdict": str,
+    "headline": str,
+    "findings": list,
+    "checks": dict,
+    "choice": dict,
+    "metrics": dict,
+}
+WINNER_KINDS = {"round": int, "trial": str, "checkpoint": str, "params": dict}
 CURVE_KEYS = ("step", "epoch", "split")
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _NO_FOLDER = {errno.EEXIST, errno.ENOTDIR}
@@ -44,8 +57,10 @@ def writing(path: Path) -> Iterator[None]:
         raise EnvironmentProblem(f"cannot write {path}: {error.strerror or error}", hint) from error
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes, synced: bool = True) -> None:
     """Write a file whole: temporary name, flush, rename. Nothing half-written is left behind.
+
+    `synced`: it is on the disk when this returns; without it the caller sees to that.
 
     Raises:
         EnvironmentProblem: the disk is full, or the folder cannot be written.
@@ -57,7 +72,8 @@ def write_bytes(path: Path, content: bytes) -> None:
             with open(temporary, "wb") as file:
                 file.write(content)
                 file.flush()
-                os.fsync(file.fileno())
+                if synced:
+                    os.fsync(file.fileno())
             os.replace(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)
@@ -69,13 +85,13 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(finite(value), indent=2, allow_nan=False) + "\n").encode())
 
 
-def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows under the given columns; None is an empty cell, floats keep every digit."""
+def csv_bytes(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Return a CSV file of rows under the given columns; None is an empty cell, floats keep every digit."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([["" if row.get(key) is None else row[key] for key in columns] for row in rows])
-    write_bytes(path, text.getvalue().encode())
+    writer.writerow([cell(key) for key in columns])
+    writer.writerows([["" if row.get(key) is None else cell(row[key]) for key in columns] for row in rows])
+    return text.getvalue().encode()
 
 
 def read_json(path: Path, of: type = dict, hint: str = "") -> Any:
@@ -86,11 +102,13 @@ def read_json(path: Path, of: type = dict, hint: str = "") -> Any:
     """
     hint = hint or f"Run {path.parent.name} again with --fresh."
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(read_regular(path))
+        check_levels(value)
     except FileNotFoundError:
         raise InputError(f"{path}: missing", hint) from None
-    except (ValueError, OSError, RecursionError) as error:
-        raise InputError(f"{path}: not readable as JSON ({error})", hint) from None
+    except (ValueError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise InputError(f"{path}: not readable as JSON ({clipped(reason, 200)})", hint) from None
     if not isinstance(value, of):
         raise InputError(f"{path}: not what tuner wrote (a {type(value).__name__}, not a {of.__name__})", hint)
     return value
@@ -100,21 +118,21 @@ def read_stored_result(path: Path) -> dict[str, Any]:
     """Read a stage's `result.json` as it is stored; `tuner.stages.read_result` gives it types.
 
     Raises:
-        InputError: as `read_json`, and where a key is missing.
+        InputError: as `read_json`, and where a key is missing, or its value of another kind.
     """
-    return _with_keys(path, RESULT_KEYS)
+    return _with_keys(path, RESULT_KINDS)
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
     """Read a stage's `recipe.json`; it raises as `read_result`."""
-    return _with_keys(path, ("name",))
+    return _with_keys(path, {"name": str})
 
 
-def _with_keys(path: Path, keys: Sequence[str]) -> dict[str, Any]:
-    value = read_json(path)
-    if lacking := [key for key in keys if key not in value]:
-        hint = f"Run {path.parent.name} again with --fresh."
-        raise InputError(f"{path}: not what tuner wrote (it has no {lacking[0]!r})", hint)
+def _with_keys(path: Path, kinds: Mapping[str, type], hint: str = "") -> dict[str, Any]:
+    value = read_json(path, hint=hint)
+    if wrong := kind_problem(value, kinds):
+        hint = hint or f"Run {path.parent.name} again with --fresh."
+        raise InputError(f"{path}: not what tuner wrote ({wrong})", hint)
     return value
 
 
@@ -185,38 +203,47 @@ class StageDir:
         Raises:
             InputError: the file cannot be read, or a line in the middle is not what tuner wrote.
         """
-        if not self.trials_path.exists():
+        if not os.path.lexists(self.trials_path):
             return []
+        known: dict[str, Any] = {}
+
+        def shared(value: Any) -> Any:
+            """Return a table that equals `value`: one for all trials, of which there may be many thousands."""
+            return known.setdefault(repr(value), value)
+
+        records: list[Record] = []
         try:
-            lines = self.trials_path.read_bytes().split(b"\n")[:-1]
+            with open_regular(self.trials_path) as file:
+                records += (read_record(parse_json(line), shared) for line in file if line.endswith(b"\n"))
         except OSError as error:
             hint = f"Put the file back, or start the stage over with --fresh ({self.label})."
-            raise InputError(f"{self.trials_path}: cannot be read ({error.strerror})", hint) from None
-        records = []
-        for number, line in enumerate(lines, 1):
-            try:
-                records.append(Record.from_json(json.loads(line)))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise InputError(
-                    f"{self.trials_path}:{number}: not a finished trial ({type(error).__name__}: {error})",
-                    f"The file was changed by hand or damaged; start the stage over with --fresh ({self.label}).",
-                ) from None
+            raise InputError(f"{self.trials_path}: cannot be read ({error.strerror or error})", hint) from None
+        except ValueError as error:
+            raise InputError(
+                f"{self.trials_path}:{len(records) + 1}: not a finished trial ({clipped(str(error), 200)})",
+                f"The file was changed by hand or damaged; start the stage over with --fresh ({self.label}).",
+            ) from None
         return records
 
     def rewrite(self, records: Sequence[Record]) -> None:
-        """Write trials.jsonl, trials.csv and the curves of exactly these records, by number."""
+        """Write trials.jsonl, trials.csv and the curves of exactly these records, by number.
+
+        Curves were written when their trials ended: only those that differ are written again, and synced together.
+        """
         ordered = sorted(records, key=lambda record: record.order)
         lines = [json.dumps(record.to_json(), allow_nan=False) + "\n" for record in ordered]
         write_bytes(self.trials_path, "".join(lines).encode())
         last = last_of_each(ordered)
-        for record in last:
-            write_curve(self.path / "curves" / f"{record.result.id}.csv", record)
+        changed = [write_curve(self.path / "curves" / f"{record.result.id}.csv", record, False) for record in last]
+        if any(changed) and hasattr(os, "sync"):
+            os.sync()
         kept = {record.result.id for record in last}
         for path in (self.path / "curves").glob("*.csv"):
             if path.stem not in kept:
                 path.unlink()
         rows = trial_rows(ordered)
-        write_csv(self.path / "trials.csv", list(dict.fromkeys(key for row in rows for key in row)), rows)
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        write_bytes(self.path / "trials.csv", csv_bytes(columns, rows))
 
     def keep_checkpoints(self, trial_ids: set[str]) -> None:
         """Delete the weights of every trial but these."""
@@ -245,11 +272,16 @@ def drop_torn_line(path: Path) -> None:
     os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
 
 
-def write_curve(path: Path, record: Record) -> None:
-    """Write a trial's curve: step, epoch, split, then its metric columns."""
+def write_curve(path: Path, record: Record, synced: bool = True) -> bool:
+    """Write a trial's curve (step, epoch, split, metrics) unless it is there already; return whether it wrote."""
     rows = record.result.curve
     metrics = dict.fromkeys(key for row in rows for key in row if key not in CURVE_KEYS)
-    write_csv(path, [*CURVE_KEYS, *metrics], rows)
+    content = csv_bytes([*CURVE_KEYS, *metrics], rows)
+    with contextlib.suppress(OSError):
+        if read_regular(path) == content:
+            return False
+    write_bytes(path, content, synced)
+    return True
 
 
 def trial_rows(records: Iterable[Record]) -> list[dict[str, Any]]:
@@ -293,6 +325,10 @@ class RunDir:
     def winner_path(self) -> Path:
         return self.path / "winner.json"
 
+    def winner(self) -> dict[str, Any]:
+        """Return `winner.json`: {round, trial, checkpoint, params}; it raises as `read_result`."""
+        return _with_keys(self.winner_path, WINNER_KINDS, "Have it written again: tuner fine RECIPE --fresh")
+
     @contextmanager
     def locked(self, command: str) -> Iterator[None]:
         """Hold the run: one writer at a time. The lock dies with its process.
@@ -300,21 +336,17 @@ class RunDir:
         Raises:
             InputError: another process holds it; the message names that process.
         """
-        with writing(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = os.read(handle, 4096).decode(errors="replace").strip() or "another process"
-                raise InputError(
-                    f"{self.path} is in use by {holder}",
-                    "Wait for it or stop it, or give this command its own folder with --run-dir.",
-                ) from None
-            os.ftruncate(handle, 0)
-            started = time.strftime("%Y-%m-%d %H:%M:%S")
-            os.write(handle, f"process {os.getpid()} on {socket.gethostname()} since {started}: {command}\n".encode())
+        started = time.strftime("%Y-%m-%d %H:%M:%S")
+        words = f"process {os.getpid()} on {socket.gethostname()} since {started}: {command}\n"
+        with contextlib.ExitStack() as held:
+            with writing(self.path):
+                self.path.mkdir(parents=True, exist_ok=True)
+                refuse_links(self.path)
+                try:
+                    held.enter_context(hold(self.path / "lock", words))
+                except Held as error:
+                    raise InputError(
+                        f"{self.path} is in use by {clipped(error.holder, 200)}",
+                        "Wait for it or stop it, or give this command its own folder with --run-dir.",
+                    ) from None
             yield
-        finally:
-            os.close(handle)

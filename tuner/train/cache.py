@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import shutil
@@ -18,8 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from tuner.core import cached
 from tuner.core.cached import DECODED, sidecar, size_words
 from tuner.core.errors import EnvironmentProblem
+from tuner.core.locks import hold
+from tuner.core.safe_files import is_trusted
 from tuner.core.trial import digest
 from tuner.parts.examples import OnProgress, Stored
 
@@ -32,10 +34,8 @@ class NoRoom(EnvironmentProblem):
 
 
 def cache_folder(given: Path | None = None) -> Path:
-    """Return the folder of decoded data: the given one, $TUNER_CACHE, or ~/.cache/tuner."""
-    if given is not None:
-        return Path(given)
-    return Path(os.environ.get("TUNER_CACHE") or "~/.cache/tuner").expanduser()
+    """Return the given cache folder, or the user's."""
+    return cached.cache_folder() if given is None else Path(given)
 
 
 def cache_path(stored: Stored, folder: Path) -> Path:
@@ -69,7 +69,9 @@ def open_stored(stored: Stored, folder: Path, on_progress: OnProgress) -> np.nda
 
 
 def _mapped(path: Path) -> np.ndarray | None:
-    """Map a cached array; None where there is none, or a torn one."""
+    """Map a cached array; None where there is none, a torn one, or one that somebody else can write."""
+    if not is_trusted(path):
+        return None
     try:
         return np.load(path, mmap_mode="c", allow_pickle=False)
     except (OSError, ValueError, EOFError):
@@ -94,6 +96,7 @@ def _make(stored: Stored, path: Path, on_progress: OnProgress) -> None:
         arrays[0].flush()
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
+        temporary.chmod(0o644)  # whatever the umask: what others can write is not loaded
         about = {"name": stored.name, "source": stored.key.get("source"), "root": stored.key.get("root")}
         sidecar(path).write_text(json.dumps(about))
         os.replace(temporary, path)
@@ -132,13 +135,12 @@ def _reserved(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.me
 
 @contextlib.contextmanager
 def _locked(path: Path, on_progress: OnProgress) -> Iterator[None]:
-    """Hold an flock, which dies with its process; say so while another process holds it."""
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            on_progress(0.0, "waiting for another process that decodes the same data")
-            fcntl.flock(file, fcntl.LOCK_EX)
+    """Hold a lock, which dies with its process; say so while another process holds it."""
+
+    def wait() -> None:
+        on_progress(0.0, "waiting for another process that decodes the same data")
+
+    with hold(path, on_wait=wait, tell=lambda text: on_progress(0.0, text)):
         yield
 
 

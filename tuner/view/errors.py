@@ -19,11 +19,12 @@ def show_error(error: TunerError, console: Console) -> None:
             continue
         line = Text()
         line.append(f"{label}: ", "" if console.no_color else style)
-        line.append(_printable(text, console.encoding))
+        line.append(printable(text, console.encoding))
         console.print(line, soft_wrap=True, highlight=False)
 
 
-def _printable(text: str, encoding: str | None) -> str:
+def printable(text: str, encoding: str | None = None) -> str:
+    """Return a text without control characters, which could move the cursor or hide what is printed after them."""
     from tuner.view.page import encodable
 
     text = "".join(char if char.isprintable() or char in "\n\t" else " " for char in text.rstrip())

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tuner.core import cached
 from tuner.core.errors import UsageError
 from tuner.core.result import TrialResult
 from tuner.core.store import StageDir
 from tuner.core.trial import Progress, TrialEnv, WorkItem
 from tuner.execute.base import Executor
 from tuner.recipe.file import Places, key_lines
-from tuner.workflow import outputs
 from tuner.workflow.freshness import Session
 from tuner.workflow.listener import ProgressListener
 
@@ -53,7 +53,7 @@ class ExecutorPool:
     def ready(self, folder: StageDir) -> StageRunner:
         """Return a runner for the stage in `folder`; on first use, start the executor and check the recipe in it."""
         device = self.device or self.session.options.device
-        env = TrialEnv(self.session.folder, folder.path.resolve(), device, outputs.cache_dir())
+        env = TrialEnv(self.session.folder, folder.path.resolve(), device, cached.cache_folder())
         if self._executor is None:
             self._executor = self._start()
             self.device = self._checked(self._executor, env)["device"]

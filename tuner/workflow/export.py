@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tuner.core.cached import cache_folder
 from tuner.core.errors import InputError
 from tuner.core.trial import TrialEnv
 from tuner.recipe import user_files
-from tuner.workflow.outputs import cache_dir
 from tuner.workflow.winner import WinnerFiles, about, find_winner, load_winner
 
 
@@ -68,4 +68,4 @@ def data_env(found: WinnerFiles, recipe_path: Path) -> TrialEnv:
             raise InputError(
                 f"{path} was changed since the run", f"Take the file as run back from {found.user_dir}, or run again."
             )
-    return TrialEnv(folder, None, "cpu", cache_dir())
+    return TrialEnv(folder, None, "cpu", cache_folder())

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import platform
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import tuner
 from tuner import stages
 from tuner.core.errors import EnvironmentProblem, InputError, TunerError
+from tuner.core.formatting import shown
 from tuner.core.manifest import output_hashes, read_manifest, verify_outputs
 from tuner.core.result import Record, StageResult
 from tuner.core.stage_ref import StageRef
@@ -21,6 +21,7 @@ from tuner.recipe import user_files
 from tuner.workflow import rounds
 from tuner.workflow.freshness import Session
 
+STAGE_FOLDER = re.compile(r"[a-z][a-z-]*(-\d+)?")
 PACKAGES = ("torch", "torchvision", "numpy", "optuna", "pandas", "scikit-learn")
 
 
@@ -139,12 +140,12 @@ def winner_of(run: RunDir) -> dict[str, Any]:
     Raises:
         InputError: it is missing, names a checkpoint that no stage wrote, or the checkpoint was changed.
     """
-    winner = read_json(run.winner_path, hint="Have it written anew: tuner fine RECIPE --fresh")
-    label, _, rest = str(winner.get("checkpoint", "")).partition("/")
-    manifest = read_manifest(run.stage(label)) if label else None
+    winner = run.winner()
+    label, _, rest = winner["checkpoint"].partition("/")
+    manifest = read_manifest(run.stage(label)) if STAGE_FOLDER.fullmatch(label) else None
     if manifest is None or rest not in manifest["outputs"]:
         raise InputError(
-            f"{run.winner_path} names a checkpoint that no stage wrote: {winner.get('checkpoint')!r}",
+            f"{run.winner_path} names a checkpoint that no stage wrote: {shown(winner['checkpoint'])}",
             "Run fine again with --fresh.",
         )
     verify_outputs(run.stage(label), manifest, [rest])
@@ -155,7 +156,12 @@ def looks(run: RunDir) -> list[dict[str, Any]]:
     """Return every look at the test split so far: when, by which command, and what it showed."""
     path = run.path / "test-looks.json"
     hint = "It is the record of the looks at the test split: restore it, or move it away to begin a new one."
-    return read_json(path, list, hint) if path.exists() else []
+    if not path.exists():
+        return []
+    entries = read_json(path, list, hint)
+    if not all(isinstance(entry, dict) for entry in entries):
+        raise InputError(f"{path}: not what tuner wrote (each entry is an object)", hint)
+    return entries
 
 
 def log_look(run: RunDir, command: str, result: StageResult[Any], began_at: float) -> None:
@@ -170,9 +176,3 @@ def log_look(run: RunDir, command: str, result: StageResult[Any], began_at: floa
         "began_at": began_at,
     }
     write_json(run.path / "test-looks.json", [*known, entry])
-
-
-def cache_dir() -> Path:
-    """Return the folder of decoded data: $TUNER_CACHE, or `tuner` in the user's cache folder."""
-    base = os.environ.get("TUNER_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "tuner"
-    return Path(base).expanduser()

@@ -15,12 +15,14 @@ import tomlkit
 
 from tuner import stages
 from tuner.core.errors import InputError
+from tuner.core.formatting import shown
 from tuner.core.metrics import FineMetrics
 from tuner.core.result import Record, StageResult
+from tuner.core.safe_files import kind_problem
 from tuner.core.stage_ref import StageRef
 from tuner.core.statistics import CLEAR, SIGNIFICANT, mcnemar_p
 from tuner.core.store import RunDir, read_json, write_bytes, write_json
-from tuner.core.trial import apply_overrides
+from tuner.core.trial import MAY_BE_ABSENT, TABLES, apply_overrides
 from tuner.recipe.file import path_of
 from tuner.recipe.model import Recipe
 from tuner.recipe.space import RATE
@@ -35,7 +37,7 @@ def source_round(run: RunDir, ref: StageRef) -> int:
     if not stages.traits(ref.stage).on_test_split:
         return ref.round
     with contextlib.suppress(InputError):  # the stage that reads the winner reports what is wrong with it
-        return int(read_json(run.winner_path).get("round", 1))
+        return run.winner()["round"]
     return 1
 
 
@@ -67,10 +69,35 @@ def read_rounds(run: Path) -> list[dict[str, Any]]:
         return []
     hint = "Restore it, or move it away: then the rounds start over."
     entries = read_json(path, list, hint)
-    keys = {"round", "base", "changes", "kept", "why"}
-    if not all(isinstance(item, dict) and keys <= set(item) for item in entries):
-        raise InputError(f"{path}: not what tuner wrote (each entry has {', '.join(sorted(keys))})", hint)
+    known = {1}
+    for item in entries:
+        wrong = _entry_problem(item, known)
+        if wrong:
+            raise InputError(f"{path}: not what tuner wrote ({wrong})", hint)
+        known.add(item["round"])
     return entries
+
+
+KINDS = {"round": int, "base": int, "changes": list, "kept": (bool, type(None)), "why": str}
+CHANGE_KEYS = {"key", "from", "to", "reason"}
+
+
+def _entry_problem(item: Any, known: set[int]) -> str | None:
+    """Return what is wrong with an entry; `known`: the rounds before it, on one of which it is built."""
+    if not isinstance(item, dict):
+        return f"an entry is {shown(item)}"
+    if wrong := kind_problem(item, KINDS):
+        return wrong
+    if item["round"] in known or item["base"] not in known:
+        return f"round {item['round']} built on round {item['base']}"
+    for change in item["changes"]:
+        if not isinstance(change, dict) or not set(change) >= CHANGE_KEYS or not _is_key(change["key"]):
+            return f"a change is {shown(change)}"
+    return None
+
+
+def _is_key(key: Any) -> bool:
+    return isinstance(key, str) and key.partition(".")[0] in (*TABLES, *MAY_BE_ABSENT) and all(key.split("."))
 
 
 def entry(run: Path, round_number: int) -> dict[str, Any]:

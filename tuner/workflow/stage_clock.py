@@ -10,11 +10,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tuner.core.errors import EnvironmentProblem
+from tuner.core.errors import EnvironmentProblem, InputError
 from tuner.core.manifest import Provenance
+from tuner.core.safe_files import kind_problem
 from tuner.core.store import StageDir, read_json, write_json
 from tuner.core.trial import digest
 
+KINDS = {
+    "made_from": str,
+    "wall_seconds": (int, float),
+    "attempts": int,
+    "reused_trials": (int, type(None)),
+    "began_at": (int, float),
+}
 KEPT_SECONDS = 10.0  # how often the clock is written down while trials end: a kill loses no more than this and a trial
 
 
@@ -69,7 +77,9 @@ def timed(folder: StageDir, made_from: Provenance) -> Iterator[Attempts]:
     clock = Attempts(path, key)
     if path.exists() and not folder.manifest_path.exists():
         known = read_json(path)
-        if known.get("made_from") == key:
+        if wrong := kind_problem(known, KINDS):
+            raise InputError(f"{path}: not what tuner wrote ({wrong})", "Delete it: then the clock starts from zero.")
+        if known["made_from"] == key:
             numbers = (known[name] for name in ("wall_seconds", "reused_trials", "began_at"))
             clock = Attempts(path, key, known["attempts"] + 1, *numbers)
     try:

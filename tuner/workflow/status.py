@@ -79,7 +79,7 @@ def _of_folder(folder: Path) -> Overview:
     recorded = []
     for path in sorted(folder.glob("*/manifest.json")):
         with contextlib.suppress(InputError):  # its step is shown as corrupt
-            recorded.append(read_json(path).get("recipe", ""))
+            recorded.append(str(read_json(path).get("recipe", "")))
     if not recorded:
         return Overview(folder, "", [], "no step has finished")
     try:
