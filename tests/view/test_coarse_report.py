@@ -1,8 +1,10 @@
 import pytest
 from rich.console import Console
 
+from tuner.view.blocks import Blocks
 from tuner.view.page import Page
 from tuner.view.reports.coarse import _own, _saved
+from tuner.view.terminal import show
 
 
 @pytest.mark.parametrize(
@@ -36,7 +38,8 @@ TRIALS = [
     ],
 )
 def test_how_the_recipes_own_configuration_did_is_said(trials, top, words):
-    page = Page(Console(width=80))
-    _own(trials, top, page)
+    page, blocks = Page(Console(width=80)), Blocks()
+    _own(trials, top, blocks)
+    show(blocks.items, page)
     text = "".join(part for line in page.lines for part, _ in line).strip()
     assert text == (f"The recipe's own configuration {words}" if words else "")

@@ -5,10 +5,12 @@ import pytest
 
 from tests.view.view_fixtures import load, plain_console, text_of
 from tuner.view.artifacts import marked
+from tuner.view.blocks import Blocks
 from tuner.view.importance import map_keys
 from tuner.view.page import Page
 from tuner.view.reports import coarse, fine
 from tuner.view.reports.importance import what_mattered
+from tuner.view.terminal import show
 
 TRIALS = [
     {"optimizer.lr": 10.0**-n, "model.width": 16 * (1 + n % 2), "val_accuracy": 0.9 - n / 10, "trial": f"t{n}"}
@@ -22,8 +24,9 @@ KEYS = [
 
 def printed(metrics, trials=TRIALS, encoding="utf-8"):
     console, file = plain_console(encoding=encoding)
-    page = Page(console)
-    what_mattered({"metrics": metrics}, trials, page)
+    page, blocks = Page(console), Blocks()
+    what_mattered({"metrics": metrics}, trials, blocks)
+    show(blocks.items, page)
     page.print()
     return text_of(file)
 
@@ -61,10 +64,11 @@ def test_a_key_of_words_has_no_map():
 
 def body(stage, run_dir, name, **changed):
     console, file = plain_console()
-    page = Page(console)
+    page, blocks = Page(console), Blocks()
     found = json.loads(json.dumps(load(run_dir, name)))
     found["metrics"] |= changed
-    stage.body(found, run_dir / name, page)
+    stage.body(found, run_dir / name, blocks)
+    show(blocks.items, page)
     page.print()
     return " ".join(text_of(file).split())
 

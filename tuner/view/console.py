@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner.core.formatting import plural
 from tuner.core.result import StageResult
 from tuner.core.stage_ref import StageRef
-from tuner.view import plan
+from tuner.view import plan, terminal
 from tuner.view.artifacts import get, items
+from tuner.view.blocks import Block, Blocks
 from tuner.view.page import COLOURS, Page, make_console
 from tuner.view.text import setting_text, short_keys, value_text
 
@@ -34,19 +35,42 @@ def report(found: StageResult[Any], stage_dir: Path, next_command: str, console:
     """
     page = Page(console)
     result = found.to_json()
-    module = stage_module("tuner.view.reports", found.stage)
-    _headline(page, result, stage_dir, getattr(module, "TITLE", found.stage))
+    _headline(page, result, stage_dir, title_of(result, stage_dir))
     page.line()
-    module.body(result, stage_dir, page)
+    terminal.show(body_of(result, stage_dir), page)
     _findings(page, result, stage_dir)
-    _changes(page, result)
-    plan.outcome(stage_dir, page)
+    terminal.show(after_of(result, stage_dir), page)
     _skipped(page, result, stage_dir)
     _files(page, stage_dir)
     if next_command:
         page.gap()
         page.command(" Next:  ", next_command)
     page.print()
+
+
+def title_of(result: Mapping[str, Any], stage_dir: Path) -> str:
+    """Return the title of a stage's report."""
+    title, turn = getattr(_module(result), "TITLE", result["stage"]), StageRef.parse(stage_dir.name).round
+    return f"{title}, round {turn}" if turn > 1 else str(title)
+
+
+def body_of(result: Mapping[str, Any], stage_dir: Path) -> Sequence[Block]:
+    """Return the evidence of a stage's report, from `tuner.view.reports.<stage>`."""
+    blocks = Blocks()
+    _module(result).body(result, stage_dir, blocks)
+    return blocks.items
+
+
+def _module(result: Mapping[str, Any]) -> Any:
+    return stage_module("tuner.view.reports", str(result["stage"]))
+
+
+def after_of(result: Mapping[str, Any], stage_dir: Path) -> Sequence[Block]:
+    """Return what follows the findings: the changes that they propose, and what a budget bought."""
+    blocks = Blocks()
+    _changes(blocks, result)
+    plan.outcome(stage_dir, blocks)
+    return blocks.items
 
 
 def stage_module(package: str, stage: str) -> Any:
@@ -68,8 +92,7 @@ def display_path(path: Path) -> str:
 
 def _headline(page: Page, result: Mapping[str, Any], stage_dir: Path, title: str) -> None:
     verdict = str(get(result, "verdict", default="-"))
-    turn = StageRef.parse(stage_dir.name).round
-    title = f" {title}{f', round {turn}' if turn > 1 else ''}"
+    title = f" {title}"
     space = " " * max(2, page.width - len(title) - len(verdict))
     page.spans((title, "bold"), (space, ""), (verdict.upper(), COLOURS.get(verdict, "bold")))
     page.text(str(get(result, "headline", default="no headline")))
@@ -135,7 +158,7 @@ def _log_scaled(key: object) -> bool:
     return name.endswith(("lr", "rate", "weight_decay")) or name.startswith("lr")
 
 
-def _changes(page: Page, result: Mapping[str, Any]) -> None:
+def _changes(page: Blocks, result: Mapping[str, Any]) -> None:
     changes = items(result, "choice", "changes")
     if not changes:
         changes = [change for finding in items(result, "findings") for change in items(finding, "changes")]

@@ -120,10 +120,8 @@ class Page:
                 self.line((" " * indent + (" " * space).join(texts)).rstrip(), style)
 
     def plot(self, series: Sequence[curves.Series], height: int = 10, **options: Any) -> None:
-        """Add a text plot after an empty line; nothing when there is nothing to draw."""
+        """Add a text plot; nothing when there is nothing to draw."""
         lines = curves.plot(series, width=self.width - 3, height=height, unicode=self.unicode, **options)
-        if lines:
-            self.gap()
         for line in lines:
             self.line(f"  {line}")
 

@@ -9,6 +9,7 @@ from typing import Any
 from tuner.core.cached import size_words
 from tuner.core.formatting import plural
 from tuner.view.artifacts import get, items, read_json
+from tuner.view.blocks import Blocks
 from tuner.view.page import Page
 from tuner.view.text import as_float, duration, number
 
@@ -32,7 +33,7 @@ def show(plan: Mapping[str, Any], page: Page) -> None:
         page.text(f"budget  {plan['budget']}; {_larger(plan)}", 3, 8)
 
 
-def outcome(stage_dir: Path, page: Page) -> None:
+def outcome(stage_dir: Path, page: Blocks) -> None:
     """Say after a search what its budget was planned to, what it took, and what a larger one would buy."""
     plan, manifest = (read_json(stage_dir / name) for name in ("plan.json", "manifest.json"))
     if not get(plan, "budget"):

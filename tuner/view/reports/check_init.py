@@ -8,15 +8,14 @@ from typing import Any
 
 from tuner.core.formatting import plural
 from tuner.view.artifacts import get, items, numbers
-from tuner.view.page import Page
+from tuner.view.blocks import Blocks
 from tuner.view.text import as_float, fixed, number, plus_minus, rate, rounded
 
 TITLE = "STEP 1  loss at initialisation"
 LAYERS_SHOWN = 16
-BARS = "▁▂▃▄▅▆▇█"
 
 
-def body(result: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
+def body(result: Mapping[str, Any], stage_dir: Path, page: Blocks) -> None:
     """Show the loss against its expectations, one line per split, the planned rates, and a table of the layers."""
     _loss(get(result, "metrics", default={}), page)
     _data(get(result, "metrics", default={}), page)
@@ -24,7 +23,7 @@ def body(result: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
     _layers(items(result, "metrics", "layers"), page)
 
 
-def _loss(metrics: Mapping[str, Any], page: Page) -> None:
+def _loss(metrics: Mapping[str, Any], page: Blocks) -> None:
     seeds = len(numbers(metrics, "init_losses"))
     measured = "loss before any update" + (f", {plural(seeds, 'seed')}" if seeds else "")
     classes = get(metrics, "num_classes")
@@ -37,7 +36,7 @@ def _loss(metrics: Mapping[str, Any], page: Page) -> None:
     page.table(["quantity", "value"], rows, left=(0, 1), styles=["bold", "", "", ""])
 
 
-def _data(metrics: Mapping[str, Any], page: Page) -> None:
+def _data(metrics: Mapping[str, Any], page: Blocks) -> None:
     splits = get(metrics, "data", default={})
     rows = []
     for name, facts in splits.items():
@@ -86,7 +85,7 @@ def _per_class(counts: Any) -> str:
     return number(low) if low == high else f"{number(low)} to {number(high)}"
 
 
-def _rates(planned: Mapping[str, Any], page: Page) -> None:
+def _rates(planned: Mapping[str, Any], page: Blocks) -> None:
     """Show the simulated learning rate of the longest planned run, as a line of bars where it moves."""
     runs = [(stage, run) for stage, run in get(planned, "runs", default={}).items() if isinstance(run, Mapping)]
     if not runs:
@@ -102,18 +101,10 @@ def _rates(planned: Mapping[str, Any], page: Page) -> None:
         page.text(text + f"{first} throughout", 3)
         return
     page.text(text + f"{first} at first, {high} at most, {last} at last", 3)
-    if page.unicode:
-        page.line("   " + bars(rates, min(40, len(rates))), "cyan")
+    page.bars(rates)
 
 
-def bars(values: list[float], width: int) -> str:
-    """Draw values as a line of bars, the lowest bar at 0 or below."""
-    top = max(values)
-    picked = [values[round(i * (len(values) - 1) / max(width - 1, 1))] for i in range(width)]
-    return "".join(BARS[round(max(0.0, value / top) * (len(BARS) - 1))] for value in picked) if top > 0 else ""
-
-
-def _layers(layers: list[Mapping[str, Any]], page: Page) -> None:
+def _layers(layers: list[Mapping[str, Any]], page: Blocks) -> None:
     if not layers:
         return
     shown = layers

@@ -9,9 +9,9 @@ from typing import Any
 from tuner.core.formatting import plural
 from tuner.view import artifacts
 from tuner.view.artifacts import get, items, numbers
+from tuner.view.blocks import Blocks
 from tuner.view.console import space_lines
 from tuner.view.curves import Series
-from tuner.view.page import Page
 from tuner.view.reports.importance import what_mattered
 from tuner.view.text import as_float, fixed, number, setting_text, short_keys
 
@@ -20,7 +20,7 @@ TOP_SHOWN = 5
 RATE = "optimizer.lr"
 
 
-def body(result: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
+def body(result: Mapping[str, Any], stage_dir: Path, page: Blocks) -> None:
     """Show the counts, the best, the narrowed space, what mattered, and val accuracy against the rate."""
     metrics = get(result, "metrics", default={})
     counts(metrics, page)
@@ -37,7 +37,7 @@ def body(result: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
     scatter(trials, page)
 
 
-def counts(metrics: Mapping[str, Any], page: Page) -> None:
+def counts(metrics: Mapping[str, Any], page: Blocks) -> None:
     """Say how many trials there were and how they ended."""
     total = get(metrics, "trials")
     if total is None:
@@ -48,7 +48,7 @@ def counts(metrics: Mapping[str, Any], page: Page) -> None:
         if key == "completed" or get(metrics, key, default=0)
     ]
     page.text(f"{plural(total, 'trial')}: {', '.join(ends)}.{_saved(metrics)}", 3)
-    page.line()
+    page.gap()
 
 
 def _saved(metrics: Mapping[str, Any]) -> str:
@@ -61,7 +61,7 @@ def _saved(metrics: Mapping[str, Any]) -> str:
     return f" Stopping the worse{after} saved {100 * (1 - run / full):.0f} %: {run:.0f} epochs instead of {full:.0f}."
 
 
-def _top(top: list[Mapping[str, Any]], page: Page) -> None:
+def _top(top: list[Mapping[str, Any]], page: Blocks) -> None:
     keys = list(dict.fromkeys(key for entry in top for key in get(entry, "params", default={})))
     names = short_keys(keys)
     rows = []
@@ -76,7 +76,7 @@ def _top(top: list[Mapping[str, Any]], page: Page) -> None:
     page.table(headers, rows, left=left, optional=drop, styles=["bold", *[""] * len(rows)])
 
 
-def _own(trials: list[dict[str, Any]], top: list[Mapping[str, Any]], page: Page) -> None:
+def _own(trials: list[dict[str, Any]], top: list[Mapping[str, Any]], page: Blocks) -> None:
     """Say how the recipe's own configuration did: trial 0."""
     own = next((trial for trial in trials if as_float(trial.get("number")) == 0), None)
     if own is None:
@@ -92,7 +92,7 @@ def _own(trials: list[dict[str, Any]], top: list[Mapping[str, Any]], page: Page)
     page.text(f"The recipe's own configuration (trial {own['trial'] or '-'}): {text}.", 3)
 
 
-def scatter(trials: list[dict[str, Any]], page: Page) -> None:
+def scatter(trials: list[dict[str, Any]], page: Blocks) -> None:
     """Draw val accuracy against the key that matters most to the eye: the rate, else the first that varies."""
     keys = [key for key in artifacts.searched(trials) if all(as_float(t.get(key)) is not None for t in trials)]
     if not keys:
@@ -109,6 +109,6 @@ def scatter(trials: list[dict[str, Any]], page: Page) -> None:
     series.append(Series("other trials", x, y, line=False))
     if any(value is not None for value in gone):
         series.append(Series("no score (diverged or failed)", gone, [min(scored)] * len(gone), "x", line=False))
-    page.plot(
-        series, height=9, log_x=artifacts.is_log(key, x), x_label=short_keys([key])[key], y_label="best val accuracy"
-    )
+    name = short_keys([key])[key]
+    title = f"Best val accuracy of each trial over {name}"
+    page.plot(title, series, height=9, log_x=artifacts.is_log(key, x), x_label=name, y_label="best val accuracy")

@@ -8,14 +8,14 @@ from typing import Any
 
 from tuner.view import artifacts
 from tuner.view.artifacts import get, items
-from tuner.view.page import Page
+from tuner.view.blocks import Blocks
 from tuner.view.reports.fine import learning_curve
 from tuner.view.text import fixed, interval, is_number, number, plus_minus
 
 TITLE = "STEP 6  diagnosis of the winner"
 
 
-def body(result: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
+def body(result: Mapping[str, Any], stage_dir: Path, page: Blocks) -> None:
     """Show train against val at the best epoch, and both curves."""
     metrics = get(result, "metrics", default={})
     gap_interval = get(metrics, "gap_interval")
@@ -36,7 +36,7 @@ def body(result: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
     learning_curve(winner_curve(result, stage_dir), page, "loss", best)
 
 
-def _confirming(arms: list[Mapping[str, Any]], page: Page) -> None:
+def _confirming(arms: list[Mapping[str, Any]], page: Blocks) -> None:
     """Show what the short runs that tell look-alikes apart gave, each beside its control."""
     if not arms:
         return

@@ -10,8 +10,8 @@ from tuner.core.formatting import plural
 from tuner.core.statistics import cannot_be_told
 from tuner.view import artifacts
 from tuner.view.artifacts import get, items, numbers
+from tuner.view.blocks import Blocks
 from tuner.view.curves import Mark, Series
-from tuner.view.page import Page
 from tuner.view.reports.coarse import counts
 from tuner.view.reports.importance import what_mattered
 from tuner.view.text import as_float, fixed, interval, is_number, number, params_text, plus_minus
@@ -19,7 +19,7 @@ from tuner.view.text import as_float, fixed, interval, is_number, number, params
 TITLE = "STEP 5  fine search"
 
 
-def body(result: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
+def body(result: Mapping[str, Any], stage_dir: Path, page: Blocks) -> None:
     """Show the finalists, what separates them, and the winner's train and val curves."""
     metrics, choice = get(result, "metrics", default={}), get(result, "choice", default={})
     counts(metrics, page)
@@ -75,7 +75,7 @@ def _against(metrics: Mapping[str, Any]) -> str:
     return f"Against the second: {', '.join(said)}; {sure}."
 
 
-def _finalists(finalists: list[Mapping[str, Any]], winner: Any, page: Page) -> None:
+def _finalists(finalists: list[Mapping[str, Any]], winner: Any, page: Blocks) -> None:
     rows = []
     for entry in finalists:
         mark = " *" if artifacts.has_won(entry, winner) else ""
@@ -91,7 +91,7 @@ def _finalists(finalists: list[Mapping[str, Any]], winner: Any, page: Page) -> N
 
 
 def learning_curve(
-    rows: list[dict[str, Any]], page: Page, metric: str, best_epoch: Any = None, height: int = 10
+    rows: list[dict[str, Any]], page: Blocks, metric: str, best_epoch: Any = None, height: int = 10
 ) -> None:
     """Draw a trial's metric by epoch on val and on the train subset (else the running train objective)."""
     x_val, val = artifacts.column(rows, "val", "epoch", metric)
@@ -100,4 +100,5 @@ def learning_curve(
     name = "train subset" if split == "train_eval" else "train, running"
     series = [Series("val", x_val, val), Series(name, x_train, train)]
     places = [Mark(best_epoch, f"best epoch, {number(best_epoch)}")] if is_number(best_epoch) else []
-    page.plot(series, height=height, x_label="epoch", y_label=metric, places=places)
+    title = f"The winner's {metric} on val and on the {name}"
+    page.plot(title, series, height=height, x_label="epoch", y_label=metric, places=places)

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from tuner.view.artifacts import get
-from tuner.view.page import Page
+from tuner.view.blocks import Blocks
 from tuner.view.text import number, params_text
 
 TITLE = "STEP    a stage of its own"
 
 
-def body(result: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
+def body(result: Mapping[str, Any], stage_dir: Path, page: Blocks) -> None:
     """List the plain numbers of `metrics` and `choice`."""
     rows = []
     for table in ("metrics", "choice"):

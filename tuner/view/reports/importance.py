@@ -7,15 +7,13 @@ from typing import Any
 
 from tuner.view import artifacts
 from tuner.view.artifacts import Row, get, is_log
+from tuner.view.blocks import Blocks, Cell, Share
 from tuner.view.curves import Series
 from tuner.view.importance import entries, map_keys, sentence
-from tuner.view.page import Page
 from tuner.view.text import as_float, fixed, interval, short_keys
 
-BAR = 24  # characters of an importance of 1
 
-
-def what_mattered(result: Mapping[str, Any], trials: Sequence[Row], page: Page) -> None:
+def what_mattered(result: Mapping[str, Any], trials: Sequence[Row], page: Blocks) -> None:
     """Show each key's share of the scores' variance with its interval, and the map of two keys where one is told."""
     found = entries(result)
     if not found:
@@ -23,11 +21,11 @@ def what_mattered(result: Mapping[str, Any], trials: Sequence[Row], page: Page) 
     page.heading(f"What mattered ({sentence(result)})")
     names = short_keys([entry["key"] for entry in found])
     told = [entry for entry in found if get(entry, "enough") and as_float(get(entry, "importance")) is not None]
-    rows = []
+    rows: list[list[Cell]] = []
     for entry in told:
-        bar = ("\u2588" if page.unicode else "#") * round(BAR * float(entry["importance"]))
         between = interval([get(entry, "low"), get(entry, "high")], 2)
-        rows.append([names[entry["key"]], fixed(entry["importance"], 2), between, bar])
+        share = Share(float(entry["importance"]))
+        rows.append([names[entry["key"]], fixed(entry["importance"], 2), between, share])
     page.table(["key", "share", "95 % interval", "of the variance of the scores"], rows, left=(0, 3))
     rest = [names[entry["key"]] for entry in found if entry not in told]
     if rest:
@@ -37,7 +35,7 @@ def what_mattered(result: Mapping[str, Any], trials: Sequence[Row], page: Page) 
         _map(*map_keys(keys, trials), trials, page)
 
 
-def _map(across: str, up: str, trials: Sequence[Row], page: Page) -> None:
+def _map(across: str, up: str, trials: Sequence[Row], page: Blocks) -> None:
     """Draw the trials over two keys, in thirds of val accuracy; nothing where a key is no number."""
     scored = [row for row in trials if row.get("val_accuracy") is not None]
     points = [tuple(as_float(row.get(key)) for key in (across, up, "val_accuracy")) for row in scored]
@@ -57,4 +55,5 @@ def _map(across: str, up: str, trials: Sequence[Row], page: Page) -> None:
         series.append(Series(name, [x for x, _, _ in part], [y for _, y, _ in part], line=False))
     names = short_keys([across, up])
     log_x, log_y = (is_log(key, [point[i] for point in known]) for i, key in enumerate((across, up)))
-    page.plot(series, height=8, x_label=names[across], y_label=names[up], log_x=log_x, log_y=log_y)
+    title = f"Trials over {names[across]} and {names[up]}, in thirds of val accuracy"
+    page.plot(title, series, height=8, x_label=names[across], y_label=names[up], log_x=log_x, log_y=log_y)

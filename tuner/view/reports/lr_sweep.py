@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tuner.view.artifacts import get, items
+from tuner.view.blocks import Blocks
 from tuner.view.curves import Mark, Series
-from tuner.view.page import Page
 from tuner.view.text import fixed, is_number, number, plus_minus, rate
 
 TITLE = "STEP 3  learning-rate sweep"
@@ -16,7 +16,7 @@ TITLE = "STEP 3  learning-rate sweep"
 HIGH = 2.0  # times the loss before training: what rises further is drawn at the top
 
 
-def body(result: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
+def body(result: Mapping[str, Any], stage_dir: Path, page: Blocks) -> None:
     """Show a row per rate, the band and the chosen rate, and loss against rate."""
     rates = items(result, "metrics", "rates")
     chosen = get(result, "choice", "lr")
@@ -53,6 +53,7 @@ def body(result: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
     if any(lr is not None for lr in gone):
         series.append(Series("diverged, or above", gone, [None] * len(gone), glyph="x", line=False, at_top=True))
     page.plot(
+        "Loss at the end of the sweep, by learning rate",
         series,
         height=10,
         log_x=True,

@@ -8,15 +8,15 @@ from typing import Any
 
 from tuner.view import artifacts
 from tuner.view.artifacts import get, items
+from tuner.view.blocks import Blocks
 from tuner.view.curves import Mark, Series
-from tuner.view.page import Page
 from tuner.view.text import fixed, is_number, number, rate
 
 TITLE = "STEP 2  overfit a tiny subset"
 ENDS = {"floor": "reached the floor", "steps": "still falling at the end", "plateau": "stuck"}
 
 
-def body(result: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
+def body(result: Mapping[str, Any], stage_dir: Path, page: Blocks) -> None:
     """Show every rate's outcome and the loss curve of the best one, with the floor it must reach."""
     metrics = get(result, "metrics", default={})
     rates = items(metrics, "rates")
@@ -50,7 +50,7 @@ def body(result: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
     _curve(metrics, stage_dir, page)
 
 
-def _curve(metrics: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
+def _curve(metrics: Mapping[str, Any], stage_dir: Path, page: Blocks) -> None:
     rows = artifacts.curve(stage_dir, get(metrics, "trial"))
     x, y = artifacts.column(rows, "train", "step", "loss")
     positive = [value for value in y if value is not None and value > 0]
@@ -60,4 +60,12 @@ def _curve(metrics: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
     shown = [Mark(value, name) for value, name in wanted if is_number(value)]
     levels = [mark for mark in shown if not log or (mark.value or 0) > min(positive) / 100]
     label = "train loss (log scale)" if log else "train loss"
-    page.plot([Series("", x, y)], height=9, log_y=log, x_label="step", y_label=label, levels=levels)
+    page.plot(
+        "Train loss on the tiny subset",
+        [Series("", x, y)],
+        height=9,
+        log_y=log,
+        x_label="step",
+        y_label=label,
+        levels=levels,
+    )

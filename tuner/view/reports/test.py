@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from tuner.view.artifacts import get
-from tuner.view.page import Page
+from tuner.view.blocks import Blocks
 from tuner.view.text import fixed, interval, number
 
 TITLE = "TEST    generalisation error"
-CLASSES_SHOWN = 20
 
 
-def body(result: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
+def body(result: Mapping[str, Any], stage_dir: Path, page: Blocks) -> None:
     """Show accuracy, loss, the confusion matrix where it fits, and what is most often taken for what."""
     metrics = get(result, "metrics", default={})
     accuracy = fixed(get(metrics, "accuracy"), 4)
@@ -25,7 +24,7 @@ def body(result: Mapping[str, Any], stage_dir: Path, page: Page) -> None:
     matrix = confusion_of(metrics)
     names = class_names(metrics, len(matrix))
     if matrix:
-        _matrix(matrix, names, page)
+        page.matrix("Confusion: one row per true class, one column per answer", matrix, names)
         _mistakes(matrix, names, page)
 
 
@@ -47,34 +46,12 @@ def class_names(metrics: Mapping[str, Any], count: int) -> list[str]:
     return [str(index) for index in range(count)]
 
 
-def _matrix(matrix: list[list[int]], names: list[str], page: Page) -> None:
-    if len(matrix) > CLASSES_SHOWN:
-        return
-    longest = min(max(map(len, names)), 12)
-    digits = max(len(str(count)) for row in matrix for count in row)
-    room = page.width - 10
-    wanted = [wide for wide in range(digits, digits + 4) if wide == digits or wide <= longest]
-    digits = max((wide for wide in wanted if longest + len(matrix) * (wide + 1) <= room), default=digits)
-    label = min(longest, room - len(matrix) * (digits + 1))
-    if label < min(3, longest):
-        return
-    short = [name if len(name) <= label else name[: label - 1] + "." for name in names]
-    heads = [name[:digits] if max(map(len, names)) > digits else name for name in names]
-    page.heading("Confusion: one row per true class, one column per answer")
-    page.line("   " + " " * label + "".join(f" {head:>{digits}}" for head in heads) + "  right", "dim")
-    for index, row in enumerate(matrix):
-        total = sum(row)
-        right = f"{row[index] / total * 100:.0f} %" if total else "-"
-        cells = "".join(f" {count if count else '.':>{digits}}" for count in row)
-        page.line(f"   {short[index]:<{label}}{cells}  {right:>5}")
-
-
 def times(count: int) -> str:
     """Return `once`, `3 times`."""
     return "once" if count == 1 else f"{number(count)} times"
 
 
-def _mistakes(matrix: list[list[int]], names: list[str], page: Page) -> None:
+def _mistakes(matrix: list[list[int]], names: list[str], page: Blocks) -> None:
     wrong = [
         (count, names[i], names[j])
         for i, row in enumerate(matrix)
