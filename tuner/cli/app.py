@@ -167,6 +167,7 @@ def _shower(reporter: Any, workflow: Any) -> Callable[[Any], None]:
 RUN_OPTIONS = {
     "through": (str, checklist.LAST_BEFORE_TEST, "stop after this stage"),
     "rounds": (int, 0, "how often to go back to step 5 with what the diagnosis proposes"),
+    "html": (Path | None, None, "write the reports as one HTML page to this file as well"),
     "budget": (str | None, None, "time for coarse and fine together, such as 20m; each round takes fine's part again"),
 }
 
@@ -175,8 +176,12 @@ def _run(recipe: str, **options: Any) -> None:
     """Carry out the whole checklist up to the diagnosis, from where it stopped; then rounds of step 7."""
     through, rounds_wanted = options.pop("through"), options.pop("rounds")
     names = list(checklist.BEFORE_TEST)
-    budget = options.pop("budget")
+    budget, html = options.pop("budget"), options.pop("html")
     with _session(recipe, {}, options, budget=budget) as (workflow, reporter):
+        from tuner.recipe.templates import find_recipe
+        from tuner.workflow import status
+        from tuner.workflow.report_page import write_page
+
         if through not in names:
             raise UsageError(
                 f"--through {through}: no such stage{did_you_mean(through, names)}", f"One of: {', '.join(names)}."
@@ -193,6 +198,9 @@ def _run(recipe: str, **options: Any) -> None:
             passed = workflow.run_all(names, show)
             if passed and through == checklist.LAST_BEFORE_TEST and rounds_wanted:
                 reporter.after_rounds(workflow.run_rounds(rounds_wanted, show, reporter.say))
+        if html is not None:
+            run = status.collect(find_recipe(recipe), options["run_dir"], options["set"] or [])[0]
+            reporter.say(write_page(run, html))
         _finish(reporter)
 
 
@@ -299,15 +307,23 @@ def status(
 def report(
     recipe: OptionalRecipe = None,
     run_dir: Annotated[Path | None, typer.Option(help="the run's folder (default: runs/<recipe name>)")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="write one HTML page instead, to send")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print a list of the stages' results as JSON")] = False,
 ) -> None:
-    """Print the reports of all finished steps again."""
+    """Print the reports of all finished steps again, or write them as one HTML page."""
     with exit_codes(as_json, False, []):
         from tuner.cli.output import Reporter
         from tuner.recipe.templates import find_recipe
         from tuner.workflow import status
+        from tuner.workflow.report_page import write_page
 
-        for run in status.collect(find_recipe(recipe) if recipe else None, run_dir, []):
+        runs = status.collect(find_recipe(recipe) if recipe else None, run_dir, [])
+        if html is not None:
+            if len(runs) > 1:
+                raise UsageError("--html: one page is of one run", f"Name its recipe, or {runs[0].path} by --run-dir.")
+            print(write_page(runs[0], html))
+            return
+        for run in runs:
             repeated = ["--run-dir", str(run_dir)] if run_dir else []
             reporter = Reporter(recipe or run.recipe, repeated, as_json=as_json, many=True)
             for row in run.rows:
