@@ -18,6 +18,7 @@ from tuner.core.metrics import LrSweepMetrics
 from tuner.core.result import Record, StageResult, TrialResult, last_of_each
 from tuner.core.trial import TrialEnv, WorkItem
 from tuner.execute.processes import ProcessExecutor
+from tuner.execute.slots import Wish
 from tuner.recipe.model import Recipe
 from tuner.search.precision import candidate
 from tuner.workflow.executor_pool import StageRunner
@@ -28,15 +29,15 @@ Hear = Callable[[Record], None]
 def runner_in(folder: Path, workers: int) -> StageRunner:
     """Start nothing yet; decoded data are kept in the folder too."""
     env = TrialEnv(folder, folder / "stage", "cpu", folder / "cache")
-    return StageRunner(ProcessExecutor(workers, lambda progress: None), env)
+    return StageRunner(ProcessExecutor(Wish(workers=workers), lambda progress: None), env)
 
 
 def try_out(runner: StageRunner, recipe: Recipe) -> dict[str, Any]:
     """Start a worker and have it try the recipe out, which decodes the data; return what it says of them."""
     answer = runner.executor.preflight({**recipe.tables(), "search": dict(recipe.search)}, runner.env)
-    if answer["problems"]:
+    if answer.problems:
         raise SystemExit(f"the benchmark's recipe does not work: {answer['problems']}")
-    return answer["summary"]
+    return answer.summary
 
 
 def precision_of(runner: StageRunner, recipe: Recipe) -> str:

@@ -9,28 +9,27 @@ import time
 from collections import Counter
 from pathlib import Path
 
-# Saves an unfinished trial after every epoch. Workers import the main module too, so it holds in them.
-MAIN = """\
+# Saves an unfinished trial after every epoch. The server that workers are forked from runs it when it starts.
+SITE = """\
 import sys
-import tuner.train.loop
 
-tuner.train.loop.SAVE_SECONDS = 0.0
-if __name__ == "__main__":
-    from tuner.cli.app import main
+if any("forkserver" in argument for argument in sys.orig_argv):
+    import tuner.train.loop
 
-    sys.argv[0] = "tuner"
-    main()
+    tuner.train.loop.SAVE_SECONDS = 0.0
 """
 TARGETS = ("worker", "supervisor", "group")
 
 
 def start(folder, *arguments):
-    """Start a command in a process group of its own."""
-    main = Path(folder) / "saving.py"
-    main.write_text(MAIN)
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "TUNER_CACHE": str(Path(folder) / "cache")}
+    """Start a command in a session of its own."""
+    site = Path(folder) / "site"
+    site.mkdir(exist_ok=True)
+    (site / "sitecustomize.py").write_text(SITE)
+    paths = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
+    env = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "TUNER_CACHE": str(Path(folder) / "cache")}
     return subprocess.Popen(
-        [sys.executable, str(main), *arguments],
+        [sys.executable, "-m", "tuner", *arguments],
         cwd=folder,
         env=env,
         stdout=subprocess.PIPE,
@@ -40,8 +39,8 @@ def start(folder, *arguments):
     )
 
 
-def workers_of(group):
-    """The ids of the processes of a group that work on trials: forked, so they have the fork server's command line."""
+def workers_of(session):
+    """The ids of the processes of a session that work on trials: forked, they have the fork server's command line."""
     found = {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
@@ -51,7 +50,7 @@ def workers_of(group):
             command = (entry / "cmdline").read_bytes()
         except OSError:
             continue
-        if int(fields[2]) == group and b"forkserver" in command:
+        if int(fields[3]) == session and b"forkserver" in command:
             found[int(entry.name)] = int(fields[1])
     return [pid for pid, parent in found.items() if parent in found]  # the server itself is a child of the supervisor
 

@@ -11,8 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tuner.core.preflight import Preflight
 from tuner.core.result import Record, TrialError, TrialResult
 from tuner.core.trial import TrialEnv, WorkItem, canonical_json
+from tuner.execute.slots import Slot, Slots
 from tuner.workflow.executor_pool import StageRunner
 
 NOWHERE = TrialEnv(Path())  # scripted trials read and write no files
@@ -32,9 +34,13 @@ class ReplayExecutor:
         self.ran: list[WorkItem] = []
         self._random = None if shuffle is None else random.Random(shuffle)
 
-    def preflight(self, recipe: Mapping[str, Any], env: TrialEnv) -> dict[str, Any]:
+    @property
+    def slots(self) -> Slots:
+        return Slots("cpu", (Slot(0),))
+
+    def preflight(self, recipe: Mapping[str, Any], env: TrialEnv) -> Preflight:
         """Find no problem: nothing is built."""
-        return {"problems": [], "device": env.device, "summary": {}}
+        return Preflight(env.device)
 
     def run(self, items: Sequence[WorkItem], env: TrialEnv = NOWHERE) -> Iterator[TrialResult]:
         order = list(items)

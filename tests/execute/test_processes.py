@@ -12,8 +12,9 @@ import pytest
 from tuner.core.errors import UserCodeError
 from tuner.core.trial import TrialEnv, TrialSpec, WorkItem
 from tuner.execute.deadlines import Deadlines
-from tuner.execute.processes import ProcessExecutor, default_workers
+from tuner.execute.processes import ProcessExecutor
 from tuner.execute.serial import SerialExecutor
+from tuner.execute.slots import Wish
 from tuner.recipe.model import Recipe
 from tuner.workflow.executor_pool import StageRunner
 
@@ -61,7 +62,7 @@ def executor(tmp_path):
     made = []
 
     def make(workers=1, **options):
-        made.append(ProcessExecutor(workers, lambda progress: None, **options))
+        made.append(ProcessExecutor(Wish(workers=workers), lambda progress: None, **options))
         return At(made[-1], TrialEnv(tmp_path))
 
     yield make
@@ -72,7 +73,9 @@ def executor(tmp_path):
 def test_trials_give_the_same_in_workers_and_in_this_process(tmp_path, item, executor):
     items = [item(number, seed=number) for number in range(4)]
     in_two = {result.id: result for result in executor(workers=2).run(items)}
-    here = {result.id: result for result in SerialExecutor(lambda progress: None).run(items, TrialEnv(tmp_path))}
+    here = {
+        result.id: result for result in SerialExecutor(Wish(), lambda progress: None).run(items, TrialEnv(tmp_path))
+    }
     assert set(in_two) == set(here) == {one.spec.id for one in items}
     for key, result in here.items():
         assert result.status == "completed"
@@ -115,9 +118,9 @@ def test_preflight_raises_here_what_was_found_there(item, executor):
 
 def test_preflight_answers_with_sizes(item, executor):
     answer = executor().preflight(item().spec.tables)
-    assert answer["problems"] == []
-    assert answer["device"] == "cpu"
-    assert answer["summary"]["num_classes"] == 10
+    assert answer.problems == ()
+    assert answer.device == "cpu"
+    assert answer.summary["num_classes"] == 10
 
 
 @pytest.mark.parametrize("fault", ["hang", "holds the GIL"])
@@ -128,15 +131,14 @@ def test_workers_end_with_their_supervisor(tmp_path, item, fault):
         from pathlib import Path
         from tuner.recipe.model import Recipe
         from tuner.core.trial import TrialEnv, TrialSpec, WorkItem
-        from tuner.execute.processes import ProcessExecutor
+        from tuner.execute.slots import Slot
+        from tuner.execute.start import start
         if __name__ == "__main__":
             raw = {{"name": "t", "data": {{"source": "digits"}}, "model": {{"name": "m.py:build", "fault": {fault!r}}}}}
             spec = TrialSpec(tables=Recipe.model_validate(raw).tables(), overrides={{}}, seed=0, horizon_epochs=1)
-            executor = ProcessExecutor(1, lambda progress: None)
-            worker = executor._start()
-            worker.give(WorkItem(spec, 0), TrialEnv(Path({str(tmp_path)!r})))
-            print(worker.process.pid, flush=True)
-            worker.process.join()
+            process = start(Slot(0), "trial", WorkItem(spec, 0), TrialEnv(Path({str(tmp_path)!r})))
+            print(process.pid, flush=True)
+            process.pipe.poll(None)
         """
     )
     (tmp_path / "supervise.py").write_text(script)
@@ -158,10 +160,6 @@ def gone(pid, seconds):
             return True
         time.sleep(0.05)
     return False
-
-
-def test_default_workers_are_limited_by_cores():
-    assert 1 <= default_workers() <= len(os.sched_getaffinity(0))
 
 
 def test_env_may_change_between_runs(tmp_path, item, executor):

@@ -6,25 +6,23 @@ from tuner.train.trial import preflight
 
 
 def problems(case):
-    return preflight(case.tables, case.env)["problems"]
+    return [list(problem) for problem in preflight(case.tables, case.env).problems]
 
 
 def test_a_sound_recipe_has_no_problem_and_a_summary(tmp_path):
     case = make_case(tmp_path)
-    assert preflight(case.tables, case.env) == {
-        "problems": [],
-        "device": "cpu",
-        "summary": {
-            "task": "classification",
-            "score": "accuracy",
-            "num_classes": 3,
-            "class_names": ["0", "1", "2"],
-            "input_shape": [4],
-            "train": 40,
-            "val": 20,
-            "test": 0,
-            "parameters": (4 * 6 + 6) + (6 * 3 + 3),
-        },
+    answer = preflight(case.tables, case.env)
+    assert (answer.problems, answer.hints, answer.device) == ((), (), "cpu")
+    assert answer.summary == {
+        "task": "classification",
+        "score": "accuracy",
+        "num_classes": 3,
+        "class_names": ["0", "1", "2"],
+        "input_shape": [4],
+        "train": 40,
+        "val": 20,
+        "test": 0,
+        "parameters": (4 * 6 + 6) + (6 * 3 + 3),
     }
 
 
@@ -39,7 +37,7 @@ def test_every_problem_of_every_table_is_reported_at_once(tmp_path):
     }
     case = make_case(tmp_path, overrides=overrides)
     search = {"optimizer.momentun": {"low": 0.8, "high": 0.9}, "model.depht": {"choices": [1, 2]}}
-    found = dict(preflight({**case.tables, "search": search}, case.env)["problems"])
+    found = dict(preflight({**case.tables, "search": search}, case.env).problems)
     assert found["data.val_fracton"] == "npz() takes no such argument - did you mean 'val_fraction'? (takes: path)"
     assert found["data.augment"].startswith("unknown augment 'hflp' - did you mean 'hflip'?")
     assert found["search.optimizer.momentun"].startswith("SGD() takes no such argument - did you mean 'momentum'?")

@@ -15,6 +15,7 @@ from PIL import Image
 from tuner.core.errors import EnvironmentProblem, InputError, UserCodeError
 from tuner.core.trial import TrialEnv, TrialSpec, WorkItem
 from tuner.execute.processes import ProcessExecutor
+from tuner.execute.slots import Wish
 from tuner.recipe.model import Recipe
 from tuner.train import prepare, stores
 from tuner.train.data import load_data
@@ -93,7 +94,7 @@ def test_an_error_in_a_loader_process_names_the_index_and_the_line(env):
 def test_a_trial_in_a_worker_process_can_have_loader_processes(env):
     spec = TrialSpec(tables(loader_workers=2), {}, 0, horizon_epochs=2)
     alone = run_trial(WorkItem(TrialSpec(tables(), {}, 0, horizon_epochs=2), 0), env)
-    executor = ProcessExecutor(1, lambda progress: None)
+    executor = ProcessExecutor(Wish(workers=1), lambda progress: None)
     (result,) = executor.run([WorkItem(spec, 0)], env)
     executor.close()
     assert result.status == alone.status == "completed", result.error
@@ -110,7 +111,7 @@ def test_loader_processes_die_with_a_killed_worker(env, tmp_path):
             killed.append(parent_of(found[0]))
             os.kill(killed[0], signal.SIGKILL)
 
-    executor = ProcessExecutor(1, hear)
+    executor = ProcessExecutor(Wish(workers=1), hear)
     (result,) = executor.run(
         [WorkItem(TrialSpec(tables(loader_workers=2, pids=str(pids)), {}, 0, horizon_epochs=4), 0)], env
     )

@@ -131,10 +131,10 @@ def test_stop_twice_is_harmless(view):
 
 
 def test_work_without_trials_shows_its_time_and_its_note(view, clock):
-    view.start("trying the recipe out", 0)
+    view.start("checking the recipe", 0)
     view.update(Progress(0, 0.3, "reading images"))
     clock.now += 12
-    assert view.line() == "trying the recipe out: 12s elapsed; reading images"
+    assert view.line() == "checking the recipe: 12s elapsed; reading images"
 
 
 def test_best_accuracy_lives_through_the_generations_of_a_stage(view):

@@ -43,9 +43,9 @@ def measure(case: Case, seed: int, folder: Path, twin: bool) -> dict[str, float 
         recipe = load_recipe(path, seed=seed, settings=stages.settings_models())
         env = TrialEnv(folder.resolve())
         answer = preflight({**recipe.tables(), "search": dict(recipe.search)}, env)
-        if answer["problems"]:
-            return _failed(f"refused: {answer['problems'][0][1]}", classes)
-        classes = answer["summary"]["num_classes"]
+        if answer.problems:
+            return _failed(f"refused: {answer.problems[0][1]}", classes)
+        classes = answer.summary["num_classes"]
         setup = make_setup(_spec(recipe, seed), env)
         training = fit(setup)
         if training.diverged is not None or training.best is None:

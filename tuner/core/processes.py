@@ -11,5 +11,5 @@ PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 def die_with_parent() -> None:
     """Let the kernel kill this process when its parent has ended, however it ended; only Linux can."""
-    with contextlib.suppress(OSError, AttributeError):
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # TypeError: on Windows
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+from tuner.core.preflight import Preflight
 from tuner.core.result import TrialResult
 from tuner.core.trial import Progress, TrialEnv, WorkItem
+from tuner.execute.slots import Slots
 
 OnProgress = Callable[[Progress], None]
 
@@ -14,10 +16,23 @@ OnProgress = Callable[[Progress], None]
 class Executor(Protocol):
     """Runs work items. Results come in any order; a failing trial is a result, never an exception."""
 
-    def preflight(self, recipe: Mapping[str, Any], env: TrialEnv) -> dict[str, Any]:
-        """Check what cannot be checked without torch: the problems of the recipe's tables, all at once."""
+    @property
+    def slots(self) -> Slots:
+        """Return what runs at once, and on which device each."""
 
-    def run(self, items: Sequence[WorkItem], env: TrialEnv) -> Iterator[TrialResult]: ...
+    def preflight(self, recipe: Mapping[str, Any], env: TrialEnv) -> Preflight:
+        """Check what cannot be checked without torch: the problems of the recipe's tables, all at once.
+
+        Raises:
+            TunerError: the user's code, the data or the machine is at fault.
+        """
+
+    def run(self, items: Sequence[WorkItem], env: TrialEnv) -> Iterator[TrialResult]:
+        """Yield the results as they come.
+
+        Raises:
+            EnvironmentProblem: a trial met a full disk or the like, which the other trials would meet as well.
+        """
 
     def close(self) -> None:
-        """End the workers. Safe to call twice."""
+        """End what was started. Safe to call twice."""

@@ -13,12 +13,13 @@ from pathlib import Path
 TRIES = 2  # a trial whose worker died is tried once more
 KILLED_TRIES = 5  # a kill from outside says nothing of the trial
 LOST = 255  # multiprocessing's exit code of a process whose fork server was killed
-DUMP_SIGNAL = signal.SIGUSR1  # a worker answers it with the stack of its threads
+SIGKILL = 9  # by its number, as Windows does not know its name
+DUMP_SIGNAL = getattr(signal, "SIGUSR1", None)  # a worker answers it with the stack of its threads; not on Windows
 _FRAME = re.compile(r'File "(?P<path>.+)", line (?P<line>\d+) in (?P<name>.+)')
 
 
 def memory_kills() -> int | None:
-    """Return how many processes the kernel has killed for want of memory; None where it does not say."""
+    """Return how many processes the kernel has killed because memory ran out; None where it does not say."""
     with contextlib.suppress(OSError, ValueError):
         for line in Path("/proc/vmstat").read_text().splitlines():
             if line.startswith("oom_kill "):
@@ -28,7 +29,7 @@ def memory_kills() -> int | None:
 
 def tries(exitcode: int | None, memory_kills_before: int | None) -> int:
     """Return how often in all a trial is tried whose worker ended like this."""
-    outside = exitcode in (-signal.SIGKILL, LOST) and _for_memory(memory_kills_before) is False
+    outside = exitcode in (-SIGKILL, LOST) and _for_memory(memory_kills_before) is False
     return KILLED_TRIES if outside else TRIES
 
 
@@ -37,10 +38,10 @@ def words(exitcode: int | None, memory_kills_before: int | None) -> str:
     if exitcode == LOST:
         return "together with the server that it was forked from"
     if exitcode is None or exitcode >= 0:
-        return f"exit code {exitcode}"
-    name = signal.Signals(-exitcode).name
-    if name != "SIGKILL":
-        return name
+        return f"exit code {exitcode}: it ended itself, as with os._exit"
+    if exitcode != -SIGKILL:
+        return next((known.name for known in signal.Signals if known == -exitcode), f"signal {-exitcode}")
+    name = "SIGKILL"
     why = {True: "by the kernel, out of memory", None: "perhaps out of memory", False: "from outside"}
     return f"{name}, {why[_for_memory(memory_kills_before)]}"
 
@@ -52,6 +53,8 @@ def _for_memory(before: int | None) -> bool | None:
 
 def where_it_hangs(pid: int, answers: Connection, recipe_dir: Path) -> str:
     """Ask a worker for its stack; return `, stuck at path:line in function`, the user's frame first, or nothing."""
+    if DUMP_SIGNAL is None:
+        return ""
     with contextlib.suppress(OSError):
         os.kill(pid, DUMP_SIGNAL)
         text, until = b"", time.monotonic() + 2.0

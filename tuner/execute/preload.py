@@ -1,3 +1,3 @@
-"""What the fork server loads before it forks workers. Importing torch does not touch CUDA."""
+"""What the fork server loads before it forks workers."""
 
-import tuner.train.trial  # noqa: F401
+import tuner.train.preload  # noqa: F401

@@ -1,31 +1,52 @@
-"""Run trials one after the other in this process: for debugging (`--workers 0`), with breakpoints and no deadlines."""
+"""Run trials one after the other in this process: for debugging (`--workers 0`), with breakpoints and no deadlines.
+
+A trial is not forked here: a debugger, a profiler or `breakpoint()` sees one process, on any system and with a GPU.
+What a trial changed of torch and of this process is put back after it, as far as Python shows it; a trial that ends
+the process, or leaks memory, does so to the command.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from tuner.core.preflight import Preflight
 from tuner.core.result import TrialResult
 from tuner.core.trial import TrialEnv, WorkItem
 from tuner.execute.base import OnProgress
+from tuner.execute.slots import Slot, Slots, Wish
 
 
 class SerialExecutor:
     """The simplest executor: a loop."""
 
-    def __init__(self, on_progress: OnProgress) -> None:
+    def __init__(self, wish: Wish, on_progress: OnProgress) -> None:
+        self.wish = wish
         self.on_progress = on_progress
+        self._kind = "cpu"
 
-    def preflight(self, recipe: Mapping[str, Any], env: TrialEnv) -> dict[str, Any]:
+    @property
+    def slots(self) -> Slots:
+        return Slots(self._kind, (Slot(0, self._kind),))
+
+    def preflight(self, recipe: Mapping[str, Any], env: TrialEnv) -> Preflight:
+        from tuner.train.isolation import put_back
         from tuner.train.trial import preflight
 
-        return preflight(recipe, env, self.on_progress)
+        with put_back():
+            answer = preflight(recipe, env, self.on_progress)
+        self._kind = answer.device
+        return answer
 
     def run(self, items: Sequence[WorkItem], env: TrialEnv) -> Iterator[TrialResult]:
+        from tuner.train.isolation import put_back
         from tuner.train.trial import run_trial
 
         for item in items:
-            yield run_trial(item, env, self.on_progress)
+            with put_back():
+                result = run_trial(item, replace(env, device=self.wish.device), self.on_progress)
+            yield result
 
     def close(self) -> None:
         pass

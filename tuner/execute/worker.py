@@ -1,44 +1,94 @@
-"""The worker's side of the process executor: do what the supervisor asks, one thing after another."""
+"""A worker: a process that does one thing, answers, and ends. Whatever user code did to it ends with it."""
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import multiprocessing
 import os
 import signal
+import sys
 import threading
+import traceback
+from collections.abc import Mapping
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
+from typing import Any, Literal, NoReturn
 
-from tuner.core.errors import TunerError
+from tuner.core.errors import TunerError, UserCodeError
 from tuner.core.processes import die_with_parent
+from tuner.core.result import TrialResult
+from tuner.core.trial import TrialEnv
 from tuner.execute.crashes import DUMP_SIGNAL
 
+Task = Literal["preflight", "trial"]
 
-def serve(pipe: Connection, stack: Connection) -> None:
-    """Do what the supervisor asks until it goes away; answer DUMP_SIGNAL on `stack`."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    faulthandler.register(DUMP_SIGNAL, file=stack.fileno(), all_threads=True)
-    _die_with_fork_server()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    from tuner.train.trial import preflight, run_trial
+
+def serve(
+    pipe: Connection, stack: Connection, task: Task, value: Any, env: TrialEnv, environ: Mapping[str, str]
+) -> None:
+    """Do the task, answer on `pipe`, end; answer DUMP_SIGNAL on `stack`. `environ` is set before anything else."""
+    own = os.getpid()
+    try:
+        os.environ.update(environ)
+        _stand_alone(pipe, stack)
+        pipe.send(_answer(task, value, env, pipe))
+        _leave(0)
+    except BaseException as error:
+        if os.getpid() == own and not isinstance(error, (BrokenPipeError, ConnectionResetError)):
+            traceback.print_exc()
+        _leave(1)  # a child that user code forked and that came back to here goes no further either
+
+
+def _answer(task: Task, value: Any, env: TrialEnv, pipe: Connection) -> tuple[str, Any]:
+    """Return what becomes of the task: ("answer", a Preflight), ("result", a TrialResult) or ("raised", an error)."""
+    from tuner.train.trial import failure, preflight, run_trial
 
     def tell(progress: object) -> None:
         pipe.send(("progress", progress))
 
-    while True:
-        try:
-            task, value, env = pipe.recv()
-            try:
-                if task == "preflight":
-                    pipe.send(("answer", preflight(value, env, tell)))
-                else:
-                    pipe.send(("result", run_trial(value, env, tell)))
-            except TunerError as error:
-                pipe.send(("raised", error))
-        except (EOFError, BrokenPipeError, ConnectionResetError):
-            os._exit(0)
+    try:
+        if task == "preflight":
+            return "answer", preflight(value, env, tell)
+        return "result", run_trial(value, env, tell)
+    except TunerError as error:
+        return "raised", error
+    except BaseException as error:  # signals do not come here: whatever it is, code has raised it
+        why = failure(error, env.recipe_dir)
+        if task == "trial":
+            return "result", TrialResult(value.spec.id, value.until_epoch, "failed", error=why)
+        if why.kind == "user-code":
+            return "raised", UserCodeError(why.message, why.hint)
+        return "raised", RuntimeError(why.message)
+
+
+def _stand_alone(pipe: Connection, stack: Connection) -> None:
+    """Be nobody's part: not of the terminal's signals, nor of the process group of the supervisor."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()  # what user code starts ends with this group
+    if DUMP_SIGNAL is not None:
+        faulthandler.register(DUMP_SIGNAL, file=stack.fileno(), all_threads=True)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: _drop(pipe, stack))
+    _die_with_fork_server()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _drop(*pipes: Connection) -> None:
+    """Have a child that user code forked neither answer in this process's place nor keep the pipe open behind it."""
+    for pipe in pipes:
+        with contextlib.suppress(OSError):
+            pipe.close()
+
+
+def _leave(code: int) -> NoReturn:
+    """End without the exit handlers and the threads of user code, which may take any time."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    os._exit(code)
 
 
 def _end_with_parent() -> None:
@@ -53,7 +103,8 @@ def _die_with_fork_server() -> None:
 
     multiprocessing gives each worker the pipe that keeps the server alive, so that it could fork in turn: given back.
     """
-    alive = getattr(forkserver._forkserver, "_forkserver_alive_fd", None)
+    server = getattr(forkserver, "_forkserver", None)
+    alive = getattr(server, "_forkserver_alive_fd", None)
     if alive is not None:
         forkserver._forkserver._forkserver_alive_fd = None  # type: ignore[attr-defined]
         os.close(alive)

@@ -21,7 +21,7 @@ _seen: dict[str, tuple[int, int]] = {}  # file of a loaded user module -> (mtime
 
 def forget_user_modules() -> None:
     """Drop every module of the user's from memory, so that the next trial imports it afresh."""
-    for name, module in list(sys.modules.items()):
+    for name, module in list(sys.modules.items()) if _user_folders else ():  # a look at all of them takes 12 ms
         if _user_file(module) is not None:
             del sys.modules[name]
     for folder in _user_folders:

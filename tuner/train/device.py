@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import os
 import random
-import resource
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from tuner.core.errors import EnvironmentProblem, UsageError, did_you_mean
+from tuner.core.inventory import Gpu, Inventory, absent, parse_device, without_gpus
 
 
 def seed_everything(seed: int) -> None:
@@ -32,27 +33,30 @@ def _has_accelerator() -> bool:
 
 
 def pick_device(name: str) -> str:
-    """Return the torch device to use: `auto` is the GPU where there is one, else the CPU.
+    """Return the torch device to use: `auto` is the GPU where there is one, else the CPU; of a list, the first.
 
     Raises:
         UsageError: "unknown device".
         EnvironmentProblem: "there is no such device here".
     """
-    if name == "auto":
+    kind, indices = parse_device(name)
+    if kind == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, index = name.partition(":")
-    known = ("auto", "cpu", "cuda", "mps")
-    if kind not in known[1:] or (index and not index.isdigit()):
-        raise UsageError(
-            f"--device: unknown device {name!r}{did_you_mean(kind, known)}", f"One of: {', '.join(known)}, cuda:1."
-        )
     counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    if int(index or 0) >= counts[kind]:
-        there = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
-        raise EnvironmentProblem(
-            f"--device: there is no {name!r} here (there is: {there})", "Use --device auto or cpu."
-        )
-    return name
+    if max(indices, default=0) >= counts[kind]:
+        raise absent(name, inventory())
+    return f"{kind}:{indices[0]}" if indices else kind
+
+
+def inventory() -> Inventory:
+    """Return what this machine has, GPUs included, with the memory that is free on each now."""
+    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    gpus = []
+    for index in range(torch.cuda.device_count()):
+        free, total = torch.cuda.mem_get_info(index)
+        name = visible[index] if index < len(visible) else str(index)
+        gpus.append(Gpu(name, torch.cuda.get_device_name(index), total, free))
+    return replace(without_gpus(), gpus=tuple(gpus), mps=torch.backends.mps.is_available())
 
 
 def short_format(device: str) -> str | None:
@@ -73,12 +77,12 @@ MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # of glibc's mallopt
 
 
 def keep_freed_memory() -> None:
-    """Have the C library keep what a step frees for the next step, in place of handing it back to the system.
+    """Have the C library keep what a step frees for the next step, instead of handing it back to the system.
 
     Large tensors are otherwise mapped, cleared by the kernel page by page, and unmapped, in every step: up to a quarter
     of the time of a small conv net. Where the C library is not glibc, nothing is changed.
     """
-    with contextlib.suppress(OSError, AttributeError):
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # TypeError: on Windows
         mallopt = ctypes.CDLL(None).mallopt
         for largest in (1 << 30, 32 << 20):  # older versions refuse more than 32 MiB
             if mallopt(MMAP_THRESHOLD, largest):
@@ -88,7 +92,7 @@ def keep_freed_memory() -> None:
 
 def give_back_memory() -> None:
     """Hand the memory that an earlier trial left free back to the system."""
-    with contextlib.suppress(OSError, AttributeError):
+    with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
@@ -108,5 +112,9 @@ def peak_memory_bytes(device: str) -> int:
     with contextlib.suppress(OSError, StopIteration, ValueError):
         lines = Path("/proc/self/status").read_text().splitlines()
         return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) * 1024
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    with contextlib.suppress(ImportError):  # Windows does not have the module
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return 0

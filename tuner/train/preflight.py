@@ -15,13 +15,14 @@ from typing import Any
 import torch
 
 from tuner.core.errors import TunerError, UsageError, first_line, text_of, user_code
+from tuner.core.preflight import Preflight
 from tuner.core.signals import ends_the_command
 from tuner.core.trial import MAY_BE_ABSENT, TABLES, Progress, TrialEnv, TrialSpec, trial_tables
 from tuner.recipe import registry
 from tuner.recipe.model import Data as DataTable
 from tuner.tasks.base import monitored_score
 from tuner.train.data import augmentation_of, check_source
-from tuner.train.device import pick_device
+from tuner.train.device import inventory, pick_device
 from tuner.train.loop import batches_of, measure_split, monitored, take_step
 from tuner.train.nested import scored_part, shape_of
 from tuner.train.search_preflight import searched_names, searched_problems
@@ -42,32 +43,43 @@ PROBLEM = re.compile(rf"((?:{'|'.join((*TABLES, *MAY_BE_ABSENT))})(?:\.[\w.-]+)?
 
 def preflight(
     tables: Mapping[str, Any], env: TrialEnv, on_progress: Callable[[Progress], None] | None = None
-) -> dict[str, Any]:
+) -> Preflight:
     """Return the problems of the tables by dotted key, the kind of device, and a summary of the data and the model.
 
-    With a `search` table among them, the values that it may take are tried as well. `hints`: what mends the problems.
+    With a `search` table among them, the values that it may take are tried as well.
     The data is decoded here, once for all trials; `on_progress` hears of that.
 
     Raises:
         UserCodeError, InputError, EnvironmentProblem: the user's code, the data or the machine is at fault.
     """
     with contextlib.redirect_stdout(sys.stderr):  # stdout is the report's, whatever the user's code prints
-        return _preflight(tables, env, on_progress)
+        registry.forget_user_modules()
+        device = pick_device(env.device)
+        there = inventory()
+        problems: list[list[str]] = []
+        hints: list[str] = []
+        summary = _summary_of({**tables}, replace(env, device=device), on_progress, problems, hints)
+    return Preflight(
+        device=torch.device(device).type,
+        problems=tuple((key, text) for key, text in problems),
+        hints=tuple(dict.fromkeys(hints)),
+        summary=summary,
+        inventory=there,
+    )
 
 
-def _preflight(
-    tables: Mapping[str, Any], env: TrialEnv, on_progress: Callable[[Progress], None] | None
+def _summary_of(
+    tables: dict[str, Any],
+    env: TrialEnv,
+    on_progress: Callable[[Progress], None] | None,
+    problems: list[list[str]],
+    hints: list[str],
 ) -> dict[str, Any]:
+    """Return sizes of the data and the model, as far as problems, which are added to the list, let them be known."""
     search = tables.get("search", {})
     tables = trial_tables(tables)
-    registry.forget_user_modules()
-    device = pick_device(env.device)
-    env = replace(env, device=device)
     torch.set_num_threads(tables["train"].get("threads_per_trial", 1))
     spec = TrialSpec(tables=tables, overrides={}, seed=0, horizon_epochs=1)
-    answer: dict[str, Any] = {"problems": [], "device": torch.device(device).type, "summary": {}}
-    problems: list[list[str]] = answer["problems"]
-    hints: list[str] = []
 
     problems += _signatures(tables, env, hints)
     if problems:
@@ -77,19 +89,19 @@ def _preflight(
     if not problems:
         setup = with_data(lambda: make_setup(spec, env, _decoding(on_progress)))
     if setup is None:
-        return {**answer, "hints": list(dict.fromkeys(hints))}
-    answer["summary"] = _data_summary(setup)
+        return {}
+    summary = _data_summary(setup)
     size = setup.data.size("train")
     if setup.batch_size > size:
         text = f"is larger than the train split, which has {size} examples (got {setup.batch_size})"
         problems.append(["train.batch_size", text])
-        return answer
-    answer["summary"]["parameters"], evaluated = _build_and_try(setup, problems, hints)
+        return summary
+    summary["parameters"], evaluated = _build_and_try(setup, problems, hints)
     if evaluated and not problems:
         _Collect(problems, "model.name", hints)(lambda: _try_step(setup))
     if not problems:
         problems += searched_problems(setup, search, _signatures)
-    return {**answer, "hints": list(dict.fromkeys(hints))} if problems else answer
+    return summary
 
 
 def _decoding(on_progress: Callable[[Progress], None] | None) -> Callable[[float, str], None] | None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from tuner.core import cached
 from tuner.core.errors import UsageError
+from tuner.core.inventory import without_gpus
+from tuner.core.preflight import Preflight
 from tuner.core.result import TrialResult
 from tuner.core.store import StageDir
 from tuner.core.trial import Progress, TrialEnv, WorkItem
 from tuner.execute.base import Executor
+from tuner.execute.slots import Wish, plan_slots
 from tuner.recipe.file import Places, key_lines
 from tuner.workflow.freshness import Session
 from tuner.workflow.listener import ProgressListener
@@ -45,10 +47,11 @@ class ExecutorPool:
     @property
     def workers(self) -> int:
         """Return how many trials run at once."""
-        from tuner.execute.processes import default_workers
-
-        asked = self.session.options.workers
-        return max(1, default_workers() if asked is None else asked)
+        if self._executor is not None and self.device:
+            return len(self._executor.slots)
+        if self.session.options.workers == 0:
+            return 1
+        return len(plan_slots(without_gpus(), replace(self._wish(), device="cpu")))
 
     def ready(self, folder: StageDir) -> StageRunner:
         """Return a runner for the stage in `folder`; on first use, start the executor and check the recipe in it."""
@@ -56,7 +59,7 @@ class ExecutorPool:
         env = TrialEnv(self.session.folder, folder.path.resolve(), device, cached.cache_folder())
         if self._executor is None:
             self._executor = self._start()
-            self.device = self._checked(self._executor, env)["device"]
+            self.device = self._checked(self._executor, env).device
         return StageRunner(self._executor, env)
 
     def close(self) -> None:
@@ -66,31 +69,36 @@ class ExecutorPool:
             self._executor.close()
 
     def _start(self) -> Executor:
+        from tuner.execute.deadlines import Deadlines
         from tuner.execute.processes import ProcessExecutor
         from tuner.execute.serial import SerialExecutor
 
         options = self.session.options
         if options.workers == 0:
-            return SerialExecutor(self._hear)
-        return ProcessExecutor(self.workers, self._hear, options.deadline)
+            return SerialExecutor(self._wish(), self._hear)
+        return ProcessExecutor(self._wish(), self._hear, Deadlines(options.deadline))
 
-    def _checked(self, executor: Executor, env: TrialEnv) -> dict[str, Any]:
+    def _wish(self) -> Wish:
+        options = self.session.options
+        return Wish(options.device, options.workers or None, threads=self.session.recipe.train.threads_per_trial)
+
+    def _checked(self, executor: Executor, env: TrialEnv) -> Preflight:
         """Return what the preflight found.
 
         Raises:
             UsageError: every problem of the recipe that shows when its components are built.
         """
         recipe, path = self.session.recipe, self.session.recipe_path
-        self.listener.start("trying the recipe out", 0, 0)
+        self.listener.start("checking the recipe", 0, 0)
         try:
             answer = executor.preflight({**recipe.tables(), "search": dict(recipe.search)}, env)
         finally:
             self.listener.stop()
-        if answer["problems"]:
+        if answer.problems:
             places = Places(path, key_lines(path), frozenset(self.session.options.overrides))
-            texts = [f"{places.of(key)}: {key}: {text}" for key, text in answer["problems"]]
+            texts = [f"{places.of(key)}: {key}: {text}" for key, text in answer.problems]
             usual = "Fix the recipe, or override a key with --set key=value."
-            raise UsageError("\n".join(texts), "\n".join(answer.get("hints", [])) or usual)
+            raise UsageError("\n".join(texts), "\n".join(answer.hints) or usual)
         return answer
 
     def _hear(self, progress: Progress) -> None:

@@ -1,0 +1,27 @@
+"""What is known of a recipe, and of the machine, before the first trial."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tuner.core.inventory import Inventory
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What checking a recipe in a worker gave.
+
+    `device`: the kind that trials run on. `problems`: (dotted key, what is wrong), all at once; `hints`: what fixes
+    them. `summary`: sizes of the data and the model. `inventory`: what the machine has; None: nobody looked.
+    `peak_memory_bytes`, `step_seconds`: of one training step on that device; None: not measured.
+    """
+
+    device: str
+    problems: Sequence[tuple[str, str]] = ()
+    hints: Sequence[str] = ()
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    inventory: Inventory | None = None
+    peak_memory_bytes: int | None = None
+    step_seconds: float | None = None

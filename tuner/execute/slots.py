@@ -1,0 +1,124 @@
+"""What can run at once, and on which device each: planned from what the machine has and what a trial needs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tuner.core.inventory import Gpu, Inventory, absent, parse_device
+
+WORKER_BYTES = 1_500_000_000  # of memory: torch, a small net and its batches; measured 0.5-0.7 GB for torch alone
+CONTEXT_BYTES = 600_000_000  # of a GPU's memory, for what a process takes besides tensors (the CUDA context)
+SLACK = 1.2  # an allocator holds more than it has handed out, and configurations differ
+FREE_SHARE = 0.95  # of a device's free memory that trials may fill
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the user asks for: `--device`, `--workers`, `--trials-per-device` (None: as many as fit), and the CPU
+    threads that the recipe gives to each trial.
+    """
+
+    device: str = "auto"
+    workers: int | None = None
+    per_device: int | None = None
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place for one trial at a time. `gpu`: the one that its process sees, as CUDA_VISIBLE_DEVICES names it."""
+
+    index: int
+    device: str = "cpu"
+    gpu: str | None = None
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """Return the environment variables of a trial here; they are set before torch touches a GPU."""
+        return {} if self.gpu is None else {"CUDA_VISIBLE_DEVICES": self.gpu}
+
+
+@dataclass(frozen=True)
+class Slots:
+    """All places. `device`: the kind that they have in common, which is part of every trial's id."""
+
+    device: str
+    places: tuple[Slot, ...]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __iter__(self) -> Iterator[Slot]:
+        return iter(self.places)
+
+
+class Leases:
+    """Who has which slot. A trial gets a free one on the device with the fewest trials."""
+
+    def __init__(self, slots: Slots) -> None:
+        self._free = list(slots)
+        self._taken: Counter[str | None] = Counter()
+
+    def take(self) -> Slot | None:
+        """Return a free slot, or None when all are taken."""
+        if not self._free:
+            return None
+        slot = min(self._free, key=lambda slot: (self._taken[slot.gpu], slot.index))
+        self._free.remove(slot)
+        self._taken[slot.gpu] += 1
+        return slot
+
+    def give_back(self, slot: Slot) -> None:
+        self._free.append(slot)
+        self._taken[slot.gpu] -= 1
+
+
+def plan_slots(inventory: Inventory, wish: Wish, trial_bytes: int | None = None) -> Slots:
+    """Return the slots of a machine. `trial_bytes`: the peak memory of a trial on its device; None: not known yet.
+
+    CPU: one per core, or per as many as a trial has threads, as long as memory holds them. CUDA: every device, one
+    trial each until the peak is known, then as many as the free memory holds, and cores feed. MPS: one.
+    `--workers` and `--trials-per-device` are taken at their word.
+
+    Raises:
+        UsageError: see `parse_device`.
+        EnvironmentProblem: "there is no such device here".
+    """
+    kind, indices = parse_device(wish.device)
+    if kind == "auto":
+        kind = "cuda" if inventory.gpus else "cpu"
+    if kind == "cuda":
+        return Slots("cuda", tuple(_on_gpus(_chosen(inventory, indices, wish), inventory, wish, trial_bytes)))
+    if kind == "mps":
+        if not inventory.mps:
+            raise absent(wish.device, inventory)
+        return Slots("mps", tuple(Slot(index, "mps") for index in range(wish.workers or wish.per_device or 1)))
+    need = max(WORKER_BYTES, round(SLACK * trial_bytes)) if trial_bytes else WORKER_BYTES
+    fit = max(1, min(inventory.cores // max(1, wish.threads), inventory.memory_bytes // need))
+    return Slots("cpu", tuple(Slot(index) for index in range(wish.workers or fit)))
+
+
+def _chosen(inventory: Inventory, indices: tuple[int, ...], wish: Wish) -> list[Gpu]:
+    if not inventory.gpus or any(index >= len(inventory.gpus) for index in indices):
+        raise absent(wish.device, inventory)
+    return [inventory.gpus[index] for index in indices] if indices else list(inventory.gpus)
+
+
+def _on_gpus(gpus: list[Gpu], inventory: Inventory, wish: Wish, trial_bytes: int | None) -> Iterator[Slot]:
+    """Deal trials out to the devices in turn, so that the first slots are on different ones."""
+    fed = max(1, inventory.cores // (len(gpus) * max(1, wish.threads)))
+    room = {gpu.name: wish.per_device or min(fed, _fit(gpu, trial_bytes)) for gpu in gpus}
+    if wish.workers is not None and wish.per_device is None:
+        room = dict.fromkeys(room, wish.workers)
+    order = [gpu for turn in range(max(room.values())) for gpu in gpus if turn < room[gpu.name]]
+    for index, gpu in enumerate(order[: wish.workers]):
+        yield Slot(index, "cuda", gpu.name)
+
+
+def _fit(gpu: Gpu, trial_bytes: int | None) -> int:
+    """Return how many trials a device's free memory holds, at least one."""
+    if trial_bytes is None:
+        return 1
+    return max(1, int(FREE_SHARE * gpu.free_bytes // (SLACK * trial_bytes + CONTEXT_BYTES)))

@@ -1,0 +1,103 @@
+"""How a worker process is started: forked from a server that has torch loaded, or new where there is no such server."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from types import ModuleType
+from typing import Any
+
+from tuner.core.errors import EnvironmentProblem
+from tuner.core.trial import TrialEnv
+from tuner.execute.slots import Slot
+from tuner.execute.worker import Task, serve
+
+ATTEMPTS = 4  # at a start: the fork server may have been killed a moment ago, and is started again when missed
+RETRY_SECONDS = 0.2
+
+
+def method() -> str:
+    """Return how processes start here: `forkserver`, or `spawn` where it is missing or forking is not safe (macOS)."""
+    known = multiprocessing.get_all_start_methods()
+    return "forkserver" if "forkserver" in known and sys.platform != "darwin" else "spawn"
+
+
+class Process:
+    """A started worker: what the supervisor holds of it."""
+
+    def __init__(self, slot: Slot, task: Task, value: Any, env: TrialEnv) -> None:
+        context: Any = multiprocessing.get_context(method())
+        if method() == "forkserver":
+            context.set_forkserver_preload(["tuner.execute.preload"])
+        self.pipe, theirs = context.Pipe()
+        self.stack, their_stack = context.Pipe(duplex=False)
+        arguments = (theirs, their_stack, task, value, env, slot.environ)
+        self._process = context.Process(
+            target=serve, args=arguments, name=f"tuner-worker-{slot.index + 1}", daemon=True
+        )
+        try:
+            with _main_left_out():
+                self._process.start()
+        except BaseException:
+            self.pipe.close()
+            self.stack.close()
+            raise
+        finally:
+            theirs.close()
+            their_stack.close()
+
+    pipe: Connection
+    stack: Connection
+
+    @property
+    def pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
+
+    @property
+    def exitcode(self) -> int | None:
+        return self._process.exitcode
+
+    def end(self) -> None:
+        """Kill the process and what it has started, and wait until its memory is free. Safe to call twice."""
+        if self.pipe.closed:
+            return
+        if hasattr(os, "killpg"):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)  # its group has its number
+        self._process.kill()
+        self._process.join()
+        self.pipe.close()
+        self.stack.close()
+
+
+def start(slot: Slot, task: Task, value: Any, env: TrialEnv) -> Process:
+    """Start a worker for one task in a slot.
+
+    Raises:
+        EnvironmentProblem: no process can be started.
+    """
+    for _ in range(ATTEMPTS):
+        try:
+            return Process(slot, task, value, env)
+        except (EOFError, OSError) as error:
+            why = str(error) or "the server that forks it is gone"
+            time.sleep(RETRY_SECONDS)
+    raise EnvironmentProblem(f"no worker process can be started: {why}", "Free memory, or allow more processes.")
+
+
+@contextlib.contextmanager
+def _main_left_out() -> Iterator[None]:
+    """Keep multiprocessing from importing the main module in every worker: the command line's, or a user's script."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
