@@ -109,3 +109,6 @@ def _die_with_fork_server() -> None:
         forkserver._forkserver._forkserver_alive_fd = None  # type: ignore[attr-defined]
         os.close(alive)
     die_with_parent()
+    parent = multiprocessing.parent_process()
+    if parent is not None and wait([parent.sentinel], timeout=0):
+        os._exit(1)  # it ended before the kernel was asked
