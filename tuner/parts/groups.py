@@ -43,6 +43,18 @@ def head_lr(model: nn.Module, table: Mapping[str, Any], factor: float = 10.0) ->
     return [{"params": list(head_of(model).parameters()), "lr": table["lr"] * factor}]
 
 
+def body_lr(model: nn.Module, table: Mapping[str, Any], factor: float = 0.1) -> Groups:
+    """Train everything but the head at `factor` times the rate; the head keeps it.
+
+    When: as head_lr, where the rate is the head's. `finetune.way = "discriminative"` stands for it.
+    factor: 0.01 to 1, log.
+    Source: the notes on competitions, fine-tuning way three: discriminative rates that differ ten times.
+    """
+    _positive("body_lr", "factor", factor)
+    head = set(head_of(model).parameters())
+    return [{"params": [item for item in model.parameters() if item not in head], "lr": table["lr"] * factor}]
+
+
 def layer_decay(model: nn.Module, table: Mapping[str, Any], factor: float = 0.75) -> Groups:
     """Multiply the rate by `factor` per block, counted from the head, which keeps the rate itself.
 

@@ -13,8 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_serial
 from tuner.core.errors import UsageError, did_you_mean
 from tuner.core.formatting import shown
 from tuner.core.trial import trial_tables
+from tuner.recipe.more_tables import Finetune
 
 QUIET = {"quiet": True}
+FINETUNE_LR = 1e-4  # the notes on hyperparameters: 1e-4 or less on weights that have converged already
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
@@ -66,6 +68,7 @@ class Data(_Component):
     num_classes: int | None = Field(default=None, ge=2)
     cache: bool | None = None
     loader_workers: int = Field(default=0, ge=0)
+    sampler: Part = off("shuffle")
     task: Literal["classification", "multilabel", "regression", "embedding"] | None = off()
     collate: str | None = off()
 
@@ -188,6 +191,16 @@ class Recipe(_Table):
     search: dict[str, Any] = Field(default_factory=dict)
     stages: dict[str, dict[str, Any]] = Field(default_factory=dict)
     accept: Accept = Accept()
+    finetune: Finetune | None = off()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _careful(cls, value: Any) -> Any:
+        """Give weights that are trained on a rate of 1e-4 where the recipe says none."""
+        if not isinstance(value, dict) or value.get("finetune") is None:
+            return value
+        optimizer = value.get("optimizer", {})
+        return value if "lr" in optimizer else {**value, "optimizer": {**optimizer, "lr": FINETUNE_LR}}
 
     def tables(self) -> dict[str, Any]:
         """Return the tables that a trial depends on, as plain JSON values with defaults filled in."""

@@ -21,7 +21,7 @@ from typing import Any
 
 from tuner.core.errors import UsageError, did_you_mean
 from tuner.core.formatting import shown
-from tuner.core.trial import TABLES, canonical_json
+from tuner.core.trial import MAY_BE_ABSENT, TABLES, canonical_json
 from tuner.recipe.model import Train
 
 RATE = "optimizer.lr"
@@ -250,7 +250,7 @@ def _key_problem(key: str) -> str | None:
     if not dot or not all(rest.split(".")):
         close = did_you_mean(key, _known_keys())
         return f'not a dotted key of the recipe{close}; write it in quotes: "optimizer.lr" = ...'
-    if table not in TABLES:
+    if table not in (*TABLES, *MAY_BE_ABSENT):
         close = did_you_mean(key, _known_keys()) or did_you_mean(table, TABLES)
         return f"{shown(table)} is no table that a trial depends on (one of: {', '.join(TABLES)}){close}"
     if table == "train" and rest not in Train.model_fields:

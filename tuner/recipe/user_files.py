@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner.core.store import sha256, write_bytes
-from tuner.recipe.model import PATH_KEYS, paths_expanded
+from tuner.recipe.model import PATH_KEYS, expand_path, paths_expanded
 
 _HOOKS = ("step", "evaluate", "metric")
 
@@ -97,6 +97,13 @@ def copy_user_files(modules: Mapping[str, Path], target: Path) -> None:
     """Copy the user's files, as run, into the run folder; one from outside the recipe's folder keeps its name only."""
     for key, path in modules.items():
         write_bytes(target / (path.name if key.startswith("..") else key), path.read_bytes())
+
+
+def hash_weights(tables: Mapping[str, Any], folder: Path) -> dict[str, str]:
+    """Return {path as the recipe names it: sha256} of the files of weights that trials begin with or learn from."""
+    named = [(table, key) for table, key in (("finetune", "weights"), ("teacher", "distill"))]
+    texts = [value for table, key in named if (value := (tables.get(table) or {}).get(key))]
+    return {text: sha256(path) for text in texts if (path := Path(expand_path(text, folder))).is_file()}
 
 
 def hash_data(data: Mapping[str, Any], folder: Path) -> str:

@@ -101,6 +101,7 @@ class Data:
     device_normaliser: Normaliser
     augmentations: tuple[Augmentation, ...]
     device: torch.device
+    sampler: Callable[..., Tensor] | None = None
 
     @property
     def task(self) -> Task:
@@ -203,6 +204,8 @@ class Data:
         own = self._own_order(derive_seed(seed, "sampler", epoch))
         if own is not None:
             return own
+        if self.sampler is not None:
+            return self.sampler(targets=part.targets, generator=generator)
         return torch.arange(len(part)) if part.in_own_order else torch.randperm(len(part), generator=generator)
 
     def _own_order(self, seed: int = 0) -> Tensor | None:
@@ -261,7 +264,8 @@ def load_data(
         replace(augmentation_of(item, i, env.recipe_dir), num_classes=prepared.num_classes)
         for i, item in enumerate(table.augment)
     )
-    data = Data(prepared, fitted, fitted.to(device), augmentations, device)
+    sampler = sampler_of(table.sampler, env.recipe_dir)
+    data = Data(prepared, fitted, fitted.to(device), augmentations, device, sampler)
     _try_augmentation(data)
     return data
 
@@ -313,6 +317,33 @@ def augmentation_of(item: str | dict[str, Any], i: int, base_dir: Path) -> Augme
         bound = registry.bind(fn, dict.fromkeys(OFFERED), args, where)
         return Augmentation(fn, asks, {key: bound[key] for key in args}, where, base_dir)
     return Augmentation(fn, (), registry.bind(fn, {}, args, where, positional=3), where, base_dir)
+
+
+def sampler_of(item: str | Mapping[str, Any], base_dir: Path) -> Callable[..., Tensor] | None:
+    """Resolve `data.sampler` and check its arguments; None: shuffled, or in the order of a stream."""
+    table = {"name": item} if isinstance(item, str) else item
+    if table.get("name") == "shuffle":
+        return None
+    if not isinstance(table.get("name"), str):
+        raise UsageError(f"data.sampler: a table needs a name (got {dict(table)!r})", 'Write { name = "...", ... }.')
+    fn, args = registry.resolve("sampler", table["name"], base_dir), registry.arguments(table)
+    asks = tuple(registry.bind(fn, dict.fromkeys(("targets", "generator")), args, "data.sampler"))
+    drawn = registry.Hook(fn, ("targets", "generator"), tuple(set(asks) - set(args)), "data.sampler", base_dir)
+
+    def sampler(**offered: Any) -> Tensor:
+        places = torch.as_tensor(_with(drawn, args, offered), dtype=torch.int64)
+        size = len(offered["targets"])
+        if places.ndim != 1 or not len(places) or int(places.min()) < 0 or int(places.max()) >= size:
+            text = f"data.sampler: must return places from 0 to {size - 1} in a row (got {described(places)})"
+            raise UsageError(text, "Return a tensor of indices into targets.")
+        return places
+
+    return sampler
+
+
+def _with(hook: registry.Hook, args: Mapping[str, Any], offered: Mapping[str, Any]) -> Any:
+    with user_code(hook.where, hook.base_dir):
+        return hook.fn(**{name: offered[name] for name in hook.asks}, **args)
 
 
 def _built(kind: type, args: Mapping[str, Any], where: str, base_dir: Path) -> Callable[..., Any]:

@@ -15,6 +15,7 @@ from tuner.tasks.base import LOWER, is_known, monitored_score, unknown
 from tuner.train import checkpoint
 from tuner.train.device import seed_everything
 from tuner.train.evaluate import better, evaluate, hook_values, metric_value, predict
+from tuner.train.finetune import freeze
 from tuner.train.nested import values_of
 from tuner.train.scheduling import watches_val
 from tuner.train.setup import Setup, loss_of_step
@@ -112,6 +113,8 @@ def batches_of(setup: Setup, training: Training, epoch: int) -> Iterator[Sequenc
     """Seed the global generators for the epoch, switch to train mode and give the batches of each of its updates."""
     seed_everything(derive_seed(setup.spec.seed, "dropout", epoch))
     training.model.train()
+    if "finetune" in setup.tables:
+        freeze(training.model, setup.tables["finetune"], epoch)
     batches = iter(setup.data.epoch(setup.spec.seed, epoch, setup.batch_size))
     while group := list(itertools.islice(batches, setup.accumulate)):
         yield group

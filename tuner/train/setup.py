@@ -19,7 +19,9 @@ from tuner.core.streams import derive_seed
 from tuner.core.trial import TrialEnv, TrialSpec
 from tuner.parts.heads import check_input, fit_head
 from tuner.recipe.registry import Hook, arguments, bind, call, hook, resolve
+from tuner.train import finetune
 from tuner.train.device import keep_freed_memory, pick_device, seed_everything
+from tuner.train.finetune import loaded
 from tuner.train.finish import change, check_changes, first_weights, split_table
 from tuner.train.groups import param_groups
 from tuner.train.nested import hand_over_parts, is_one, take_part, zeros_of
@@ -113,6 +115,7 @@ class Setup:
         if table.get("init"):
             first_weights(model, table["init"], folder, self._examples, lambda: self.data.targets("train"))
         layout = torch.channels_last if self.data.is_image else torch.preserve_format
+        loaded(model, self.tables.get("finetune", {}), folder)
         return model.to(self.env.device).to(memory_format=layout).train()
 
     def _examples(self) -> Any:
@@ -145,7 +148,8 @@ class Setup:
         """
         fn, folder = self.functions["optimizer"], self.env.recipe_dir
         table = {**self.tables["optimizer"], **table_overrides}
-        kwargs = optimizer_arguments(fn, table, model, param_groups(model, table, folder))
+        params = param_groups(model, table, folder, finetune.groups(self.tables.get("finetune")))
+        kwargs = optimizer_arguments(fn, table, model, params)
         if self.precision != "fp16" and can_fuse(fn, kwargs, model):
             kwargs["fused"] = True
         optimizer = call(fn, kwargs, "optimizer", folder)

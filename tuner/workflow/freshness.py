@@ -16,6 +16,7 @@ from tuner.core.manifest import Provenance, Reason, depended, input_entry, read_
 from tuner.core.result import Record, StageResult, last_of_each
 from tuner.core.stage_ref import StageRef
 from tuner.core.store import RunDir, read_recipe
+from tuner.core.trial import MAY_BE_ABSENT
 from tuner.recipe import user_files
 from tuner.recipe.model import Recipe
 from tuner.workflow import rounds
@@ -76,7 +77,8 @@ class Session:
 
     @cached_property
     def user_files(self) -> dict[str, str]:
-        return user_files.hash_user_files(self.user_modules)
+        modules = user_files.hash_user_files(self.user_modules)
+        return {**modules, **user_files.hash_weights(self.recipe.tables(), self.folder)}
 
     @cached_property
     def data_hash(self) -> str:
@@ -132,7 +134,7 @@ class Session:
             if folder.manifest_path.exists() and folder.result_path.exists():
                 inputs[need] = input_entry(folder.result_path, stages.read_result(folder.result_path).choice)
         return Provenance(
-            tables=depended(recipe.model_dump(), (*stage.DEPENDS, "accept", "seed")),
+            tables=depended(recipe.model_dump(), (*stage.DEPENDS, *MAY_BE_ABSENT, "accept", "seed")),
             settings=self.settings(ref).model_dump(mode="json"),
             stage_table=recipe.stages.get(ref.stage, {}),
             user_files=self.user_files,

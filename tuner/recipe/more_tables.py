@@ -1,0 +1,62 @@
+"""The tables of a recipe that most do without: fine-tuning, a teacher, what is done with trained models."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Finetune(_Table):
+    """Training on from weights of another training; a rate that is not given is 1e-4.
+
+    `way`, by the size of the data and its likeness to what the weights were trained on: head (few, alike: the rest is
+    frozen), last-blocks (few, unlike: the first blocks are frozen), discriminative (many, alike: all but the head at
+    `factor` times the rate), all (many, unlike). What is frozen is released after `release_epoch` epochs.
+    """
+
+    weights: str | None = None
+    way: Literal["head", "last-blocks", "discriminative", "all"] = "all"
+    blocks: int = Field(default=1, ge=1)
+    factor: float = Field(default=0.1, gt=0, le=1)
+    release_epoch: int | None = Field(default=None, ge=1)
+    freeze_norm: bool = True
+
+
+class After(_Table):
+    """What is done with the winner beyond one forward pass: averages over views of an example and over models."""
+
+    tta: list[str] = Field(default_factory=list)
+    ensemble: Literal["snapshots", "finalists"] | None = None
+    stacking: bool = False
+
+    @model_validator(mode="after")
+    def _known(self) -> After:
+        unknown = [name for name in self.tta if name not in VIEWS]
+        if unknown:
+            raise ValueError(f"unknown view {unknown[0]!r} (known: {', '.join(VIEWS)})")
+        if self.stacking and self.ensemble is None:
+            raise ValueError('stacking needs several models: set ensemble = "snapshots" or "finalists"')
+        return self
+
+
+class Teacher(_Table):
+    """Learning from the answers of models beside the labels.
+
+    `distill`: a checkpoint of tuner, whose answers at `temperature` weigh `weight` against the labels' 1 - weight.
+    `mean_teacher`: the decay of an average of the model itself, whose answers are to be met (weight `weight`).
+    `pseudo_labels`: the confidence from which the teacher's answers on `unlabelled` examples count as labels.
+    """
+
+    distill: str | None = None
+    temperature: float = Field(default=4.0, gt=0)
+    weight: float = Field(default=0.5, gt=0, le=1)
+    mean_teacher: float | None = Field(default=None, gt=0, lt=1)
+    pseudo_labels: float | None = Field(default=None, gt=0, lt=1)
+
+
+VIEWS = ("hflip", "vflip", "quarter_turns", "shifts", "scales")
