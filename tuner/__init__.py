@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tuner.workflow.compare import Comparison
     from tuner.workflow.run_folder import Run
 
 __version__ = "0.1.0"
@@ -16,3 +17,10 @@ def open_run(path: str | Path) -> Run:
     from tuner.workflow.run_folder import Run
 
     return Run(Path(path))
+
+
+def compare(a: str | Path, b: str | Path) -> Comparison:
+    """Compare two runs by their folders: `print(tuner.compare("runs/a", "runs/b"))` says which winner is better."""
+    from tuner.workflow.compare import compare
+
+    return compare(a, b)

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 
 import tuner
+from tuner.cli.compare import compare
 from tuner.cli.exit_codes import brief, exit_codes, fail
 from tuner.cli.export import export
 from tuner.cli.safe_pipes import make_unbreakable
@@ -425,7 +426,7 @@ def build_app(arguments: Sequence[str]) -> typer.Typer:
     _command(app, "run", _run, RUN_OPTIONS, "steps 1 to 6, from where they stopped")
     for name in checklist.NAMES:
         _register_stage(app, name, name in arguments)
-    for function in (status, report, export, explain, new, cache):
+    for function in (status, report, compare, export, explain, new, cache):
         app.command()(function)
     return app
 

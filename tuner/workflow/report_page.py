@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tuner.core.errors import InputError
 from tuner.core.store import read_json, write_bytes
@@ -21,6 +23,17 @@ def write_page(run: Overview, path: Path) -> str:
     steps = [Step(label, read_json(run.path / label / "result.json")) for label in labels]
     if not steps:
         raise InputError(f"no step of {run.path} has finished", "tuner run RECIPE begins with step 1.")
-    content = page_of(run.path, steps, run.path.name).encode()
+    return _write(page_of(run.path, steps, run.path.name), path)
+
+
+def write_comparison(comparison: Mapping[str, Any], path: Path) -> str:
+    """Write the page of a comparison of two runs (its JSON), and return the line that says so."""
+    from tuner.view.html.page import comparison_page
+
+    return _write(comparison_page(comparison), path)
+
+
+def _write(page: str, path: Path) -> str:
+    content = page.encode()
     write_bytes(path, content)
     return f"wrote {path}: {len(content) / 1000:.0f} KB, complete in itself"

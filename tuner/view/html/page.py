@@ -15,6 +15,7 @@ from tuner.core.formatting import plural
 from tuner.view import artifacts
 from tuner.view.artifacts import get, items
 from tuner.view.blocks import Plot
+from tuner.view.compare import blocks_of
 from tuner.view.console import after_of, body_of, title_of
 from tuner.view.html.elements import render
 from tuner.view.html.figures import Figure, of_plot, of_search
@@ -63,21 +64,7 @@ def page_of(run: Path, steps: Sequence[Step], name: str) -> str:
     """
     page = Page(run)
     sections = "\n".join(_section(page, step) for step in steps)
-    results = {step.label: step.result for step in steps}
-    style, script = (resources.files("tuner.view.html").joinpath(file).read_text("utf-8") for file in FILES)
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<title>{escape(name)}: report of the tuning checklist</title>
-<style>
-{style}</style>
-</head>
-<body>
-<a class="skip" href="#findings">Skip to the findings</a>
-<header>
+    body = f"""<header>
 <h1>{escape(name)}</h1>
 <p class="muted">{_summary(steps)}</p>
 </header>
@@ -85,10 +72,39 @@ def page_of(run: Path, steps: Sequence[Step], name: str) -> str:
 {_overview(run, steps)}
 {_findings(steps)}
 {sections}
-</main>
+</main>"""
+    title = f"{name}: report of the tuning checklist"
+    return _document(title, body, {step.label: step.result for step in steps}, page.figures)
+
+
+def comparison_page(comparison: Mapping[str, Any]) -> str:
+    """Return the HTML page of a comparison of two runs, from its JSON, which is in it."""
+    page = Page(Path())
+    title = f"{comparison['a']['run']} and {comparison['b']['run']}"
+    blocks = render(blocks_of(comparison), lambda plot: page.figure(of_plot(plot)))
+    body = f'<header><h1>{escape(title)}</h1></header>\n<main id="findings">\n{blocks}\n</main>'
+    return _document(f"{title}: two runs compared", body, comparison, page.figures)
+
+
+def _document(title: str, body: str, results: Any, figures: Sequence[Figure]) -> str:
+    """Return a whole page: style, body, both pieces of JSON, and the script that draws."""
+    style, script = (resources.files("tuner.view.html").joinpath(file).read_text("utf-8") for file in FILES)
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<title>{escape(title)}</title>
+<style>
+{style}</style>
+</head>
+<body>
+<a class="skip" href="#findings">Skip to the findings</a>
+{body}
 <noscript><p>The figures need JavaScript; every number is in the tables and in the JSON of this file.</p></noscript>
 <script type="application/json" id="results">{embedded(results)}</script>
-<script type="application/json" id="figures">{embedded(page.figures)}</script>
+<script type="application/json" id="figures">{embedded(figures)}</script>
 <script>
 {script}</script>
 </body>
