@@ -1,0 +1,100 @@
+"""Rules over pixels in the wrong place and what augmentation makes of the examples (check-init): DA119 to DA121."""
+
+from __future__ import annotations
+
+from tuner.checks.augmentation.evidence import Augmentation
+from tuner.checks.cards import Missing, found, number, rule
+from tuner.core.result import Finding
+
+BLANKED = 0.2
+
+
+LEFT = 0.25  # of what a classifier reads from clean inputs; usual augmentation leaves more than half
+
+
+SIGNAL = 0.2  # accuracy above chance that there must be in clean inputs
+
+
+SHIFT = 1.0
+
+
+RATIOS = (0.4, 2.5)
+
+
+MISPAIRED = 0.2
+
+
+@rule(
+    "DA120",
+    "augmentation-harms",
+    "check-init",
+    meaning="Augmentation destroys what the label depends on.",
+    detected=(
+        "The same examples with and without augmentation: many become a single value, or their scale leaves that of "
+        "val; or a kernel classifier reads less than a quarter as much from augmented examples as from clean ones, "
+        "above chance, even when it is made on augmented ones."
+    ),
+    why="The model trains on inputs without an answer, or unlike those that it will be asked about.",
+    fix="Look at some augmented examples; choose padding and holes for the size of these images, and pixel ranges.",
+    confused_with="Strong augmentation that keeps the label: train accuracy falls below val, and val gains.",
+    source="TheDeepChecker (augmentation check); 37 reasons: too much augmentation",
+)
+def augmentation_destroys(answer: Augmentation) -> Finding | None:
+    """Augmentation that leaves nothing."""
+    if not answer.augments:
+        return None
+    facts = answer.to_json()
+    if not answer.finite:
+        return found("DA120", "error", "augmented inputs are not finite", evidence=facts)
+    if answer.blanked > BLANKED:
+        title = f"{answer.blanked:.0%} of the augmented inputs hold one single value"
+        return found("DA120", "warn", title, evidence=facts)
+    if abs(answer.shift or 0.0) > SHIFT or not RATIOS[0] < (answer.ratio or 0.0) < RATIOS[1]:
+        title = (
+            f"augmented inputs are on another scale than val's: shifted by {answer.shift:.2g} of the spread, "
+            f"{answer.ratio:.2g} times as spread"
+        )
+        return found("DA120", "warn", title, evidence=facts)
+    clean = number(answer.clean)
+    if clean is None or clean - answer.chance < SIGNAL or (answer.mispaired or 0.0) >= MISPAIRED:
+        return None  # what can be read says nothing about augmentation where the labels are others'
+    left = (max(answer.augmented, answer.relearned) - answer.chance) / (clean - answer.chance)
+    if left >= LEFT:
+        return None
+    best = max(answer.augmented, answer.relearned)
+    title = f"a classifier that reads {clean:.0%} of clean examples right reads {best:.0%} of augmented ones"
+    return found("DA120", "warn", title, evidence={**facts, "left": left})
+
+
+@rule(
+    "DA121",
+    "misaligned-labels",
+    "check-init",
+    meaning="Augmentation moves or mixes the inputs of a batch and leaves the labels where they were.",
+    detected=(
+        "Hashes of the inputs of a batch before and after augmentation: where an input is another example of the "
+        "batch, its label must be that example's. And where an input is a weighted mean with another example that "
+        "outweighs it, so must its label."
+    ),
+    why="The model is taught wrong labels for all examples that moved.",
+    fix="Apply the same permutation or selection to the targets, and give them back.",
+    confused_with="Means of two examples that keep the larger part's label, which regularise (sample pairing).",
+    source="derived",
+)
+def augmentation_mispairs(answer: Augmentation) -> Finding | None:
+    """Augmentation that tears inputs and labels apart."""
+    if not answer.augments:
+        return None
+    if (answer.outweighed or 0.0) >= MISPAIRED:
+        title = f"{answer.outweighed:.0%} of the augmented inputs are mostly another example, without its label"
+        remedy = "Mix the labels as well: in train.step, share * loss(outputs, targets) + (1 - share) * loss(outputs, "
+        remedy += "targets[partner]); or keep the share of the input's own above one half."
+        return found("DA121", "error", title, evidence=answer.to_json(), remedy=remedy)
+    if answer.mispaired is None or answer.moved < 5:
+        return None
+    if answer.relabelled > 0.9:
+        raise Missing("augmentation gives nearly all examples other labels")
+    if answer.mispaired < MISPAIRED:
+        return None
+    title = f"{answer.mispaired:.0%} of the {answer.moved} inputs that augmentation moved have another's label"
+    return found("DA121", "error", title, evidence=answer.to_json())

@@ -1,0 +1,69 @@
+"""What rules of several stages share: an accuracy at its baseline, a split that is too small."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from tuner.checks.cards import found
+from tuner.core.result import Finding, Severity
+from tuner.core.statistics import wilson, wilson_half
+
+SURE_HALF_WIDTH = 0.05  # a split with a narrower interval would have shown that something was learnt
+
+
+SMALL_HALF_WIDTH = 0.025  # a wider interval hides the differences that tuning is about
+
+
+HALF = 0.5  # a class with more than that can be what a sound model that weighs its classes falls behind
+
+
+TOLD = 3.0  # standard errors above chance
+
+
+def small_split(code: str, split: str, accuracy: float, n: int) -> Finding | None:
+    """Report a split whose size leaves its accuracy more uncertain than the differences that tuning is about."""
+    half = wilson_half(accuracy, n)
+    if half <= SMALL_HALF_WIDTH:
+        return None
+    title = f"{n} {split} examples leave an uncertainty of +- {100 * half:.1f} points"
+    seen = {"n": n, "half_width": half, "accuracy": accuracy}
+    return found(code, "note", title, evidence=seen)
+
+
+def baseline(
+    code: str, accuracy: float, n: int, share: float, learnt: str | None, hidden_as: str = "", monitored: bool = True
+) -> Finding | None:
+    """Report an accuracy whose interval reaches down to the share of the commonest class.
+
+    `learnt`: what shows that the input is used all the same. Where one class has more than half, that is no fault but
+    what weighing the classes does: accuracy is the wrong measure then, which is reported as `hidden_as` where that is
+    asked for, and not at all otherwise; a warning if it is what is `monitored`.
+    """
+    low, high = wilson(accuracy, n)
+    if low > share:
+        return None
+    severity: Severity = "error" if (high - low) / 2 < SURE_HALF_WIDTH else "warn"
+    title = f"accuracy {accuracy:.3f} ({low:.3f} to {high:.3f}) is no better than the commonest class, {share:.3f}"
+    seen = {"accuracy": accuracy, "interval": [low, high], "majority_share": share, "n": n}
+    if learnt is None or share <= HALF:
+        return found(code, severity, title, evidence=seen) if not hidden_as else None
+    if not hidden_as:
+        return None  # which has a finding of its own
+    return found(hidden_as, "warn" if monitored else "note", f"{title}, though {learnt}", evidence=seen)
+
+
+def tells_apart(recall: Sequence[float | None], counts: Sequence[int]) -> str | None:
+    """Say how far the mean recall of the classes lies above that of any answer without the input; None if it may not.
+
+    Answers that do not depend on the input have recalls that add up to 1.
+    """
+    known = [(r, n) for r, n in zip(recall, counts, strict=False) if r is not None and n]
+    if len(known) < 2:
+        return None
+    mean = sum(r for r, _ in known) / len(known)
+    smoothed = [((r * n + 1) / (n + 2), n) for r, n in known]
+    error = math.sqrt(sum(r * (1 - r) / n for r, n in smoothed)) / len(known)
+    if mean - 1 / len(known) <= TOLD * error:
+        return None
+    return f"the mean recall of the classes is {mean:.3f}, without the input {1 / len(known):.3f}"

@@ -1,0 +1,46 @@
+"""Whether an update depends on all of its batch, and the loss on every class."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tuner.checks.classes_heard.evidence import ClassesHeard
+from tuner.checks.tools import outputs as _outputs
+from tuner.checks.tools.frame import CannotProbe, before_training, forward, fresh_model, one_batch
+
+MOST_CLASSES = 100
+
+
+@before_training
+def classes_heard(setup: Any) -> ClassesHeard:
+    """Ask the loss about batches of one class each: where no output has a gradient, it does not hear that class.
+
+    `unheard`: such classes with the share of train that they have; classes without examples are not asked.
+    """
+    inputs, _ = one_batch(setup, 8, "classes")
+    model, loss = fresh_model(setup), setup.loss()
+    shape = forward(model, inputs).shape
+    targets = setup.data.targets("train")
+    counts = torch.bincount(targets.clamp_min(0), minlength=setup.data.num_classes)
+    if len(shape) != 2 or shape[1] < len(counts) or len(counts) > MOST_CLASSES:
+        raise CannotProbe("the outputs are not one score per class, or there are too many classes")
+    kind = _outputs.kind_of(model, inputs)
+    there = [label for label, count in enumerate(counts.tolist()) if count]
+    like = targets[:1].to(inputs.device)
+    unheard = [label for label in there if _unheard(loss, label, shape, kind, like)]
+    shares = {str(label): int(counts[label]) / len(targets) for label in unheard}
+    return ClassesHeard(unheard=shares if len(unheard) < len(there) else {}, asked=len(there))
+
+
+def _unheard(loss: Any, label: int, shape: torch.Size, kind: str, like: Tensor) -> bool:
+    generator = torch.Generator().manual_seed(0)
+    outputs = torch.randn(shape, generator=generator).to(like.device).requires_grad_()
+    try:
+        loss(_outputs.HEADS[kind](outputs), torch.full_like(like.expand(shape[0]), label)).backward()
+    except _outputs.REFUSALS:
+        return False
+    gradient = outputs.grad
+    return gradient is not None and not bool((gradient.nan_to_num() != 0).any())

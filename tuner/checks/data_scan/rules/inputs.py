@@ -1,0 +1,145 @@
+"""Rules over the scan of the data (check-init): codes DA1xx."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from tuner.checks.cards import Missing, found, rule
+from tuner.checks.data_scan.evidence import DataScan
+from tuner.checks.data_scan.rules.common import is_image, splits_of, train_of
+from tuner.core.result import Finding
+
+# near-copies by chance exist in every large image set; a leak copies more than this share of val
+SHARED_SHARE = 0.01
+
+
+# rows of a coarse table, and tiny images in black and white, repeat by nature
+SHARED_SHARE_COARSE = 0.05
+
+
+# over-sampling repeats a rare class, not nearly everything
+MOSTLY_REPEATED = 0.9
+
+
+FEW = 20
+
+
+@rule(
+    "DA101",
+    "non-finite-input",
+    "check-init",
+    meaning="An input holds NaN or an infinity.",
+    detected="Every value of train and val is checked once, and the first bad place is named.",
+    why="One such value makes the loss, and after one update every weight, NaN.",
+    fix="Mend or leave out the named examples, or fill the missing values in before they reach the model.",
+    confused_with="A rate that is too high: there the step at which the loss turns NaN moves with the rate.",
+    source="UMLAUT; SageMaker Debugger ExplodingTensor; TheDeepChecker",
+)
+def non_finite_input(scan: DataScan) -> Finding | None:
+    """NaN or infinity among the inputs."""
+    bad = {name: split for name, split in splits_of(scan).items() if split.non_finite}
+    if not bad:
+        return None
+    count = sum(split.non_finite for split in bad.values())
+    first = next(iter(bad.values())).first_non_finite
+    return found(
+        "DA101",
+        "error",
+        f"{count} input values are NaN or infinite, first in {first}",
+        evidence={name: {"count": s.non_finite, "first": s.first_non_finite} for name, s in bad.items()},
+    )
+
+
+@rule(
+    "DA103",
+    "constant-input",
+    "check-init",
+    meaning="Whole inputs, or a channel or column over all examples, have a single value.",
+    detected="Smallest and largest value of every example, and of every channel or column, are equal.",
+    why=(
+        "A constant input carries nothing about its label; when all are constant, only the class shares can be learned."
+    ),
+    fix="Look at the named columns or at a few of the examples: a failed decode, a wrong index, a column to drop.",
+    confused_with="One class that consists of plain pictures.",
+    source="TheDeepChecker; UMLAUT",
+)
+def constant_input(scan: DataScan) -> Finding | None:
+    """Inputs that do not vary."""
+    split = train_of(scan)
+    share = split.constant_inputs / split.n if is_image(split) else 0.0
+    columns = split.constant_columns
+    width = max(1, len(split.min))
+    facts = {"constant_inputs": split.constant_inputs, "n": split.n, "constant_columns": columns[:20]}
+    if share > 0.5 or len(columns) == width:
+        what = f"{share:.0%} of the inputs" if share > 0.5 else "every column"
+        return found("DA103", "error", f"{what} of train hold one single value", evidence=facts)
+    if share > 0.05:
+        return found("DA103", "warn", f"{share:.0%} of the train inputs hold one single value", evidence=facts)
+    if columns:
+        return found(
+            "DA103",
+            "note",
+            f"{len(columns)} of {width} columns of train never vary: {', '.join(columns[:5])}",
+            evidence=facts,
+        )
+    return None
+
+
+@rule(
+    "DA104",
+    "train-val-overlap",
+    "check-init",
+    meaning="Examples of val are in train as well.",
+    detected="A hash of every example's bytes in train and val.",
+    why="What the model has memorised counts as generalisation: val is too good, and search prefers memorising.",
+    fix="Remove the copies before splitting, or split by group (file, patient, scene) and give val separately.",
+    confused_with="Coarse tables and tiny images of few values, where different examples are equal by nature.",
+    source="deepchecks SimilarImageLeakage; cleanlab near_duplicate",
+)
+def train_val_overlap(scan: DataScan) -> Finding | None:
+    """The same examples in train and val."""
+    train, across = train_of(scan), scan.across
+    if across is None:
+        raise Missing(scan.no_duplicates or "there is no val split to compare with")
+    if not across.duplicates:
+        return None
+    within = (train.duplicates or 0) / train.n
+    # images of few values and pixels repeat by chance, as often within train as across
+    limit = SHARED_SHARE if is_image(train) and within < across.share / 3 else SHARED_SHARE_COARSE
+    telling = across.share > limit and across.duplicates >= 3
+    copied = across.agreeing >= 0.99 * across.duplicates
+    return found(
+        "DA104",
+        "warn" if telling and copied else "note",
+        f"{across.duplicates} val examples ({across.share:.1%}) are in train as well",
+        evidence=asdict(across),
+    )
+
+
+@rule(
+    "DA105",
+    "repeated-data",
+    "check-init",
+    meaning="Examples of one split repeat others exactly.",
+    detected="A hash of every example's bytes; an error where train has a twentieth of different examples or less.",
+    why="An epoch is longer than the data is rich, and a random split puts copies on both sides.",
+    fix="Remove the copies, or make sure that they are meant (over-sampling of a rare class).",
+    confused_with="Over-sampling on purpose; coarse tables.",
+    source="cleanlab; 37 reasons",
+)
+def repeated_examples(scan: DataScan) -> Finding | None:
+    """Exact copies within train."""
+    split = train_of(scan)
+    if split.duplicates is None:
+        raise Missing(scan.no_duplicates or "train was not compared")
+    share = split.duplicates / split.n
+    facts = {"duplicates": split.duplicates, "n": split.n, "first": split.first_duplicate}
+    different = split.n - split.duplicates
+    if share > MOSTLY_REPEATED and split.n >= FEW * different:
+        title = f"train has only {different} different examples, each about {split.n / different:.0f} times"
+        return found("DA105", "error", title, evidence=facts)
+    if share > 0.5:
+        return found("DA105", "warn", f"{share:.0%} of the train examples repeat others", evidence=facts)
+    if share > 0.01:
+        return found("DA105", "note", f"{split.duplicates} train examples ({share:.1%}) repeat others", evidence=facts)
+    return None

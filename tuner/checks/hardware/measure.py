@@ -1,0 +1,31 @@
+"""What the device can compute in, and how much arithmetic the model asks of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from tuner.checks.hardware.evidence import Hardware
+from tuner.core.errors import user_code
+from tuner.train.device import short_format
+
+
+def hardware(setup: Any) -> Hardware:
+    """Say which short format the device multiplies in, and how many multiply-adds a forward of one train batch takes.
+
+    `grouped`: whether there are convolutions in groups (depthwise ones among them).
+    """
+    model = setup.model()
+    inputs, _ = next(iter(setup.data.epoch(setup.spec.seed, 1, setup.batch_size)))
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter, user_code("model", setup.env.recipe_dir):
+        model(inputs)
+    convolutions = [item for item in model.modules() if isinstance(item, (nn.Conv1d, nn.Conv2d, nn.Conv3d))]
+    return Hardware(
+        short=short_format(setup.env.device),
+        multiply_adds=counter.get_total_flops() // 2,
+        grouped=any(item.groups > 1 for item in convolutions),
+    )

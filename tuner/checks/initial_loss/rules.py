@@ -1,0 +1,189 @@
+"""Rules over the loss before any update (check-init): codes IN10x."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from tuner.checks.cards import Missing, found, number, rule
+from tuner.checks.evidence import NotMeasured
+from tuner.checks.initial_loss.evidence import InitialLoss
+from tuner.checks.trials.evidence import Trials
+from tuner.core.result import Finding
+
+# logits of spread s add about s**2 / 2 to log C; healthy heads stay well below twice the loss at uniform outputs
+TOO_HIGH = 2.0
+
+
+TOO_LOW = 0.8
+
+
+@rule(
+    "IN100",
+    "not-measured",
+    "check-init",
+    meaning="The check could not be made at all.",
+    detected="The trial failed, or the loss at init could not be computed.",
+    why="Without it nothing later can be concluded.",
+    fix="Read the message: it names the call that failed.",
+)
+def nothing_measured(trials: Trials, initial: InitialLoss | NotMeasured) -> Finding | None:
+    """No loss at init."""
+    if trials.failures:
+        failure = trials.failures[0]
+        first = failure.message.splitlines()[0] if failure.message else failure.kind
+        return found("IN100", "error", f"the trial failed ({failure.kind}): {first}", evidence=asdict(failure))
+    if isinstance(initial, InitialLoss):
+        return None
+    title = f"the loss at init could not be measured: {initial.why}"
+    return found("IN100", "error" if initial.raised else "warn", title, evidence=initial.to_json())
+
+
+def _computed(initial: InitialLoss) -> Sequence[float | None]:
+    """Return the losses over the seeds; without them a rule cannot be applied."""
+    if initial.init_losses is None:
+        raise Missing("the model has fewer outputs than there are classes, so the loss was not computed")
+    return initial.init_losses
+
+
+@rule(
+    "IN101",
+    "precision-problem",
+    "check-init",
+    meaning="The loss of the fresh model is NaN or infinite.",
+    detected="isfinite on the loss of every seed, in single precision.",
+    why="No update can follow from it.",
+    fix=(
+        "Look for NaN inputs, a log or a division of 0, exploding activations (table of layers), or a loss "
+        "that expects probabilities."
+    ),
+    confused_with="NaN that comes only after updates: a matter of the rate.",
+    source="TheDeepChecker; PyTorch Lightning detect_anomaly",
+)
+def loss_not_finite(initial: InitialLoss) -> Finding | None:
+    """NaN or infinity before any update."""
+    losses = _computed(initial)
+    bad = sum(number(value) is None for value in losses)
+    if not bad:
+        return None
+    return found(
+        "IN101",
+        "error",
+        f"the loss at init is not finite for {bad} of {len(losses)} seeds",
+        evidence={"init_losses": list(losses)},
+    )
+
+
+@rule(
+    "IN102",
+    "bad-init-exploding",
+    "check-init",
+    meaning="The fresh model is confidently wrong: its loss is far above that of knowing nothing.",
+    detected=(
+        "The loss at init, averaged over seeds, is more than twice the loss function's own value at uniform outputs."
+    ),
+    why="The first steps only undo the initialisation, or the units that it saturates never recover.",
+    fix="Normalise the inputs; use a Kaiming or Xavier initialisation; make the last layer's weights small or zero.",
+    confused_with=(
+        "Logits of ordinary spread, which add a few tenths; a summed loss; a loss with another value at "
+        "uniform outputs."
+    ),
+    source="CS231n notes, sanity checks; Karpathy, A Recipe for Training Neural Networks; TheDeepChecker (2 log C)",
+)
+def loss_too_high(initial: InitialLoss) -> Finding | None:
+    """A loss at init far above uniform outputs."""
+    _computed(initial)
+    loss, expected = number(initial.init_loss), number(initial.loss_at_uniform)
+    if loss is None or expected is None or expected <= 0:
+        raise Missing("the loss function gives no positive value at uniform outputs to compare with")
+    if loss <= TOO_HIGH * expected:
+        return None
+    return found(
+        "IN102",
+        "warn",
+        f"the loss at init is {loss:.3g}, {loss / expected:.1f} times the {expected:.3g} of uniform outputs",
+        evidence={"init_loss": loss, "loss_at_uniform": expected, "output_std": initial.output_std},
+    )
+
+
+@rule(
+    "IN103",
+    "target-leak",
+    "check-init",
+    meaning="Before any update the loss is lower than ignoring the input allows.",
+    detected="Every seed's loss at init lies well below both the value at uniform outputs and at the class prior.",
+    why="Something knows the labels: pretrained weights, which is fine, or an input that holds the label.",
+    fix="If the weights are not pretrained, look for the label among the inputs.",
+    confused_with="Pretrained weights.",
+    source="CS231n notes, sanity checks",
+)
+def loss_too_low(initial: InitialLoss) -> Finding | None:
+    """A loss at init that takes knowledge."""
+    losses = [number(value) for value in _computed(initial)]
+    known = [number(value) for value in (initial.loss_at_uniform, initial.loss_at_prior)]
+    levels = [value for value in known if value is not None and value > 0]
+    if None in losses or len(levels) < 2:
+        raise Missing("the loss function gives no values at uniform outputs and at the class prior to compare with")
+    highest, level = max(v for v in losses if v is not None), min(levels)
+    if highest >= TOO_LOW * level or (number(initial.init_accuracy) or 0) < 2 / initial.num_classes:
+        return None
+    return found(
+        "IN103",
+        "note",
+        f"the loss at init is {highest:.3g}, below the {level:.3g} of ignoring the input",
+        evidence={"init_losses": list(losses), "level": level, "init_accuracy": initial.init_accuracy},
+    )
+
+
+@rule(
+    "IN107",
+    "summed-loss",
+    "check-init",
+    meaning="The loss depends on the number of examples in the batch.",
+    detected=(
+        "The loss on a batch together with its copy is twice the loss on the batch, or half of it, where a mean was "
+        "divided by the number of examples once more."
+    ),
+    why="The gradient, and with it the useful rate, then depends on the batch size.",
+    fix='Average over the batch (reduction = "mean"), or keep in mind that the rate goes with 1 / batch size.',
+    confused_with="A rate that is too high; a sum on purpose, with a rate to match.",
+    source="TheDeepChecker",
+)
+def summed_loss(initial: InitialLoss) -> Finding | None:
+    """A loss that is a sum over the batch."""
+    _computed(initial)
+    ratio = number(initial.doubled_batch_ratio)
+    if ratio is None:
+        raise Missing("the loss on a doubled batch could not be compared")
+    if min(abs(ratio - 2), abs(ratio - 0.5)) > 0.01:
+        return None
+    how = "summed, not averaged" if ratio > 1 else "divided by the number of examples once too often"
+    return found(
+        "IN107",
+        "warn",
+        f"the loss on a doubled batch is {ratio:.3f} times as large: it is {how}",
+        evidence={"ratio": ratio, "batch_size": initial.batch_size, "init_loss": initial.init_loss},
+    )
+
+
+@rule(
+    "IN108",
+    "wrong-label-range",
+    "check-init",
+    meaning="The number of outputs is not the number of classes.",
+    detected="The shape of the outputs against the classes in the data.",
+    why="With fewer outputs the loss crashes; with more, the model first learns to switch the unused ones off.",
+    fix="Make the last layer num_classes wide, or set data.num_classes.",
+    confused_with="An open-set or shared head that is wider on purpose.",
+    source="CS231n notes, sanity checks: the loss at init is the logarithm of the head's width",
+)
+def head_width(initial: InitialLoss) -> Finding | None:
+    """A head that does not fit the classes."""
+    shape, classes = initial.output_shape, initial.num_classes
+    if len(shape) != 1 or shape[0] < 2:
+        raise Missing("the outputs are not one number per class")
+    if shape[0] == classes:
+        return None
+    facts = {"outputs": shape[0], "num_classes": classes}
+    title = f"the model has {shape[0]} outputs for {classes} classes"
+    return found("IN108", "error" if shape[0] < classes else "warn", title, evidence=facts)

@@ -1,0 +1,56 @@
+"""What training is fed: the order of the labels, and what the user's step makes of a batch."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tuner.checks.label_order.evidence import LabelOrder
+from tuner.checks.tools.frame import before_training, entropy, gathered, keys_of, sample
+from tuner.core.streams import derive_seed
+
+MOST = 2048  # examples of the epoch that are looked at
+
+
+DRAWS = 200  # batches drawn at random, for the entropy that chance gives
+
+
+@before_training
+def label_order(setup: Any) -> LabelOrder:
+    """Look at the labels of an epoch's first batches as training gets them, against batches drawn at random.
+
+    `entropy`: mean over the batches; `z`: how many standard deviations it lies off what chance gives. `relabelled`:
+    examples that are given another label when asked for by their index than when they were first read.
+    """
+    data, size = setup.data, setup.spec.tables["train"]["batch_size"]
+    batches: list[Tensor] = []
+    keys: list[bytes] = []
+    for inputs, targets in data.epoch(setup.spec.seed, 1, size, augment=False):
+        if len(targets) == size:
+            batches.append(targets.cpu())
+            keys += keys_of(inputs)
+        if len(keys) >= MOST:
+            break
+    asked = sample(setup, 256, "label_order")
+    given = gathered(setup, "train", asked)[1].cpu()
+    relabelled = int((given != data.targets("train")[asked]).sum())
+    facts = {"asked": len(asked), "relabelled": relabelled, "examples": len(keys), "distinct": len(set(keys))}
+    known = data.targets("train")
+    if len(batches) < 2 or size < 8:
+        return LabelOrder(**facts, entropy=None, expected=None, z=None, batches=len(batches))
+    observed = [entropy(torch.bincount(b.clamp_min(0))) for b in batches]
+    generator = torch.Generator().manual_seed(derive_seed(setup.spec.seed, "probe", "label entropy"))
+    drawn = [known[torch.randperm(len(known), generator=generator)[:size]] for _ in range(DRAWS)]
+    chance = torch.tensor([entropy(torch.bincount(b.clamp_min(0))) for b in drawn], dtype=torch.double)
+    mean = sum(observed) / len(observed)
+    error = float(chance.std()) / math.sqrt(len(observed))
+    return LabelOrder(
+        **facts,
+        batches=len(observed),
+        entropy=mean,
+        expected=float(chance.mean()),
+        z=(mean - float(chance.mean())) / max(error, 1e-3 * max(float(chance.mean()), 1e-3)),
+    )

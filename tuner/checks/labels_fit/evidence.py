@@ -1,0 +1,28 @@
+"""Evidence of the measurement labels_fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tuner.checks.evidence import Evidence
+
+
+@dataclass(frozen=True)
+class LabelsFit(Evidence):
+    """A kernel classifier on small pictures of the inputs: how much they say about the labels, in accuracy.
+
+    `train`: every train example judged by the others; `chance`: the share of the largest class; `shuffled`,
+    `shuffled_std`: on labels in a random order. `val`: judged by train (None without a val split); `val_renamed`:
+    with its answers renamed class by class as fits best; `val_chance`: the share of val's largest class.
+    """
+
+    n: int
+    classes: int
+    train: float
+    chance: float
+    shuffled: float | None
+    shuffled_std: float | None
+    val_n: int = 0
+    val: float | None = None
+    val_renamed: float = 0.0
+    val_chance: float = 0.0

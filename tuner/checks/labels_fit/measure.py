@@ -1,0 +1,74 @@
+"""Do train and val come from one place, and do the labels belong to their inputs? Asked of the data alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tuner.checks.labels_fit.evidence import LabelsFit
+from tuner.checks.tools.examples import ENOUGH, _examples
+from tuner.checks.tools.features import Kernel, Scaler, small, without_copies
+from tuner.checks.tools.frame import CannotProbe, before_training
+from tuner.core.statistics import mean_std
+from tuner.core.streams import derive_seed
+
+
+@before_training
+def labels_fit(setup: Any) -> LabelsFit:
+    """Ask a kernel classifier on small pictures of the inputs how much they say about the labels.
+
+    `train`: accuracy on train, every example judged by the others; `val`: by the train examples; `val_renamed`: with
+    its answers renamed class by class as fits best; `chance`: the share of the largest class.
+    """
+    inputs, targets = _examples(setup, "train")
+    classes = setup.data.num_classes
+    inside = (targets >= 0) & (targets < classes)
+    inputs, targets = inputs[inside], targets[inside]
+    if len(targets) < ENOUGH:
+        raise CannotProbe(f"only {len(targets)} different train examples")
+    scale = Scaler.of(features := small(inputs))
+    alone = without_copies(scale(features))
+    targets = targets[alone]
+    kernel = Kernel.fit(scale(features)[alone], targets, classes)
+    guesses = kernel.left_out.argmax(1)
+    found: dict[str, Any] = {
+        "n": len(targets),
+        "classes": classes,
+        "train": float((guesses == targets).double().mean()),
+        "chance": float(torch.bincount(targets).max()) / len(targets),
+        **_shuffled(kernel, targets, setup.spec.seed),
+    }
+    if not setup.data.size("val"):
+        return LabelsFit(**(found))
+    val_inputs, val_targets = _examples(setup, "val")
+    inside = (val_targets >= 0) & (val_targets < classes)
+    answers = kernel.scores(scale(small(val_inputs[inside]))).argmax(1)
+    table = torch.zeros(classes, classes)
+    table.index_put_((answers, val_targets[inside]), torch.ones(len(answers)), accumulate=True)
+    total = max(len(answers), 1)
+    majority = float(torch.bincount(val_targets[inside], minlength=classes).max()) / total
+    return LabelsFit(
+        **(
+            found
+            | {
+                "val_n": len(answers),
+                "val": float(table.diagonal().sum()) / total,
+                "val_renamed": float(table.max(1).values.sum()) / total,
+                "val_chance": majority,
+            }
+        )
+    )
+
+
+def _shuffled(kernel: Kernel, targets: Tensor, seed: int) -> dict[str, float | None]:
+    """Return what the left-out scores get right of labels in a random order: mean and standard deviation."""
+    generator = torch.Generator().manual_seed(derive_seed(seed, "probe", "shuffled labels"))
+    guesses = kernel.left_out.argmax(1)
+    rights = [
+        float((guesses == targets[torch.randperm(len(targets), generator=generator)]).double().mean())
+        for _ in range(50)
+    ]
+    mean, std = mean_std(rights)
+    return {"shuffled": mean, "shuffled_std": std}

@@ -1,0 +1,116 @@
+"""Rules over train against val, and over labels against inputs, asked of the data alone (check-init): codes DA11x."""
+
+from __future__ import annotations
+
+import math
+
+from tuner.checks.cards import Missing, found, number, rule
+from tuner.checks.data_scan.evidence import DataScan
+from tuner.checks.label_order.evidence import LabelOrder
+from tuner.checks.labels_fit.evidence import LabelsFit
+from tuner.checks.labels_shifted.evidence import LabelsShifted
+from tuner.checks.limits import SURE
+from tuner.core.result import Finding
+from tuner.core.statistics import wilson
+
+MISSED = 0.25  # val below train by this much, though every train example was judged by the others
+
+
+NEIGHBOURS = 0.15  # by which the labels of the next row fit better than an input's own
+
+
+@rule(
+    "DA112",
+    "train-val-shift",
+    "check-init",
+    meaning="Val's labels do not go with its inputs as those of train do.",
+    detected=(
+        "A kernel classifier on small pictures of the inputs: every train example is judged by the others, every val "
+        "example by train. Val is 25 points worse, at 6 standard errors; where renaming its answers class by class "
+        "mends that, the classes are numbered differently."
+    ),
+    why="The val accuracy is wrong by that much, whatever is learned.",
+    fix="Build one map from class names to numbers, on train, and use it for val; pair inputs and labels by key.",
+    confused_with="Copies within train, which judge each other: examples that are equal count once here.",
+    source="derived: an independent classifier has to generalise to val as it does within train",
+)
+def val_labels_do_not_fit(answer: LabelsFit, order: LabelOrder | None) -> Finding | None:
+    """Val labels that contradict train."""
+    if answer.val is None:
+        raise Missing("there is no val split to compare with")
+    _read_twice_alike(order)
+    train, val, n, val_n = answer.train, answer.val, answer.n, answer.val_n
+    error = math.sqrt(0.25 / n + 0.25 / max(val_n, 1))
+    if train - val <= max(MISSED, SURE * error):
+        return None
+    renamed = answer.val_renamed - val > 0.5 * (train - val) and answer.val_renamed > 1.5 * answer.val_chance
+    how = (
+        "its classes are numbered in another order" if renamed else "its labels, or its inputs, are not those of train"
+    )
+    title = f"what train says about labels is right for {val:.0%} of val and {train:.0%} of train: {how}"
+    return found("DA112", "warn", title, evidence=answer.to_json())
+
+
+def _read_twice_alike(order: LabelOrder | None) -> None:
+    if order is not None and order.relabelled > 0:
+        raise Missing("examples change their labels from one reading to the next")
+
+
+@rule(
+    "DA113",
+    "misaligned-labels",
+    "check-init",
+    meaning="The labels of train seem to have nothing to do with the inputs.",
+    detected=(
+        "A kernel classifier on small pictures, each example judged by the others, is right no more often than on "
+        "labels in a random order, though there are examples enough to see a few points; or it is right clearly more "
+        "often (15 points, 6 standard errors) about the labels of the images before, or after, as they are stored."
+    ),
+    why="A model can memorise such labels, and step 2 passes; nothing carries over to val.",
+    fix="Look at some examples with their labels; sort file lists as numbers, shuffle pairs, join tables by key.",
+    confused_with="A hard task whose signal needs more than small pictures: then coarse rises above its baseline.",
+    source="Karpathy, A Recipe for Training Neural Networks; 37 reasons (shuffle labels and inputs together)",
+)
+def labels_unrelated(
+    shifted: LabelsShifted | None, answer: LabelsFit | None, order: LabelOrder | None, scan: DataScan | None
+) -> Finding | None:
+    """Labels that the inputs say nothing about, or that are the neighbour's."""
+    _read_twice_alike(order)
+    if (neighbour := _shifted(shifted)) is not None:
+        return neighbour
+    if answer is None:
+        raise Missing("how much the inputs say about the labels was not measured")
+    if scan is not None and scan.train is not None and scan.train.dtype.startswith("int"):
+        raise Missing("the inputs are whole numbers, such as words by number: the classifier reads sizes")
+    if answer.n < 200:
+        raise Missing(f"only {answer.n} different train examples: chance cannot be told from a weak signal")
+    if answer.chance > 0.8:
+        raise Missing("one class has most of the examples")
+    if answer.train - (answer.shuffled or 0.0) > 3 * max(answer.shuffled_std or 0.0, 1e-9):
+        return None
+    if answer.val is not None and wilson(answer.val, answer.val_n)[0] > answer.val_chance:
+        return None
+    title = (
+        f"a classifier on the inputs is right about {answer.train:.1%} of train; on labels in a random order it is "
+        f"right about {answer.shuffled:.1%}"
+    )
+    return found("DA113", "warn", title, evidence=answer.to_json())
+
+
+def _shifted(answer: LabelsShifted | None) -> Finding | None:
+    """Find labels that lie one row off."""
+    if answer is None:
+        return None
+    own, others = number(answer.own), [number(answer.before), number(answer.after)]
+    if own is None or None in others:
+        return None
+    best = max(other for other in others if other is not None)
+    if best - own <= max(NEIGHBOURS, SURE * math.sqrt(0.5 / answer.n)):
+        return None
+    side = "before" if best == others[0] else "after"
+    title = (
+        f"the label of the example {side} fits an input better than its own: a classifier is right about {best:.0%} "
+        f"in place of {own:.0%}"
+    )
+    remedy = "The labels lie one row off: look for a header that is read as a row, or a slice of one of the two."
+    return found("DA113", "warn", title, evidence=answer.to_json(), remedy=remedy)

@@ -1,0 +1,98 @@
+"""Activations and gradients of every layer of the fresh model, on one batch; and whether their sizes let it learn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tuner.checks.layers.evidence import Layers
+from tuner.checks.tools.forwards import LINEAR, _by_unit
+from tuner.checks.tools.frame import before_training, equal_batches, fresh_model, random_state
+
+MOST_IMAGES = 256  # each of which shows a unit of a convolution hundreds of places
+
+
+RECTIFIERS = (nn.ReLU, nn.ReLU6)
+
+
+# the share of a squashing unit's range, at each end, that counts as saturated
+SATURATED = {nn.Tanh: (-0.99, 0.99), nn.Sigmoid: (0.01, 0.99)}
+
+
+@before_training
+def layers(setup: Any, examples: int = 512) -> Layers:
+    """Measure every leaf module's outputs in a train-mode forward (dropout off) and its gradient after one backward.
+
+    `signal_std`: how much a unit varies over the examples, averaged over units; `dead_fraction`: the share of units
+    that are zero for every example (rectifiers); `saturated_fraction`: outputs at the end of their range (tanh,
+    sigmoid); `symmetric`: every unit of a weight tensor is the same, and not zero.
+    """
+    examples = min(examples, MOST_IMAGES) if setup.data.is_image else examples
+    inputs, targets = (torch.cat(part) for part in zip(*equal_batches(setup, examples, "layers"), strict=True))
+    model, loss = fresh_model(setup), setup.loss()
+    names = {module: name for name, module in model.named_modules() if not list(module.children())}
+    seen: dict[str, dict[str, Any]] = {}
+
+    def look(module: nn.Module, given: tuple[Any, ...], outputs: Any) -> None:
+        if isinstance(outputs, Tensor) and outputs.is_floating_point() and names[module] not in seen:
+            first = not any(entry["linear"] for entry in seen.values())
+            seen[names[module]] = _measure(module, given, outputs.detach(), first)
+
+    hooks = [module.register_forward_hook(look) for module in names]
+    try:
+        with random_state(setup.spec.seed):
+            outputs = model(inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    loss(outputs, targets).backward()
+    modules = dict(model.named_modules())
+    for name, entry in seen.items():
+        entry |= _weights(modules[name])
+    return Layers.from_json(
+        {"examples": len(targets), "layers": [{"name": name or "model", **entry} for name, entry in seen.items()]}
+    )
+
+
+def _measure(module: nn.Module, given: tuple[Any, ...], outputs: Tensor, first: bool) -> dict[str, Any]:
+    units = _by_unit(outputs)
+    entry: dict[str, Any] = {
+        "type": type(module).__name__,
+        "linear": isinstance(module, LINEAR),
+        "activation_mean": float(units.mean()),
+        "activation_std": float(units.std()),
+        "signal_std": float(units.std(0).mean()) if len(units) > 1 else None,
+        "zero_fraction": float((units == 0).double().mean()),
+        "dead_fraction": None,
+        "saturated_fraction": None,
+    }
+    if isinstance(module, RECTIFIERS):
+        entry["dead_fraction"] = float((units == 0).all(0).double().mean())
+    elif (
+        isinstance(module, LINEAR)
+        and not first
+        and isinstance(given[0], Tensor)
+        and float(given[0].detach().min()) == 0
+    ):
+        # inputs that never go below zero come out of a rectifier, which may be a function and no module
+        entry["dead_input_fraction"] = float((_by_unit(given[0]) == 0).all(0).double().mean())
+    if (ends := SATURATED.get(type(module))) is not None:
+        entry["saturated_fraction"] = float(((units < ends[0]) | (units > ends[1])).double().mean())
+    return entry
+
+
+def _weights(module: nn.Module) -> dict[str, Any]:
+    """Return the norms of a module's own parameters and of their gradients."""
+    own = [p for p in module.parameters(recurse=False) if p.is_floating_point()]
+    grads = [p.grad for p in own if p.grad is not None]
+    weight = getattr(module, "weight", None)
+    symmetric = None
+    if isinstance(weight, Tensor) and weight.ndim >= 2 and weight.shape[0] > 1 and weight.requires_grad:
+        symmetric = bool((weight == weight[:1]).all()) and bool((weight != 0).any())
+    return {
+        "weight_norm": float(torch.stack([p.detach().float().norm() for p in own]).norm()) if own else None,
+        "grad_norm": float(torch.stack([g.float().norm() for g in grads]).norm()) if grads else None,
+        "symmetric": symmetric,
+    }

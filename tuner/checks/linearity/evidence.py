@@ -1,0 +1,18 @@
+"""Evidence of the measurement linearity."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tuner.checks.evidence import Evidence
+
+
+@dataclass(frozen=True)
+class Linearity(Evidence):
+    """Whether the model is an affine function of its input: the largest deviation over the outputs' spread.
+
+    `weights`: how many weight tensors it has.
+    """
+
+    deviation: float | None
+    weights: int

@@ -1,0 +1,43 @@
+"""Evaluation of the fresh model: is it repeatable, and is each example judged by itself?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tuner.checks.linearity.evidence import Linearity
+from tuner.checks.tools.frame import CannotProbe, before_training, forward, one_batch, shaken_model
+from tuner.checks.tools.outputs import kind_of
+
+
+@before_training
+def linearity(setup: Any) -> Linearity:
+    """Ask whether the model in eval mode is an affine function of its input: f(2a - b) = 2 f(a) - f(b) everywhere.
+
+    Squashed outputs are unsquashed first. `deviation`: the largest deviation over the spread of the outputs.
+    """
+    inputs, _ = one_batch(setup, 64, "linearity")
+    half = len(inputs) // 2
+    if not inputs.is_floating_point() or half < 2:
+        raise CannotProbe("the inputs are no real numbers, or too few")
+    model = shaken_model(setup).eval()
+    a, b = inputs[:half], inputs[half : 2 * half]
+    kind = kind_of(model, inputs[:16])
+    of_a, of_b, beyond = (_unsquashed(forward(model, x), kind) for x in (a, b, 2 * a - b))
+    spread = float((of_a - of_a.mean(0)).abs().max())
+    weights = sum(p.ndim >= 2 for p in model.parameters())
+    if not all(bool(x.isfinite().all()) for x in (of_a, of_b, beyond)) or spread <= 1e-4 * float(of_a.abs().max()):
+        raise CannotProbe("the outputs do not vary, or are not finite")
+    return Linearity(deviation=float((beyond - (2 * of_a - of_b)).abs().max()) / spread, weights=weights)
+
+
+def _unsquashed(outputs: Tensor, kind: str) -> Tensor:
+    """Undo the squashing of a head, up to a constant per example."""
+    if kind == "unit":
+        return torch.logit(outputs)
+    if kind == "signed":
+        return torch.atanh(outputs)
+    logs = outputs.log() if kind == "probabilities" else outputs
+    return logs - logs.mean(1, keepdim=True) if kind in ("probabilities", "log-probabilities") else logs

@@ -1,0 +1,112 @@
+"""Rules of step 3 over what else of the recipe decides how far a step goes: decay, momentum, clipping. Codes LR3xx."""
+
+from __future__ import annotations
+
+from tuner.checks.cards import found, need, rule
+from tuner.checks.lr_sweep.evidence import LrSweep
+from tuner.checks.lr_sweep.rules.band import measured_rates
+from tuner.core.result import Finding, Severity
+
+FORGETS = 0.02  # share of the weights that decay may take per step: their memory is then fifty steps
+
+
+UNUSUAL = 0.02  # weight decay above what is ever used with SGD
+
+
+DROPPED = 0.8
+
+
+CLIPPED = 0.05
+
+
+GROWS = 5.0  # times by which momentum lengthens a step after the sweep; 0.99 gives 1.6 after a hundred iterations
+
+
+@rule(
+    "LR309",
+    "over-regularised",
+    "lr-sweep",
+    meaning="Regularisation of this strength forgets faster than anything is learnt.",
+    detected="weight decay (SGD, with its momentum, and AdamW) that shrinks the weights by 2 % or more per step at the "
+    "best rate (the recipe's too, where nothing falls or the decay is 0.02 or more); or model.dropout of 0.8 or more",
+    why="Step 2 fitted its examples with decay and dropout off; on, they leave next to nothing to learn with.",
+    fix="Divide optimizer.weight_decay by ten until the drop no longer grows (5e-4 is usual); dropout 0.5 at most.",
+    confused_with="AdamW's 0.1 at rates of 1e-3, which shrinks by a ten-thousandth per step",
+    source="TheDeepChecker: regularisation overwhelms the data's gradient; derived: decay per step is rate x decay",
+)
+def forgets_at_once(sweep: LrSweep) -> Finding | None:
+    measured_rates(sweep)
+    rate, shrinks = _decay_per_step(sweep)
+    dropout = sweep.dropout or 0.0
+    if shrinks < FORGETS and dropout < DROPPED:
+        return None
+    severity: Severity = "warn" if sweep.lr is not None else "error"
+    seen = {"decay_per_step": shrinks, "rate": rate, "weight_decay": sweep.weight_decay, "dropout": dropout}
+    if shrinks >= FORGETS:
+        title = f"weight decay {sweep.weight_decay:g} shrinks the weights by {shrinks:.1%} per step at rate {rate:g}"
+    else:
+        title = f"dropout of {dropout:g} leaves {1 - dropout:.0%} of the units at each step"
+    return found("LR309", severity, title, evidence=seen)
+
+
+def _decay_per_step(sweep: LrSweep) -> tuple[float, float]:
+    """Return the rate that is looked at, and by which share weight decay alone shrinks the weights in a step."""
+    rate, decay = sweep.best_lr or sweep.recipe_lr, sweep.weight_decay
+    if decay and decay >= UNUSUAL:  # it may have forbidden the rate that was meant
+        rate = max(rate or 0.0, sweep.recipe_lr or 0.0)
+    name = str(sweep.optimizer).rpartition(".")[2].lower()
+    if not rate or not decay or name not in ("sgd", "adamw"):
+        return rate or 0.0, 0.0
+    momentum = sweep.momentum or 0.0 if name == "sgd" else 0.0
+    return rate, rate * decay / max(1 - momentum, 1e-3)
+
+
+@rule(
+    "LR311",
+    "gradient-clipped-away",
+    "lr-sweep",
+    meaning="Gradients are clipped so hard that only the highest rates move anything.",
+    detected="train.clip_norm is set to 0.05 or less, and nothing falls or the best rate is the highest tried",
+    why="A step is then never longer than rate x limit, whatever the gradient: the rate is not what it seems.",
+    fix="Raise train.clip_norm to about the 90th percentile of the gradients' norms, or leave it out.",
+    confused_with="Adam, whose steps do not depend on the size of the gradients; clipping that cuts spikes alone",
+    source="Google tuning playbook: clipping more than half of the steps is extremely aggressive",
+)
+def clipped_away(sweep: LrSweep) -> Finding | None:
+    measured_rates(sweep)
+    limit = sweep.clip_norm
+    if limit is None or limit > CLIPPED or (sweep.lr is not None and sweep.edge != "high"):
+        return None
+    severity: Severity = "warn" if sweep.lr is not None else "error"
+    title = f"gradients are clipped to a norm of {limit:g}, and the best rate is the highest or none"
+    seen = {"clip_norm": limit, "best_lr": sweep.best_lr, "edge": sweep.edge}
+    return found("LR311", severity, title, evidence=seen)
+
+
+@rule(
+    "LR312",
+    "lr-too-high",
+    "lr-sweep",
+    meaning="Momentum goes on lengthening the steps long after the sweep, so that its rates are too high for training.",
+    detected="a step's length grows by 1 - momentum^n over n updates, up to 1 / (1 - momentum) times the rate: at the "
+    "end of the sweep it is a fifth of that or less",
+    why="A memory of hundreds of updates overshoots and swings back for as long; the sweep sees the start of it.",
+    fix="Set optimizer.momentum to 0.9 (0.99 at most), or sweep for as long as the memory (--steps).",
+    confused_with="0.99 with large batches, which a sweep of a hundred iterations shows nearly in full",
+    source="Sutskever et al. 2013: the terminal velocity is 1 / (1 - momentum) times a step",
+)
+def momentum_outlasts_the_sweep(sweep: LrSweep) -> Finding | None:
+    measured_rates(sweep)
+    steps = need(sweep.steps, "the length of the sweep is not known")
+    momentum = sweep.momentum or 0.0
+    if not 0 < momentum < 1:
+        return None
+    grows = 1 / (1 - momentum**steps)
+    if grows < GROWS:
+        return None
+    title = (
+        f"momentum {momentum:g} remembers {1 / (1 - momentum):.0f} updates: after the sweep's {steps} the steps go on "
+        f"growing, {grows:.0f} times"
+    )
+    seen = {"momentum": momentum, "memory": 1 / (1 - momentum), "steps": steps, "grows": grows}
+    return found("LR312", "warn", title, evidence=seen)

@@ -1,0 +1,44 @@
+"""Rules over train against val, and over labels against inputs, asked of the data alone (check-init): codes DA11x."""
+
+from __future__ import annotations
+
+from tuner.checks.cards import Missing, found, rule
+from tuner.checks.near_copies.evidence import NearCopies
+from tuner.core.result import Finding, Severity
+
+NEAR_SHARE = 0.05  # CIFAR-10 itself has 3 % (Barz and Denzler 2020)
+
+
+SOME_NEAR = 0.01
+
+
+NEAR_DIMENSION = 4.0
+
+
+@rule(
+    "DA111",
+    "train-val-overlap",
+    "check-init",
+    meaning="Images of val are nearly the same as images of train.",
+    detected=(
+        "Small pictures of 600 val images against those of train: the nearest is four times nearer than the tenth "
+        "nearest, and than images are apart. In data of as many dimensions as these fill, that is rare by chance; 5 % "
+        "of val must do it (1 % for a note), at least five times what chance gives, with the same labels."
+    ),
+    why="Val measures memory: copies, frames of one film and pictures of one patient are no new examples.",
+    fix="Split by group (film, patient, scene), or remove the copies before splitting.",
+    confused_with="Simple images such as digits, which lie near each other by nature: there the tenth is as near.",
+    source="deepchecks SimilarImageLeakage; Barz and Denzler 2020; Levina and Bickel 2004",
+)
+def nearly_the_same(answer: NearCopies) -> Finding | None:
+    """Near copies across the splits."""
+    if answer.dimension < NEAR_DIMENSION:
+        raise Missing(f"the images fill {answer.dimension:.1f} dimensions only, so near ones are no copies")
+    if answer.near < 5 or answer.share < SOME_NEAR or answer.near < 5 * answer.expected:
+        return None
+    if (answer.agreeing or 0.0) < 0.9:
+        return None
+    first, second = answer.first or ("?", "?")
+    title = f"{answer.share:.0%} of the val images are nearly those of train, such as {second} and {first}"
+    severity: Severity = "warn" if answer.share > NEAR_SHARE else "note"
+    return found("DA111", severity, title, evidence=answer.to_json())

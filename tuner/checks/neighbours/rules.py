@@ -1,0 +1,37 @@
+"""Rules over one instrumented step and the evaluation (check-init): codes IN11x."""
+
+from __future__ import annotations
+
+from tuner.checks.cards import Missing, found, number, rule
+from tuner.checks.limits import SAME
+from tuner.checks.neighbours.evidence import Neighbours
+from tuner.checks.repeatable_evaluation.evidence import RepeatableEvaluation
+from tuner.core.result import Finding
+
+
+@rule(
+    "IN117",
+    "batch-dependence",
+    "check-init",
+    meaning="In eval mode, an example's output depends on which other examples are in the batch.",
+    detected="The examples before and after a part of a batch are swapped for others; its outputs must not change.",
+    why="Information flows between examples: a view or reshape that mixes the batch dimension with another, or a "
+    "recurrent or attention layer that takes the batch for time.",
+    fix="Use permute or transpose instead of view, batch_first=True for nn.LSTM, nn.GRU and nn.MultiheadAttention on "
+    "(batch, time, features), and look for reductions over dimension 0.",
+    confused_with="Batch norm in train mode; attention or contrast across the batch on purpose.",
+    source="Karpathy, A Recipe for Training Neural Networks; PyTorch Lightning BatchGradientVerification",
+)
+def batch_dependence(answer: Neighbours, again: RepeatableEvaluation | None) -> Finding | None:
+    """Outputs that depend on the neighbours."""
+    if answer.outputs != answer.inputs:
+        title = f"the model gives {answer.outputs} outputs for {answer.inputs} inputs"
+        return found("IN117", "error", title, evidence=answer.to_json())
+    repeated = number(again.outputs_differ) if again is not None else None
+    differ = number(answer.differ)
+    if differ is None or differ <= SAME:
+        return None
+    if repeated is not None and repeated > SAME:
+        raise Missing("evaluation is random, so the effect of the neighbours cannot be told from it")
+    title = f"swapping the other examples of a batch changes an output by {differ:.2g} of the outputs' spread"
+    return found("IN117", "error", title, evidence=answer.to_json())

@@ -1,0 +1,132 @@
+"""One training step, instrumented: is everything that should move moved, and nothing left over?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tuner.checks.one_step.evidence import OneStep
+from tuner.checks.tools.frame import NORMALISATION, before_training, fresh_model, one_batch
+from tuner.checks.tools.updates import updates_of
+
+# a zero-initialised head over zero-initialised branches lets gradient through at the third update
+UPDATES = 4
+
+
+@before_training
+def one_step(setup: Any) -> OneStep:
+    """Make a few updates with the recipe's optimizer and step; say which parameters got gradient and which moved."""
+    untouched = setup.model()
+    before = {name: p.detach().clone() for name, p in untouched.named_parameters()}
+    statistics = {name: b.clone() for name, b in untouched.named_buffers()}
+    other = dict(setup.model(seed=setup.spec.seed + 1).named_parameters())
+    model, optimizer, watch, modes = updates_of(setup, UPDATES, at_rest=False)
+    named = dict(model.named_parameters())
+    known = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    trainable = {name for name, p in named.items() if p.requires_grad}
+    last = watch.gradients[-1] if watch.gradients else {}
+    flowing = {name for name in trainable if any(_nonzero(seen[name]) for seen in watch.gradients)}
+    rate_of = {id(p): float(group["lr"]) for group in optimizer.param_groups for p in group["params"]}
+    moved = {name for name, p in named.items() if not torch.equal(p.detach(), before[name])}
+    still = [
+        name
+        for name in sorted(flowing - moved)
+        if id(named[name]) in known
+        and _would_show(before[name], [seen[name] for seen in watch.gradients], rate_of[id(named[name])])
+    ]
+    return OneStep.from_json(
+        {
+            "updates": len(watch.gradients),
+            "calls": watch.calls,
+            "steps_per_epoch": setup.data.steps_per_epoch(setup.spec.tables["train"]["batch_size"]),
+            "other_optimizers": len(watch.others),
+            "state_lost": watch.state_lost,
+            "rates_set": watch.rates_set,
+            "momentum": max(
+                (float(m) for group in optimizer.param_groups if isinstance(m := group.get("momentum"), (int, float))),
+                default=0.0,
+            ),
+            "precisions": sorted({str(p.dtype).removeprefix("torch.") for p in named.values()}),
+            "parameters": sum(p.numel() for p in named.values()),
+            "trainable": sum(named[name].numel() for name in trainable),
+            "frozen": sorted(set(named) - trainable),
+            # weights that another seed makes different were drawn at random: nobody can have meant these very values
+            "frozen_at_random": sorted(
+                name
+                for name in set(named) - trainable
+                if name in other and before[name].ndim >= 2 and not torch.equal(other[name], before[name])
+            ),
+            "unregistered": _unregistered(setup),
+            "unknown_to_optimizer": sorted(name for name in trainable if id(named[name]) not in known),
+            "at_rate_0": sorted(name for name in trainable if rate_of.get(id(named[name])) == 0),
+            "known_to_optimizer": sum(id(p) in known for p in named.values()),
+            "foreign_in_optimizer": len(known - {id(p) for p in named.values()}),
+            # a branch that is taken at times only has none at others
+            "no_gradient": sorted(name for name in trainable - flowing if last and last[name] is None),
+            "zero_gradient": sorted(
+                name
+                for name in trainable
+                if last and named[name].ndim >= 2 and last[name] is not None and not _nonzero(last[name])
+            ),
+            "had_gradient": sorted(flowing),
+            "moved": len(moved),
+            "not_moved": still,
+            "forward_in_eval_mode": bool(modes) and not all(modes),
+            "eval_modules": _in_eval(model),
+            "normalisation": _normalisation(model, statistics, flowing),
+            "left_in_eval_mode": not model.training,
+        }
+    )
+
+
+def _unregistered(setup: Any) -> list[list[int]]:
+    """Return the shapes of trainable tensors that the outputs are made with and that are no parameters of the model."""
+    model = fresh_model(setup)
+    known = {id(p) for p in model.parameters()}
+    outputs = model(one_batch(setup, 2, "step")[0])
+    if not isinstance(outputs, Tensor) or outputs.grad_fn is None:
+        return []
+    waiting, done, found = [outputs.grad_fn], set(), {}
+    while waiting:
+        node = waiting.pop()
+        if node in done:
+            continue
+        done.add(node)
+        leaf = getattr(node, "variable", None)
+        if leaf is not None and id(leaf) not in known:
+            found[id(leaf)] = list(leaf.shape)
+        waiting += [below for below, _ in node.next_functions if below is not None]
+    return sorted(found.values())
+
+
+def _normalisation(model: nn.Module, before: dict[str, Tensor], flowing: set[str]) -> dict[str, Any]:
+    """Say which batch norms in train mode kept their running statistics though they were used, and the momenta."""
+    layers = {
+        name: m
+        for name, m in model.named_modules()
+        if isinstance(m, NORMALISATION) and m.running_mean is not None and m.training
+    }
+    used = {name for name, m in layers.items() if not m.affine or any(n.startswith(f"{name}.") for n in flowing)}
+    after = dict(model.named_buffers())
+    same = [name for name in used if torch.equal(after[f"{name}.running_mean"], before[f"{name}.running_mean"])]
+    momenta = [float(m.momentum) for m in layers.values() if m.momentum is not None]
+    return {"layers": len(layers), "still": sorted(same), "largest_momentum": max(momenta, default=None)}
+
+
+def _nonzero(gradient: Tensor | None) -> bool:
+    return gradient is not None and bool((gradient != 0).any())
+
+
+def _would_show(weights: Tensor, gradients: list[Tensor | None], rate: float) -> bool:
+    """Say whether a plain step is large enough to change the float that holds the weight."""
+    largest = max(float(g.abs().max()) for g in gradients if g is not None)
+    return largest * rate > 1e-5 * max(1e-3, float(weights.abs().max()))
+
+
+def _in_eval(model: nn.Module) -> list[str]:
+    """Name the modules that behave differently in eval mode and are in it."""
+    kinds: Callable[[nn.Module], bool] = lambda m: isinstance(m, (NORMALISATION, nn.modules.dropout._DropoutNd))  # noqa: E731
+    return [name for name, module in model.named_modules() if kinds(module) and not module.training]

@@ -1,0 +1,1 @@
+"""What measures share: interventions on models, batches and outputs. They import torch."""

@@ -1,0 +1,184 @@
+"""What the probes share: the list of those that run before training, and small tools for interventions.
+
+A probe is a function `name(setup, **args) -> dict` in a module of this package; its dictionary is JSON and becomes
+the trial's evidence. `@before_training` adds it to the battery that check-init runs. A probe that cannot be made
+here raises CannotProbe with the reason, which the report then shows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tuner.core.errors import UserCodeError
+from tuner.core.streams import derive_seed
+from tuner.train.loop import default_step
+
+Probe = Callable[..., dict[str, Any]]
+
+
+Batch = tuple[Tensor, Tensor]
+
+
+BATTERY: dict[str, Probe] = {}
+
+
+NORMALISATION = nn.modules.batchnorm._NormBase
+
+
+DROPOUT_RATES = ("p", "drop_prob", "dropout")
+
+
+class CannotProbe(Exception):
+    """Raised by a probe that does not apply to this model, loss or optimizer; its text is the reason."""
+
+
+def before_training(probe: Probe) -> Probe:
+    """Add a probe to the battery of check-init."""
+    BATTERY[probe.__name__] = probe
+    return probe
+
+
+def sample(setup: Any, count: int, stream: str, split: str = "train") -> Tensor:
+    """Return `count` indices of a split (all, when it has fewer), drawn from the named random stream."""
+    generator = torch.Generator().manual_seed(derive_seed(setup.spec.seed, "probe", stream))
+    return torch.randperm(setup.data.size(split), generator=generator)[:count].sort().values
+
+
+def equal_batches(setup: Any, at_least: int, stream: str) -> list[Batch]:
+    """Return train batches of one size, together `at_least` examples or (but for a remainder) all of them.
+
+    One size, so that a loss that is summed over the batch is the same for each of them.
+    """
+    size = setup.data.size("train")
+    total = min(size, at_least)
+    batch_size = min(setup.spec.tables["train"]["batch_size"], total)
+    batch_size = total // math.ceil(total / batch_size)
+    count = math.ceil(total / batch_size)
+    indices = sample(setup, min(size // batch_size, count) * batch_size, stream)
+    return list(setup.data.batches("train", batch_size, indices=indices))
+
+
+def gathered(setup: Any, split: str, indices: Tensor) -> Batch:
+    """Return the examples of a split at `indices` as one batch."""
+    inputs, targets = zip(*setup.data.batches(split, max(1, len(indices)), indices=indices), strict=True)
+    return torch.cat(inputs), torch.cat(targets)
+
+
+def one_batch(setup: Any, count: int, stream: str, split: str = "train") -> Batch:
+    """Return one batch of at most `count` examples of a split, drawn from the named random stream."""
+    return gathered(setup, split, sample(setup, count, stream, split))
+
+
+@contextmanager
+def random_state(seed: int) -> Iterator[None]:
+    """Run the block with torch's global generators seeded, and put their states back afterwards."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+def dropout_off(model: nn.Module) -> nn.Module:
+    """Set the rate of every dropout module (also stochastic depth, attention and recurrent dropout) to 0."""
+    for module in model.modules():
+        named_drop = "drop" in type(module).__name__.lower() or "depth" in type(module).__name__.lower()
+        if not named_drop and not isinstance(module, (nn.MultiheadAttention, nn.RNNBase)):
+            continue
+        for name in DROPOUT_RATES:
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
+    return model
+
+
+def fresh_model(setup: Any, seed: int | None = None) -> nn.Module:
+    """Return a newly initialised model in train mode with dropout off."""
+    model: nn.Module = setup.model(seed=seed)
+    return dropout_off(model).train()
+
+
+def shaken_model(setup: Any) -> nn.Module:
+    """Return a fresh model with a little noise on every weight, so that no zero-initialised layer hides the rest."""
+    model = fresh_model(setup)
+    generator = torch.Generator().manual_seed(setup.spec.seed)
+    with torch.no_grad():
+        for p in model.parameters():
+            if p.is_floating_point():
+                p.add_(0.02 * torch.randn(p.shape, generator=generator).to(p.device, p.dtype))
+    return model
+
+
+def fresh_optimizer(setup: Any, model: nn.Module, *, decay: bool = True, **table: Any) -> torch.optim.Optimizer:
+    """Return the recipe's optimizer over a model, without weight decay where `decay` is off."""
+    optimizer: torch.optim.Optimizer = setup.optimizer(model, **table)
+    if not decay:
+        for group in optimizer.param_groups:
+            if "weight_decay" in group:
+                group["weight_decay"] = 0.0
+    return optimizer
+
+
+def train_once(setup: Any, model: nn.Module, batch: Batch, loss: Callable[..., Tensor], optimizer: Any) -> float:
+    """Make one training step, the user's own where the recipe has one, and return the loss it reports."""
+    if setup.train_step is not None:
+        value = setup.train_step(model=model, batch=batch, loss=loss, optimizer=optimizer)
+        if not isinstance(value, (Tensor, float, int)) or (isinstance(value, Tensor) and value.numel() != 1):
+            found = "None" if value is None else f"a {type(value).__name__}"
+            raise UserCodeError(f"train.step: must return the loss of the batch, it returned {found}", "Return it.")
+        return as_number(value)
+    return float(default_step(model, batch, loss, optimizer, clip_norm=setup.spec.tables["train"].get("clip_norm")))
+
+
+def as_number(value: Any) -> float:
+    """Return what a user's function reports, a number or a tensor of one, as a float."""
+    return float(value.detach() if isinstance(value, Tensor) else value)
+
+
+def forward(model: nn.Module, inputs: Tensor) -> Tensor:
+    """Return the model's outputs without a graph; raise CannotProbe where they are not one tensor."""
+    with torch.no_grad():
+        outputs = model(inputs)
+    if not isinstance(outputs, Tensor):
+        raise CannotProbe(f"the model's outputs are a {type(outputs).__name__}, not one tensor")
+    return outputs.detach().float()
+
+
+def accuracy(outputs: Tensor, targets: Tensor) -> float | None:
+    """Return the share of examples whose largest output is the target's; None where outputs are not (N, C)."""
+    if outputs.ndim != 2 or outputs.shape[1] < 2:
+        return None
+    return float((outputs.argmax(1) == targets).double().mean())
+
+
+def random_in_train_mode(model: nn.Module, inputs: Tensor) -> bool:
+    """Say whether a forward in train mode depends on the random state: dropout that cannot be switched off."""
+    first, second = (_seeded_forward(model, inputs, seed) for seed in (1, 2))
+    return not torch.allclose(first, second, rtol=1e-3, atol=1e-5)
+
+
+def _seeded_forward(model: nn.Module, inputs: Tensor, seed: int) -> Tensor:
+    with random_state(seed):
+        return forward(model, inputs)
+
+
+def keys_of(inputs: Tensor) -> list[bytes]:
+    """Return one hash per example: equal where all values are equal."""
+    rows = inputs.detach().cpu().reshape(len(inputs), -1).contiguous().numpy()
+    return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in rows]
+
+
+def entropy(counts: Tensor) -> float:
+    """Return the entropy (nats) of the distribution that class counts give."""
+    shares = counts.double() / counts.sum()
+    return float(-torch.special.xlogy(shares, shares).sum())
+
+
+def offered(probe: Probe, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those settings that the probe has an argument for."""
+    names = probe.__code__.co_varnames[: probe.__code__.co_argcount + probe.__code__.co_kwonlyargcount]
+    return {name: value for name, value in settings.items() if name in names}

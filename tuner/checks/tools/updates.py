@@ -1,0 +1,105 @@
+"""One training step, instrumented: is everything that should move moved, and nothing left over?"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from tuner.checks.tools.frame import (
+    Batch,
+    CannotProbe,
+    fresh_model,
+    fresh_optimizer,
+    one_batch,
+    random_state,
+    train_once,
+)
+
+# an accumulating step may skip updates; one that made none in this many calls makes none
+MOST_CALLS = 64
+
+
+class _Watch:
+    """Counts an optimizer's updates and keeps the gradients that each of them saw; also which others made updates."""
+
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        self.named = dict(model.named_parameters())
+        self.gradients: list[dict[str, Tensor | None]] = []
+        self.others: list[torch.optim.Optimizer] = []  # kept, so that no two have one id
+        self.entries: list[tuple[int, int]] = []  # of the optimizer's state, before and after each update
+        self.calls = 0
+        self.called: list[int] = []  # how many calls of the step had been made at each update
+        self.rates: list[tuple[float, float]] = []  # before and after each update
+        self.optimizer = optimizer
+        optimizer.register_step_pre_hook(self._before)
+        optimizer.register_step_post_hook(self._after)
+
+    def _before(self, *_: Any) -> None:
+        self.gradients.append({n: None if p.grad is None else p.grad.detach().clone() for n, p in self.named.items()})
+        self.entries.append((_entries(self.optimizer), 0))
+        self.called.append(self.calls)
+        self.rates.append((self.rate, self.rate))
+
+    def _after(self, *_: Any) -> None:
+        self.rates[-1] = (self.rates[-1][0], self.rate)
+        self.entries[-1] = (self.entries[-1][0], _entries(self.optimizer))
+
+    def any_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        """Hear of every optimizer's step."""
+        if optimizer is not self.optimizer and all(optimizer is not other for other in self.others):
+            self.others.append(optimizer)
+
+    @property
+    def rate(self) -> float:
+        """The largest rate of the optimizer's groups."""
+        return max(float(group["lr"]) for group in self.optimizer.param_groups)
+
+    @property
+    def rates_set(self) -> list[float]:
+        """The rates of the updates, where they change between updates: an optimizer's own step may move its rate."""
+        changed = [before != after for (_, after), (before, _) in itertools.pairwise(self.rates)]
+        return [before for before, _ in self.rates] if any(changed) else []
+
+    @property
+    def state_lost(self) -> bool:
+        """Whether state that an update left was gone at the next one."""
+        return any(after > 0 and before == 0 for (_, after), (before, _) in itertools.pairwise(self.entries))
+
+
+def _entries(optimizer: torch.optim.Optimizer) -> int:
+    """Count the parameters that the optimizer remembers something of."""
+    return sum(any(value is not None for value in entry.values()) for entry in optimizer.state.values())
+
+
+def updates_of(
+    setup: Any, updates: int, *, at_rest: bool, batch: Batch | None = None
+) -> tuple[nn.Module, Any, _Watch, list[bool]]:
+    """Make a number of updates on one batch; `at_rest`: with rate and decay 0, so that nothing moves."""
+    model, loss = fresh_model(setup), setup.loss()
+    optimizer = fresh_optimizer(setup, model, decay=not at_rest)
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise CannotProbe("LBFGS calls the loss many times within one step")
+    if at_rest:
+        for group in optimizer.param_groups:
+            group["lr"] = torch.zeros_like(group["lr"]) if isinstance(group["lr"], Tensor) else 0.0
+    watch = _Watch(model, optimizer)
+    if batch is None:
+        batch = one_batch(setup, min(64, setup.spec.tables["train"]["batch_size"]), "step")
+    modes: list[bool] = []
+    hooks = [
+        model.register_forward_pre_hook(lambda module, _: modes.append(module.training)),
+        register_optimizer_step_pre_hook(watch.any_step),
+    ]
+    try:
+        while watch.calls < MOST_CALLS and len(watch.gradients) < updates and len(watch.others) < updates:
+            watch.calls += 1
+            with random_state(setup.spec.seed):
+                train_once(setup, model, batch, loss, optimizer)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return model, optimizer, watch, modes

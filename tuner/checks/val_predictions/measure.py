@@ -1,0 +1,71 @@
+"""What the trained model says about val, example by example, and, once, about test."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tuner.checks.evidence import NotMeasured
+from tuner.checks.tools.features import area
+from tuner.checks.tools.frame import CannotProbe
+from tuner.checks.tools.predictions import BATCH, _predict
+from tuner.checks.val_predictions.evidence import ValPredictions
+
+
+def val_predictions(setup: Any) -> ValPredictions | NotMeasured:
+    """Say of every val example whether the trained model gets it right: one bit each, packed, base64.
+
+    Bits are in the split's order, the first in the highest bit of the first byte; `n` is their number. `parameters`:
+    how many the model has, by which the simpler of two equals is known. `recall`: per class, None where val has none
+    of it. `answers`: how sure right and wrong answers are, on val and on the train subset.
+    """
+    if setup.trained is None:
+        return NotMeasured("the trial has trained no model")
+    try:
+        outputs, targets = _predict(setup, setup.trained.model, setup.data.batches("val", BATCH))
+        answers = {"val": sureness(outputs, targets)}
+        if setup.data.size("train_eval"):
+            known = setup.data.batches("train_eval", BATCH)
+            answers["train"] = sureness(*_predict(setup, setup.trained.model, known))
+    except CannotProbe as reason:
+        return NotMeasured(str(reason))
+    right = (outputs.argmax(1) == targets).numpy()
+    count = sum(item.numel() for item in setup.trained.model.parameters())
+    width = setup.data.num_classes
+    inside = (targets >= 0) & (targets < width)  # a label that a loss ignores is in no class
+    counts = torch.bincount(targets[inside], minlength=width)
+    hits = torch.bincount(targets[inside & torch.from_numpy(right)], minlength=width)
+    return ValPredictions.from_json(
+        {
+            "n": len(right),
+            "bits": base64.b64encode(np.packbits(right).tobytes()).decode(),
+            "parameters": count,
+            "class_counts": counts.tolist(),
+            "recall": [h / c if c else None for h, c in zip(hits.tolist(), counts.tolist(), strict=True)],
+            "answers": {split: found for split, found in answers.items() if found is not None},
+        }
+    )
+
+
+def sureness(outputs: Tensor, targets: Tensor) -> dict[str, Any] | None:
+    """Say how sure right and wrong answers are: the largest class probability (its softmax, unless outputs are that).
+
+    `auroc`: in which share of all pairs of a right and a wrong answer the right one is surer; None without a pair.
+    """
+    if not outputs.isfinite().all():
+        return None
+    are_shares = bool((outputs >= 0).all()) and bool(((outputs.sum(1) - 1).abs() < 1e-3).all())
+    sure = (outputs if are_shares else outputs.double().softmax(1)).max(1).values.double()
+    hit = outputs.argmax(1) == targets
+    right, wrong = sure[hit], sure[~hit]
+    return {
+        "right": len(right),
+        "wrong": len(wrong),
+        "sure_when_right": float(right.mean()) if len(right) else None,
+        "sure_when_wrong": float(wrong.mean()) if len(wrong) else None,
+        "auroc": area(right, wrong) if len(right) and len(wrong) else None,
+    }
