@@ -35,7 +35,7 @@ check: setup  ## ruff, formatting, mypy
 	$(BIN)/mypy
 
 docs: setup  ## docs/codes.md, the table of all codes
-	$(BIN)/python -c 'from pathlib import Path; from tuner.rules import all_rules; from tuner.stages.checklist import NAMES; from tuner.view.explain import codes_page; \
+	$(BIN)/python -c 'from pathlib import Path; from tuner.checks.engine import all_rules; from tuner.stages.checklist import NAMES; from tuner.view.explain import codes_page; \
 	Path("docs/codes.md").write_text(codes_page(all_rules().values(), NAMES))'
 
 bench: setup  ## timings of the command line and of the training loop

@@ -417,7 +417,7 @@ def test_new_refuses_what_is_no_name_or_source(command):
 
 
 def test_explain_knows_codes_and_causes_and_guesses(command):
-    from tuner.rules import all_rules
+    from tuner.checks.engine import all_rules
 
     known = all_rules()
     assert len(known) > 20

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from tuner.rules import all_rules
+from tuner.checks.engine import all_rules
 from tuner.stages.checklist import NAMES
 from tuner.view.explain import codes_page
 

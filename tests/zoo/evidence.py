@@ -17,7 +17,7 @@ from typing import Any
 
 from tests.zoo.case import HERE, Case
 from tuner import stages
-from tuner.core.result import Record, finite
+from tuner.core.result import Record
 from tuner.core.store import RunDir
 from tuner.recipe.file import load_recipe
 from tuner.recipe.model import Recipe
@@ -95,7 +95,7 @@ def _listening(stage: Any) -> Iterator[list[Any]]:
     apply_rules = stage.apply_rules
 
     def listen(name: str, evidence: Any, accepted: Sequence[str] = ()) -> Any:
-        heard.append(finite(evidence))
+        heard.append({place: seen.to_json() for place, seen in evidence.items()})
         return apply_rules(name, evidence, accepted)
 
     stage.apply_rules = listen

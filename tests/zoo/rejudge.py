@@ -9,8 +9,9 @@ from tests.zoo.case import STEPS, Case
 from tests.zoo.evidence import case_of, stored
 from tests.zoo.score import Score, judged, rates, score
 from tests.zoo.table import PARTS
+from tuner.checks.engine import apply_rules
+from tuner.checks.evidence import read_all
 from tuner.core.result import StageResult
-from tuner.rules import apply_rules
 
 SHOWN = ("code", "cause", "severity", "confidence", "accepted", "title")
 HEAD = ("bugs", "runs", "detected", "named first", "in three", "look-alikes", "false errors", "false warns")
@@ -27,7 +28,7 @@ def judged_again(run: Mapping[str, Any]) -> dict[str, Any]:
     for step in run["steps"]:
         new = {key: value for key, value in step.items() if key not in ("evidence", "accepted")}
         if step.get("evidence") is not None:
-            findings = apply_rules(step["step"], _after(step["evidence"], steps), step["accepted"])[0]
+            findings = apply_rules(step["step"], read_all(_after(step["evidence"], steps)), step["accepted"])[0]
             result = StageResult(step["step"], "", metrics=None, findings=findings)
             new["findings"] = [{key: item.to_json()[key] for key in SHOWN} for item in findings]
             new |= {"verdict": result.verdict, "exit": 1 if result.verdict == "fail" else 0}
@@ -42,10 +43,7 @@ def _after(evidence: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> d
     """Return a step's evidence with what the steps before it say now."""
     if "earlier" not in evidence:
         return dict(evidence)
-    said = {step["step"]: step["findings"] for step in steps}
-    remedies = {item["code"]: item.get("remedy", "") for item in evidence["earlier"]}
-    latest = [item for name in ("overfit", "check-init") for item in said.get(name, [])]
-    return {**evidence, "earlier": [{**item, "remedy": remedies.get(item["code"], "")} for item in latest]}
+    return {**evidence, "earlier": {"findings": [item for step in reversed(steps) for item in step["findings"]]}}
 
 
 def main() -> None:

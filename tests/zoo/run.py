@@ -16,8 +16,8 @@ from tests.zoo.case import STEPS, Case
 from tests.zoo.catalog import load_cases, record_key
 from tests.zoo.parts import cifar_folder
 from tests.zoo.play import last_step, play
+from tuner.checks.cards import loud
 from tuner.core.store import write_json
-from tuner.rules import loud
 
 TIMEOUT_SECONDS = 300.0
 

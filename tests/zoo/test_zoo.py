@@ -18,8 +18,8 @@ from tests.zoo.recipe import recipe_with, write_folder
 from tests.zoo.run import run_cases, tasks_of
 from tests.zoo.score import Judged, baselines, causes_of, judged, rates, score, speaks
 from tests.zoo.table import lists, tables
+from tuner.checks.engine import all_rules
 from tuner.core.store import write_json
-from tuner.rules import all_rules
 
 # -- the cases -------------------------------------------------------------------------------------------------------
 

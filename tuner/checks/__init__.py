@@ -31,6 +31,7 @@ Tests stand in tests/checks/<folder>/, and build evidence from the dataclasses.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import pkgutil
 from collections.abc import Callable
 from typing import Any

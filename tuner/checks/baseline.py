@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from tuner.checks.cards import found
 from tuner.core.result import Finding, Severity
@@ -15,10 +16,19 @@ SURE_HALF_WIDTH = 0.05  # a split with a narrower interval would have shown that
 SMALL_HALF_WIDTH = 0.025  # a wider interval hides the differences that tuning is about
 
 
-HALF = 0.5  # a class with more than that can be what a sound model that weighs its classes falls behind
+EVEN = 0.6  # a class with more than that can be what a sound model that weighs its classes falls behind
 
 
 TOLD = 3.0  # standard errors above chance
+
+
+@dataclass(frozen=True)
+class AtBaseline:
+    """An accuracy over `n` examples, and the share of their majority class."""
+
+    accuracy: float
+    n: int
+    share: float
 
 
 def small_split(code: str, split: str, accuracy: float, n: int) -> Finding | None:
@@ -31,26 +41,26 @@ def small_split(code: str, split: str, accuracy: float, n: int) -> Finding | Non
     return found(code, "note", title, evidence=seen)
 
 
-def baseline(
-    code: str, accuracy: float, n: int, share: float, learnt: str | None, hidden_as: str = "", monitored: bool = True
-) -> Finding | None:
-    """Report an accuracy whose interval reaches down to the share of the commonest class.
+def baseline(code: str, case: str, seen: AtBaseline, learnt: str | None, monitored: bool = True) -> Finding | None:
+    """Report an accuracy whose interval reaches down to the share of the majority class, in one of three cases.
 
-    `learnt`: what shows that the input is used all the same. Where one class has more than half, that is no fault but
-    what weighing the classes does: accuracy is the wrong measure then, which is reported as `hidden_as` where that is
-    asked for, and not at all otherwise; a warning if it is what is `monitored`.
+    `learnt`: what shows that the input is used all the same. `ignores`: nothing does. `contradicts`: it does, and no
+    class has much more than half, so that the metric is not what it says. `hides`: one class has, and accuracy is the
+    wrong measure, a warning if it is what is `monitored`.
     """
-    low, high = wilson(accuracy, n)
-    if low > share:
+    low, high = wilson(seen.accuracy, seen.n)
+    now = "ignores" if learnt is None else "contradicts" if seen.share <= EVEN else "hides"
+    if low > seen.share or now != case:
         return None
     severity: Severity = "error" if (high - low) / 2 < SURE_HALF_WIDTH else "warn"
-    title = f"accuracy {accuracy:.3f} ({low:.3f} to {high:.3f}) is no better than the commonest class, {share:.3f}"
-    seen = {"accuracy": accuracy, "interval": [low, high], "majority_share": share, "n": n}
-    if learnt is None or share <= HALF:
-        return found(code, severity, title, evidence=seen) if not hidden_as else None
-    if not hidden_as:
-        return None  # which has a finding of its own
-    return found(hidden_as, "warn" if monitored else "note", f"{title}, though {learnt}", evidence=seen)
+    if case == "hides":
+        severity = "warn" if monitored else "note"
+    title = (
+        f"accuracy {seen.accuracy:.3f} ({low:.3f} to {high:.3f}) is no better than the majority class, {seen.share:.3f}"
+    )
+    title += "" if learnt is None else f", though {learnt}"
+    facts = {"accuracy": seen.accuracy, "interval": [low, high], "majority_share": seen.share, "n": seen.n}
+    return found(code, severity, title, evidence=facts)
 
 
 def tells_apart(recall: Sequence[float | None], counts: Sequence[int]) -> str | None:

@@ -6,9 +6,10 @@ import math
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tuner.checks.causes import CAUSES
 from tuner.checks.evidence import Evidence, NotMeasured
 from tuner.checks.limits import Limit
 from tuner.core.result import Change, Finding, Proposal, Severity
@@ -98,12 +99,14 @@ def rule(
     """Register a rule under its code; `stage` is the stage whose judge runs it.
 
     Raises:
-        ValueError: two rules share a code.
+        ValueError: two rules share a code, or the cause is none that is listed.
     """
 
     def register(check: Check) -> Check:
         if code in RULES and RULES[code].check.__qualname__ != check.__qualname__:
             raise ValueError(f"two rules share the code {code}")
+        if cause not in CAUSES:
+            raise ValueError(f"{code}: {cause!r} is no cause that checks.causes lists")
         text = (meaning, detected, why, fix, confused_with, source)
         name = check.__name__.replace("_", " ")
         RULES[code] = Rule(code, cause, stage, name, check, *text, tuple(explained_by), _needs(check))
@@ -137,5 +140,5 @@ def found(
 ) -> Finding:
     """Return the Finding of a registered rule; without `remedy` the card's `fix` is used."""
     card = RULES[code]
-    remedy = remedy or card.fix
-    return Finding(code, card.cause, severity, title, dict(evidence), remedy, None, tuple(changes), False, proposals)
+    finding = Finding(code, card.cause, severity, title, dict(evidence), remedy or card.fix)
+    return replace(finding, changes=tuple(changes), proposals=tuple(proposals))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import pkgutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -10,6 +11,8 @@ from typing import Any
 
 from tuner import checks
 from tuner.checks.cards import RULES, Missing, Rule
+from tuner.checks.causes import CAUSES
+from tuner.checks.earlier.evidence import Earlier
 from tuner.checks.evidence import Evidence, NotMeasured
 from tuner.checks.rates import RATES
 from tuner.core.result import SEVERITIES, Finding, Skipped
@@ -30,11 +33,11 @@ def all_rules() -> dict[str, Rule]:
 
 
 def apply_rules(
-    stage: str, evidence: Measured, accepted: Iterable[str] = (), earlier: Iterable[Mapping[str, Any]] = ()
+    stage: str, evidence: Measured, accepted: Iterable[str] = ()
 ) -> tuple[list[Finding], list[str], list[Skipped]]:
     """Run the rules of a stage; return the findings (ordered, accepted ones marked), what ran and what could not.
 
-    `evidence`: by measurement. `earlier`: findings of the steps before, which may explain those of this one.
+    `evidence`: by measurement; what the steps before found (`earlier`) may explain what this one does.
     """
     accepted = set(accepted)
     findings: list[Finding] = []
@@ -44,7 +47,7 @@ def apply_rules(
         if card.stage != stage:
             continue
         try:
-            finding = card.check(**_given(card, evidence))
+            finding = card.check(**given(card, evidence))
         except Missing as missing:
             skipped.append(Skipped(f"{card.code} {card.name}", str(missing)))
             continue
@@ -52,10 +55,11 @@ def apply_rules(
         if finding is not None:
             rate = RATES.get(finding.code)
             findings.append(replace(finding, accepted=finding.code in accepted, confidence=rate))
-    return ordered(findings, earlier), ran, skipped
+    earlier = evidence.get("earlier")
+    return ordered(findings, earlier.findings if isinstance(earlier, Earlier) else ()), ran, skipped
 
 
-def _given(card: Rule, evidence: Measured) -> dict[str, Any]:
+def given(card: Rule, evidence: Measured) -> dict[str, Any]:
     """Return the arguments of a rule; raise Missing, with the measurement's own reason, where one was not made."""
     given: dict[str, Any] = {}
     for name, (kind, without) in card.needs.items():
@@ -84,27 +88,29 @@ def ordered(findings: Sequence[Finding], earlier: Iterable[Mapping[str, Any]] = 
     result: list[Finding] = []
 
     def place(finding: Finding, under: str | None) -> None:
-        result.append(replace(finding, explained_by=under or _earlier_cause(finding, before)))
+        result.append(replace(finding, explained_by=under or finding.explained_by or _earlier_cause(finding, before)))
         effects = [by_code[code] for code, cause in causes.items() if cause == finding.code]
         for effect in sorted(effects, key=_rank):
             place(effect, finding.code)
 
-    def group(finding: Finding) -> tuple[int, str]:
-        """Return the rank of a cause: that of the heaviest of its effects, where one is heavier."""
-        effects = [group(by_code[code]) for code, cause in causes.items() if cause == finding.code]
-        return min([_rank(finding)[0], *(rank for rank, _ in effects)]), finding.code
+    def group(finding: Finding) -> tuple[int, int, str]:
+        """Return the rank of a cause: as heavy as the heaviest of its effects, where one is heavier."""
+        effects = [group(by_code[code])[0] for code, cause in causes.items() if cause == finding.code]
+        return min([_rank(finding)[0], *effects]), *_rank(finding)[1:]
 
     for root in sorted(roots, key=group):
         place(root, None)
     return result
 
 
-def _rank(finding: Finding) -> tuple[int, str]:
-    return -SEVERITIES.index(finding.severity), finding.code
+def _rank(finding: Finding) -> tuple[int, int, str]:
+    return -SEVERITIES.index(finding.severity), CAUSES.index(finding.cause), finding.code
 
 
 def _cause_of(finding: Finding, findings: Sequence[Finding]) -> str | None:
     """Return the code of the finding that explains this one best: the heaviest, then the first of the checklist."""
+    if finding.explained_by in {other.code for other in findings}:
+        return finding.explained_by
     names = _explains(finding)
     able = [
         other

@@ -87,7 +87,7 @@ def evidence_class(name: str) -> type[Evidence]:
 
 def _dataclass_from(cls: type[Any], value: Mapping[str, Any]) -> Any:
     given = {}
-    for name, kind, required in _fields(cls):
+    for name, kind, required in _fields(cls):  # type: ignore[arg-type]
         if name in value:
             given[name] = _from(kind, value[name])
         elif required:
@@ -96,7 +96,7 @@ def _dataclass_from(cls: type[Any], value: Mapping[str, Any]) -> Any:
 
 
 @functools.cache
-def _fields(cls: type[Any]) -> tuple[tuple[str, Any, bool], ...]:
+def _fields(cls: Any) -> tuple[tuple[str, Any, bool], ...]:
     hints = typing.get_type_hints(cls)
     return tuple(
         (item.name, hints[item.name], item.default is MISSING and item.default_factory is MISSING)

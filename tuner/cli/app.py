@@ -342,11 +342,11 @@ def report(
 def explain(code: Annotated[str, typer.Argument(help="the code of a finding, e.g. LR301, or a cause")]) -> None:
     """Explain a finding: what it means, and how to fix it."""
     with exit_codes(False, False, []):
-        from tuner import rules
+        from tuner.checks import engine
         from tuner.view.explain import explain as show
         from tuner.view.page import make_console
 
-        known = rules.all_rules()
+        known = engine.all_rules()
         cards = [card for card in known.values() if code.upper() == card.code or code.lower() == card.cause]
         if not cards:
             names = [*known, *(card.cause for card in known.values())]

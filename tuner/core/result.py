@@ -153,7 +153,11 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a rule saw: the code of the rule, the cause (a slug of the causes list), its weight and its remedy."""
+    """What a rule saw: the code of the rule, the cause (a slug of the causes list), its weight and its remedy.
+
+    `confidence`: how often the code is right on the zoo, None where that is not known. `explained_by`: the code of the
+    finding that causes this one, if another does.
+    """
 
     code: str
     cause: str
@@ -161,10 +165,11 @@ class Finding:
     title: str
     evidence: Mapping[str, Any] = field(default_factory=dict)
     remedy: str = ""
-    confidence: float = 1.0
+    confidence: float | None = None
     changes: Sequence[Change] = ()
     accepted: bool = False
     proposals: Sequence[Proposal] = ()
+    explained_by: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         value = finite(asdict(self))
@@ -257,8 +262,3 @@ class StageResult(Generic[M]):
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{type(error).__name__}: {error}") from None
-
-
-def ranked(findings: Sequence[Finding]) -> list[Finding]:
-    """Sort findings: the heaviest first, then the surest."""
-    return sorted(findings, key=lambda f: (-SEVERITIES.index(f.severity), -f.confidence, f.code))

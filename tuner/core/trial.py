@@ -50,7 +50,7 @@ class TrialSpec:
     applied, so that a base value which a trial replaces does not enter its id. Exactly one of `horizon_epochs`
     and `horizon_steps` is set for a trial that trains; both are None for one that only measures.
     `train_subset`: whether a fixed subset of train is evaluated after each epoch, as val is.
-    `measure` maps the name of a function in `tuner.train.probes` to its arguments; measures run after training.
+    `measure` maps the name of a measurement in `tuner.checks` to its arguments; measures run after training.
     """
 
     tables: Mapping[str, Any]

@@ -59,7 +59,7 @@ KINDS: Mapping[str, tuple[str, str | None]] = {  # kind -> (key of the recipe, m
     "step": ("train.step", None),
     "evaluate": ("train.evaluate", None),
     "metric": ("train.metric", None),
-    "probe": ("measure", "tuner.train.probes"),
+    "probe": ("measure", "tuner.checks"),
 }
 
 

@@ -25,6 +25,7 @@ from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tuner.checks.earlier.evidence import Earlier
 from tuner.core.errors import InputError
 from tuner.core.result import Finding, Record, StageResult
 from tuner.core.store import read_stored_result
@@ -146,6 +147,11 @@ class Stage(Protocol):
     def plan(self, recipe: Recipe, inputs: Inputs, settings: Any, history: Sequence[Record]) -> list[WorkItem]: ...
 
     def judge(self, recipe: Recipe, inputs: Inputs, settings: Any, results: Sequence[Record]) -> StageResult[Any]: ...
+
+
+def earlier(inputs: Inputs) -> Earlier:
+    """Return what the steps before have found, the latest step first."""
+    return Earlier([finding.to_json() for name in reversed(NAMES) for finding in inputs.findings(name)])
 
 
 def load(name: str) -> Stage:

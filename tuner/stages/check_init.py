@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import Field
 
+from tuner.checks.data_scan.evidence import DataScan
+from tuner.checks.engine import apply_rules
+from tuner.checks.evidence import Evidence, NotMeasured, read_all
+from tuner.checks.initial_loss.evidence import InitialLoss
+from tuner.checks.input_scale.evidence import InputScale
+from tuner.checks.one_step.evidence import OneStep
+from tuner.checks.trials.evidence import Failure, Trials
 from tuner.core.metrics import CheckInitMetrics as Metrics
 from tuner.core.result import Record, Skipped, StageResult
 from tuner.core.trial import WorkItem
 from tuner.core.values import from_json
 from tuner.recipe.model import Recipe
-from tuner.rules import apply_rules
 from tuner.stages import Inputs, StageSettings, Traits
 
 NEEDS = ()
@@ -38,34 +45,43 @@ def plan(recipe: Recipe, inputs: Inputs, settings: Settings, history: Sequence[R
 
 
 def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[Record]) -> StageResult[Metrics]:
-    """Hold every probe's answer against the right one."""
+    """Hold every measurement against the right answer."""
     evidence = evidence_of(recipe, results)
     findings, ran, skipped = apply_rules("check-init", evidence, recipe.accept.codes)
-    if evidence["failures"]:
+    trials = _failed(results)
+    if trials.failures:
         skipped = [Skipped("every other check", "the trial failed, so nothing was measured")]
     skipped += [
-        Skipped(f"probe {name.replace('_', ' ')}", probe["skipped"])
-        for name, probe in sorted(evidence.items())
-        if isinstance(probe, Mapping)
-        and "skipped" in probe
-        and probe["skipped"] not in {entry.why for entry in skipped}
+        Skipped(f"measurement {name.replace('_', ' ')}", found.why)
+        for name, found in sorted(evidence.items())
+        if isinstance(found, NotMeasured) and found.why not in {entry.why for entry in skipped}
     ]
-    if evidence.get("initial_loss", {}).get("random_in_train_mode"):
+    initial, scan = evidence.get("initial_loss"), evidence.get("data_scan")
+    if isinstance(initial, InitialLoss) and initial.random_in_train_mode:
         why = "the forward in train mode is random though every dropout module is off; its noise is in the loss"
         skipped.append(Skipped("the loss at init without dropout", why))
-    if (why := evidence.get("data_scan", {}).get("no_duplicates")) is not None:
-        skipped.append(Skipped("equal examples within and across train and val", why))
-    return StageResult("check-init", _headline(evidence), _metrics(evidence), findings, ran, skipped)
+    if isinstance(scan, DataScan) and scan.no_duplicates is not None:
+        skipped.append(Skipped("equal examples within and across train and val", scan.no_duplicates))
+    seen = {name: found.to_json() for name, found in evidence.items()}
+    return StageResult("check-init", _headline(seen, trials), _metrics(seen), findings, ran, skipped)
 
 
-def evidence_of(recipe: Recipe, results: Sequence[Record]) -> dict[str, Any]:
-    """Return what the probes found by probe, with the recipe's tables and why the trial failed, if it did."""
-    evidence: dict[str, Any] = {"recipe": recipe.tables(), "failures": []}
+def evidence_of(recipe: Recipe, results: Sequence[Record]) -> dict[str, Evidence | NotMeasured]:
+    """Return what was measured, by measurement, with what the rules must know of the recipe, and what failed."""
+    measured: dict[str, Evidence | NotMeasured] = {}
     for record in results:
-        evidence |= record.result.evidence.get(MEASURE, {})
-        if record.result.error is not None:
-            evidence["failures"].append({"kind": record.result.error.kind, "message": record.result.error.message})
-    return evidence
+        measured |= read_all(record.result.evidence.get(MEASURE, {}))
+    step, scale = measured.get("one_step"), measured.get("input_scale")
+    if isinstance(step, OneStep):
+        measured["one_step"] = replace(step, batch_size=recipe.train.batch_size)
+    if isinstance(scale, InputScale):
+        measured["input_scale"] = replace(scale, normalize=recipe.data.normalize)
+    return {**measured, "trials": _failed(results)}
+
+
+def _failed(results: Sequence[Record]) -> Trials:
+    errors = [record.result.error for record in results if record.result.error is not None]
+    return Trials([Failure(error.kind, error.message) for error in errors])
 
 
 def expected_loss(initial: Mapping[str, Any]) -> float | None:
@@ -73,14 +89,14 @@ def expected_loss(initial: Mapping[str, Any]) -> float | None:
     return initial.get("loss_at_uniform")
 
 
-def _headline(evidence: Mapping[str, Any]) -> str:
-    if evidence["failures"]:
-        failure = evidence["failures"][0]
-        return f"The check did not finish ({failure['kind']}): {failure['message'].splitlines()[0]}"
+def _headline(evidence: Mapping[str, Any], trials: Trials) -> str:
+    if trials.failures:
+        failure = trials.failures[0]
+        return f"The check did not finish ({failure.kind}): {failure.message.splitlines()[0]}"
     initial = evidence.get("initial_loss", {})
     if initial.get("too_narrow"):
         return f"The model has {initial['output_shape'][0]} outputs for {initial['num_classes']} classes."
-    if "init_losses" not in initial:
+    if initial.get("init_losses") is None:
         return f"The loss at init could not be measured: {initial.get('skipped', 'no measurement')}"
     seeds = len(initial["init_losses"])
     spread = "" if initial["init_loss_std"] is None else f" +- {initial['init_loss_std']:.3f}"
@@ -108,7 +124,7 @@ def _metrics(evidence: Mapping[str, Any]) -> Metrics:
         "loss_floor": function.get("own_floor"),
         "outputs": {key: initial.get(key) for key in ("kind", "output_shape", "output_std")},
         "layers": evidence.get("layers", {}).get("layers", []),
-        "data": {split: scan[split] for split in ("train", "val") if split in scan},
+        "data": {split: scan[split] for split in ("train", "val") if scan.get(split) is not None},
         "test_examples": scan.get("test_examples"),
         "copies_in_train": evidence.get("relatives", {}).get("rare_in_train"),
         "duplicates_across": scan.get("across"),

@@ -8,6 +8,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from tuner.checks.coarse.evidence import Coarse
+from tuner.checks.engine import apply_rules
 from tuner.core.formatting import plural
 from tuner.core.metrics import CheckInitMetrics, LrSweepMetrics
 from tuner.core.metrics import CoarseMetrics as Metrics
@@ -17,7 +19,6 @@ from tuner.core.trial import WorkItem
 from tuner.core.values import from_json
 from tuner.recipe.model import Recipe
 from tuner.recipe.space import RATE, Space
-from tuner.rules import apply_rules
 from tuner.search import scores
 from tuner.search.budget import Bounds, Outline
 from tuner.search.generations import Source, at_once
@@ -111,7 +112,8 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
         **importance(trials, space, derive_seed(recipe.seed, "coarse", "importance")),
     }
     narrowed = narrow(space, scores.as_scored(best), _limits(inputs.metrics(LrSweepMetrics)))
-    findings, ran, skipped = apply_rules("coarse", {**metrics, **left_behind(trials)}, recipe.accept.codes)
+    seen = Coarse.from_json({**metrics, **left_behind(trials)})
+    findings, ran, skipped = apply_rules("coarse", {"coarse": seen}, recipe.accept.codes)
     chosen = {"top": [_entry(record) for record in best[:TOP]], "space": _explained(narrowed)} if best else {}
     return StageResult("coarse", _headline(metrics), from_json(Metrics, metrics), findings, ran, skipped, chosen)
 

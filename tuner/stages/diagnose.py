@@ -9,6 +9,11 @@ from typing import Any
 
 from pydantic import Field
 
+from tuner.checks.confirming.evidence import ArmAnswer, Confirming
+from tuner.checks.curves.evidence import Curves
+from tuner.checks.curves.rules.tail import NO_GAP
+from tuner.checks.engine import apply_rules
+from tuner.checks.evidence import Evidence, NotMeasured, read
 from tuner.core.confirming_arms import FULL_PRECISION
 from tuner.core.metrics import CheckInitMetrics, FineMetrics
 from tuner.core.metrics import DiagnoseMetrics as Metrics
@@ -17,21 +22,18 @@ from tuner.core.statistics import binomial_noise, robust_sigma
 from tuner.core.trial import WorkItem
 from tuner.core.values import from_json
 from tuner.recipe.model import Recipe
-from tuner.rules import apply_rules
-from tuner.rules.curves import NO_GAP
 from tuner.search import scores
 from tuner.search.band import CONSTANT
 from tuner.search.confirm import Arm, Winner, answers, first_arms, refuted, second_arms
 from tuner.search.curve_facts import curve_facts
 from tuner.search.knobs import Knobs
-from tuner.stages import Inputs, StageSettings, Traits
+from tuner.stages import Inputs, StageSettings, Traits, earlier
 
 NEEDS = ("fine",)
 DEPENDS = ("data", "model", "loss", "optimizer", "schedule", "train", "search")
 TRAITS = Traits(repeats="always", proposes_changes=True)
 REPORTED = ("train_accuracy", "val_accuracy", "train_loss", "val_loss", "gap", "gap_interval", "best_epoch", "epochs")
 
-ANSWERS = ("answers", "recall", "class_counts")  # of the winner, from the probe of its predictions
 ANNEALED = 0.5  # share of the highest rate below which a schedule has lowered it
 
 
@@ -77,10 +79,22 @@ def _facts(recipe: Recipe, inputs: Inputs, settings: Settings) -> dict[str, Any]
     facts["plain_cross_entropy"] = asked["name"] == "cross_entropy" and not any(
         value for key, value in asked.items() if key != "name"
     )
-    facts |= {key: winner.result.evidence.get(scores.PREDICTIONS, {}).get(key) for key in ANSWERS}
+    facts["predictions"] = winner.result.evidence.get(scores.PREDICTIONS, {})
     facts["precision"] = winner.item.spec.precision
     facts["dropout_in_recipe"] = winner.params.get("model.dropout", recipe.value("model.dropout")) is not None
     return facts
+
+
+def _evidence(inputs: Inputs, facts: Mapping[str, Any]) -> dict[str, Evidence | NotMeasured]:
+    """Return what the rules judge: the curves, the winner's answers, and the confirming runs that are made."""
+    runs = facts.get("confirmed")
+    answers = {name: ArmAnswer(**answer) for name, answer in runs.items()} if runs is not None else None
+    return {
+        "curves": Curves.from_json(facts),
+        "val_predictions": read("val_predictions", facts["predictions"]),
+        "confirming": Confirming(answers, facts.get("unconfirmed"), facts["dropout_in_recipe"]),
+        "earlier": earlier(inputs),
+    }
 
 
 def _confirming(
@@ -91,7 +105,8 @@ def _confirming(
         return []
     checkpoint = inputs.choice("fine")["checkpoint"]
     winner = _winner(recipe, facts)
-    codes = {finding.code for finding in apply_rules("diagnose", facts, recipe.accept.codes)[0] if not finding.accepted}
+    seen = apply_rules("diagnose", _evidence(inputs, facts), recipe.accept.codes)[0]
+    codes = {finding.code for finding in seen if not finding.accepted}
     done = {record.item.key: record for record in history}
     asked: list[tuple[Arm, list[WorkItem]]] = []
 
@@ -163,7 +178,7 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
     facts["unconfirmed"] = _unconfirmed(inputs, settings, facts)
     if facts["unconfirmed"] is None:
         facts["confirmed"] = _answers(asked, {record.item.key: record for record in results}, facts)
-    findings, ran, skipped = apply_rules("diagnose", facts, recipe.accept.codes)
+    findings, ran, skipped = apply_rules("diagnose", _evidence(inputs, facts), recipe.accept.codes)
     knobs = Knobs(recipe, facts["params"], inputs.choice("fine").get("epochs") or facts["epochs"])
     findings = [replace(item, changes=_open(item, knobs, facts.get("confirmed") or {})) for item in findings]
     metrics = {key: facts[key] for key in REPORTED} | _noise(facts)

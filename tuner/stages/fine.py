@@ -8,6 +8,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from tuner.checks.engine import apply_rules
+from tuner.checks.fine.evidence import Fine
 from tuner.core.metrics import CheckInitMetrics, CoarseMetrics
 from tuner.core.metrics import FineMetrics as Metrics
 from tuner.core.result import Record, Skipped, StageResult, last_of_each
@@ -17,7 +19,6 @@ from tuner.core.trial import WorkItem, canonical_json
 from tuner.core.values import from_json
 from tuner.recipe.model import Recipe
 from tuner.recipe.space import RATE, Range, Space, tidy
-from tuner.rules import apply_rules
 from tuner.search import scores
 from tuner.search.budget import Bounds, Outline
 from tuner.search.expected_accuracy import estimate
@@ -176,7 +177,7 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
     }
     metrics |= importance(first, space, derive_seed(recipe.seed, "fine", "importance"))
     metrics |= _winner(recipe, finalists, first, metrics, space) if finalists else _nobody()
-    findings, ran, skipped = apply_rules("fine", metrics, recipe.accept.codes)
+    findings, ran, skipped = apply_rules("fine", {"fine": Fine.from_json(metrics)}, recipe.accept.codes)
     why = next(
         (e["skipped"] for e in (r.result.evidence.get(scores.PREDICTIONS, {}) for r in trials) if "skipped" in e), ""
     )

@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from tuner.checks.engine import apply_rules
+from tuner.checks.lr_sweep.evidence import LrSweep
 from tuner.core.formatting import rate as spelled
 from tuner.core.metrics import CheckInitMetrics
 from tuner.core.metrics import LrSweepMetrics as Metrics
@@ -15,11 +17,10 @@ from tuner.core.result import Record, StageResult
 from tuner.core.trial import WorkItem
 from tuner.core.values import from_json
 from tuner.recipe.model import Recipe
-from tuner.rules import apply_rules
 from tuner.search.band import CONSTANT, Band, find_band, measure, near, rate_of
 from tuner.search.precision import Settled, candidate, settle
 from tuner.search.race import SHORT, Question, Race
-from tuner.stages import Inputs, StageSettings, Traits
+from tuner.stages import Inputs, StageSettings, Traits, earlier
 
 NEEDS = ("overfit",)
 DEPENDS = ("data", "model", "loss", "optimizer", "train")
@@ -117,8 +118,8 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
     settled = settle_precision(recipe, inputs.facts.device, band, results)
     metrics = _metrics(band, recipe, settings, swept)
     metrics["precision"] = {"precision": settled.precision, "reason": settled.reason, **settled.numbers}
-    evidence = metrics | _settings_of(recipe) | {"earlier": _earlier(inputs)}
-    findings, ran, skipped = apply_rules("lr-sweep", evidence, recipe.accept.codes)
+    seen = LrSweep.from_json(metrics | _settings_of(recipe)), earlier(inputs)
+    findings, ran, skipped = apply_rules("lr-sweep", {item.measurement(): item for item in seen}, recipe.accept.codes)
     choice: dict[str, Any] = {"precision": settled.precision, "precision_reason": settled.reason}
     if band.lr is not None:
         choice |= {"lr": band.lr, "lr_low": band.lr_low, "lr_high": band.lr_high}
@@ -136,11 +137,6 @@ def _settings_of(recipe: Recipe) -> dict[str, Any]:
         "dropout": recipe.value("model.dropout"),
         "clip_norm": recipe.train.clip_norm,
     }
-
-
-def _earlier(inputs: Inputs) -> list[Mapping[str, Any]]:
-    """Return the findings of the steps before, the latest first."""
-    return [finding.to_json() for name in ("overfit", "check-init") for finding in inputs.findings(name)]
 
 
 def _is_of_sweep(record: Record) -> bool:

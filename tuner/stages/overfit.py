@@ -8,6 +8,10 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
+from tuner.checks.attempts.evidence import Attempts
+from tuner.checks.engine import apply_rules
+from tuner.checks.overfit.evidence import Overfit
+from tuner.checks.trials.evidence import Failure, Trials
 from tuner.core.formatting import rate as spelled
 from tuner.core.metrics import CheckInitMetrics
 from tuner.core.metrics import OverfitMetrics as Metrics
@@ -15,8 +19,7 @@ from tuner.core.result import Record, Skipped, StageResult
 from tuner.core.trial import WorkItem
 from tuner.core.values import from_json
 from tuner.recipe.model import Recipe
-from tuner.rules import apply_rules
-from tuner.stages import Inputs, StageSettings, Traits
+from tuner.stages import Inputs, StageSettings, Traits, earlier
 
 NEEDS = ("check-init",)
 DEPENDS = ("data", "model", "loss", "optimizer", "train")
@@ -108,11 +111,11 @@ def _kind(record: Record) -> str:
 
 def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[Record]) -> StageResult[Metrics]:
     """Pass where a rate reached the floor; otherwise say which level the loss is stuck at."""
-    evidence = evidence_of(recipe, results) | {
-        "earlier": [finding.to_json() for finding in inputs.findings("check-init")]
-    }
+    evidence = evidence_of(recipe, results)
     calls = inputs.metrics(CheckInitMetrics).calls_per_update or 1
-    findings, ran, skipped = apply_rules("overfit", evidence, recipe.accept.codes)
+    seen = _attempts(recipe, evidence), _failed(results), earlier(inputs)
+    given = {item.measurement(): item for item in seen}
+    findings, ran, skipped = apply_rules("overfit", given, recipe.accept.codes)
     if "best" not in evidence:
         skipped = [Skipped("every other check", "no attempt finished")]
     best = evidence.get("best", {})
@@ -145,13 +148,8 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
 
 
 def evidence_of(recipe: Recipe, results: Sequence[Record]) -> dict[str, Any]:
-    """Return the best attempt, all of them in short, and why attempts failed, if they did."""
-    failures = [
-        {"kind": record.result.error.kind, "message": record.result.error.message}
-        for record in results
-        if record.result.error is not None
-    ]
-    evidence: dict[str, Any] = {"recipe": recipe.tables(), "failures": failures, "rates": []}
+    """Return the best attempt, all of them, and those in short."""
+    evidence: dict[str, Any] = {"rates": []}
     keep = ("lr", "final_loss", "final_accuracy", "steps", "status", "reference")
     answers = sorted((_answer(record) for record in results if _answer(record)), key=lambda answer: answer["lr"])
     evidence["rates"] = [{key: answer.get(key) for key in keep} for answer in answers]
@@ -160,6 +158,17 @@ def evidence_of(recipe: Recipe, results: Sequence[Record]) -> dict[str, Any]:
     if best is not None:
         evidence |= {"best": _answer(best), "trial": best.result.id}
     return evidence
+
+
+def _attempts(recipe: Recipe, evidence: Mapping[str, Any]) -> Attempts:
+    attempts = [Overfit.from_json(answer) for answer in evidence["attempts"]]
+    best = Overfit.from_json(evidence["best"]) if "best" in evidence else None
+    return Attempts(best, attempts, recipe.train.clip_norm)
+
+
+def _failed(results: Sequence[Record]) -> Trials:
+    errors = [record.result.error for record in results if record.result.error is not None]
+    return Trials([Failure(error.kind, error.message) for error in errors])
 
 
 def _answer(record: Record) -> Mapping[str, Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tuner.checks.engine import apply_rules
+from tuner.checks.test_evaluation.evidence import TestEvaluation
 from tuner.core.errors import InputError
 from tuner.core.metrics import FineMetrics
 from tuner.core.metrics import TestMetrics as Metrics
@@ -13,7 +15,6 @@ from tuner.core.statistics import wilson
 from tuner.core.trial import WorkItem
 from tuner.core.values import from_json
 from tuner.recipe.model import Recipe
-from tuner.rules import apply_rules
 from tuner.stages import Inputs, StageSettings, Traits
 
 NEEDS = ("fine",)
@@ -52,7 +53,8 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
     error = results[0].result.error if results else None
     metrics = _metrics(evidence, inputs, winner)
     metrics["error"] = error.message if error else evidence.get("skipped")
-    findings, ran, skipped = apply_rules("test", metrics, recipe.accept.codes)
+    given = {"test_evaluation": TestEvaluation.from_json(metrics)}
+    findings, ran, skipped = apply_rules("test", given, recipe.accept.codes)
     choice = {"trial": winner.get("trial"), "checkpoint": winner["checkpoint"]}
     return StageResult("test", _headline(metrics), from_json(Metrics, metrics), findings, ran, skipped, choice)
 

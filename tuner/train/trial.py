@@ -125,7 +125,8 @@ def _measure(setup: Setup, item: WorkItem, on_progress: OnProgress | None) -> di
         measure = registry.resolve("probe", name, setup.env.recipe_dir)
         kwargs = registry.bind(measure, {}, args, f"measure.{name}", positional=1)
         seed_everything(derive_seed(setup.spec.seed, "measure", name))
-        evidence[name] = measure(setup, **kwargs)
+        found = measure(setup, **kwargs)
+        evidence[name] = dict(found) if isinstance(found, Mapping) else found.to_json()
     return evidence
 
 

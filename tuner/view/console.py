@@ -102,7 +102,7 @@ def _findings(page: Page, result: Mapping[str, Any], stage_dir: Path) -> None:
     findings = items(result, "findings")
     if not findings:
         return
-    page.heading("Findings" + (", most likely cause first" if len(findings) > 1 else ""))
+    page.heading("Findings" + (", causes before what follows from them" if len(findings) > 1 else ""))
     for finding in findings[:FINDINGS_SHOWN]:
         _finding(page, finding)
     rest = len(findings) - FINDINGS_SHOWN
@@ -123,6 +123,8 @@ def _finding(page: Page, finding: Mapping[str, Any]) -> None:
     page.spans((start, "dim" if accepted else COLOURS.get(severity, "")), (rows[0], "dim" if accepted else "bold"))
     for row in rows[1:]:
         page.line(" " * len(start) + row, "dim" if accepted else "bold")
+    if cause := get(finding, "explained_by"):
+        page.text(f"follows from {cause}", len(start), style="dim")
     if evidence := evidence_text(get(finding, "evidence", default={})):
         page.text(evidence, len(start), style="dim")
     if remedy := get(finding, "remedy"):

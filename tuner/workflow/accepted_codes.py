@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tuner.checks.engine import all_rules
 from tuner.core.errors import UsageError, did_you_mean
 from tuner.recipe.file import key_lines, place_of
 from tuner.recipe.model import Recipe
-from tuner.rules import all_rules
 
 
 def check_codes(path: Path, recipe: Recipe) -> None:

@@ -38,6 +38,7 @@ MISPAIRED = 0.2
     fix="Look at some augmented examples; choose padding and holes for the size of these images, and pixel ranges.",
     confused_with="Strong augmentation that keeps the label: train accuracy falls below val, and val gains.",
     source="TheDeepChecker (augmentation check); 37 reasons: too much augmentation",
+    explained_by=("DA121",),
 )
 def augmentation_destroys(answer: Augmentation) -> Finding | None:
     """Augmentation that leaves nothing."""

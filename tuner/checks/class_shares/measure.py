@@ -7,10 +7,10 @@ from typing import Any
 import torch
 
 from tuner.checks.class_shares.evidence import ClassShares
-from tuner.checks.tools.frame import CannotProbe, before_training
+from tuner.checks.tools.frame import CannotProbe, of_data_alone
 
 
-@before_training
+@of_data_alone
 def class_shares(setup: Any) -> ClassShares:
     """Compare the classes of the whole splits: half the summed difference of their shares, and chi-squared's p."""
     if not setup.data.size("val"):

@@ -22,6 +22,7 @@ LABEL_DISTANCE = 0.5
     fix="Draw the splits at random, stratified by class.",
     confused_with="A balanced val beside an unbalanced train, on purpose.",
     source="deepchecks LabelDrift",
+    explained_by=("DA108",),
 )
 def class_shares_differ(answer: ClassShares) -> Finding | None:
     """Val that is made of other classes."""

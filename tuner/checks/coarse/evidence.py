@@ -13,6 +13,7 @@ from tuner.checks.evidence import Evidence
 class Coarse(Evidence):
     """The search of coarse. `trials` by how they ended; `failures`: kind -> {count, message}. `at_border`: key -> the
     end (low, high) of its range where the best value lies. `constant_loss`: of the best answer without the input.
+    `own_accuracy`: of the recipe's own configuration; `left_behind`: key -> {own, best} of values that the search left.
     """
 
     trials: int | None = None
@@ -29,3 +30,5 @@ class Coarse(Evidence):
     constant_loss: float | None = None
     majority_share: float | None = None
     monitor: str = "val_accuracy"
+    own_accuracy: float | None = None
+    left_behind: Mapping[str, Any] = field(default_factory=dict)

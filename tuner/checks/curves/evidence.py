@@ -18,6 +18,7 @@ class Curves(Evidence):
     minus val accuracy, `gap_interval`: its 95 % interval. `best_epochs`: of every seed, from 1. `majority_share`:
     of val's largest class. `target`: the train accuracy that counts as fitted. `own_evaluate`: val is measured by
     the recipe's own code.
+    `copies_in_train`: the share of train examples that have a near copy in train.
     """
 
     epochs: int
@@ -29,6 +30,7 @@ class Curves(Evidence):
     target: float = 0.95
     monitor: str = "val_accuracy"
     own_evaluate: bool | None = None
+    copies_in_train: float | None = None
     plain_cross_entropy: bool | None = None
     val_accuracies: Sequence[float] | None = None
     val_losses: Sequence[float] | None = None

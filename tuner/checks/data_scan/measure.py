@@ -11,12 +11,12 @@ from torch import Tensor
 
 from tuner.checks.data_scan.evidence import DataScan
 from tuner.checks.tools.columns import _by_column
-from tuner.checks.tools.frame import before_training, keys_of
+from tuner.checks.tools.frame import keys_of, of_data_alone
 
 SPLITS = ("train", "val")
 
 
-@before_training
+@of_data_alone
 def data_scan(setup: Any, scan_chunk: int = 2048) -> DataScan:
     """Scan the inputs and labels of train and val, as loaded (before normalisation)."""
     data = setup.data

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from tuner.checks.image_layout.evidence import ImageLayout
-from tuner.checks.tools.frame import CannotProbe, before_training, sample
+from tuner.checks.tools.frame import CannotProbe, of_data_alone, sample
 
 MOST = 256
 
 
-@before_training
+@of_data_alone
 def image_layout(setup: Any) -> ImageLayout:
     """Compare how alike neighbouring pixels are as the images come, and with their values read in another order.
 

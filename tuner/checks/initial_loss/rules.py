@@ -89,6 +89,7 @@ def loss_not_finite(initial: InitialLoss) -> Finding | None:
         "uniform outputs."
     ),
     source="CS231n notes, sanity checks; Karpathy, A Recipe for Training Neural Networks; TheDeepChecker (2 log C)",
+    explained_by=("IN107", "IN131", "IN133", "unnormalised-input"),
 )
 def loss_too_high(initial: InitialLoss) -> Finding | None:
     """A loss at init far above uniform outputs."""

@@ -10,12 +10,12 @@ from torch import Tensor
 from tuner.checks.labels_fit.evidence import LabelsFit
 from tuner.checks.tools.examples import ENOUGH, _examples
 from tuner.checks.tools.features import Kernel, Scaler, small, without_copies
-from tuner.checks.tools.frame import CannotProbe, before_training
+from tuner.checks.tools.frame import CannotProbe, of_data_alone
 from tuner.core.statistics import mean_std
 from tuner.core.streams import derive_seed
 
 
-@before_training
+@of_data_alone
 def labels_fit(setup: Any) -> LabelsFit:
     """Ask a kernel classifier on small pictures of the inputs how much they say about the labels.
 

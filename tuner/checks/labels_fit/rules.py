@@ -33,6 +33,7 @@ NEIGHBOURS = 0.15  # by which the labels of the next row fit better than an inpu
     fix="Build one map from class names to numbers, on train, and use it for val; pair inputs and labels by key.",
     confused_with="Copies within train, which judge each other: examples that are equal count once here.",
     source="derived: an independent classifier has to generalise to val as it does within train",
+    explained_by=("DA110", "DA115", "DA119"),
 )
 def val_labels_do_not_fit(answer: LabelsFit, order: LabelOrder | None) -> Finding | None:
     """Val labels that contradict train."""
@@ -70,6 +71,7 @@ def _read_twice_alike(order: LabelOrder | None) -> None:
     fix="Look at some examples with their labels; sort file lists as numbers, shuffle pairs, join tables by key.",
     confused_with="A hard task whose signal needs more than small pictures: then coarse rises above its baseline.",
     source="Karpathy, A Recipe for Training Neural Networks; 37 reasons (shuffle labels and inputs together)",
+    explained_by=("DA103", "DA112", "DA115", "DA119", "DA121", "IN126"),
 )
 def labels_unrelated(
     shifted: LabelsShifted | None, answer: LabelsFit | None, order: LabelOrder | None, scan: DataScan | None

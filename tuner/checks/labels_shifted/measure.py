@@ -10,10 +10,10 @@ from torch import Tensor
 from tuner.checks.labels_shifted.evidence import LabelsShifted
 from tuner.checks.tools.examples import ENOUGH, MOST
 from tuner.checks.tools.features import Kernel, Scaler, small
-from tuner.checks.tools.frame import CannotProbe, before_training, gathered
+from tuner.checks.tools.frame import CannotProbe, gathered, of_data_alone
 
 
-@before_training
+@of_data_alone
 def labels_shifted(setup: Any) -> LabelsShifted:
     """Ask the kernel classifier about a run of train examples as they are stored: does the label before or after fit?
 

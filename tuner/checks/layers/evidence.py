@@ -13,8 +13,9 @@ class Layer:
     """One leaf module. `signal_std`: how much a unit varies over the examples, averaged over units.
 
     `dead_fraction`: the share of units that are zero for every example (rectifiers); `dead_input_fraction`: of its
-    inputs, where these come out of a rectifier; `saturated_fraction`: outputs at the end of their range (tanh, sigmoid);
-    `symmetric`: every unit of its weights is the same, and not zero. Norms are over the module's own parameters.
+    inputs, where these come out of a rectifier; `saturated_fraction`: outputs at the end of their range (tanh,
+    sigmoid); `symmetric`: every unit of its weights is the same, and not zero. Norms are over the module's own
+    parameters.
     """
 
     name: str

@@ -45,6 +45,7 @@ def _worst(layers: Sequence[Layer], key: str) -> tuple[float, str] | None:
     fix="Kaiming initialisation, no large negative biases, normalised inputs; or leaky ReLU or GELU.",
     confused_with="Half of all activations being zero for one example, which is normal.",
     source="CS231n notes, ReLU; SageMaker Debugger DeadRelu",
+    explained_by=("IN152", "IN155", "unnormalised-input", "bad-init-exploding"),
 )
 def dead_units(found_layers: Layers) -> Finding | None:
     """Rectified units that never fire."""
@@ -70,6 +71,7 @@ def dead_units(found_layers: Layers) -> Finding | None:
     fix="Normalise the inputs; Xavier initialisation; or another activation.",
     confused_with="Confident gates of a trained model: this one is fresh.",
     source="CS231n notes, activation functions; Glorot and Bengio 2010",
+    explained_by=("IN133", "unnormalised-input"),
 )
 def saturated_units(found_layers: Layers) -> Finding | None:
     """Squashing units at their limits."""
@@ -106,6 +108,7 @@ def _signal(found_layers: Layers) -> tuple[float, str, float] | None:
     fix="Kaiming (ReLU) or Xavier (tanh) initialisation, normalisation layers, or residual connections.",
     confused_with="A zero-initialised head or residual branch; networks with normalisation, which restores the scale.",
     source="CS231n notes, weight initialisation; Glorot and Bengio 2010; He et al. 2015",
+    explained_by=("IN131", "IN134", "IN136", "unnormalised-input"),
 )
 def signal_vanishes(found_layers: Layers) -> Finding | None:
     """A signal that dies with depth."""

@@ -126,6 +126,7 @@ def sign_flipped(function: LossFunction) -> Finding | None:
         "Ordinary smoothing: 0.1 leaves 22 % for ten classes; squashed outputs, which have a floor of their own."
     ),
     source="derived: the floor of smoothed cross-entropy is the entropy of the smoothed labels",
+    explained_by=("IN104", "IN105"),
 )
 def floor_near_uniform(function: LossFunction) -> Finding | None:
     """A loss whose floor is high."""

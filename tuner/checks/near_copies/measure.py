@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tuner.checks.near_copies.evidence import NearCopies
 from tuner.checks.tools.features import small
-from tuner.checks.tools.frame import CannotProbe, before_training, sample
+from tuner.checks.tools.frame import CannotProbe, of_data_alone, sample
 
 ASKED = 600  # examples of val
 
@@ -30,7 +30,7 @@ CLOSE = 0.25  # of the distance to the tenth neighbour: with ten copies or fewer
 NEAR = 0.25  # of the median distance between examples
 
 
-@before_training
+@of_data_alone
 def near_copies(setup: Any) -> NearCopies:
     """Find val images whose nearest train image is far nearer than the tenth nearest and than images are apart.
 

@@ -29,6 +29,7 @@ NEAR_DIMENSION = 4.0
     fix="Split by group (film, patient, scene), or remove the copies before splitting.",
     confused_with="Simple images such as digits, which lie near each other by nature: there the tenth is as near.",
     source="deepchecks SimilarImageLeakage; Barz and Denzler 2020; Levina and Bickel 2004",
+    explained_by=("DA104",),
 )
 def nearly_the_same(answer: NearCopies) -> Finding | None:
     """Near copies across the splits."""

@@ -6,6 +6,8 @@ from tuner.checks.cards import Missing, found, number, rule
 from tuner.checks.limits import SAME
 from tuner.checks.neighbours.evidence import Neighbours
 from tuner.checks.repeatable_evaluation.evidence import RepeatableEvaluation
+from tuner.checks.repeatable_evaluation.rules import remembers
+from tuner.checks.state_between_calls.evidence import StateBetweenCalls
 from tuner.core.result import Finding
 
 
@@ -22,7 +24,9 @@ from tuner.core.result import Finding
     confused_with="Batch norm in train mode; attention or contrast across the batch on purpose.",
     source="Karpathy, A Recipe for Training Neural Networks; PyTorch Lightning BatchGradientVerification",
 )
-def batch_dependence(answer: Neighbours, again: RepeatableEvaluation | None) -> Finding | None:
+def batch_dependence(
+    answer: Neighbours, again: RepeatableEvaluation | None, state: StateBetweenCalls | None
+) -> Finding | None:
     """Outputs that depend on the neighbours."""
     if answer.outputs != answer.inputs:
         title = f"the model gives {answer.outputs} outputs for {answer.inputs} inputs"
@@ -31,6 +35,8 @@ def batch_dependence(answer: Neighbours, again: RepeatableEvaluation | None) -> 
     differ = number(answer.differ)
     if differ is None or differ <= SAME:
         return None
+    if remembers(state):
+        raise Missing("the model keeps something between calls, which the effect of the neighbours is not told from")
     if repeated is not None and repeated > SAME:
         raise Missing("evaluation is random, so the effect of the neighbours cannot be told from it")
     title = f"swapping the other examples of a batch changes an output by {differ:.2g} of the outputs' spread"

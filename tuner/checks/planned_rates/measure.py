@@ -7,11 +7,11 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import nn
 
 from tuner.checks.planned_rates.evidence import PlannedRates
 from tuner.checks.tools.frame import CannotProbe, before_training, fresh_model, fresh_optimizer
+from tuner.train.scheduling import watches_val
 
 POINTS = 120  # of a simulated run that are kept for the picture
 
@@ -65,7 +65,7 @@ def _simulated(
     steps_per_epoch, total = length
     optimizer = fresh_optimizer(setup, model, **table)
     schedule = setup.schedule(optimizer, total, steps_per_epoch)
-    if isinstance(schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
+    if watches_val(schedule):
         raise CannotProbe("the schedule follows the val loss, which nothing is known of before training")
     by_epoch = setup.schedule_every == "epoch"
     rates: list[float] = []

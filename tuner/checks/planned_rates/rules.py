@@ -159,6 +159,7 @@ def rate_swings(planned: PlannedRates) -> Finding | None:
     fix="Milestones and T_max belong to the run's length; check whether they count epochs or updates.",
     confused_with="A constant rate by choice: name it constant. A schedule that watches the val loss is not simulated.",
     source=SOURCE,
+    explained_by=("IN140", "IN145", "IN147"),
 )
 def no_effect(planned: PlannedRates) -> Finding | None:
     """A schedule that never anneals."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tuner.checks.cards import found, number, rule, some
 from tuner.checks.limits import SAME
 from tuner.checks.repeatable_evaluation.evidence import RepeatableEvaluation
+from tuner.checks.state_between_calls.evidence import StateBetweenCalls
 from tuner.core.result import Finding
 
 
@@ -22,7 +23,7 @@ from tuner.core.result import Finding
     confused_with="Monte-Carlo dropout on purpose; differences of 1e-6 between kernels.",
     source="Karpathy, A Recipe for Training Neural Networks",
 )
-def evaluation_not_repeatable(answer: RepeatableEvaluation) -> Finding | None:
+def evaluation_not_repeatable(answer: RepeatableEvaluation, state: StateBetweenCalls | None) -> Finding | None:
     """Evaluation that is random or changes the model."""
     if answer.statistics_moved:
         title = f"evaluation changes running statistics: {some(answer.statistics_moved)}"
@@ -30,7 +31,7 @@ def evaluation_not_repeatable(answer: RepeatableEvaluation) -> Finding | None:
     if (number(answer.val_reads_differ) or 0.0) > 0 and number(answer.val_reads_times) is None:
         return found("IN116", "warn", _read_again(answer), evidence=answer.to_json())
     differ = number(answer.outputs_differ)
-    if differ is not None and differ > SAME:
+    if differ is not None and differ > SAME and not remembers(state):
         title = f"two evaluations of one batch differ by {differ:.2g} of the outputs' spread"
         return found("IN116", "warn", title, evidence=answer.to_json())
     if "train" in answer.modes_in_forward:
@@ -59,6 +60,11 @@ def reading_changes(answer: RepeatableEvaluation) -> Finding | None:
         return None
     title = f"{_read_again(answer)}, {times:.3g} times what they were: reading an example changes what is stored"
     return found("IN154", "error", title, evidence=answer.to_json())
+
+
+def remembers(state: StateBetweenCalls | None) -> bool:
+    """Return whether outputs depend on earlier calls, which IN160 says."""
+    return state is not None and state.differ > SAME
 
 
 def _read_again(answer: RepeatableEvaluation) -> str:

@@ -10,7 +10,7 @@ from tuner.checks.evidence import Evidence
 
 @dataclass(frozen=True)
 class Start:
-    """The lowest loss that was reached, in how many steps, and whether it is clearly below that of a constant output."""
+    """The lowest loss reached, in how many steps, and whether it is clearly below that of a constant output."""
 
     lowest: float | None
     steps: int

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tuner.checks.single_features.evidence import SingleFeatures
 from tuner.checks.tools.examples import ENOUGH, MOST, _examples
-from tuner.checks.tools.frame import CannotProbe, before_training
+from tuner.checks.tools.frame import CannotProbe, of_data_alone
 from tuner.core.streams import derive_seed
 
 WIDEST = 4096  # values of an example that are looked at one by one
@@ -18,7 +18,7 @@ WIDEST = 4096  # values of an example that are looked at one by one
 BINS = 64
 
 
-@before_training
+@of_data_alone
 def single_features(setup: Any) -> SingleFeatures:
     """Find the one column or pixel that says most about the label: bins made on one half of train, judged on the other.
 

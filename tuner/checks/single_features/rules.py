@@ -26,6 +26,7 @@ DECISIVE = 0.1  # how much better than the next column that does not go with it
     fix="Ask where the column comes from. If it is not known at the time of prediction, drop it.",
     confused_with="A decisive measurement, which is fine: then accept the code.",
     source="deepchecks SimpleFeatureContribution; Perlich et al. 2008; cleanlab spurious_correlations",
+    explained_by=("DA104", "DA112"),
 )
 def feature_gives_label_away(answer: SingleFeatures) -> Finding | None:
     """A column that is the label."""

@@ -10,10 +10,10 @@ from torch import Tensor
 from tuner.checks.splits_compared.evidence import SplitsCompared
 from tuner.checks.tools.examples import ENOUGH, _examples
 from tuner.checks.tools.features import separability, textured
-from tuner.checks.tools.frame import Batch, CannotProbe, before_training
+from tuner.checks.tools.frame import Batch, CannotProbe, of_data_alone
 
 
-@before_training
+@of_data_alone
 def splits_compared(setup: Any) -> SplitsCompared:
     """Compare train with val, both through the val pipeline: statistics, and whether a classifier tells them apart.
 

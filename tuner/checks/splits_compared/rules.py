@@ -39,6 +39,7 @@ TOLD_APART = 0.7  # area under the ROC curve; random splits give 0.5 +- 0.01
         "splits, which the standard errors allow for; a split by time or by group that is meant."
     ),
     source="deepchecks ImagePropertyDrift and ImageDatasetDrift; 37 reasons",
+    explained_by=("DA101", "DA108", "DA118", "DA119", "unnormalised-input"),
 )
 def splits_differ(answer: SplitsCompared) -> Finding | None:
     """Train and val that do not look alike."""

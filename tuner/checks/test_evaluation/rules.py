@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tuner.checks.baseline import baseline, small_split, tells_apart
+from tuner.checks.baseline import AtBaseline, baseline, small_split, tells_apart
 from tuner.checks.cards import Missing, found, need, rule
 from tuner.checks.test_evaluation.evidence import TestEvaluation
 from tuner.core.result import Finding
@@ -91,7 +91,23 @@ def test_too_small(test: TestEvaluation) -> Finding | None:
     source="Karpathy, a recipe for training neural networks: the input-independent baseline",
 )
 def test_at_baseline(test: TestEvaluation) -> Finding | None:
-    return _baseline(test, "")
+    return _baseline(test, "TE804", "ignores")
+
+
+@rule(
+    "TE808",
+    "metric-wrong",
+    "test",
+    meaning="Accuracy is no better than the majority class, though the model has learnt: the metric is wrong.",
+    detected="accuracy as in TE804, no class has more than 60 % of test, and the mean recall is above chance by 3 "
+    "standard errors",
+    why="Loss or recall and accuracy contradict each other, so the search chooses by a number that says nothing.",
+    fix="Look at how the metric makes an answer of the outputs: its axis, its threshold, which head it reads.",
+    confused_with="classes of very different size, where a sound model falls behind the majority class",
+    source="Karpathy, A Recipe for Training Neural Networks: verify the metric on what is known",
+)
+def test_metric_contradicts(test: TestEvaluation) -> Finding | None:
+    return _baseline(test, "TE808", "contradicts")
 
 
 @rule(
@@ -99,24 +115,26 @@ def test_at_baseline(test: TestEvaluation) -> Finding | None:
     "class-imbalance",
     "test",
     meaning="Accuracy is no better than the majority class, though the classes are told apart.",
-    detected="accuracy as in TE804, one class has more than half of test, and the mean recall is above chance by 3 standard errors",
+    detected="accuracy as in TE804, one class has more than 60 % of test, and the mean recall is above chance by 3 "
+    "standard errors",
     why="Where one class has most of the examples, a sound model that weighs its classes falls behind it in accuracy.",
     fix="Monitor a measure that counts classes alike (train.metric, train.monitor), as the mean of the recalls.",
     confused_with="a model that ignores its input, whose mean recall is that of chance",
     source="derived: recalls of answers that do not depend on the input add up to 1",
 )
 def test_majority_hides_it(test: TestEvaluation) -> Finding | None:
-    return _baseline(test, "TE807")
+    return _baseline(test, "TE807", "hides")
 
 
-def _baseline(test: TestEvaluation, hidden_as: str) -> Finding | None:
+def _baseline(test: TestEvaluation, code: str, case: str) -> Finding | None:
     accuracy = _test_accuracy(test)
     confusion = test.confusion or []
     rows = [sum(row) for row in confusion]
     if not rows or not sum(rows):
         raise Missing("no confusion matrix")
     recall = [row[i] / total if total else None for i, (row, total) in enumerate(zip(confusion, rows, strict=True))]
-    return baseline("TE804", accuracy, test.n or 0, max(rows) / sum(rows), tells_apart(recall, rows), hidden_as, False)
+    seen = AtBaseline(accuracy, test.n or 0, max(rows) / sum(rows))
+    return baseline(code, case, seen, tells_apart(recall, rows), False)
 
 
 @rule(

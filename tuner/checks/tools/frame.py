@@ -1,8 +1,8 @@
-"""What the probes share: the list of those that run before training, and small tools for interventions.
+"""What measures share: the list of those that run before training, and small tools for interventions.
 
-A probe is a function `name(setup, **args) -> dict` in a module of this package; its dictionary is JSON and becomes
-the trial's evidence. `@before_training` adds it to the battery that check-init runs. A probe that cannot be made
-here raises CannotProbe with the reason, which the report then shows.
+A measure is a function `name(setup, **args) -> Name` in `checks/name/measure.py`; its evidence becomes the trial's.
+`@before_training` adds it to the battery that check-init runs. One that cannot be made here raises CannotProbe with the
+reason, which the report then shows.
 """
 
 from __future__ import annotations
@@ -16,17 +16,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tuner.checks.evidence import Evidence, NotMeasured
 from tuner.core.errors import UserCodeError
 from tuner.core.streams import derive_seed
-from tuner.train.loop import default_step
+from tuner.train.step import How, default_step
 
-Probe = Callable[..., dict[str, Any]]
+Measure = Callable[..., Evidence | NotMeasured]
 
 
 Batch = tuple[Tensor, Tensor]
 
 
-BATTERY: dict[str, Probe] = {}
+BATTERY: dict[str, Measure] = {}
+
+
+OF_DATA: set[str] = set()
 
 
 NORMALISATION = nn.modules.batchnorm._NormBase
@@ -39,10 +43,16 @@ class CannotProbe(Exception):
     """Raised by a probe that does not apply to this model, loss or optimizer; its text is the reason."""
 
 
-def before_training(probe: Probe) -> Probe:
-    """Add a probe to the battery of check-init."""
-    BATTERY[probe.__name__] = probe
-    return probe
+def before_training(measure: Measure) -> Measure:
+    """Add a measure to the battery of check-init."""
+    BATTERY[measure.__name__] = measure
+    return measure
+
+
+def of_data_alone(measure: Measure) -> Measure:
+    """Add a measure to the battery that needs no model: it is made even where the model does not fit the data."""
+    OF_DATA.add(measure.__name__)
+    return before_training(measure)
 
 
 def sample(setup: Any, count: int, stream: str, split: str = "train") -> Tensor:
@@ -131,7 +141,8 @@ def train_once(setup: Any, model: nn.Module, batch: Batch, loss: Callable[..., T
             found = "None" if value is None else f"a {type(value).__name__}"
             raise UserCodeError(f"train.step: must return the loss of the batch, it returned {found}", "Return it.")
         return as_number(value)
-    return float(default_step(model, batch, loss, optimizer, clip_norm=setup.spec.tables["train"].get("clip_norm")))
+    how = How(clip_norm=setup.spec.tables["train"].get("clip_norm"))
+    return float(default_step(model, batch, loss, optimizer, how))
 
 
 def as_number(value: Any) -> float:
@@ -178,7 +189,7 @@ def entropy(counts: Tensor) -> float:
     return float(-torch.special.xlogy(shares, shares).sum())
 
 
-def offered(probe: Probe, settings: Mapping[str, Any]) -> dict[str, Any]:
+def offered(probe: Measure, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return those settings that the probe has an argument for."""
     names = probe.__code__.co_varnames[: probe.__code__.co_argcount + probe.__code__.co_kwonlyargcount]
     return {name: value for name, value in settings.items() if name in names}

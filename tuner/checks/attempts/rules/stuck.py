@@ -79,6 +79,7 @@ def _squashed(best: Overfit) -> tuple[str, float] | None:
     fix="Look for dead units, a layer that is all zero, or inputs that never reach the output.",
     confused_with="A rate that is too high, which can kill all units: several rates were tried.",
     source="Karpathy, A Recipe for Training Neural Networks",
+    explained_by=("OV212",),
 )
 def stuck_at_constant_output(fit: Attempts) -> Finding | None:
     """A loss at that of a constant output."""
@@ -147,6 +148,7 @@ def _cut_off(best: Overfit) -> bool:
     ),
     confused_with="Squashed outputs, ignored inputs, no updates: these have findings of their own.",
     source="CS231n notes, sanity checks: overfit a tiny subset",
+    explained_by=("OV212",),
 )
 def stuck_elsewhere(fit: Attempts) -> Finding | None:
     """A tiny subset that is not fitted, for no reason known."""
@@ -171,6 +173,7 @@ def stuck_elsewhere(fit: Attempts) -> Finding | None:
     fix="Look at what is loaded: a wrong index, a failed decode, one picture in all files.",
     confused_with="Too little capacity: there the inputs differ.",
     source="Karpathy, A Recipe for Training Neural Networks",
+    explained_by=("OV212",),
 )
 def stuck_on_equal_inputs(fit: Attempts) -> Finding | None:
     """A tiny subset of one input."""
@@ -183,7 +186,8 @@ def stuck_on_equal_inputs(fit: Attempts) -> Finding | None:
 
 def _stuck(fit: Attempts, best: Overfit) -> str:
     loss, target = best.final_loss or 0.0, best.target or 0.0
-    return f"the loss is stuck at {loss:.3f}, above the target of {target:.3f}, at the best of {len(fit.attempts)} attempts"
+    where = f"the loss is stuck at {loss:.3f}, above the target of {target:.3f}"
+    return f"{where}, at the best of {len(fit.attempts)} attempts"
 
 
 @rule(
@@ -196,6 +200,7 @@ def _stuck(fit: Attempts, best: Overfit) -> str:
     fix="Give more steps (--steps) or higher rates (stages.overfit.rates).",
     confused_with="A loss that is stuck: that one is an error.",
     source="CS231n notes, sanity checks",
+    explained_by=("OV212",),
 )
 def still_falling(fit: Attempts) -> Finding | None:
     """A fit that is slow but under way."""
@@ -222,6 +227,7 @@ def _slow(best: Overfit) -> bool:
     fix="Lower the penalty in the training step, or the rate of the functional dropout.",
     confused_with="Too little capacity, which fits no better without it; a penalty that is small beside the loss.",
     source="CS231n notes, sanity checks: overfit a tiny subset with regularisation off",
+    explained_by=("OV212",),
 )
 def held_back(fit: Attempts) -> Finding | None:
     """A fit that regularisation in the code prevents."""

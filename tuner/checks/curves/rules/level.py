@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tuner.checks.baseline import baseline, small_split, tells_apart
+from tuner.checks.baseline import AtBaseline, baseline, small_split, tells_apart
 from tuner.checks.cards import found, need, rule
 from tuner.checks.curves.evidence import Curves
 from tuner.checks.val_predictions.evidence import ValPredictions
@@ -99,30 +99,39 @@ EASIER = 0.02  # val above train by more than this, surely, is no accident
     source="Karpathy, a recipe for training neural networks: the input-independent baseline",
 )
 def at_baseline(curves: Curves, predictions: ValPredictions | None) -> Finding | None:
-    accuracy = need(curves.val_accuracy, "the winner has no val accuracy")
-    n = need(curves.val_n, "the size of val is not known")
-    share = need(curves.majority_share, "the share of the commonest class is not known")
-    learnt = tells_apart(*_counted(predictions))
-    return baseline("CU606", accuracy, n, share, learnt)
+    return baseline("CU606", "ignores", _seen(curves), tells_apart(*_counted(predictions)))
 
 
 @rule(
-    "CU645",
+    "CU647",
+    "metric-wrong",
+    "diagnose",
+    meaning="Accuracy is no better than the majority class, though the model has learnt: the metric is wrong.",
+    detected="accuracy as in CU606, no class has more than 60 % of val, and the mean recall is above chance by 3 "
+    "standard errors",
+    why="Loss or recall and accuracy contradict each other, so the search chooses by a number that says nothing.",
+    fix="Look at how the metric makes an answer of the outputs: its axis, its threshold, which head it reads.",
+    confused_with="classes of very different size, where a sound model falls behind the majority class",
+    source="Karpathy, A Recipe for Training Neural Networks: verify the metric on what is known",
+)
+def metric_contradicts(curves: Curves, predictions: ValPredictions | None) -> Finding | None:
+    return baseline("CU647", "contradicts", _seen(curves), tells_apart(*_counted(predictions)))
+
+
+@rule(
+    "CU646",
     "class-imbalance",
     "diagnose",
     meaning="Accuracy is no better than the majority class, though the classes are told apart.",
-    detected="accuracy as in CU606, one class has more than half of val, and the mean recall is above chance by 3 standard errors",
+    detected="accuracy as in CU606, one class has more than 60 % of val, and the mean recall is above chance by 3 "
+    "standard errors",
     why="Where one class has most of the examples, a sound model that weighs its classes falls behind it in accuracy.",
     fix="Monitor a measure that counts classes alike (train.metric, train.monitor), as the mean of the recalls.",
     confused_with="a model that ignores its input, whose mean recall is that of chance",
     source="derived: recalls of answers that do not depend on the input add up to 1",
 )
 def majority_hides_it(curves: Curves, predictions: ValPredictions | None) -> Finding | None:
-    accuracy = need(curves.val_accuracy, "the winner has no val accuracy")
-    n = need(curves.val_n, "the size of val is not known")
-    share = need(curves.majority_share, "the share of the commonest class is not known")
-    learnt = tells_apart(*_counted(predictions))
-    return baseline("CU606", accuracy, n, share, learnt, "CU645", curves.monitor == ACCURACY)
+    return baseline("CU646", "hides", _seen(curves), tells_apart(*_counted(predictions)), curves.monitor == ACCURACY)
 
 
 @rule(
@@ -164,3 +173,9 @@ def val_above_train(curves: Curves) -> Finding | None:
 def _counted(predictions: ValPredictions | None) -> tuple[Sequence[float | None], Sequence[int]]:
     """Return the winner's recall per class and the examples of each class in val."""
     return (predictions.recall or (), predictions.class_counts or ()) if predictions is not None else ((), ())
+
+
+def _seen(curves: Curves) -> AtBaseline:
+    accuracy = need(curves.val_accuracy, "the winner has no val accuracy")
+    n = need(curves.val_n, "the size of val is not known")
+    return AtBaseline(accuracy, n, need(curves.majority_share, "the share of the commonest class is not known"))

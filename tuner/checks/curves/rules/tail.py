@@ -58,7 +58,8 @@ def _rate_gone(curves: Curves) -> bool:
     "diagnose",
     meaning="Val accuracy was still rising when the training ended.",
     detected="the best epoch lies in the last quarter, val accuracy drifts upwards over the tail by more than twice "
-    "its noise and by more than half its sampling interval, and the rate has not decayed to nothing",
+    "its noise and by more than half its sampling interval, the rate has not decayed to nothing, and val loss has not "
+    "risen since the first half of the run",
     why="A run cut short says little about its configuration; schedules and regularisation are then tuned for haste.",
     fix="Train half as long again, keeping the shape of the schedule.",
     confused_with="a schedule that has ended the training by itself; accuracy that rises while val loss does as well",
@@ -72,7 +73,7 @@ def train_longer(curves: Curves) -> Finding | None:
     half = wilson_half(min(1.0, accuracy[-1]), n) if n else 0.0
     if (best or 0) <= 0.75 * epochs or rise <= max(2 * robust_sigma(accuracy), half) or _rate_gone(curves):
         return None
-    if _at_baseline(curves):
+    if _at_baseline(curves) or _loss_has_turned(curves):
         return None
     title = (
         f"val accuracy still rises at the end, by {100 * rise:.1f} points over the last {max(4, epochs // 4)} epochs"
@@ -142,6 +143,20 @@ def overfitting(curves: Curves) -> Finding | None:
     return found("CU603", "note", title, evidence=seen, proposals=proposals)
 
 
+def _falls_after_best(curves: Curves) -> bool:
+    """Return whether val accuracy falls while val loss rises, which CU603 reports."""
+    seen = _rises_after_best(curves)
+    return seen is not None and _accuracy_since(curves, seen["lowest_at"]) < 0
+
+
+def _loss_has_turned(curves: Curves) -> bool:
+    """Return whether val loss was lowest in the first half of the run and has risen to stay: longer makes it worse."""
+    if len(curves.val_losses or []) < ENOUGH:
+        return False
+    seen = _rises_after_best(curves)
+    return seen is not None and bool(seen["lowest_at"] <= curves.epochs / 2)
+
+
 def _accuracy_since(curves: Curves, epoch: int) -> float:
     return theil_sen(series(curves.val_accuracies, "val accuracies", ENOUGH)[epoch - 1 :])
 
@@ -150,16 +165,18 @@ def _accuracy_since(curves: Curves, epoch: int) -> float:
     "CU604",
     "overfitting",
     "diagnose",
-    meaning="Train accuracy is clearly above val accuracy, though val does not get worse.",
-    detected="the 95 % interval of the gap (Newcombe, eval mode) lies above 5 points; val loss is not rising",
+    meaning="Train accuracy is clearly above val accuracy, though val accuracy does not get worse.",
+    detected="the 95 % interval of the gap (Newcombe, eval mode) lies above 5 points; val accuracy is not falling "
+    "while val loss rises, which CU603 says",
     why="Not an error: the model has capacity to spare, which regularisation can turn into val accuracy.",
     fix="Augment, or raise dropout or weight decay, and see whether val gains.",
     confused_with="train measured with augmentation or dropout; another distribution in val",
     source="CS231n notes: the gap between train and val accuracy",
+    explained_by=("CU603", "CU632", "CU640", "CU642", "CU643"),
 )
 def gap_only(curves: Curves) -> Finding | None:
     low, high = need(curves.gap_interval, "no train subset, or the size of val is not known")
-    if low <= GAP or _rises_after_best(curves) is not None or _at_baseline(curves):
+    if low <= GAP or _falls_after_best(curves) or _at_baseline(curves):
         return None
     gap = curves.gap or 0.0
     title = f"room to regularise: train is {100 * gap:.1f} points above val ({100 * low:.1f} to {100 * high:.1f})"
@@ -179,6 +196,7 @@ def gap_only(curves: Curves) -> Finding | None:
     fix="Less regularisation, a larger model, or another rate: whichever helps in a longer run is the cause.",
     confused_with="label noise or overlapping classes, which no model can fit; a rate that is too low",
     source="CS231n notes: val tracks train when capacity is too low",
+    explained_by=("CU601", "CU607", "CU632", "CU640"),
 )
 def underfitting(curves: Curves, confirming: Confirming) -> Finding | None:
     gap = need(curves.gap, "no train subset was measured")
@@ -212,13 +230,14 @@ def _low_without_gap(curves: Curves) -> bool:
     fix="Train half as long again with the same shape of schedule, or take a larger model (model.width, model.depth).",
     confused_with="a plateau at a constant rate; a model at its capacity, whose train loss no longer moves",
     source="lecture on training neural networks, step 6: a small gap between train and val means underfitting",
+    explained_by=("CU640",),
 )
 def schedule_ended(curves: Curves, confirming: Confirming) -> Finding | None:
     gap = need(curves.gap, "no train subset was measured")
     train = series(curves.train_losses, "train losses", ENOUGH)
     if not _low_without_gap(curves) or _helped(confirming):
         return None
-    if not _rate_gone(curves) or not moving(train) or drift(train) >= 0:
+    if not _rate_gone(curves) or not moving(train) or drift(train) >= 0 or _loss_has_turned(curves):
         return None
     accuracy = curves.train_accuracy
     title = f"train accuracy is only {accuracy:.3f}, {100 * gap:.1f} points above val, when the schedule ends"
@@ -283,6 +302,7 @@ def _note_the_gain(confirming: Confirming, seen: dict[str, Any]) -> None:
     fix="Let the rate decay, or lower it; a larger batch, gradient clipping, or averaged weights.",
     confused_with="a val split so small that a few examples make the jumps: noise below the limit proves nothing",
     source="Google tuning playbook: high step-to-step variance late in training",
+    explained_by=("CU612",),
 )
 def unstable(curves: Curves, confirming: Confirming) -> Finding | None:
     accuracy = series(curves.val_accuracies, "val accuracies", 8)

@@ -95,6 +95,7 @@ def constant_input(scan: DataScan) -> Finding | None:
     fix="Remove the copies before splitting, or split by group (file, patient, scene) and give val separately.",
     confused_with="Coarse tables and tiny images of few values, where different examples are equal by nature.",
     source="deepchecks SimilarImageLeakage; cleanlab near_duplicate",
+    explained_by=("DA105",),
 )
 def train_val_overlap(scan: DataScan) -> Finding | None:
     """The same examples in train and val."""

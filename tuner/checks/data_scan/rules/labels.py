@@ -46,6 +46,7 @@ def label_outside_range(scan: DataScan) -> Finding | None:
     fix="Look at the named pair; relabel or drop what contradicts itself.",
     confused_with="Coarse tables, where the columns do not determine the label.",
     source="cleanlab",
+    explained_by=("DA115", "DA121"),
 )
 def contradicting_labels(scan: DataScan) -> Finding | None:
     """The same input with different labels."""
@@ -128,6 +129,7 @@ def class_without_train_examples(scan: DataScan) -> Finding | None:
     fix="Look for a slice, a limit or a fraction in the loading of train.",
     confused_with="Learning from few examples on purpose.",
     source="37 reasons: is there enough data; checklist, step 2",
+    explained_by=("DA105", "DA108"),
 )
 def train_is_small(scan: DataScan) -> Finding | None:
     """A train split that is suspiciously small."""

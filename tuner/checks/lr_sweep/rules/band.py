@@ -31,6 +31,7 @@ def measured_rates(sweep: LrSweep) -> list[LrRate]:
     fix="Extend the range: --floor and --ceiling of `tuner lr-sweep`, or [stages.lr-sweep].",
     confused_with="a loss on another scale (summed instead of averaged), which moves the whole band",
     source="CS231n notes, hyperparameter search: careful with best values on border",
+    explained_by=("LR309", "LR311", "LR312"),
 )
 def band_at_edge(sweep: LrSweep) -> Finding | None:
     rates = measured_rates(sweep)
@@ -53,6 +54,7 @@ def band_at_edge(sweep: LrSweep) -> Finding | None:
     "is that of an earlier step's warning, where there is one.",
     confused_with="a task that needs more than 100 iterations to move: try --steps 500 once",
     source="CS231n notes; Google tuning playbook",
+    explained_by=("LR309", "LR310", "LR311", "LR313"),
 )
 def nothing_falls(sweep: LrSweep, earlier: Earlier | None) -> Finding | None:
     rates = measured_rates(sweep)
@@ -132,6 +134,7 @@ def _all_the_same(rates: Sequence[LrRate]) -> tuple[str, dict[str, Any]]:
     fix="Look at the scale of the inputs (data.normalize), at a loss that is summed or takes log(0), and at the init.",
     confused_with="non-finite inputs, an exploding init, a loss without its log-sum-exp",
     source="CS231n notes",
+    explained_by=("LR307", "LR309"),
 )
 def all_diverge(sweep: LrSweep) -> Finding | None:
     rates = measured_rates(sweep)
@@ -152,6 +155,7 @@ def all_diverge(sweep: LrSweep) -> Finding | None:
     fix="Set optimizer.lr to the rate of the sweep; coarse uses its band when the rate is searched.",
     confused_with="a recipe that relies on warm-up: the sweep has none",
     source="CS231n notes",
+    explained_by=("LR309", "LR312"),
 )
 def recipe_rate_too_high(sweep: LrSweep) -> Finding | None:
     ratio = _outside(sweep, "lr_high")
@@ -172,6 +176,7 @@ def recipe_rate_too_high(sweep: LrSweep) -> Finding | None:
     fix="Set optimizer.lr to the rate of the sweep; coarse uses its band when the rate is searched.",
     confused_with="fine-tuning of a pretrained model, where a low rate may be meant",
     source="CS231n notes",
+    explained_by=("LR309", "LR311", "LR312"),
 )
 def recipe_rate_too_low(sweep: LrSweep) -> Finding | None:
     ratio = _outside(sweep, "lr_low")
@@ -208,6 +213,7 @@ def _recipe_rate(code: str, sweep: LrSweep, where: str) -> Finding:
     fix="Use more seeds (--seeds 5), a larger batch, or more steps.",
     confused_with="a rate at the edge of stability, where some seeds take off",
     source="derived: the band's ends are shares of the best drop",
+    explained_by=("LR309", "LR312"),
 )
 def noise_larger_than_drop(sweep: LrSweep) -> Finding | None:
     best = [rate for rate in measured_rates(sweep) if rate.lr == sweep.best_lr]

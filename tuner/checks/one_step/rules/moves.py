@@ -23,6 +23,7 @@ from tuner.core.result import Finding
     ),
     confused_with="A warm-up that starts at rate 0: the probe uses no schedule.",
     source="torchtest; TheDeepChecker",
+    explained_by=("IN113", "IN125"),
 )
 def no_update(step: OneStep) -> Finding | None:
     """Weights that stay as they are."""
@@ -48,8 +49,8 @@ def no_update(step: OneStep) -> Finding | None:
     "check-init",
     meaning="Trainable parameters receive no gradient.",
     detected=(
-        "After four updates, so that zero-initialised layers have opened, the gradient is missing or exactly 0, and was "
-        "at every update."
+        "After four updates, so that zero-initialised layers have opened, the gradient is missing or exactly 0, as at "
+        "every update."
     ),
     why=(
         "These parameters stay at their initial values: a detached branch, an unused layer, or units that "
@@ -178,6 +179,7 @@ def unknown_to_optimizer(step: OneStep) -> Finding | None:
     fix="Nothing, if it is meant: accept the code in the recipe. Otherwise set requires_grad to True.",
     confused_with="Fine-tuning of a head over a frozen backbone, which is sound.",
     source="checklist, fine-tuning",
+    explained_by=("IN111", "IN112", "IN113"),
 )
 def frozen_parameters(step: OneStep) -> Finding | None:
     """Frozen parameters."""

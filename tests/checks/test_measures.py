@@ -1,0 +1,163 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from tests.checks.probe_models import mlp, zero
+from tests.train.training_cases import make_case
+from tuner.checks.data_scan.measure import data_scan
+from tuner.checks.init_battery.measure import init_battery
+from tuner.checks.initial_loss.measure import initial_loss
+from tuner.checks.input_scale.measure import input_scale
+from tuner.checks.loss_function.measure import loss_function
+from tuner.checks.tools.frame import BATTERY, dropout_off
+
+# -- the loss ---------------------------------------------------------------------------------------------------
+
+
+def test_initial_loss_is_log_c_for_a_zero_head(setup_of, blobs):
+    found = initial_loss(setup_of(blobs(), mlp(head=zero)))
+    assert found.init_losses == pytest.approx([math.log(10)] * 3, abs=1e-5)
+    assert found.loss_at_uniform == pytest.approx(math.log(10), abs=1e-5)
+    assert found.init_loss_std == pytest.approx(0, abs=1e-6)
+
+
+def test_initial_loss_at_prior_is_the_entropy_of_the_labels(setup_of, blobs):
+    inputs, _ = blobs(100)
+    targets = torch.tensor([0] * 90 + [1] * 10)
+    model = lambda: nn.Linear(20, 2)  # noqa: E731
+    found = initial_loss(setup_of((inputs, targets), model, batch_size=100))
+    entropy = -(0.9 * math.log(0.9) + 0.1 * math.log(0.1))
+    assert found.prior_entropy == pytest.approx(entropy)
+    assert found.loss_at_prior == pytest.approx(entropy, abs=1e-5)
+    assert found.loss_at_uniform == pytest.approx(math.log(2), abs=1e-5)
+
+
+def test_initial_loss_switches_dropout_off_but_not_functional_dropout(setup_of, blobs):
+    class Functional(nn.Linear):
+        def forward(self, inputs):
+            return F.dropout(super().forward(inputs), 0.5, self.training)
+
+    quiet = initial_loss(setup_of(blobs(), mlp(nn.Dropout(0.9), head=zero)))
+    loud = initial_loss(setup_of(blobs(), lambda: Functional(20, 10)))
+    assert not quiet.random_in_train_mode
+    assert loud.random_in_train_mode
+
+
+@pytest.mark.parametrize(("reduction", "ratio"), [("mean", 1.0), ("sum", 2.0)])
+def test_doubled_batch_doubles_a_summed_loss_only(setup_of, blobs, reduction, ratio):
+    loss = nn.CrossEntropyLoss(reduction=reduction)
+    assert initial_loss(setup_of(blobs(), mlp(), loss=loss)).doubled_batch_ratio == pytest.approx(ratio, abs=1e-4)
+
+
+def test_initial_loss_says_that_the_head_is_too_narrow(setup_of, blobs):
+    found = initial_loss(setup_of(blobs(), lambda: nn.Linear(20, 5)))
+    assert found.too_narrow
+    assert found.output_shape == [5]
+
+
+def test_initial_loss_takes_all_examples_where_there_are_few(setup_of, blobs):
+    assert initial_loss(setup_of(blobs(40), mlp(), batch_size=32)).examples == 40
+
+
+def test_loss_function_finds_the_softmax_floor(setup_of, blobs):
+    found = loss_function(setup_of(blobs(), mlp(nn.Softmax(1))))
+    assert found.kind == "probabilities"
+    assert found.own_floor == pytest.approx(1.4612, abs=1e-3)
+    assert found.free_floor == pytest.approx(0, abs=1e-3)
+
+
+def test_loss_function_says_minus_one_over_c_for_nll_on_probabilities(setup_of, blobs):
+    found = loss_function(setup_of(blobs(), mlp(nn.Softmax(1)), loss=F.nll_loss))
+    assert found.uniform == pytest.approx(-0.1, abs=1e-5)
+    assert found.own_floor == pytest.approx(-1, abs=1e-3)
+
+
+# -- the data ---------------------------------------------------------------------------------------------------
+
+
+def test_data_scan_counts_what_was_planted(setup_of):
+    inputs = torch.arange(60, dtype=torch.float32).reshape(20, 3)
+    inputs[:, 2] = 7
+    inputs[4, 1] = float("nan")
+    inputs[9] = inputs[3]
+    targets = torch.arange(20) % 2
+    val = torch.cat([inputs[5:7], inputs[5:6] + 100]), torch.tensor([1, 0, 0])
+    found = data_scan(setup_of((inputs, targets), mlp(), val=val), scan_chunk=7)
+    train = found.train
+    assert (train.n, train.shape, train.dtype) == (20, [3], "float32")
+    assert (train.non_finite, train.first_non_finite) == (1, "train row 4, column 1")
+    assert train.constant_columns == ["column 2"]
+    assert train.class_counts == [10, 10]
+    assert (train.duplicates, train.first_duplicate) == (1, ["train row 3", "train row 9"])
+    assert train.conflicting == 0
+    assert (found.across.duplicates, found.across.agreeing) == (2, 2)
+
+
+def test_data_scan_agrees_with_torch_on_mean_and_std(setup_of):
+    images = torch.randint(0, 256, (50, 3, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    found = data_scan(setup_of((images, torch.arange(50) % 5), mlp()), scan_chunk=16).train
+    flat = images.double().transpose(0, 1).flatten(1)
+    assert found.mean == pytest.approx(flat.mean(1).tolist())
+    assert found.std == pytest.approx(flat.std(1, correction=0).tolist())
+    assert found.min == flat.amin(1).tolist()
+
+
+def test_data_scan_names_labels_outside_the_range_and_conflicts(setup_of):
+    inputs = torch.zeros(4, 3)
+    found = data_scan(setup_of((inputs, torch.tensor([0, 1, 1, 5])), mlp(), num_classes=2)).train
+    assert (found.labels_outside, found.first_label_outside) == (1, "train row 3")
+    assert found.conflicting == 3
+
+
+@pytest.mark.parametrize("returned, examples", [("load()", 0), ("(load()[0], None)", 8), ("(*load(), load()[1])", 20)])
+def test_data_scan_tells_how_large_the_test_split_is(tmp_path, returned, examples):
+    case = make_case(tmp_path, f"def mine():\n    return {returned}\n", {"data.source": "mine.py:mine"})
+    assert data_scan(case.setup()).test_examples == examples
+
+
+def test_data_scan_says_why_a_stochastic_data_set_is_not_compared(setup_of, blobs):
+    found = data_scan(setup_of(blobs(), mlp(), data={"stochastic": True}))
+    assert "two reads of one example differ" in found.no_duplicates
+    assert found.train.duplicates is None
+
+
+def test_input_scale_is_felt_by_a_plain_model_and_not_behind_batch_norm(setup_of, blobs):
+    inputs, targets = blobs()
+    plain = input_scale(setup_of((inputs * 100, targets), mlp()))
+    normed = input_scale(
+        setup_of((inputs * 100, targets), lambda: nn.Sequential(nn.BatchNorm1d(20), nn.Linear(20, 10)))
+    )
+    assert plain.spread_ratio > 20
+    assert normed.spread_ratio == pytest.approx(1, abs=0.01)
+
+
+# -- the battery ------------------------------------------------------------------------------------------------
+
+
+def test_dropout_off_reaches_every_kind():
+    model = nn.ModuleList(
+        [nn.Dropout(0.5), nn.AlphaDropout(0.1), nn.MultiheadAttention(4, 2, dropout=0.3), nn.LSTM(4, 4, 2, dropout=0.2)]
+    )
+    dropout_off(model)
+    assert [model[0].p, model[1].p, model[2].dropout, model[3].dropout] == [0.0] * 4
+
+
+def test_battery_runs_every_marked_probe_on_a_sound_model(setup_of, blobs):
+    found = init_battery(setup_of(blobs(), mlp(), val=blobs(80, seed=1)), seeds=2, examples=64)
+    assert set(found) == set(BATTERY)
+    assert len(found) == len(BATTERY) >= 22
+    not_here = {
+        "near_copies": "near copies are looked for among images only",
+        "image_layout": "there are no images of several channels",
+        "labels_shifted": "rows may follow each other in time, where an input tells the label before by right",
+    }
+    assert {name: answer["skipped"] for name, answer in found.items() if "skipped" in answer} == not_here
+    assert len(found["initial_loss"]["init_losses"]) == 2
+
+
+def test_battery_keeps_the_reason_of_a_probe_that_does_not_apply(setup_of, blobs):
+    found = init_battery(setup_of(blobs(), mlp(), optimizer=torch.optim.Rprop))
+    assert found["weight_decay"] == {"skipped": "Rprop has no weight_decay to ask for"}

@@ -1,0 +1,108 @@
+"""The recipe's own evaluate, asked about examples that have just been learnt by heart."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tuner.checks.overfit.measure import balanced
+from tuner.checks.own_evaluation.evidence import OwnEvaluation
+from tuner.checks.tools.frame import (
+    NORMALISATION,
+    Batch,
+    CannotProbe,
+    as_number,
+    before_training,
+    fresh_model,
+    fresh_optimizer,
+    gathered,
+    random_state,
+    train_once,
+)
+from tuner.core.streams import derive_seed
+
+EXAMPLES = 32
+
+
+STEPS = 150
+
+
+LEARNT = 0.05  # of the loss at the start, where the floor is 0
+
+
+LOOKS = (3, 6)  # updates after which evaluate is watched
+
+
+@before_training
+def own_evaluation(setup: Any) -> OwnEvaluation:
+    """Train on a few examples until they are learnt, and let the recipe's evaluate judge them.
+
+    `learnt`: whether the objective fell to a twentieth of what it was; `hook`: what evaluate then returns, and `loss`
+    the objective beside it. `foreign_norms`: normalisation layers that evaluate ran and that are none of the model's;
+    `still`: those of them whose running statistics are after more updates what they were, while the model's moved.
+    """
+    if setup.evaluate_hook is None:
+        raise CannotProbe("the recipe has no evaluate of its own")
+    indices = balanced(setup.data.targets("train"), EXAMPLES, derive_seed(setup.spec.seed, "own_evaluation"))
+    batch = gathered(setup, "train", indices)
+    found = _attempt(setup, batch, None)
+    return OwnEvaluation(**(found if found["learnt"] else _attempt(setup, batch, 3e-3) | {"with_adam": True}))
+
+
+def _attempt(setup: Any, batch: Batch, adam: float | None) -> dict[str, Any]:
+    """Train with the recipe's optimizer, or with Adam at a rate that suits most small nets."""
+    model, loss = fresh_model(setup), setup.loss()
+    optimizer: torch.optim.Optimizer = (
+        fresh_optimizer(setup, model, decay=False) if adam is None else torch.optim.Adam(model.parameters(), lr=adam)
+    )
+    first, value, states = math.nan, math.inf, []
+    for step in range(STEPS):
+        with random_state(derive_seed(setup.spec.seed, "own_evaluation", step)):
+            value = train_once(setup, model.train(), batch, loss, optimizer)
+        first = value if step == 0 else first
+        if step + 1 in LOOKS:
+            states.append(_norms_in_evaluation(setup, model, batch, loss))
+        if not math.isfinite(value) or (value <= LEARNT * first and step + 1 >= LOOKS[-1]):
+            break
+    with random_state(0):
+        judged = setup.evaluate_hook(model=model, batches=[batch], loss=loss)
+    return {
+        "learnt": math.isfinite(value) and 0 <= value <= LEARNT * first,
+        "first_loss": first,
+        "loss": value if math.isfinite(value) else None,
+        "steps": step + 1,
+        "with_adam": False,
+        "hook": {key: as_number(item) for key, item in judged.items()},
+        "majority": float(torch.bincount(batch[1].clamp_min(0)).max()) / len(batch[1]),
+        **_compared(*states),
+    }
+
+
+def _norms_in_evaluation(setup: Any, model: nn.Module, batch: Batch, loss: Any) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the running means of the normalisation layers that evaluate runs beside the model's, and of its own."""
+    own = {id(module) for module in model.modules()}
+    seen: dict[int, Any] = {}
+
+    def look(module: Any, given: Any) -> None:
+        if isinstance(module, NORMALISATION) and module.running_mean is not None and id(module) not in own:
+            seen.setdefault(id(module), module)
+
+    handle = nn.modules.module.register_module_forward_pre_hook(look)
+    try:
+        with random_state(0):
+            setup.evaluate_hook(model=model, batches=[batch], loss=loss)
+    finally:
+        handle.remove()
+    model.train()
+    mine = [m.running_mean for m in model.modules() if isinstance(m, NORMALISATION) and m.running_mean is not None]
+    return [m.running_mean.clone() for m in seen.values()], [mean.clone() for mean in mine]
+
+
+def _compared(before: tuple[list[Tensor], list[Tensor]], after: tuple[list[Tensor], list[Tensor]]) -> dict[str, Any]:
+    """Count the foreign layers whose statistics stood still while the model's own moved."""
+    moved = any(not torch.equal(a, b) for a, b in zip(before[1], after[1], strict=False))
+    still = sum(torch.equal(a, b) for a, b in zip(before[0], after[0], strict=False)) if moved else 0
+    return {"foreign_norms": len(after[0]), "still": still}

@@ -1,0 +1,49 @@
+"""Rules over near-relatives across the split (check-init): codes DA123 and DA124."""
+
+from __future__ import annotations
+
+from tuner.checks.cards import Missing, found, rule
+from tuner.checks.relatives.evidence import Relatives
+from tuner.core.result import Finding
+
+RARE = 0.01  # of val, ten times what chance gives; on the zoo sound splits give 0.003 at most
+
+
+FEWEST = 5
+
+
+AGREEING = 0.9
+
+
+FLAT = 4.0  # in fewer dimensions the nearest is near by nature
+
+
+@rule(
+    "DA123",
+    "train-val-overlap",
+    "check-init",
+    meaning="Examples of val have near-relatives in train: they were made from the same rows, scenes or patients.",
+    detected=(
+        "The nearest train neighbour of up to 400 val examples, against the tenth and the thirtieth: in as many "
+        "dimensions as the examples fill further out, so near a one has a chance of 1 in 1000. More than "
+        f"{RARE:.0%} of val have one, {AGREEING:.0%} of these with its label."
+    ),
+    why="Val then measures memory: rows interpolated or copied with noise before the split, or pictures of one patient "
+    "on both sides, are no new examples.",
+    fix="Split first, by the source (row, recording, patient), then oversample or augment train alone.",
+    confused_with="Clusters, which lower the dimension that is measured and so make near neighbours likelier; copies "
+    "within train alone, which val has no part in.",
+    source="Levina and Bickel 2004 (distances to neighbours in d dimensions); Kapoor and Narayanan 2023, Leakage",
+)
+def relatives_in_train(answer: Relatives) -> Finding | None:
+    """Relatives across the split."""
+    if answer.dimension < FLAT:
+        raise Missing(f"the examples fill {answer.dimension:.1f} dimensions only, where near ones are common")
+    if answer.hits < FEWEST or answer.rare <= RARE or (answer.agreeing or 0.0) < AGREEING:
+        return None
+    first, second = answer.first or ("?", "?")
+    title = (
+        f"{answer.rare:.1%} of val lie nearer to a train example than 1 in 1000 would by chance, such as {second} "
+        f"to {first}"
+    )
+    return found("DA123", "warn", title, evidence=answer.to_json())
