@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from tuner.checks.evidence import Evidence, NotMeasured
 from tuner.core.errors import UserCodeError
 from tuner.core.streams import derive_seed
+from tuner.train.nested import scored_part
 from tuner.train.step import How, default_step
 
 Measure = Callable[..., Evidence | NotMeasured]
@@ -153,7 +154,7 @@ def as_number(value: Any) -> float:
 def forward(model: nn.Module, inputs: Tensor) -> Tensor:
     """Return the model's outputs without a graph; raise CannotProbe where they are not one tensor."""
     with torch.no_grad():
-        outputs = model(inputs)
+        outputs = scored_part(model(inputs))
     if not isinstance(outputs, Tensor):
         raise CannotProbe(f"the model's outputs are a {type(outputs).__name__}, not one tensor")
     return outputs.detach().float()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tuner.core.errors import UserCodeError
+from tuner.train.nested import scored_part
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -65,7 +66,7 @@ def kind_of(model: nn.Module, inputs: Tensor) -> str:
     model.eval()
     try:
         with torch.no_grad():
-            kind = looks_like(model(inputs).float())
+            kind = looks_like(scored_part(model(inputs)).float())
             if kind == "logits" or kind == "log-probabilities":
                 return kind
             generator = torch.Generator().manual_seed(0)
@@ -75,7 +76,7 @@ def kind_of(model: nn.Module, inputs: Tensor) -> str:
                 kept = parameter.detach().clone()
                 noise = torch.randn(parameter.shape, generator=generator) * 100
                 parameter.add_(noise.to(parameter.device, parameter.dtype))
-                outputs = model(inputs).float()
+                outputs = scored_part(model(inputs)).float()
                 parameter.copy_(kept)
                 if torch.isfinite(outputs).all() and not _inside(outputs, kind):
                     return "logits"
