@@ -27,7 +27,7 @@ def test_every_step_of_a_stored_run_can_be_judged_again(run):
 def test_a_step_that_fails_now_ends_the_run():
     run = next(run for run in RUNS if len(run["steps"]) == 6)
     first = run["steps"][0]
-    broken = {**first["evidence"], "failures": [{"kind": "crash", "message": "gone"}]}
+    broken = {**first["evidence"], "trials": {"failures": [{"kind": "crash", "message": "gone"}]}}
     again = judged_again({**run, "steps": [{**first, "evidence": broken}, *run["steps"][1:]]})
     assert [step["step"] for step in again["steps"]] == ["check-init"]
     assert again["steps"][0]["verdict"] == "fail"

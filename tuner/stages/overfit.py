@@ -113,7 +113,8 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
     """Pass where a rate reached the floor; otherwise say which level the loss is stuck at."""
     evidence = evidence_of(recipe, results)
     calls = inputs.metrics(CheckInitMetrics).calls_per_update or 1
-    seen = _attempts(recipe, evidence), _failed(results), earlier(inputs)
+    trials = _failed(results)
+    seen = _attempts(recipe, evidence), trials, earlier(inputs)
     given = {item.measurement(): item for item in seen}
     findings, ran, skipped = apply_rules("overfit", given, recipe.accept.codes)
     if "best" not in evidence:
@@ -144,7 +145,7 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
             "rates": evidence["rates"],
         },
     )
-    return StageResult("overfit", _headline(evidence, calls), metrics, findings, ran, skipped)
+    return StageResult("overfit", _headline(evidence, trials, calls), metrics, findings, ran, skipped)
 
 
 def evidence_of(recipe: Recipe, results: Sequence[Record]) -> dict[str, Any]:
@@ -195,14 +196,12 @@ def _is_flat(answer: Mapping[str, Any]) -> bool:
     return bool(answer["outputs_vary"] is not None and answer["outputs_vary"] < 1e-6)
 
 
-def _headline(evidence: Mapping[str, Any], calls: int) -> str:
+def _headline(evidence: Mapping[str, Any], trials: Trials, calls: int) -> str:
     """Say whether the subset was fitted; `calls`: of the step for one update, more than 1 where it accumulates."""
     best = evidence.get("best")
     if best is None:
-        failure = (
-            evidence["failures"][0] if evidence["failures"] else {"kind": "crash", "message": "no attempt finished"}
-        )
-        return f"No attempt finished ({failure['kind']}): {failure['message'].splitlines()[0]}"
+        failure = trials.failures[0] if trials.failures else Failure("crash", "no attempt finished")
+        return f"No attempt finished ({failure.kind}): {failure.message.splitlines()[0]}"
     if best["final_loss"] is None:
         return f"The loss is not finite at any of {len(evidence['rates'])} rates, on {best['examples']} examples."
     right = "" if best["final_accuracy"] is None else f" and accuracy {best['final_accuracy']:.0%}"
