@@ -235,7 +235,7 @@ def test_a_search_at_the_baseline_warns_or_fails_by_the_size_of_val():
 
 def test_an_unknown_baseline_is_listed_as_skipped():
     result, _ = search(bowl(), inputs=inputs_of(check_init=None))
-    assert [entry.check for entry in result.skipped] == ["CO403 best at baseline"]
+    assert [entry.check[:5] for entry in result.skipped] == ["CO403", "CO411", "CO412"]
 
 
 @pytest.mark.parametrize(("sampler", "limit"), [("sobol", 0.005), ("tpe", 0.05)])
