@@ -70,3 +70,18 @@ def test_the_test_ends_with_the_command_that_takes_the_winner_home(finished, com
 def test_a_command_that_reads_the_run_repeats_its_folder_alone():
     repeated = ["--set", "seed=1", "--run-dir", "x y", "--seed", "3"]
     assert Reporter("r.toml", repeated, False).look("export") == "tuner export r.toml --run-dir 'x y'"
+
+
+@pytest.mark.parametrize(
+    ("source", "there", "absent", "edit"),
+    [
+        ("table", "# categorical =", "random_crop", "path and target"),
+        ("cifar10", "random_crop", "test_fraction", ""),
+        ("image_folder", "test_fraction", "categorical", "root and image_size"),
+    ],
+)
+def test_a_new_recipe_has_the_keys_of_its_source_and_says_what_to_edit(command, tmp_path, source, there, absent, edit):
+    done = command("new", "mine", "--source", source)
+    text = (tmp_path / "mine.toml").read_text()
+    assert there in text and absent not in text
+    assert (f"Edit:  {edit}" in done.out) if edit else "Edit:" not in done.out

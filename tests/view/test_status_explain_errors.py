@@ -96,3 +96,14 @@ def test_show_error_without_a_hint_prints_one_line():
     console, file = plain_console()
     show_error(InputError("gone [red]not markup[/red]"), console)
     assert text_of(file) == "error: gone [red]not markup[/red]\n"
+
+
+def test_explain_without_a_code_lists_every_check_by_step(command):
+    from tuner.checks.engine import all_rules
+    from tuner.stages.checklist import NAMES
+
+    out = command("explain").out
+    listed = [line.split()[0] for line in out.splitlines() if line.startswith("   ")]
+    assert sorted(listed) == sorted(all_rules())
+    heads = [line.split(":")[0].strip() for line in out.splitlines() if line.endswith(" checks")]
+    assert heads == [name for name in NAMES if name in heads] and len(heads) > 5

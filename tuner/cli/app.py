@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -339,14 +340,22 @@ def report(
                 raise InputError("\n".join(damaged), "Restore the file, or do its step over with --fresh.")
 
 
-def explain(code: Annotated[str, typer.Argument(help="the code of a finding, e.g. LR301, or a cause")]) -> None:
-    """Explain a finding: what it means, and how to fix it."""
+def explain(
+    code: Annotated[
+        str | None, typer.Argument(help="the code of a finding, e.g. LR301, or a cause; none: list all, by step")
+    ] = None,
+) -> None:
+    """Explain a finding: what it means, and how to fix it; without a code, list what every step looks for."""
     with exit_codes(False, False, []):
         from tuner.checks import engine
         from tuner.view.explain import explain as show
+        from tuner.view.explain import listing
         from tuner.view.page import make_console
 
         known = engine.all_rules()
+        if code is None:
+            listing(known.values(), checklist.NAMES, make_console())
+            return
         cards = [card for card in known.values() if code.upper() == card.code or code.lower() == card.cause]
         if not cards:
             names = [*known, *(card.cause for card in known.values())]
@@ -373,10 +382,12 @@ def new(
 ) -> None:
     """Write a commented recipe to start from."""
     with exit_codes(False, False, []):
-        from tuner.recipe.templates import write_recipe
+        from tuner.recipe.templates import to_edit, write_recipe
 
         for path in write_recipe(name, source, custom, force):
             print(f"wrote {path}")
+        if edit := to_edit(source, custom):
+            print(f"\nEdit:  {edit}")
         print(f"\nNext:  tuner run {path if not custom else path.with_suffix('.toml')}")
 
 
@@ -420,7 +431,7 @@ def _root(
 def build_app(arguments: Sequence[str]) -> typer.Typer:
     """Return the command line. A stage's settings are read only when it is among the arguments: --help stays quick."""
     app = typer.Typer(
-        help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+        help=HELP, no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None
     )
     app.callback()(_root)
     _command(app, "run", _run, RUN_OPTIONS, "steps 1 to 6, from where they stopped")
@@ -435,7 +446,8 @@ def main() -> None:
     """Run the command line; every way out has a documented exit code."""
     try:
         make_unbreakable()
-        sys.exit(build_app(sys.argv[1:])(standalone_mode=False))
+        completing = os.environ.get("COMP_WORDS", os.environ.get("_TYPER_COMPLETE_ARGS", "")).split()
+        sys.exit(build_app([*sys.argv[1:], *completing])(standalone_mode=False))
     except typer.Abort:
         sys.exit(130)
     except Exception as error:  # typer's own usage errors; the class is not public in every version

@@ -43,11 +43,7 @@ seed = 0
 
 [data]
 {data}
-val_fraction = 0.2             # only where the data has no val split of its own
-# test_fraction = 0.2          # only where it has no test split; set aside first
-# normalize = "standardize"    # none | scale | channel_mean | standardize | mean_image | imagenet
-# augment = ["hflip", {{ name = "random_crop", padding = 4 }}]
-
+{more}
 [model]
 {model}
 
@@ -79,6 +75,40 @@ epochs = 3
 trials = 4
 epochs = 12
 """
+
+SPLIT = """\
+val_fraction = 0.2             # only where the data has no val split of its own
+# test_fraction = 0.2          # only where it has no test split; set aside first
+"""
+IMAGES = """\
+# normalize = "standardize"    # none | scale | channel_mean | standardize | mean_image | imagenet
+# augment = ["hflip", { name = "random_crop", padding = 4 }]
+"""
+ROWS = '# normalize = "standardize"    # none | scale | standardize; of each column\n'
+TABLE = """\
+# categorical = ["zip"]        # columns of numbers that are codes, not quantities
+# drop = ["id"]                # columns that are no inputs
+"""
+OWN_TEST = ("mnist", "fashion_mnist", "cifar10", "cifar100")  # sources that have a test split
+EDIT = {
+    "image_folder": "root and image_size: where your images are, and the size that they are brought to",
+    "table": "path and target: where your table is, and the column that holds the class",
+    "npz": "path: where your arrays are",
+}
+
+
+def to_edit(source: str, custom: bool) -> str:
+    """Return what a new recipe needs before it runs; empty where it runs as it is."""
+    return "" if custom else EDIT.get(source, "")
+
+
+def _more(source: str, custom: bool) -> str:
+    """Return the keys of `[data]` that apply to a source."""
+    split = SPLIT.splitlines(keepends=True)[0] if source in OWN_TEST and not custom else SPLIT
+    if custom:
+        return split + IMAGES
+    return split + (TABLE + ROWS if source == "table" else ROWS if source == "npz" else IMAGES)
+
 
 HOOKS = '''\
 """Data, model, loss and train step of the recipe {name}. Keep what you need; delete the rest, here and there."""
@@ -168,12 +198,15 @@ def _recipe(name: str, path: Path, source: str, custom: bool) -> str:
             name=name,
             path=path,
             data=f'source = "{name}.py:load"',
+            more=_more(source, custom),
             model=f'name = "{name}.py:build"\nwidth = 16',
             loss=f'name = "{name}.py:loss"',
             step=f'step = "{name}.py:train_step"\n',
         )
-    choices = 'mlp | convnet | resnet8 | resnet20 | "torchvision.models.resnet18" | "file.py:build"'
+    images = 'mlp | convnet | resnet8 | resnet20 | "torchvision.models.resnet18" | "file.py:build"'
+    choices = 'mlp | "file.py:build"' if source in FLAT else images
     kind, width = ("mlp", 64) if source in FLAT else ("convnet", 16)
     model = f'name = "{kind}"' + " " * (22 - len(kind)) + f"# {choices}\nwidth = {width}\ndepth = 2"
     loss = 'name = "cross_entropy"\nlabel_smoothing = 0.0'
-    return RECIPE.format(name=name, path=path, data=DATA[source], model=model, loss=loss, step="")
+    more = _more(source, custom)
+    return RECIPE.format(name=name, path=path, data=DATA[source], more=more, model=model, loss=loss, step="")

@@ -65,6 +65,21 @@ def explain(rule: Card, console: Console) -> None:
     page.print()
 
 
+def listing(rules: Iterable[Card], order: Sequence[str], console: Console) -> None:
+    """Print what every step looks for: a line per code, in the order of the steps."""
+    page = Page(console)
+    by_stage: dict[str, list[Card]] = {}
+    for rule in rules:
+        by_stage.setdefault(rule.stage, []).append(rule)
+    for stage in [*(name for name in order if name in by_stage), *sorted(set(by_stage) - set(order))]:
+        page.heading(f"{stage}: {len(by_stage[stage])} checks")
+        for rule in sorted(by_stage[stage], key=lambda rule: rule.code):
+            page.text(f"{rule.code:<7} {rule.name}", 3, 8)
+    page.gap()
+    page.text("tuner explain CODE says what one means, how it is detected, and what to do.")
+    page.print()
+
+
 def rules_table(rules: Iterable[Card]) -> str:
     """Return all rules as a Markdown table, sorted by code."""
     lines = ["| code | stage | cause | what it means |", "|---|---|---|---|"]
