@@ -10,7 +10,7 @@ from torch import nn
 from tests.train.training_cases import make_case
 from tuner.core.errors import UsageError
 from tuner.parts import head, init, layers, models, pooling, regularisers
-from tuner.parts.activations import activation_of, replace_activations
+from tuner.parts.replacing import activation_of, replace_activations, set_global_pool
 from tuner.train.loop import fit
 
 X = torch.linspace(-3, 3, 13)
@@ -185,10 +185,10 @@ def test_gem_is_the_root_of_the_mean_of_powers_and_its_power_is_learnt():
 
 
 def test_dual_pooling_widens_the_head():
-    net = pooling.set_global_pool(models.convnet((3, 8, 8), 4, width=4, depth=1), pooling.dual())
+    net = set_global_pool(models.convnet((3, 8, 8), 4, width=4, depth=1), pooling.dual())
     assert net(torch.randn(2, 3, 8, 8)).shape == (2, 4)
     with pytest.raises(UsageError, match="Sequential has no global pooling to replace"):
-        pooling.set_global_pool(nn.Sequential(nn.Linear(2, 2)), pooling.max())
+        set_global_pool(nn.Sequential(nn.Linear(2, 2)), pooling.max())
 
 
 def test_a_cosine_head_gives_cosines():

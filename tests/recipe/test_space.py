@@ -46,7 +46,7 @@ def test_space_survives_json():
         ("train.batchsize", {"choices": [1, 2]}, "did you mean 'batch_size'"),
         ("train.monitor", {"choices": ["a", "b"]}, "cannot be searched: scores must mean the same"),
         ("data.split_seed", {"choices": [0, 1]}, "cannot be searched: scores on different splits"),
-        ("model.width", "auto", "only optimizer.lr can be 'auto'"),
+        ("model.width", "auto", "no range is known of model.width that 'auto' could stand for"),
         ("model.width", 3, "expected { low, high }"),
         ("model.width", {"choices": []}, "a list that is not empty"),
         ("model.width", {"choices": [1, 1]}, "a value is given twice"),

@@ -6,15 +6,10 @@ Adding one is adding a function.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from torch import nn
 
-from torch import Tensor, nn
-
-from tuner.core.errors import UsageError, did_you_mean
-from tuner.recipe.registry import arguments, bind, resolve
+from tuner.core.errors import UsageError
+from tuner.parts.layers import Maxout
 
 LEFT_OUT = ("MultiheadAttention", "Softmax2d", "Softmax", "LogSoftmax", "Softmin", "Threshold", "GLU")
 
@@ -108,86 +103,9 @@ def maxout(pieces: int = 2) -> nn.Module:
     return Maxout(pieces)
 
 
-class Maxout(nn.Module):
-    """Take the maximum over `pieces` groups of channels: (N, pieces C, ...) gives (N, C, ...)."""
-
-    def __init__(self, pieces: int) -> None:
-        super().__init__()
-        self.pieces = pieces
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.unflatten(1, (self.pieces, -1)).amax(1)
-
-
-Maxout.__module__ = "tuner.parts"  # made by maxout(); no activation by this name
-
-
 def _more() -> dict[str, type[nn.Module]]:
     """Return the other activations of torch.nn by lower-case name, with underscores as torch.nn.functional has them."""
     spelled = {"LogSigmoid": "log_sigmoid", "RReLU": "rrelu"}
     names = [name for name in nn.modules.activation.__all__ if name not in LEFT_OUT]
     own = ("sigmoid", "tanh", "relu", "leakyrelu", "prelu", "gelu", "elu", "selu")
     return {spelled.get(name, name.lower()): getattr(nn, name) for name in names if name.lower() not in own}
-
-
-@dataclass(frozen=True)
-class Activation:
-    """An activation of the recipe, built for each layer. `pieces`: how many times wider the layer before it is."""
-
-    name: str
-    fn: Any
-    args: Mapping[str, Any] = field(default_factory=dict)
-    replaces: tuple[str, ...] = ()
-
-    def __call__(self) -> nn.Module:
-        return self.fn(**self.args)
-
-    @property
-    def pieces(self) -> int:
-        return self.args.get("pieces", 2) if self.fn is maxout else 1
-
-
-def activation_of(value: Any, base_dir: Path = Path()) -> Activation:
-    """Read `model.activation`: a name, or a table with a name, arguments and `replaces` (names of classes).
-
-    Raises:
-        UsageError: "unknown activation", "takes no such argument", "a table needs a name".
-    """
-    if isinstance(value, Activation):
-        return value
-    table = {"name": value} if isinstance(value, str) else value
-    if not isinstance(table, Mapping) or not isinstance(table.get("name"), str):
-        raise UsageError(f"model.activation: a table needs a name (got {value!r})", 'Write { name = "elu", ... }.')
-    name = table["name"]
-    fn = resolve("activation", name.lower() if "." not in name else name, base_dir)
-    args = arguments(table, ("name", "replaces"))
-    bind(fn, {}, args, "model.activation")
-    replaces = table.get("replaces", ())
-    return Activation(name, fn, args, (replaces,) if isinstance(replaces, str) else tuple(replaces))
-
-
-def replace_activations(model: nn.Module, activation: Activation) -> nn.Module:
-    """Put a new activation in the place of each that is of the classes it `replaces`, else of torch.nn's activations.
-
-    Raises:
-        UsageError: "no ... to replace", maxout.
-    """
-    if activation.pieces > 1:
-        text = "model.activation: maxout widens the layer before it, which only the built-in models can do"
-        raise UsageError(text, "Take another activation, or mlp, convnet or a built-in residual net.")
-    known = tuple(getattr(nn, name) for name in nn.modules.activation.__all__ if name not in LEFT_OUT)
-    there = {name: module for name, module in model.named_modules() if isinstance(module, known)}
-    if activation.replaces:
-        there = {n: m for n, m in model.named_modules() if n and type(m).__name__ in activation.replaces}
-    if not there:
-        has = sorted({type(module).__name__ for module in model.modules() if not list(module.children())})
-        wanted = activation.replaces[0] if activation.replaces else "activation module"
-        close = did_you_mean(wanted, has)
-        raise UsageError(
-            f"model.activation: the model has no {wanted} to replace{close} (it has: {', '.join(has)})",
-            "Name the class with replaces = [...]; functions such as F.relu inside forward cannot be replaced.",
-        )
-    for name in there:
-        parent, _, attribute = name.rpartition(".")
-        setattr(model.get_submodule(parent), attribute, activation())
-    return model

@@ -51,26 +51,3 @@ class _Cosine(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(F.normalize(x, dim=1), F.normalize(self.weight, dim=1)).clamp(-1, 1)
-
-
-def set_head(model: nn.Module, build: object) -> nn.Module:
-    """Put `build(features, num_classes)` in the place of the model's last linear layer.
-
-    Raises:
-        UsageError: "needs a model that ends in a linear layer".
-    """
-    linear_layers = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    if not linear_layers:
-        text = f"model.head: needs a model that ends in a linear layer; {type(model).__name__} has none"
-        raise UsageError(text, "Leave model.head out.")
-    name, old = linear_layers[-1]
-    assert callable(build)
-    new = build(old.in_features, old.out_features)
-    if not name:
-        return new
-    parent, _, attribute = name.rpartition(".")
-    setattr(model.get_submodule(parent), attribute, new)
-    return model
-
-
-set_head.__module__ = "tuner.parts"  # no head

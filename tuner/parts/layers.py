@@ -32,3 +32,29 @@ class IBN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         within, over = x.split([self.first, x.shape[1] - self.first], dim=1)
         return torch.cat([self.instance(within), self.batch(over)], 1)
+
+
+class Maxout(nn.Module):
+    """Take the maximum over `pieces` groups of channels: (N, pieces C, ...) gives (N, C, ...)."""
+
+    def __init__(self, pieces: int) -> None:
+        super().__init__()
+        self.pieces = pieces
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.unflatten(1, (self.pieces, -1)).amax(1)
+
+
+class DualPool(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([F.avg_pool2d(x, x.shape[2:]), x.amax((2, 3), keepdim=True)], 1)
+
+
+class GeMPool(nn.Module):
+    def __init__(self, p: float, least: float = 1e-6) -> None:
+        super().__init__()
+        self.p, self.least = nn.Parameter(torch.tensor(float(p))), least
+
+    def forward(self, x: Tensor) -> Tensor:
+        powers = x.float().clamp(min=self.least) ** self.p
+        return F.avg_pool2d(powers, x.shape[2:]) ** (1 / self.p)

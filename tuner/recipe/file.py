@@ -14,8 +14,9 @@ from pydantic import BaseModel, ValidationError
 from tuner.core.errors import UsageError, did_you_mean
 from tuner.core.formatting import clipped, shown
 from tuner.core.trial import TABLES, apply_overrides
+from tuner.recipe.cards import default_range
 from tuner.recipe.model import PATH_KEYS, Recipe, expand_path
-from tuner.recipe.space import extremes, parse_space, space_of
+from tuner.recipe.space import RATE, extremes, parse_space, space_of
 from tuner.recipe.values import value_problems
 
 MAX_FILE_BYTES = 1 << 22  # a recipe of 4 MB is another file given by mistake
@@ -120,6 +121,7 @@ def load_recipe(
     raw = read_toml(path)
     changes = overrides_of(overrides, seed)
     flags = frozenset(changes)
+    raw = _with_default_ranges(raw)
     places = Places(path, key_lines(path), flags, seed_given=seed is not None)
     _only_plain_values({**raw, **changes}, places)
     search = {key: changes.pop(key) for key in list(changes) if key.startswith("search.")}
@@ -140,6 +142,15 @@ def _only_plain_values(raw: Mapping[str, Any], places: Places) -> None:
     if problems := value_problems(raw):
         lines = dict.fromkeys(f"{places.of(key)}: {key}: {text}" for key, text in problems[:MAX_PROBLEMS])
         raise UsageError("\n".join(lines), FIX)
+
+
+def _with_default_ranges(raw: dict[str, Any]) -> dict[str, Any]:
+    """Put the range of a part's card in the place of "auto" in `[search]`; the rate's is lr-sweep's."""
+    search = raw.get("search")
+    if not isinstance(search, Mapping):
+        return raw
+    ranges = {key: default_range(key, raw) for key, value in search.items() if value == "auto" and key != RATE}
+    return {**raw, "search": {key: ranges.get(key) or value for key, value in search.items()}}
 
 
 def _check_recipe(raw: Mapping[str, Any], places: Places, settings: SettingsModels) -> Recipe:

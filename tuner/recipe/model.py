@@ -125,7 +125,10 @@ class Loss(_Component):
 
 
 class Optimizer(_Component):
-    """How the weights are updated."""
+    """How the weights are updated.
+
+    weight_decay: 1e-6 to 1e-2, log.
+    """
 
     name: str = "sgd"
     lr: float = Field(default=0.01, gt=0)
@@ -141,7 +144,11 @@ class Schedule(_Component):
 
 
 class Train(_Table):
-    """The loop: batch size, precision, what is maximised, the user's own hooks."""
+    """The loop: batch size, precision, what is maximised, the user's own hooks, what is added to the step.
+
+    batch_size: 16 to 256, log. clip_norm: 0.1 to 10, log. accumulate: 1 to 8, log. l1: 1e-7 to 1e-3, log.
+    max_norm: 1 to 8, log. ema: 0.9 to 0.9999. swa: 0.5 to 0.9. patience: 3 to 20.
+    """
 
     batch_size: int = Field(default=128, ge=1)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"

@@ -285,7 +285,11 @@ def _parse_value(key: str, value: Any) -> Parsed:
     if value == "auto":
         if key == RATE:
             return Auto(), {}, []
-        return None, {}, [f"only {RATE} can be 'auto'; give {{ low = ..., high = ... }} or {{ choices = [...] }}"]
+        return (
+            None,
+            {},
+            [f"no range is known of {key} that 'auto' could stand for; give {{ low, high }} or {{ choices }}"],
+        )
     if not isinstance(value, Mapping):
         return (
             None,

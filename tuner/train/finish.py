@@ -9,9 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from tuner.core.errors import UsageError
-from tuner.parts.activations import activation_of, replace_activations
-from tuner.parts.head import set_head
-from tuner.parts.pooling import set_global_pool
+from tuner.parts.replacing import activation_of, replace_activations, set_global_pool, set_head
 from tuner.recipe.registry import arguments, asked, bind, call, resolve
 
 REGULARISERS = ("drop_connect", "stochastic_depth", "drop_block")
