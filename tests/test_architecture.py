@@ -26,9 +26,10 @@ ROOMS = {
     "execute": {"core", "train"},
     "view": {"core"},
     "workflow": {"core", "recipe", "checks", "search", "stages", "execute", "view"},
-    "cli": {"core", "recipe", "checks", "stages", "view", "workflow"},
+    "api": {"core", "recipe", "tasks", "stages", "parts", "train", "view", "workflow"},
+    "cli": {"core", "recipe", "checks", "stages", "view", "workflow", "api"},
 }
-FRONT_DOORS = {"__init__.py": {"workflow"}, "__main__.py": {"cli"}}
+FRONT_DOORS = {"__init__.py": {"api", "workflow"}, "__main__.py": {"cli"}}
 # names of modules in strings, loaded when they are asked for: these are the only ones, and where they stand
 BY_NAME = {
     ("recipe", "parts"): {"recipe/registry.py"},

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tuner.api.checking import check
     from tuner.workflow.compare import Comparison
     from tuner.workflow.run_folder import Run
 
 __version__ = "0.1.0"
+__all__ = ["check", "compare", "open_run"]
+
+_ELSEWHERE = {"check": "checking"}  # what is imported when it is asked for
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ELSEWHERE:
+        raise AttributeError(f"module 'tuner' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.api.{_ELSEWHERE[name]}"), name)
 
 
 def open_run(path: str | Path) -> Run:

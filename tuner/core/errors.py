@@ -107,11 +107,18 @@ def where_in_user_code(error: BaseException, folder: Path) -> str | None:
     return None
 
 
+OURS = Path(__file__).resolve().parents[1]
+
+
 def _is_theirs(filename: str, folder: Path) -> bool:
-    """Tell whether a frame's file lies in the user's folder; `<frozen importlib>` and the like are nobody's."""
+    """Tell whether a frame's file lies in the user's folder; `<frozen importlib>` and the like are nobody's.
+
+    Nor are tuner's own, wherever it is installed: a check in Python runs from any folder.
+    """
     if filename.startswith("<") or "site-packages" in filename:
         return False
-    return Path(filename).resolve().is_relative_to(folder.resolve())
+    file = Path(filename).resolve()
+    return file.is_relative_to(folder.resolve()) and not file.is_relative_to(OURS)
 
 
 @contextmanager

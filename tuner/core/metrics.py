@@ -48,6 +48,8 @@ class SplitScan:
     constant_columns: Sequence[Any] = ()
     class_counts: Sequence[int] = ()
     label_range: Sequence[Any] | None = None
+    target_mean: Sequence[float] | None = None
+    target_std: Sequence[float] | None = None
     labels_outside: int = 0
     first_label_outside: Any = None
     duplicates: int | None = None
@@ -62,9 +64,12 @@ class CheckInitMetrics:
 
     `expected_loss`: what the loss function itself gives at uniform outputs; `loss_at_prior`: at the class shares;
     `loss_floor`: the least that it can give. `copies_in_train`: share of train with a relative in train, nearer than
-    chance explains. `calls_per_update`: calls of the training step for one update.
+    chance explains. `calls_per_update`: calls of the training step for one update. `score_name`: what is monitored,
+    `accuracy` or the task's own.
     """
 
+    task: str = "classification"
+    score_name: str | None = None
     init_loss: float | None = None
     init_loss_std: float | None = None
     init_losses: Sequence[float | None] = ()
@@ -178,7 +183,8 @@ class KeyImportance:
 class SearchMetrics:
     """What both searches measured. `epochs_run`, `epochs_full`: with and without stopping at rungs.
 
-    `monitor`: the key whose best value is a trial's score; `space`: the space searched, as JSON.
+    `monitor`: the key whose best value is a trial's score; `score`: that of the best trial, as it was measured, and
+    `score_name` its name; `space`: the space searched, as JSON.
     """
 
     trials: int | None = None
@@ -190,6 +196,8 @@ class SearchMetrics:
     epochs_run: int | None = None
     epochs_full: int | None = None
     best_val_accuracy: float | None = None
+    score: float | None = None
+    score_name: str | None = None
     best_params: Mapping[str, Any] | None = None
     monitor: str = "val_accuracy"
     epochs: int | None = None
@@ -290,6 +298,8 @@ class DiagnoseMetrics:
     `curves_stage`: the folder that holds the curve of `trial`.
     """
 
+    score: float | None = None
+    score_name: str | None = None
     train_accuracy: float | None = None
     val_accuracy: float | None = None
     train_loss: float | None = None
@@ -310,9 +320,16 @@ class DiagnoseMetrics:
 
 @dataclass(frozen=True)
 class TestMetrics:
-    """The test. `confusion`: counts, rows are true classes; `per_class`: recall; `val_accuracy`: the val estimate."""
+    """The test. `confusion`: counts, rows are true classes; `per_class`: recall; `val_accuracy`: the val estimate.
+
+    `interval`: of `score`, the accuracy or the task's own; `others`: further scores by name. `residuals`: true values
+    and those said; `labels`: per label the right hits, the answers and the examples; `ranks`: a match among the k
+    nearest, from k = 1.
+    """
 
     accuracy: float | None = None
+    score: float | None = None
+    score_name: str | None = None
     interval: Interval | None = None
     loss: float | None = None
     non_finite: int | None = None
@@ -322,6 +339,11 @@ class TestMetrics:
     class_names: Sequence[str] | None = None
     per_class: Sequence[float | None] | None = None
     val_accuracy: float | None = None
+    val_score: float | None = None
+    others: Mapping[str, float] = field(default_factory=dict)
+    residuals: Mapping[str, Sequence[float]] | None = None
+    labels: Mapping[str, Sequence[int]] | None = None
+    ranks: Sequence[float] | None = None
     val_n: int | None = None
     stage_of_checkpoint: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict)

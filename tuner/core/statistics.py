@@ -66,6 +66,33 @@ def unpack_bits(evidence: Mapping[str, Any]) -> Any:
     return np.unpackbits(packed)[: evidence["n"]]
 
 
+def unpack_values(evidence: Mapping[str, Any]) -> Any:
+    """Return the array of how good each val answer is (larger is better) of the `val_predictions` probe."""
+    import numpy as np
+
+    return np.frombuffer(base64.b64decode(evidence["values"]), dtype=np.float32).astype(float)
+
+
+def paired_p(a: Any, b: Any) -> float | None:
+    """Return the two-sided p of the paired t test of two sets of values on the same examples; None for fewer than two.
+
+    Two-dimensional arrays (seed, example) are averaged over seeds first: each example then counts once.
+
+    Source: Student 1908.
+    """
+    import numpy as np
+    from scipy.special import stdtr
+
+    difference = np.atleast_2d(a).mean(0) - np.atleast_2d(b).mean(0)
+    n = len(difference)
+    if n < 2:
+        return None
+    error = difference.std(ddof=1) / math.sqrt(n)
+    if error == 0:
+        return 1.0 if difference.mean() == 0 else 0.0
+    return 2 * float(stdtr(n - 1, -abs(difference.mean()) / error))
+
+
 def mcnemar_exact(only_a: int, only_b: int) -> float:
     """Return the two-sided exact p of McNemar's test from the two counts of discordant examples.
 

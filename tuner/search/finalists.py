@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tuner.core.result import Record
-from tuner.core.statistics import cannot_be_told, mcnemar_p, mean_std, unpack_bits
+from tuner.core.statistics import cannot_be_told, mcnemar_p, mean_std, paired_p, unpack_bits, unpack_values
 from tuner.search import scores
 
 SIMPLER = 0.75  # of the parameters: less of a difference is no reason
@@ -104,12 +104,27 @@ def against(winner: Finalist, other: Finalist) -> dict[str, Any]:
     ours, theirs = right_by_seed(winner), right_by_seed(other)
     seeds = sorted(set(ours) & set(theirs))
     p = mcnemar_p([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]) if seeds else None
+    if p is None:
+        p = _by_values(winner, other)
     (mean, std), (other_mean, other_std) = mean_std(winner.scores), mean_std(other.scores)
     error = None
     if std is not None and other_std is not None:
         error = (std**2 / len(winner.scores) + other_std**2 / len(other.scores)) ** 0.5
     gap = {"runner_up_gap": mean - other_mean, "runner_up_error": error}
     return {"runner_up": other.best.result.id, "runner_up_p": p, **gap}
+
+
+def _by_values(winner: Finalist, other: Finalist) -> float | None:
+    """Return p of the paired test of per-example values, where answers are more than right or wrong."""
+    ours, theirs = ({r.item.spec.seed: values_of(r) for r in finalist.records} for finalist in (winner, other))
+    seeds = [seed for seed in sorted(set(ours) & set(theirs)) if ours[seed] is not None and theirs[seed] is not None]
+    return paired_p([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]) if seeds else None
+
+
+def values_of(record: Record) -> Any:
+    """Return the array of how good each val answer of one trial is, or None."""
+    evidence = record.result.evidence.get(scores.PREDICTIONS, {})
+    return unpack_values(evidence) if "values" in evidence else None
 
 
 def right_by_seed(finalist: Finalist) -> dict[int, Any]:

@@ -35,6 +35,17 @@ def val_accuracy(record: Record) -> float | None:
     return _number((record.best_row("val") or {}).get("accuracy"))
 
 
+def monitor_of(recipe: Recipe, initial: CheckInitMetrics) -> str:
+    """Return what is monitored: the recipe's, or the task's own score where the recipe names none (of check-init)."""
+    name = initial.score_name
+    return f"val_{name}" if name else recipe.train.monitor
+
+
+def best_score(record: Record | None, monitor: str) -> float | None:
+    """Return the monitored value of a trial's best epoch as it was measured, whichever way is better."""
+    return None if record is None else _number((record.best_row("val") or {}).get(monitor.removeprefix("val_")))
+
+
 def val_loss(record: Record) -> float:
     """Return the val loss at the best epoch, infinite where there is none."""
     return loss_of(record.best_row("val") or {})

@@ -102,20 +102,32 @@ def _headline(evidence: Mapping[str, Any], trials: Trials) -> str:
     spread = "" if initial["init_loss_std"] is None else f" +- {initial['init_loss_std']:.3f}"
     measured = "not finite" if initial["init_loss"] is None else f"{initial['init_loss']:.3f}{spread}"
     expected = expected_loss(initial)
-    log_c = f"log C {initial['log_c']:.3f}"
-    if expected is None:
-        said = f"the loss cannot be asked for its value at uniform outputs ({log_c})"
-    else:
-        equal = f"where all {initial['num_classes']} classes are equally likely"
-        said = f"expected {expected:.3f}, what this loss gives {equal} ({log_c})"
+    said = _expectation(initial, expected)
     return f"Loss at init {measured} over {seeds} seed{'s' * (seeds > 1)}; {said}."
+
+
+def _expectation(initial: Mapping[str, Any], expected: float | None) -> str:
+    """Say what the loss is of outputs that know nothing of the input, in the words of the task."""
+    task = initial.get("task", "classification")
+    if task == "embedding":
+        return "what features that know nothing give depends on the batch, so nothing is expected"
+    name = "log 2" if task == "multilabel" else "log C"
+    log_c = "" if initial["log_c"] is None else f" ({name} {initial['log_c']:.3f})"
+    if expected is None:
+        return f"the loss cannot be asked for its value at uniform outputs{log_c}"
+    equal = {
+        "multilabel": "where each label is as likely as not",
+        "regression": "at the best constant output",
+    }.get(task, f"where all {initial['num_classes']} classes are equally likely")
+    return f"expected {expected:.3f}, what this loss gives {equal}{log_c}"
 
 
 def _metrics(evidence: Mapping[str, Any]) -> Metrics:
     initial = evidence.get("initial_loss", {})
     function = evidence.get("loss_function", {})
     scan = evidence.get("data_scan", {})
-    keep = ("init_loss", "init_loss_std", "init_losses", "log_c", "prior_entropy", "num_classes", "init_accuracy")
+    of_loss = ("init_loss", "init_loss_std", "init_losses", "init_accuracy")
+    keep = (*of_loss, "task", "score_name", "log_c", "prior_entropy", "num_classes")
     found = {
         **{key: initial.get(key) for key in keep if initial.get(key) is not None},
         "expected_loss": expected_loss(initial),

@@ -93,6 +93,7 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
     trials = last_of_each(results)
     best = scores.scored(trials)
     facts = scores.val_facts(inputs.metrics(CheckInitMetrics), trials)
+    monitor = scores.monitor_of(recipe, inputs.metrics(CheckInitMetrics))
     metrics: dict[str, Any] = {
         **scores.counts(trials),
         **saved(results, settings.epochs),
@@ -101,7 +102,9 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
         "constant_loss": scores.constant_loss(inputs.metrics(CheckInitMetrics)),
         "best_score": best[0].result.score if best else None,
         "best_params": dict(best[0].params) if best else None,
-        "monitor": recipe.train.monitor,
+        "monitor": monitor,
+        "score": scores.best_score(best[0] if best else None, monitor),
+        "score_name": monitor.removeprefix("val_"),
         "epochs": settings.epochs,
         "rungs": list(settings.ladder.rungs),
         "sampler": settings.sampler,

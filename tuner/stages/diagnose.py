@@ -69,10 +69,12 @@ def _facts(recipe: Recipe, inputs: Inputs, settings: Settings) -> dict[str, Any]
     known = scores.val_facts(inputs.metrics(CheckInitMetrics), records)
     facts = curve_facts(winner, group, known["val_n"])
     facts["params"] = dict(winner.params)
+    facts["score"] = scores.best_score(winner, scores.monitor_of(recipe, inputs.metrics(CheckInitMetrics)))
     facts["majority_share"] = known["majority_share"] or inputs.metrics(FineMetrics).majority_share
     facts["target"] = settings.target
-    facts["monitor"], facts["own_evaluate"] = recipe.train.monitor, recipe.train.evaluate is not None
     checked = inputs.metrics(CheckInitMetrics)
+    facts["monitor"] = scores.monitor_of(recipe, checked)
+    facts["own_evaluate"] = recipe.train.evaluate is not None
     facts["drops_out"] = any("Dropout" in layer.type for layer in checked.layers)
     facts["copies_in_train"] = checked.copies_in_train
     asked = winner.item.spec.tables["loss"]
@@ -184,6 +186,7 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
     metrics = {key: facts[key] for key in REPORTED} | _noise(facts)
     metrics |= {"trial": trial, "curves_stage": _folder(inputs), "val_n": facts["val_n"], "params": facts["params"]}
     metrics["majority_share"] = facts["majority_share"]
+    metrics |= {"score": facts["score"], "score_name": facts["monitor"].removeprefix("val_")}
     metrics["confirming"] = list(facts.get("confirmed", {}).values())
     choice = {"changes": [change.to_json() for change in _changes(findings)]}
     return StageResult(

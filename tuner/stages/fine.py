@@ -166,7 +166,7 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
         **saved(results, settings.epochs),
         **scores.val_facts(inputs.metrics(CheckInitMetrics), trials),
         "configurations": len(first),
-        "monitor": recipe.train.monitor,
+        "monitor": scores.monitor_of(recipe, inputs.metrics(CheckInitMetrics)),
         "epochs": settings.epochs,
         "rungs": list(settings.ladder.rungs),
         "sampler": settings.sampler,
@@ -198,6 +198,8 @@ def _winner(
     found = {
         "trial": winner.best.result.id,
         "best_val_accuracy": scores.val_accuracy(winner.best),
+        "score": scores.best_score(winner.best, metrics["monitor"]),
+        "score_name": metrics["monitor"].removeprefix("val_"),
         "best_params": dict(winner.best.params),
         "at_border": at_borders(space, winner.best.params),
         "seeds": len(winner.scores),
@@ -212,7 +214,18 @@ def _winner(
 
 
 def _nobody() -> dict[str, Any]:
-    nothing = ("trial", "best_val_accuracy", "best_params", "mean", "std", "interval", "expected", "runner_up")
+    nothing = (
+        "trial",
+        "best_val_accuracy",
+        "score",
+        "score_name",
+        "best_params",
+        "mean",
+        "std",
+        "interval",
+        "expected",
+        "runner_up",
+    )
     return {**dict.fromkeys((*nothing, "runner_up_p")), "seeds": 0, "at_border": {}}
 
 

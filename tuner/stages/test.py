@@ -21,6 +21,7 @@ NEEDS = ("fine",)
 DEPENDS = ("data", "model", "loss", "train")
 TRAITS = Traits(any_failure_ends=True, user_error_ends=True, on_test_split=True)
 MEASURE = "test_evaluation"
+PICTURES = ("residuals", "labels", "ranks")
 
 
 class Settings(StageSettings):
@@ -63,9 +64,15 @@ def _metrics(evidence: Mapping[str, Any], inputs: Inputs, winner: Mapping[str, A
     accuracy, n = evidence.get("accuracy"), evidence.get("n")
     confusion = evidence.get("confusion")
     fine = inputs.metrics(FineMetrics)
+    own, given = evidence.get("score_name", "accuracy"), evidence.get("score_interval")
+    counted = list(wilson(accuracy, n)) if accuracy is not None and n and given is None and own == "accuracy" else None
     return {
         "accuracy": accuracy,
-        "interval": list(wilson(accuracy, n)) if accuracy is not None and n else None,
+        "score": evidence.get("score", accuracy),
+        "score_name": own,
+        "interval": given if given is not None else counted,
+        "others": dict(evidence.get("others", {})),
+        **{key: evidence.get(key) for key in PICTURES},
         "loss": evidence.get("loss"),
         "non_finite": evidence.get("non_finite"),
         "first_non_finite": evidence.get("first_non_finite"),
@@ -76,6 +83,7 @@ def _metrics(evidence: Mapping[str, Any], inputs: Inputs, winner: Mapping[str, A
         if confusion
         else None,
         "val_accuracy": _val_accuracy(fine),
+        "val_score": fine.expected.value if fine.expected is not None else None,
         "val_n": fine.val_n,
         "stage_of_checkpoint": str(winner["checkpoint"]).partition("/")[0],
         "params": dict(winner.get("params", {})),
@@ -89,8 +97,11 @@ def _val_accuracy(fine: FineMetrics) -> float | None:
 
 
 def _headline(metrics: Mapping[str, Any]) -> str:
-    if metrics["accuracy"] is None:
+    if metrics["score"] is None:
         return "The winner could not be evaluated on the test split."
-    low, high = metrics["interval"]
-    text = f"Test accuracy {metrics['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}) on {metrics['n']} examples"
+    name = str(metrics["score_name"]).replace("_", " ")
+    within = "" if metrics["interval"] is None else " (95 % interval {:.4f} to {:.4f})".format(*metrics["interval"])
+    text = f"Test {name} {metrics['score']:.4f}{within} on {metrics['n']} examples"
+    if metrics["score_name"] != "accuracy":
+        return text + (f"; val promised {metrics['val_score']:.4f}." if metrics["val_score"] is not None else ".")
     return text + (f"; val promised {metrics['val_accuracy']:.4f}." if metrics["val_accuracy"] is not None else ".")

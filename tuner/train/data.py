@@ -137,6 +137,11 @@ class Data:
         return is_one(store.shape) and not (isinstance(store, StreamStore) and store.collate is not None)
 
     @property
+    def one_class_each(self) -> bool:
+        """Whether every example has one class."""
+        return self.task.noun == "class" and self.targets("train").ndim == 1
+
+    @property
     def is_image(self) -> bool:
         return self.is_one and len(self.input_shape) == 3
 

@@ -25,7 +25,7 @@ from tuner.train import splits
 from tuner.train.cache import NoRoom, cache_folder, open_stored
 from tuner.train.nested import is_one
 from tuner.train.stores import ArrayStore, Part, StreamStore
-from tuner.train.userdata import Reading, load_user
+from tuner.train.userdata import Reading, UserSplit, load_user
 
 DEFAULT_TEST_FRACTION = 0.2
 
@@ -185,6 +185,18 @@ def prepare_users(wanted: Wanted, env: TrialEnv, report: OnProgress) -> Prepared
         why = "train is a stream: its examples come in its own order, the same in every epoch unless it shuffles itself"
         skipped.append(Skipped("a new order in every epoch", why))
     return replace(prepared, stochastic=train.stochastic, skipped=tuple(skipped))
+
+
+def prepared_of(found: Mapping[str, UserSplit], task: Task, table: DataTable, device: torch.device) -> Prepared:
+    """Return splits that are read already; without val, one is set aside from train."""
+
+    def part(name: str) -> Part:
+        split = found[name]
+        return Part(split.store.to(device), None, torch.from_numpy(split.labels), split.place)
+
+    labels = {name: split.labels for name, split in found.items()}
+    prepared = _prepare(Whole(table, task, labels, part, found["train"].class_names), {"val"} - set(found), False)
+    return replace(prepared, stochastic=found["train"].stochastic)
 
 
 @dataclass(frozen=True)

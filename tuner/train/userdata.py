@@ -63,6 +63,10 @@ class UserSplit:
     stochastic: bool = False
 
 
+def silent(share: float, words: str) -> None:
+    """Hear of progress, and say nothing."""
+
+
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Seed the global generators, and put them back: a random split in the user's `load` is the same in every trial."""
@@ -91,26 +95,28 @@ def load_user(
     where = f"data.source {name}"
     with seeded(seed):
         returned = _called(fn, kwargs, where, base_dir)
-    given = splits_of(returned, where)
+    given = {
+        split: value for split, value in splits_of(returned, where).items() if split != "test" or value is not None
+    }
+    present = {split: taken(value, f"{where}: {split}") for split, value in given.items() if value is not None}
     memo = [name, dict(args), str(base_dir), _stamps()]
-    splits: dict[str, UserSplit | None] = {}
-    task: Task | None = None
-    for split, value in given.items():
-        if value is None:
-            splits[split] = None
-            continue
-        taken_over = _with_collate(taken(value, f"{where}: {split}"), reading)
-        if task is None:
-            task = _task(taken_over, reading)
-        if split != "test" or with_test:
-            key = digest([*memo, split])
-            splits[split] = _user_split(taken_over, split, reading, task, key, on_progress)
-        else:
-            splits[split] = _unread(taken_over, split)
-    assert task is not None  # train is never None
-    if splits.get("test", True) is None:
-        del splits["test"]
-    return splits, task
+    kept = {split: value for split, value in present.items() if split != "test" or with_test}
+    splits, task = read_splits(kept, reading, memo, on_progress)
+    unread = {split: _unread(value, split) for split, value in present.items() if split not in kept}
+    return {split: (splits | unread).get(split) for split in given}, task
+
+
+def read_splits(
+    given: Mapping[str, Given], reading: Reading, memo: list[Any] | None = None, on_progress: OnProgress = silent
+) -> tuple[dict[str, UserSplit], Task]:
+    """Read what was handed over, train first, which tells the task. `memo`: what makes targets the same as before."""
+    taken_over = {split: _with_collate(value, reading) for split, value in given.items()}
+    task = _task(taken_over["train"], reading)
+    read = {
+        split: _user_split(value, split, reading, task, None if memo is None else digest([*memo, split]), on_progress)
+        for split, value in taken_over.items()
+    }
+    return read, task
 
 
 def _with_collate(given: Given, reading: Reading) -> Given:
@@ -162,7 +168,7 @@ def _unread(given: Given, split: str) -> UserSplit:
 
 
 def _user_split(
-    given: Given, split: str, reading: Reading, task: Task, memo: str, on_progress: OnProgress
+    given: Given, split: str, reading: Reading, task: Task, memo: str | None, on_progress: OnProgress
 ) -> UserSplit:
     names = _class_names(given.dataset)
     pair = as_pair(given)
@@ -192,10 +198,13 @@ def _user_split(
         inputs, labels = _read_all(store, on_progress, keep=True)
         assert inputs is not None
         return UserSplit(_array_store(inputs, labels, given.where), labels, numbered(split), names)
-    if key not in _labels:
+    targets = _labels.get(key) if memo is not None else None
+    if targets is None:
         at_hand = _targets_at_hand(given, store, task)
-        _labels[key] = _read_all(store, on_progress, keep=False)[1] if at_hand is None else at_hand
-    return UserSplit(store, _labels[key], numbered(split), names, stochastic)
+        targets = _read_all(store, on_progress, keep=False)[1] if at_hand is None else at_hand
+    if memo is not None:
+        _labels[key] = targets
+    return UserSplit(store, targets, numbered(split), names, stochastic)
 
 
 def _targets_at_hand(given: Given, store: StreamStore, task: Task) -> np.ndarray | None:

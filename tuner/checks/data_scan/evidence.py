@@ -28,7 +28,9 @@ class SplitScan:
     first_non_finite: str | None = None
     constant_inputs: int = 0
     constant_columns: Sequence[str] = ()
-    label_range: Sequence[int] = ()
+    label_range: Sequence[float] = ()
+    target_mean: Sequence[float] | None = None
+    target_std: Sequence[float] | None = None
     labels_outside: int = 0
     first_label_outside: str | None = None
     duplicates: int | None = None

@@ -106,13 +106,31 @@ def _scan(data: Any, split: str, chunk: int) -> tuple[dict[str, Any], list[bytes
 
 def _labels(data: Any, split: str) -> dict[str, Any]:
     targets = data.targets(split)
+    if data.task.noun in ("label", "value"):
+        return _quantities(data, targets)
+    if targets.ndim > 1:
+        targets = targets[targets != data.task.ignore_index]
     is_outside = (targets < 0) | (targets >= data.num_classes)
     outside = torch.nonzero(is_outside).flatten().tolist()
     return {
         "class_counts": torch.bincount(targets[~is_outside], minlength=data.num_classes).tolist(),
         "label_range": [int(targets.min()), int(targets.max())],
         "labels_outside": len(outside),
-        "first_label_outside": data.describe(split, outside[0]) if outside else None,
+        "first_label_outside": data.describe(split, outside[0]) if outside and targets.ndim == 1 else None,
+    }
+
+
+def _quantities(data: Any, targets: Tensor) -> dict[str, Any]:
+    """Say of targets that are no classes how they spread; of labels how many examples have each."""
+    wide = targets.reshape(len(targets), -1).double()
+    counts = wide.sum(0).long().tolist() if data.task.noun == "label" else []
+    return {
+        "class_counts": counts,
+        "label_range": [float(wide.min()), float(wide.max())],
+        "labels_outside": 0,
+        "first_label_outside": None,
+        "target_mean": wide.mean(0).tolist(),
+        "target_std": wide.std(0, correction=0).tolist(),
     }
 
 
@@ -128,7 +146,7 @@ def _place(data: Any, split: str, start: int, bad: Tensor) -> str:
 
 def _repeats(data: Any, split: str, prints: list[bytes]) -> dict[str, Any]:
     """Count the examples that repeat an earlier one of the split, and those whose label contradicts it."""
-    targets = data.targets(split).tolist()
+    targets = [tuple(row) for row in data.targets(split).reshape(len(prints), -1).tolist()]
     first: dict[bytes, int] = {}
     repeated: list[tuple[int, int]] = []
     for i, key in enumerate(prints):
@@ -149,7 +167,7 @@ def _shared(data: Any, prints: dict[str, list[bytes]]) -> dict[str, Any]:
     for i, key in enumerate(prints["train"]):
         train.setdefault(key, i)
     shared = [(train[key], i) for i, key in enumerate(prints["val"]) if key in train]
-    labels = {split: data.targets(split).tolist() for split in SPLITS}
+    labels = {split: data.targets(split).reshape(len(prints[split]), -1).tolist() for split in SPLITS}
     agreeing = sum(labels["train"][a] == labels["val"][b] for a, b in shared)
     return {
         "duplicates": len(shared),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import torch
@@ -11,16 +12,18 @@ from tuner.checks.evidence import Evidence, NotMeasured
 from tuner.checks.initial_loss.evidence import InitialLoss
 from tuner.checks.tools.frame import BATTERY, OF_DATA, CannotProbe, offered
 from tuner.core.errors import user_code
+from tuner.train.applicable import why_not
 
 # it sees whether the loss can be computed at all; on a GPU a label out of range ends the process
 FIRST = "initial_loss"
 
 
-def init_battery(setup: Any, **settings: Any) -> dict[str, Any]:
+def init_battery(setup: Any, until: float | None = None, **settings: Any) -> dict[str, Any]:
     """Return {measurement: its evidence as JSON}; one that cannot be made leaves the reason instead.
 
-    `settings` go to the measures that have an argument of that name. What the user's own code raises is the user's
-    to see, and lack of memory is the trial's failure; neither is taken for a measurement that does not apply.
+    `settings` go to the measures that have an argument of that name. After the moment `until` (time.monotonic) no more
+    are begun. What the user's own code raises is the user's to see, and lack of memory is the trial's failure; neither
+    is taken for a measurement that does not apply.
     """
     measures()
     evidence: dict[str, Evidence | NotMeasured] = {}
@@ -28,6 +31,10 @@ def init_battery(setup: Any, **settings: Any) -> dict[str, Any]:
         first = evidence.get(FIRST)
         if isinstance(first, InitialLoss) and first.too_narrow and name not in OF_DATA:
             evidence[name] = NotMeasured("the model has fewer outputs than there are classes")
+            continue
+        over = until is not None and name != FIRST and time.monotonic() > until
+        if (why := "the time that the check may take is over" if over else why_not(setup, name)) is not None:
+            evidence[name] = NotMeasured(why)
             continue
         try:
             with user_code(f"a call made by the measurement {name}", setup.env.recipe_dir):

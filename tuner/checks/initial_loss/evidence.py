@@ -20,6 +20,8 @@ class InitialLoss(Evidence):
 
     num_classes: int
     output_shape: Sequence[int]
+    task: str = "classification"
+    score_name: str | None = None
     kind: str = "logits"
     log_c: float | None = None
     prior_entropy: float | None = None

@@ -10,16 +10,17 @@ import torch
 from tuner.checks.initial_loss.evidence import InitialLoss
 from tuner.checks.tools import outputs as _outputs
 from tuner.checks.tools.frame import (
-    accuracy,
     before_training,
-    entropy,
     equal_batches,
     forward,
     fresh_model,
     random_in_train_mode,
     random_state,
+    share_right,
 )
 from tuner.core.statistics import mean_std
+from tuner.tasks.base import monitored_score
+from tuner.train.expected import class_counts, entropies
 
 
 @before_training
@@ -31,11 +32,12 @@ def initial_loss(setup: Any, seeds: int = 3, examples: int = 512) -> InitialLoss
     """
     data, loss = setup.data, setup.loss()
     batches = equal_batches(setup, examples, "initial_loss")
-    counts = torch.bincount(data.targets("train").clamp_min(0), minlength=data.num_classes)[: data.num_classes]
+    counts = class_counts(data)
     facts = {
+        "task": data.task.name,
+        "score_name": monitored_score(data.task, setup.tables["train"].get("monitor", "val_accuracy")),
         "num_classes": data.num_classes,
-        "log_c": math.log(data.num_classes),
-        "prior_entropy": entropy(counts),
+        **entropies(data, counts),
         "examples": sum(len(targets) for _, targets in batches),
         "batch_size": len(batches[0][1]),
     }
@@ -48,17 +50,17 @@ def initial_loss(setup: Any, seeds: int = 3, examples: int = 512) -> InitialLoss
             outputs = forward(model, batches[0][0])
             kind = _outputs.kind_of(model, batches[0][0][:16])
             facts |= {"output_shape": list(outputs.shape[1:]), "kind": kind}
-            if outputs.ndim == 2 and 1 < outputs.shape[1] < data.num_classes:
+            if outputs.ndim == 2 and 1 < outputs.shape[1] < data.num_classes and data.task.noun == "class":
                 return InitialLoss(**facts, too_narrow=True)
             facts["random_in_train_mode"] = random_in_train_mode(model, batches[0][0])
         with random_state(seed):
             given = [(forward(model, inputs), targets) for inputs, targets in batches]
         with torch.no_grad():
             losses.append(sum(float(loss(outputs, targets)) for outputs, targets in given) / len(given))
-        spreads.append(float(torch.cat([outputs for outputs, _ in given]).std()))
-        right.append(accuracy(*(torch.cat(part) for part in zip(*given, strict=True))))
+        spreads.append(float(torch.cat([outputs.flatten() for outputs, _ in given]).std()))
+        right.append(share_right(given))
     mean, std = mean_std(losses)
-    shape = given[0][0].shape
+    at_uniform, at_prior = _knowing_nothing(data, loss, given, kind, counts)
     ratio = _ratio_of_doubled(loss, *given[0])
     return InitialLoss(
         **facts,
@@ -67,12 +69,37 @@ def initial_loss(setup: Any, seeds: int = 3, examples: int = 512) -> InitialLoss
         init_loss_std=std,
         init_accuracy=right[0],
         output_std=sum(spreads) / len(spreads),
-        loss_at_uniform=_mean_value(loss, batches, _outputs.uniform(kind, shape, given[0][0].device)),
-        loss_at_prior=_mean_value(
-            loss, batches, _outputs.at_prior(kind, shape, (counts / counts.sum()).to(given[0][0]))
-        ),
+        loss_at_uniform=at_uniform,
+        loss_at_prior=at_prior,
         doubled_batch_ratio=ratio,
     )
+
+
+def _knowing_nothing(
+    data: Any, loss: _outputs.Loss, given: list[Any], kind: str, counts: torch.Tensor
+) -> tuple[float | None, float | None]:
+    """Return the loss at outputs that say nothing of the input, and at those that know the targets' shares.
+
+    Of classes: equal scores, and the classes' shares. Of labels: zero, and the best constant outputs. Of quantities
+    both are the best constant output, which the loss itself finds: the mean for squares, the median for distances.
+    """
+    outputs = given[0][0]
+    shape = outputs.shape
+    uniform, shares = _outputs.uniform(kind, shape, outputs.device), (counts / counts.sum()).to(outputs)
+    if data.task.noun == "class":
+        same = all(other.shape == shape for other, _ in given)
+        if outputs.ndim == 2 or not same:
+            prior = _outputs.at_prior(kind, shape, shares)
+        else:
+            prior = shares.clamp_min(1e-12).log().reshape(1, -1, *[1] * (outputs.ndim - 2)).expand(shape)
+        prior = None if prior is None or shape[1:2] != shares.shape else prior
+        return _mean_value(loss, given, uniform), _mean_value(loss, given, prior)
+    if data.task.noun == "identity":
+        return None, None
+    constants = [_outputs.constant_floor(loss, targets, outputs.shape, kind) for outputs, targets in given]
+    known = [value for value in constants if value is not None]
+    best = sum(known) / len(known) if len(known) == len(given) else None
+    return (_mean_value(loss, given, uniform) if data.task.noun == "label" else best), best
 
 
 def _mean_value(loss: _outputs.Loss, batches: list[Any], outputs: torch.Tensor | None) -> float | None:

@@ -20,11 +20,13 @@ from tuner.checks.tools.frame import (
     fresh_model,
     fresh_optimizer,
     gathered,
+    keys_of,
     random_in_train_mode,
     random_state,
     train_once,
 )
 from tuner.core.streams import derive_seed
+from tuner.train.nested import leaves, mapped
 
 LOOK_EVERY = 10
 
@@ -80,7 +82,8 @@ def overfit(
     loss at uniform outputs. `reference`: Adam takes the place of the recipe's optimizer. `status`: floor, plateau
     (stuck), steps (still falling at the end), diverged.
     """
-    indices = balanced(setup.data.targets("train"), examples, derive_seed(setup.spec.seed, "overfit"))
+    strata = torch.from_numpy(setup.data.task.strata(setup.data.targets("train").numpy()))
+    indices = balanced(strata, examples, derive_seed(setup.spec.seed, "overfit"))
     batch = gathered(setup, "train", indices)
     model, loss = fresh_model(setup), setup.loss()
     facts = _levels(model, loss, batch, tolerance)
@@ -99,7 +102,7 @@ def overfit(
         "reference": reference,
         "examples": len(indices),
         "classes": int(batch[1].unique().numel()),
-        "distinct_inputs": len({row.tobytes() for row in batch[0].cpu().flatten(1).numpy()}),
+        "distinct_inputs": len(set(zip(*map(keys_of, leaves(batch[0])), strict=True))),
         "steps": len(run.losses),
         "initial_loss": run.losses[0] if run.losses else None,
         "last_objective": run.losses[-1] if run.losses else None,
@@ -140,6 +143,8 @@ def _levels(model: nn.Module, loss: Any, batch: Batch, tolerance: float) -> dict
     floor = next((f for f in (free, own) if f is not None and math.isfinite(f)), None)
     uniform = _outputs.value(loss, _outputs.uniform(kind, shape, targets.device), targets)
     constant = _outputs.constant_floor(loss, targets, shape, kind)
+    if uniform is None or (targets.is_floating_point() and targets.ndim < 2):
+        uniform = constant
     span = abs(uniform - floor) if uniform is not None and floor is not None else 1.0
     squashed = {name: _outputs.floor(loss, targets, shape, name) for name in _outputs.SQUASHED}
     return {
@@ -149,11 +154,17 @@ def _levels(model: nn.Module, loss: Any, batch: Batch, tolerance: float) -> dict
         "unbounded": floor is None and -math.inf in (free, own),
         "loss_at_uniform": uniform,
         "constant_floor": constant,
-        "label_entropy": entropy(torch.bincount(targets)),
+        "label_entropy": _label_entropy(targets),
         "squashed_floors": {k: v for k, v in squashed.items() if v is not None and math.isfinite(v)},
         "span": span,
         "target": None if floor is None else floor + tolerance * span,
     }
+
+
+def _label_entropy(targets: Tensor) -> float | None:
+    """Return the entropy of the subset's classes, None where targets are no classes."""
+    inside = None if targets.is_floating_point() else targets[targets >= 0]
+    return None if inside is None else entropy(torch.bincount(inside))
 
 
 def _train(setup: Any, run: _Run, optimizer: Any, max_steps: int, give_up_early: bool) -> str:
@@ -203,8 +214,8 @@ def _verdict(run: _Run) -> dict[str, Any]:
         facts |= {"final_loss": eval_loss, "final_accuracy": eval_right}
     inputs, targets = run.batch
     kept = run.batch
-    for name, changed in (("zeroed", torch.zeros_like(inputs)), ("rolled", inputs.roll(1, 0))):
-        run.batch = (changed, targets)
+    for name, change in (("zeroed", torch.zeros_like), ("rolled", lambda part: part.roll(1, 0))):
+        run.batch = (mapped(change, inputs), targets)
         facts[f"loss_{name}"] = run.look(training=True)[0]
     run.batch = kept
     return facts | _recalibrated(run)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from tuner.checks.evidence import Evidence
 
@@ -12,12 +12,20 @@ from tuner.checks.evidence import Evidence
 class TestEvaluation(Evidence):
     """The winner on the test split, once, in fp32. `confusion[i][j]`: examples of class i taken for class j.
 
-    `non_finite`: examples without a finite answer; `val_accuracy`, `val_n`: what val said of the winner; `error`:
-    why there is no accuracy.
+    `score`: the task's own, `score_interval`: its 95 % interval where it is no share of right answers, `others`: all
+    scores and the loss; `residuals`, `labels`, `ranks`: what the picture shows. `non_finite`: examples without a
+    finite answer; `val_accuracy`, `val_n`: what val said of the winner; `error`: why there is no score.
     """
 
     n: int | None = None
     accuracy: float | None = None
+    score: float | None = None
+    score_name: str = "accuracy"
+    score_interval: Sequence[float] | None = None
+    others: Mapping[str, float] = field(default_factory=dict)
+    residuals: Mapping[str, Sequence[float]] | None = None
+    labels: Mapping[str, Sequence[int]] | None = None
+    ranks: Sequence[float] | None = None
     loss: float | None = None
     confusion: Sequence[Sequence[int]] | None = None
     class_names: Sequence[str] = ()

@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tuner.checks.evidence import NotMeasured
 from tuner.checks.test_evaluation.evidence import TestEvaluation
 from tuner.checks.tools.predictions import BATCH, _predict
 from tuner.core.errors import InputError
+from tuner.tasks.base import monitored_score
+from tuner.train.answers import interval
 from tuner.train.checkpoint import load
+from tuner.train.evaluate import evaluate
 
 
 def test_evaluation(setup: Any, checkpoint: str) -> TestEvaluation | NotMeasured:
@@ -34,11 +38,18 @@ def test_evaluation(setup: Any, checkpoint: str) -> TestEvaluation | NotMeasured
     if not data.size("test"):
         return NotMeasured("the data has no test split")
     found: dict[str, Any] = {"n": data.size("test"), "class_names": list(data.class_names or [])}
+    found["score_name"] = monitored_score(data.task, setup.tables["train"].get("monitor", "val_accuracy"))
     outputs, targets = _predict(setup, model, data.batches("test", BATCH))
+    loss = setup.loss()
+    measured = evaluate(model, data.batches("test", BATCH), loss, setup.scorer(loss))
+    found |= {"score": measured.get(found["score_name"]), "others": measured}
+    if not data.one_class_each:
+        found["score_interval"] = interval(setup, data, model, found["score_name"])
+        found |= {"accuracy": measured.get("accuracy"), "loss": measured["loss"]}
+        return TestEvaluation.from_json(found | _picture(data, outputs, targets))
     broken = torch.nonzero(~outputs.isfinite().all(1)).flatten().tolist()
     found |= {"non_finite": len(broken), "first_non_finite": data.describe("test", broken[0]) if broken else None}
     right = outputs.argmax(1)
-    loss = setup.loss()
     device = torch.device(setup.env.device)
     with torch.no_grad():
         parts = zip(outputs.split(BATCH), targets.split(BATCH), strict=True)
@@ -53,3 +64,10 @@ def test_evaluation(setup: Any, checkpoint: str) -> TestEvaluation | NotMeasured
             "confusion": torch.bincount(flat, minlength=classes * classes).reshape(classes, classes).tolist(),
         }
     )
+
+
+def _picture(data: Any, outputs: Tensor, targets: Tensor) -> dict[str, Any]:
+    """Return what the test's picture shows, and how many examples have outputs that are not finite."""
+    broken = int((~outputs.isfinite()).any(1).sum())
+    shown = {} if broken else data.task.picture(outputs.numpy(), targets.numpy())
+    return {"non_finite": broken, "first_non_finite": None, **shown}

@@ -148,7 +148,7 @@ def _baseline(test: TestEvaluation, code: str, case: str) -> Finding | None:
     source="tuner",
 )
 def test_failed(test: TestEvaluation) -> Finding | None:
-    if test.accuracy is not None:
+    if test.accuracy is not None or test.score is not None:
         return None
     why = test.error or "no result"
     return found("TE805", "error", f"the test evaluation failed: {why.splitlines()[0]}", evidence={"error": why})

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tuner.checks.evidence import Evidence, NotMeasured
 from tuner.core.errors import UserCodeError
 from tuner.core.streams import derive_seed
-from tuner.train.nested import scored_part
+from tuner.train.nested import scored_part, together
 from tuner.train.step import How, default_step
 
 Measure = Callable[..., Evidence | NotMeasured]
@@ -79,7 +79,7 @@ def equal_batches(setup: Any, at_least: int, stream: str) -> list[Batch]:
 def gathered(setup: Any, split: str, indices: Tensor) -> Batch:
     """Return the examples of a split at `indices` as one batch."""
     inputs, targets = zip(*setup.data.batches(split, max(1, len(indices)), indices=indices), strict=True)
-    return torch.cat(inputs), torch.cat(targets)
+    return together(torch.cat, inputs), torch.cat(targets)
 
 
 def one_batch(setup: Any, count: int, stream: str, split: str = "train") -> Batch:
@@ -162,9 +162,19 @@ def forward(model: nn.Module, inputs: Tensor) -> Tensor:
 
 def accuracy(outputs: Tensor, targets: Tensor) -> float | None:
     """Return the share of examples whose largest output is the target's; None where outputs are not (N, C)."""
-    if outputs.ndim != 2 or outputs.shape[1] < 2:
+    if outputs.ndim != 2 or outputs.shape[1] < 2 or targets.ndim != 1 or targets.is_floating_point():
         return None
     return float((outputs.argmax(1) == targets).double().mean())
+
+
+def share_right(given: Sequence[Batch]) -> float | None:
+    """Return the accuracy over several batches of outputs and targets, None where outputs are not (N, C)."""
+    hits = 0.0
+    for outputs, targets in given:
+        if (share := accuracy(outputs, targets)) is None:
+            return None
+        hits += share * len(targets)
+    return hits / sum(len(targets) for _, targets in given)
 
 
 def random_in_train_mode(model: nn.Module, inputs: Tensor) -> bool:

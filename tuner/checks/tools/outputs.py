@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tuner.core.errors import UserCodeError
+from tuner.train.expected import towards
 from tuner.train.nested import scored_part
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -92,11 +93,8 @@ def _inside(outputs: Tensor, kind: str) -> bool:
 
 def towards_targets(targets: Tensor, shape: torch.Size) -> Tensor:
     """Return outputs of the shape that favour each target by 1: one-hot, or +-1 for a single output."""
-    if len(shape) == 2 and shape[1] > 1:
-        return F.one_hot(targets, shape[1]).float()
-    if targets.numel() == math.prod(shape):
-        return (2.0 * targets.float() - 1).reshape(shape)
-    return torch.zeros(shape, device=targets.device)
+    found = towards(targets, shape)
+    return torch.zeros(shape, device=targets.device) if found is None else found
 
 
 def uniform(kind: str, shape: torch.Size, device: torch.device) -> Tensor:
@@ -175,6 +173,8 @@ def ignores_pairing(loss: Loss, targets: Tensor, shape: torch.Size, kind: str) -
     """Say whether the loss stays the same when the targets change places: it then holds every output against all of
     them, as a broadcast of (N, 1) with (N) does. None where it cannot be said.
     """
+    if targets.ndim != 1:
+        return None
     order = targets.argsort()
     turned = order.flip(0)
     if bool((targets[order] == targets[turned]).all()):
@@ -193,7 +193,7 @@ def over_batch(loss: Loss, targets: Tensor, shape: torch.Size) -> bool | None:
     A softmax does not see what is added to all scores that it normalises: over classes that is a number per example,
     over the batch a number per class. None where it cannot be said.
     """
-    if len(shape) != 2 or shape[1] < 2 or shape[0] < 2:
+    if len(shape) != 2 or shape[1] < 2 or shape[0] < 2 or targets.ndim != 1 or targets.is_floating_point():
         return None
     generator = torch.Generator().manual_seed(0)
     outputs, by_class, by_example = (

@@ -8,20 +8,22 @@ import torch
 from torch import Tensor, nn
 
 from tuner.checks.tools.frame import CannotProbe
+from tuner.train.answers import NoAnswers, answered
 
 BATCH = 512
 
 
 def _predict(setup: Any, model: nn.Module, batches: Any) -> tuple[Tensor, Tensor]:
     """Return outputs and targets of every example, in eval mode, on the CPU."""
-    model.eval()
-    given: list[Tensor] = []
-    wanted: list[Tensor] = []
-    with torch.no_grad():
-        for inputs, targets in batches:
-            outputs = model(inputs)
-            if not isinstance(outputs, Tensor) or outputs.ndim != 2 or len(outputs) != len(targets):
-                raise CannotProbe("the outputs are not (examples, classes), so there is no prediction per example")
-            given.append(outputs.float().cpu())
-            wanted.append(targets.cpu())
-    return torch.cat(given), torch.cat(wanted)
+
+    def rows_of(outputs: Any, targets: Tensor, rows: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        return rows[0].float().cpu(), rows[1].cpu()
+
+    try:
+        whole = answered(model, batches, setup.scorer(setup.loss()), rows_of)
+    except NoAnswers as reason:
+        if setup.data.task.name != "classification":
+            raise CannotProbe(str(reason)) from reason
+        raise CannotProbe("the outputs are not (examples, classes), so there is no prediction per example") from reason
+    outputs, targets = zip(*whole, strict=True)
+    return torch.cat(outputs), torch.cat(targets)

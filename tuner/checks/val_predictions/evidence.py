@@ -27,12 +27,14 @@ class ValPredictions(Evidence):
     """What the trained model says about val, example by example.
 
     `bits`: one per example of the split, in its order, packed (the first in the highest bit of the first byte),
-    base64: right or not; `n`: how many. `recall`: per class, None where val has none of it. `answers`: how sure
+    base64: right or not; `n`: how many. `values`: where answers are more than that, how good each is (larger is
+    better), float32, base64. `recall`: per class, None where val has none of it. `answers`: how sure
     right and wrong answers are, by split (val, train). `parameters`: of the model.
     """
 
     n: int | None = None
     bits: str | None = None
+    values: str | None = None
     parameters: int | None = None
     class_counts: Sequence[int] | None = None
     recall: Sequence[float | None] | None = None

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tuner.checks.evidence import NotMeasured
 from tuner.checks.tools.features import area
 from tuner.checks.tools.frame import CannotProbe
 from tuner.checks.tools.predictions import BATCH, _predict
 from tuner.checks.val_predictions.evidence import ValPredictions
+from tuner.train.answers import NoAnswers, packed, values_of_each
 
 
 def val_predictions(setup: Any) -> ValPredictions | NotMeasured:
@@ -25,6 +26,8 @@ def val_predictions(setup: Any) -> ValPredictions | NotMeasured:
     """
     if setup.trained is None:
         return NotMeasured("the trial has trained no model")
+    if not setup.data.one_class_each:
+        return _values(setup, setup.trained.model)
     try:
         outputs, targets = _predict(setup, setup.trained.model, setup.data.batches("val", BATCH))
         answers = {"val": sureness(outputs, targets)}
@@ -49,6 +52,16 @@ def val_predictions(setup: Any) -> ValPredictions | NotMeasured:
             "answers": {split: found for split, found in answers.items() if found is not None},
         }
     )
+
+
+def _values(setup: Any, model: nn.Module) -> ValPredictions | NotMeasured:
+    """Say how good each val answer is; see `train.answers.values_of_each`."""
+    try:
+        values = values_of_each(setup, model, "val")
+    except NoAnswers as reason:
+        return NotMeasured(str(reason))
+    parameters = sum(item.numel() for item in model.parameters())
+    return ValPredictions(n=setup.data.size("val"), values=packed(values), parameters=parameters)
 
 
 def sureness(outputs: Tensor, targets: Tensor) -> dict[str, Any] | None:

@@ -16,10 +16,15 @@ TITLE = "TEST    generalisation error"
 def body(result: Mapping[str, Any], stage_dir: Path, page: Blocks) -> None:
     """Show accuracy, loss, the confusion matrix where it fits, and what is most often taken for what."""
     metrics = get(result, "metrics", default={})
-    accuracy = fixed(get(metrics, "accuracy"), 4)
+    name = str(get(metrics, "score_name", default="accuracy"))
+    accuracy = fixed(get(metrics, "score", default=get(metrics, "accuracy")), 4)
     if get(metrics, "interval") is not None:
         accuracy += f"   (95 % interval {interval(metrics['interval'])})"
-    rows = [["accuracy", accuracy], ["loss", fixed(get(metrics, "loss"))], ["examples", number(get(metrics, "n"))]]
+    rows = [
+        [name.replace("_", " "), accuracy],
+        ["loss", fixed(get(metrics, "loss"))],
+        ["examples", number(get(metrics, "n"))],
+    ]
     page.table(["on the test split", ""], rows, left=(0, 1), styles=["bold", "", ""])
     matrix = confusion_of(metrics)
     names = class_names(metrics, len(matrix))

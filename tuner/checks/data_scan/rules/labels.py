@@ -109,6 +109,8 @@ def class_without_train_examples(scan: DataScan) -> Finding | None:
     if scan.train is None or scan.val is None:
         raise Missing("train and val were not both scanned")
     train, val = scan.train.class_counts, scan.val.class_counts
+    if not train:
+        raise Missing("the targets are no classes")
     names = scan.class_names or [str(i) for i in range(len(train))]
     if sum(count > 0 for count in train) < 2:
         return found("DA108", "error", "all train examples are of one class", evidence={"class_counts": train})
@@ -158,6 +160,8 @@ def train_is_small(scan: DataScan) -> Finding | None:
 def label_never_used(scan: DataScan) -> Finding | None:
     """Labels that nobody has."""
     counts = [split.class_counts for split in splits_of(scan).values()]
+    if not any(counts):
+        raise Missing("the targets are no classes")
     unused = [label for label in range(scan.num_classes) if all(label >= len(c) or not c[label] for c in counts)]
     if not unused:
         return None

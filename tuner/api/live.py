@@ -1,0 +1,156 @@
+"""A trial's setup made of the user's own objects: each measurement gets copies, as it gets new builds elsewhere."""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import IterableDataset, Subset
+
+from tuner.core.errors import UsageError
+from tuner.core.trial import TrialEnv, TrialSpec
+from tuner.parts.normalise import Normaliser
+from tuner.recipe.model import Recipe
+from tuner.train.data import Data
+from tuner.train.forms import Given, as_pair, taken
+from tuner.train.nested import hand_over_parts, is_one, scored_part
+from tuner.train.objective import as_scalar
+from tuner.train.prepare import prepared_of
+from tuner.train.setup import Setup
+from tuner.train.userdata import Reading, read_splits
+
+MOST = 2000  # examples of a split that are looked at: evenly spaced ones of a larger split
+
+
+@dataclass(frozen=True)
+class Objects:
+    """What the user handed over."""
+
+    model: nn.Module
+    loss: Callable[..., Any]
+    optimizer: torch.optim.Optimizer | None
+
+
+@dataclass(frozen=True)
+class LiveSetup(Setup):
+    """A Setup whose parts are copies of the user's own; what a seed would draw again is the same in each of them."""
+
+    objects: Objects | None = None
+
+    def model(self, seed: int | None = None) -> nn.Module:
+        """Return a copy of the user's model in train mode."""
+        assert self.objects is not None
+        made = copy.deepcopy(self.objects.model)
+        if not is_one(self.data.input_shape):
+            hand_over_parts(made)
+        return made.train()
+
+    def loss(self) -> Callable[[Any, Tensor], Tensor]:
+        """Return the user's loss; a module of torch's own takes the part of the outputs that is scored."""
+        assert self.objects is not None
+        given = self.objects.loss
+        own = not str(getattr(given, "__module__", "")).startswith("torch.")
+
+        def loss(outputs: Any, targets: Tensor) -> Tensor:
+            return as_scalar(given(outputs if own else scored_part(outputs), targets), "loss: it")
+
+        return loss
+
+    def optimizer(self, model: nn.Module, **table_overrides: Any) -> torch.optim.Optimizer:
+        """Return a copy of the user's optimizer over the copied model's parameters; Adam where there is none."""
+        assert self.objects is not None
+        own = self.objects.optimizer
+        if own is None:
+            return torch.optim.Adam(model.parameters(), lr=table_overrides.get("lr", 1e-3))
+        pairs = zip(self.objects.model.parameters(), model.parameters(), strict=True)
+        counterpart = {id(theirs): ours for theirs, ours in pairs}
+        memo = {id(p): counterpart.get(id(p), p) for group in own.param_groups for p in group["params"]}
+        made = copy.copy(own)
+        made.__dict__.update({name: copy.copy(value) for name, value in own.__dict__.items() if name in HOOKS})
+        made.param_groups = [
+            {**group, "params": [memo[id(p)] for p in group["params"]], **_rate(group, own, table_overrides)}
+            for group in own.param_groups
+        ]
+        made.state = defaultdict(dict)
+        for p, entry in own.state.items():
+            made.state[memo.get(id(p), p)] = copy.deepcopy(entry)
+        return made
+
+    def schedule(self, optimizer: torch.optim.Optimizer, total_steps: int, steps_per_epoch: int) -> Any:
+        """Return a constant rate: what moves it in the user's loop is not known here."""
+        return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
+
+
+HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
+
+
+def _rate(group: Any, own: torch.optim.Optimizer, asked: dict[str, Any]) -> dict[str, Any]:
+    """Return the group's rate where another is asked for: in the same proportion to the first group's."""
+    if "lr" not in asked:
+        return {}
+    first = float(own.param_groups[0]["lr"]) or 1.0
+    return {"lr": float(asked["lr"]) * float(group["lr"]) / first}
+
+
+def live_setup(objects: Objects, splits: dict[str, Any], task: str | None) -> tuple[LiveSetup, Recipe]:
+    """Return the setup of the user's objects, and the recipe that stands for them.
+
+    Raises:
+        UsageError, UserCodeError: the data is in no form that is known, or its own code raised.
+    """
+    where = {name: _some(taken(value, name)) for name, value in splits.items() if value is not None}
+    reading = Reading(Path.cwd(), task=task, loss=_loss_table(objects.loss))
+    found, told = read_splits(where, reading)
+    optimizer = objects.optimizer
+    rate = float(optimizer.param_groups[0]["lr"]) if optimizer is not None else 1e-3
+    name = type(optimizer).__name__.lower() if optimizer is not None else "adam"
+    tables = {
+        "name": "check",
+        "data": {"source": "python", "normalize": "none", "task": task},
+        "model": {"name": type(objects.model).__name__},
+        "loss": {"name": getattr(objects.loss, "__name__", type(objects.loss).__name__)},
+        "optimizer": {"name": name, "lr": rate if rate > 0 else 1e-3},
+        "train": {"batch_size": _batch_size(splits["train"], len(found["train"].labels))},
+    }
+    recipe = Recipe.model_validate(tables)
+    device = next((p.device for p in objects.model.parameters()), torch.device("cpu"))
+    prepared = prepared_of(found, told, recipe.data, device)
+    data = Data(prepared, Normaliser(), Normaliser(), (), device)
+    spec = TrialSpec(tables=recipe.tables(), overrides={}, seed=0)
+    env = TrialEnv(Path.cwd(), device=str(device))
+    return LiveSetup(spec, env, data, {}, objects=objects), recipe
+
+
+def _loss_table(loss: Any) -> dict[str, Any]:
+    ignored = getattr(loss, "ignore_index", None)
+    return {} if ignored is None else {"ignore_index": ignored}
+
+
+def _batch_size(train: Any, examples: int) -> int:
+    """Return the loader's batch size, 64 of other data; never more than there are examples."""
+    size = getattr(train, "batch_size", None)
+    return max(1, min(size if isinstance(size, int) else 64, examples))
+
+
+def _some(given: Given) -> Given:
+    """Return a split of at most MOST examples, evenly spaced ones of a larger one."""
+    size = len(given.dataset[1]) if (pair := as_pair(given)) is not None else len(given.dataset)
+    if size <= MOST:
+        return given
+    if isinstance(given.dataset, IterableDataset):
+        raise UsageError(
+            f"{given.where} is a stream of {size} examples, of which tuner.check would read each many times",
+            f"Give a list of its first {MOST} examples: list(itertools.islice(stream, {MOST})).",
+        )
+    chosen = np.linspace(0, size - 1, MOST).astype(int).tolist()
+    if pair is not None:
+        inputs, targets = (part[chosen] if not hasattr(part, "iloc") else part.iloc[chosen] for part in pair)
+        return Given((inputs, targets), given.where)
+    return Given(Subset(given.dataset, chosen), given.where, given.collate)

@@ -1,0 +1,28 @@
+"""Which questions can be asked of a task and of a form of inputs: the others are listed as skipped, with the reason."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# about one class per example: what a label says, who is right, how classes are shared out
+OF_CLASSES = frozenset(
+    {"class_shares", "labels_fit", "labels_shifted", "single_features", "classes_heard", "augmentation", "near_copies",
+     "metric", "metric_check", "label_order",
+     "splits_compared", "user_metric"}
+)  # fmt: skip
+# can be asked whatever the inputs are; every other question changes or measures inputs that are one tensor
+OF_ANY_INPUT = frozenset(
+    {"initial_loss", "loss_function", "one_step", "fresh_gradients", "gradient_seen", "weight_decay", "planned_rates",
+     "class_shares", "classes_heard", "schedule", "decay"}
+)  # fmt: skip
+
+
+def why_not(setup: Any, name: str) -> str | None:
+    """Return why a measurement cannot be made here; None where it can."""
+    task = getattr(setup.data, "task", None)
+    if task is not None and name in OF_CLASSES and not setup.data.one_class_each:
+        here = "every position has a class" if task.noun == "class" else f"the task is {task.name}"
+        return f"it is about one class per example, and {here}"
+    if not getattr(setup.data, "is_one", True) and name not in OF_ANY_INPUT:
+        return "it asks about inputs that are one tensor of one shape"
+    return None
