@@ -44,6 +44,7 @@ class SplitScan:
     std: Sequence[float | None] | float | None = ()
     non_finite: int = 0
     first_non_finite: Any = None
+    non_finite_columns: Mapping[str, int] = field(default_factory=dict)
     constant_inputs: int = 0
     constant_columns: Sequence[Any] = ()
     class_counts: Sequence[int] = ()

@@ -110,3 +110,19 @@ def test_layers_are_rescaled_to_unit_spread_also_those_of_images():
         units = outputs.movedim(1, -1).flatten(0, -2)
         assert float(units.std(0).mean()) == pytest.approx(1, abs=1e-3)
     assert seen[0].movedim(1, -1).flatten(0, -2).mean(0).abs().max() < 1e-3
+
+
+def test_places_of_a_flattened_image_are_counted_by_channel(setup_of):
+    class Flat(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(1, 4, 3, padding=1), nn.Linear(4 * 36, 2)
+            self.conv.bias.data[:] = torch.tensor([0.0, 0.0, 0.0, -100.0])
+
+        def forward(self, inputs):
+            return self.fc(torch.relu(self.conv(inputs)).flatten(1))
+
+    inputs = torch.randn(64, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    inputs[:, :, :4] = 0.0  # most places are dark in every image
+    entries = {entry.name: entry for entry in layers(setup_of((inputs, torch.arange(64) % 2), Flat)).layers}
+    assert entries["fc"].dead_input_fraction == 0.25

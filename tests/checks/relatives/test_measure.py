@@ -76,5 +76,4 @@ def test_equal_windows_at_the_same_place_are_copies_and_not_shifted(setup_of):
 
 
 def test_short_rows_are_no_sequences(setup_of):
-    with pytest.raises(CannotProbe, match="no sequences of 24 steps"):
-        shifted_windows(setup_of(rows(200, 0), mlp(), val=rows(50, 1)))
+    assert shifted_windows(setup_of(rows(200, 0), mlp(), val=rows(50, 1))).asked == 0

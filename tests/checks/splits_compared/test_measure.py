@@ -228,3 +228,20 @@ def test_rows_that_foretell_the_next_are_not_asked(setup_of):
     inputs, targets = in_order(table(), None)
     with pytest.raises(CannotProbe, match="in time"):
         labels_shifted(setup_of((inputs, targets.roll(-1)), nn.Flatten))
+
+
+def test_a_column_that_counts_the_rows_is_in_order_and_the_others_are_not(setup_of):
+    def rows(start, seed):
+        inputs = torch.randn(200, 3, generator=torch.Generator().manual_seed(seed))
+        inputs[:, 1] = torch.arange(start, start + 200)
+        return inputs, torch.arange(200) % 2
+
+    found = splits_compared(setup_of(rows(0, 0), lambda: nn.Linear(3, 2), val=rows(200, 1)))
+    assert [entry.ordered for entry in found.shifts] == [False, True, False]
+    assert abs(found.shifts[1].z) > 6  # it lies apart, by nature
+
+
+def test_whole_numbers_are_not_compared_by_size(setup_of):
+    tokens = torch.randint(0, 50, (100, 5)), torch.arange(100) % 2
+    with pytest.raises(CannotProbe, match="whole numbers"):
+        splits_compared(setup_of(tokens, lambda: nn.Linear(5, 2), val=tokens))

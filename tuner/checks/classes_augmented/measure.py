@@ -28,7 +28,7 @@ def classes_augmented(setup: Any) -> ClassesAugmented:
     how much more of the other classes goes to it, on average; `counts`: examples asked per class.
     """
     if not setup.data.augmentations:
-        raise CannotProbe("there is no augmentation")
+        return ClassesAugmented(counts=[], recall=[], taken_for=[], share_taken=[], rest=[])
     if setup.data.stochastic:
         raise CannotProbe("two reads of one example differ, so augmented inputs cannot be held against clean ones")
     clean, targets, changed, labels = _joined(_batches(setup))

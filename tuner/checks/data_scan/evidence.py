@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from tuner.checks.evidence import Evidence
 
@@ -13,7 +13,7 @@ class SplitScan:
     """One split. `min`, `max`, `mean`, `std`: per channel or column. `class_counts`: by label, those in range.
 
     `duplicates`: examples that repeat an earlier one; `conflicting`: those of them with another label; None where they
-    were not looked for. `first_*`: where the first is.
+    were not looked for. `first_*`: where the first is; `non_finite_columns`: how many by column or channel.
     """
 
     n: int
@@ -26,6 +26,7 @@ class SplitScan:
     std: Sequence[float | None] = ()
     non_finite: int = 0
     first_non_finite: str | None = None
+    non_finite_columns: Mapping[str, int] = field(default_factory=dict)
     constant_inputs: int = 0
     constant_columns: Sequence[str] = ()
     label_range: Sequence[float] = ()

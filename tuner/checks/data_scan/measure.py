@@ -76,6 +76,7 @@ class _Sums:
 def _scan(data: Any, split: str, chunk: int) -> tuple[dict[str, Any], list[bytes]]:
     """Return the statistics of one split and one hash per example."""
     bad, first_bad, constant = 0, None, 0
+    bad_columns: dict[int, int] = {}
     sums: _Sums | None = None
     prints: list[bytes] = []
     raw = torch.empty(0)
@@ -86,6 +87,8 @@ def _scan(data: Any, split: str, chunk: int) -> tuple[dict[str, Any], list[bytes
         if not finite.all():
             bad += int((~finite).sum())
             first_bad = first_bad or _place(data, split, start, ~finite)
+            for column, count in enumerate((~finite).sum((0, 2)).tolist()):
+                bad_columns[column] = bad_columns.get(column, 0) + count
             values = torch.where(finite, values, torch.zeros_like(values))
         flat = raw.reshape(len(raw), -1)
         constant += int((flat.amin(1) == flat.amax(1)).sum()) if flat.shape[1] > 1 else 0
@@ -98,6 +101,7 @@ def _scan(data: Any, split: str, chunk: int) -> tuple[dict[str, Any], list[bytes
         **sums.to_json(),
         "non_finite": bad,
         "first_non_finite": first_bad,
+        "non_finite_columns": {_column(data, column): count for column, count in bad_columns.items() if count},
         "constant_inputs": constant,
         "constant_columns": [_column(data, i) for i in torch.nonzero(sums.low == sums.high).flatten().tolist()],
         **_labels(data, split),

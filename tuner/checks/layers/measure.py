@@ -34,11 +34,13 @@ def layers(setup: Any, examples: int = 512) -> Layers:
     model, loss = fresh_model(setup), setup.loss()
     names = {module: name for name, module in model.named_modules() if not list(module.children())}
     seen: dict[str, dict[str, Any]] = {}
+    units: list[int] = []  # of the linear layers so far
 
     def look(module: nn.Module, given: tuple[Any, ...], outputs: Any) -> None:
         if isinstance(outputs, Tensor) and outputs.is_floating_point() and names[module] not in seen:
-            first = not any(entry["linear"] for entry in seen.values())
-            seen[names[module]] = _measure(module, given, outputs.detach(), first)
+            seen[names[module]] = _measure(module, given, outputs.detach(), units[-1] if units else None)
+            if isinstance(module, LINEAR):
+                units.append(int(outputs.shape[1] if outputs.ndim >= 4 else outputs.shape[-1]))
 
     hooks = [module.register_forward_hook(look) for module in names]
     try:
@@ -56,7 +58,8 @@ def layers(setup: Any, examples: int = 512) -> Layers:
     )
 
 
-def _measure(module: nn.Module, given: tuple[Any, ...], outputs: Tensor, first: bool) -> dict[str, Any]:
+def _measure(module: nn.Module, given: tuple[Any, ...], outputs: Tensor, before: int | None) -> dict[str, Any]:
+    """Measure one layer; `before`: the units of the linear layer before it, None where it is the first."""
     units = _by_unit(outputs)
     entry: dict[str, Any] = {
         "type": type(module).__name__,
@@ -70,17 +73,23 @@ def _measure(module: nn.Module, given: tuple[Any, ...], outputs: Tensor, first: 
     }
     if isinstance(module, RECTIFIERS):
         entry["dead_fraction"] = float((units == 0).all(0).double().mean())
-    elif (
-        isinstance(module, LINEAR)
-        and not first
-        and isinstance(given[0], Tensor)
-        and float(given[0].detach().min()) == 0
-    ):
-        # inputs that never go below zero come out of a rectifier, which may be a function and no module
-        entry["dead_input_fraction"] = float((_by_unit(given[0]) == 0).all(0).double().mean())
+    elif isinstance(module, LINEAR) and before is not None and isinstance(given[0], Tensor):
+        entry["dead_input_fraction"] = _dead_inputs(given[0].detach(), before)
     if (ends := SATURATED.get(type(module))) is not None:
         entry["saturated_fraction"] = float(((units < ends[0]) | (units > ends[1])).double().mean())
     return entry
+
+
+def _dead_inputs(given: Tensor, before: int) -> float | None:
+    """Return the share of the `before` units of the last linear layer that are 0 here for every example.
+
+    Inputs that never go below zero come out of a rectifier, which may be a function and no module. Where they are a
+    multiple of the units, they are these units at every place of a flattened image; where they are not, None.
+    """
+    width = given.shape[1 if given.ndim >= 4 else -1]
+    if float(given.min()) != 0 or width % before:
+        return None
+    return float((_by_unit(given) == 0).all(0).reshape(before, -1).all(1).double().mean())
 
 
 def _weights(module: nn.Module) -> dict[str, Any]:

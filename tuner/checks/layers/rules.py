@@ -56,8 +56,10 @@ def dead_units(found_layers: Layers) -> Finding | None:
     share, name = max(worst)
     if share <= DEAD:
         return None
+    own = any(layer.name == name and layer.dead_fraction == share for layer in layers)
+    where = name if own else f"the input of {name}"
     dead = {layer.name: layer.dead_fraction for layer in layers if (number(layer.dead_fraction) or 0) > DEAD}
-    title = f"{share:.0%} of the units at {name} are zero for every example"
+    title = f"{share:.0%} of the units at {where} are zero for every example"
     return found("IN130", "warn", title, evidence={"layer": name, "share": share, "layers": dead})
 
 

@@ -12,10 +12,10 @@ from tuner.checks.evidence import Evidence
 class OwnEvaluation(Evidence):
     """The recipe's evaluate, asked about a few examples that the model was trained on.
 
-    `learnt`: the objective fell to a twentieth of `first_loss`, to `loss`, in `steps` (`with_adam`: in place of the
-    recipe's optimizer). `hook`: what evaluate then returns; `majority`: the share of the largest class.
-    `foreign_norms`: normalisation layers that evaluate ran and that are none of the model's; `still`: of these,
-    those whose statistics stay while the model's move.
+    `own`: whether the recipe has one; nothing else is known where not. `learnt`: the objective fell to a twentieth of
+    `first_loss`, to `loss`, in `steps` (`with_adam`: in place of the recipe's optimizer). `hook`: what evaluate then
+    returns; `majority`: the share of the largest class. `foreign_norms`: normalisation layers that evaluate ran and
+    that are none of the model's; `still`: of these, those whose statistics stay while the model's move.
     """
 
     learnt: bool
@@ -27,3 +27,4 @@ class OwnEvaluation(Evidence):
     majority: float = 0.0
     foreign_norms: int = 0
     still: int = 0
+    own: bool = True

@@ -30,6 +30,8 @@ RIGHT = 0.9  # examples that are learnt by heart are answered right, but for a f
 )
 def accuracy_against_loss(answer: OwnEvaluation) -> Finding | None:
     """An accuracy that contradicts its loss."""
+    if not answer.own:
+        return None
     if not answer.learnt:
         raise Missing("the few examples were not learnt in the steps that there were")
     loss, accuracy = (number(answer.hook.get(key)) for key in ("loss", "accuracy"))

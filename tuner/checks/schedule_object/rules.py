@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tuner.checks.cards import Missing, found, rule
+from tuner.checks.cards import found, rule
 from tuner.checks.schedule_object.evidence import ScheduleObject
 from tuner.core.result import Finding
 
@@ -25,9 +25,7 @@ UNFINISHED = 2.0  # times the steps that it gets: a run planned a little shorter
 )
 def cannot_finish(answer: ScheduleObject) -> Finding | None:
     """A schedule that is stepped too seldom to finish."""
-    if answer.made_for is None:
-        raise Missing("the schedule has no length of its own")
-    if answer.made_for <= UNFINISHED * answer.stepped:
+    if answer.made_for is None or answer.made_for <= UNFINISHED * answer.stepped:
         return None
     per = "epoch" if answer.every == "epoch" else "update"
     title = (
@@ -50,8 +48,6 @@ def cannot_finish(answer: ScheduleObject) -> Finding | None:
 )
 def watches_the_wrong_way(answer: ScheduleObject) -> Finding | None:
     """A plateau schedule that maximises a loss."""
-    if answer.mode is None:
-        raise Missing("the schedule watches no value")
     if answer.mode != "max":
         return None
     title = 'ReduceLROnPlateau has mode "max" and is told a loss: it lowers the rate while the loss falls'

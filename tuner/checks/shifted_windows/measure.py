@@ -32,12 +32,13 @@ def shifted_windows(setup: Any) -> ShiftedWindows:
 
     A block is known by a few random numbers: its inner products, without its mean and over its spread, with fixed
     random blocks. `shifted`: the share of val sequences with such a block at another place of a train sequence;
-    `agreeing`: of these, those with that sequence's label. Sequences are (channels, steps) or (steps,).
+    `agreeing`: of these, those with that sequence's label. Sequences are (channels, steps) or (steps,), of 24 steps or
+    more; of others none is asked.
     """
     data = setup.data
     shape = data.input_shape
     if len(shape) not in (1, 2) or shape[-1] < SHORTEST or data.feature_names:
-        raise CannotProbe(f"inputs of shape {tuple(shape)} are no sequences of {SHORTEST} steps or more")
+        return ShiftedWindows(asked=0, shifted=0.0)
     if not data.size("val") or data.stochastic:
         raise CannotProbe("there is no val split to compare with, or two reads of one example differ")
     kept, asked = sample(setup, MOST, "windows train"), sample(setup, ASKED, "windows val", "val")

@@ -10,12 +10,16 @@ from tuner.checks.evidence import Evidence
 
 @dataclass(frozen=True)
 class Shift:
-    """Of one channel or column: the difference of means (`mean`) and of spreads within (`within`), and their z."""
+    """Of one channel or column: the difference of means (`mean`) and of spreads within (`within`), and their z.
+
+    `ordered`: the values rise or fall with the place of the example in train, as a row's number does.
+    """
 
     mean: float
     z: float
     within: float = 0.0
     within_z: float = 0.0
+    ordered: bool = False
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from tuner.checks.tools.examples import ENOUGH, _examples
 from tuner.checks.tools.features import separability, textured
 from tuner.checks.tools.frame import Batch, CannotProbe, of_data_alone
 
+IN_ORDER = 0.98  # rank correlation with the place in train
+
 
 @of_data_alone
 def splits_compared(setup: Any) -> SplitsCompared:
@@ -22,10 +24,16 @@ def splits_compared(setup: Any) -> SplitsCompared:
     """
     if not setup.data.size("val"):
         raise CannotProbe("there is no val split to compare with")
-    train, val = _of_equal_classes(_examples(setup, "train"), _examples(setup, "val"))
+    whole = _examples(setup, "train")
+    if not whole[0].is_floating_point():
+        raise CannotProbe("the inputs are whole numbers, such as words or nodes by number: their sizes mean nothing")
+    train, val = _of_equal_classes(whole, _examples(setup, "val"))
     if len(train) < ENOUGH:
         raise CannotProbe(f"only {len(train)} different examples of each split with the same classes")
-    shifts = _shifts(_by_channel(train), _by_channel(val))
+    shifts = [
+        {**entry, "ordered": ordered}
+        for entry, ordered in zip(_shifts(_by_channel(train), _by_channel(val)), _in_order(whole[0]), strict=True)
+    ]
     found = {"train": len(train), "val": len(val), "shifts": shifts, "augmented_by_itself": bool(setup.data.stochastic)}
     found["separability"] = None if setup.data.stochastic else separability(textured(train), textured(val))
     return SplitsCompared.from_json({**found, "is_image": bool(setup.data.is_image)})
@@ -40,6 +48,17 @@ def _of_equal_classes(train: Batch, val: Batch) -> tuple[Tensor, Tensor]:
         for part, (inputs, _), rows in zip(kept, (train, val), places, strict=True):
             part.append(inputs[rows[:count]])
     return torch.cat(kept[0]), torch.cat(kept[1])
+
+
+def _in_order(inputs: Tensor) -> list[bool]:
+    """Say of each channel or column whether its rank among the examples is that of their places, or the reverse."""
+    values = _by_channel(inputs)[:, :, 0]
+    ranks = values.argsort(dim=0, stable=True).argsort(0).double()
+    places = torch.arange(len(values)).double()[:, None].to(ranks)
+    centred = (ranks - ranks.mean(0)) / ranks.std(0)
+    agreement = (centred * ((places - places.mean()) / places.std())).mean(0).abs()
+    varies = values.amax(0) > values.amin(0)
+    return [bool(entry) for entry in (agreement > IN_ORDER) & varies]
 
 
 def _by_channel(inputs: Tensor) -> Tensor:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 
-from tuner.checks.cards import Missing, found, rule
+from tuner.checks.cards import Missing, found, rule, some
 from tuner.checks.data_scan.evidence import DataScan
 from tuner.checks.data_scan.rules.common import is_image, splits_of, train_of
 from tuner.core.result import Finding
@@ -42,11 +43,19 @@ def non_finite_input(scan: DataScan) -> Finding | None:
         return None
     count = sum(split.non_finite for split in bad.values())
     first = next(iter(bad.values())).first_non_finite
+    columns: Counter[str] = Counter()
+    for split in bad.values():
+        columns.update(split.non_finite_columns)
+    listed = some([f"{column} ({most})" for column, most in columns.most_common()])
+    where = f" in {listed}" if len(columns) > 1 else ""
     return found(
         "DA101",
         "error",
-        f"{count} input values are NaN or infinite, first in {first}",
-        evidence={name: {"count": s.non_finite, "first": s.first_non_finite} for name, s in bad.items()},
+        f"{count} input values are NaN or infinite{where}, first in {first}",
+        evidence={
+            name: {"count": s.non_finite, "first": s.first_non_finite, "columns": dict(s.non_finite_columns)}
+            for name, s in bad.items()
+        },
     )
 
 
