@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+from tuner.core.trial import WorkItem
 from tuner.search.costs import Costs
 from tuner.workflow import budgets
 
@@ -54,3 +55,20 @@ def test_a_budget_of_run_that_is_too_little_names_the_whole(finished, command, m
     found = re.search(r"the 15s of it for coarse are too little.* hint: .*tuner run small.toml --budget (\w+)", said)
     assert done.code == 2 and found is not None, said
     assert "too little for coarse" not in command("run", "small.toml", "--budget", found[1], "--dry-run").err
+
+
+def test_auto_means_the_kind_of_device_that_the_finished_trials_ran_on(finished, command):
+    folder = finished / "runs/small/fine"
+    lines = (folder / "trials.jsonl").read_text().splitlines()
+    (folder / "trials.jsonl").write_text("".join(map(elsewhere, lines)))
+    (folder / "manifest.json").unlink()
+    assert counts(command("fine", "small.toml", "--dry-run", "--json")) == (0, 3)
+    assert counts(command("fine", "small.toml", "--dry-run", "--json", "--device", "cpu"))[1] == 0
+
+
+def elsewhere(line):
+    """A line of trials.jsonl, as a GPU would have written it."""
+    value = json.loads(line)
+    value["item"]["spec"]["device"] = "cuda"
+    value["result"]["id"] = WorkItem.from_json(value["item"]).spec.id
+    return json.dumps(value) + "\n"

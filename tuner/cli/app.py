@@ -38,7 +38,8 @@ COMMON: dict[str, tuple[Any, Any, str]] = {
     "run_dir": (Path | None, None, "where the run's artifacts lie (default: runs/<recipe name>)"),
     "set": (list[str] | None, None, "override a recipe key, as key=value; may be repeated"),
     "workers": (int | None, None, "trials at once (default: from cores and memory); 0: in this process, for debugging"),
-    "device": (str, "auto", "auto, cpu, cuda, cuda:1, mps"),
+    "device": (str, "auto", "auto, cpu, cuda, mps, cuda:1, or several: cuda:0,cuda:2"),
+    "trials_per_device": (int | None, None, "trials at once on each GPU (default: as many as its memory holds)"),
     "deadline": (float | None, None, "seconds that a trial may take (default: 10 minutes, or 20 times the expected)"),
     "seed": (int | None, None, "override the recipe's seed"),
     "json": (bool, False, "print the result as JSON, and nothing else, on stdout"),
@@ -243,6 +244,11 @@ def _session(
             )
         if options["workers"] is not None and options["workers"] < 0:
             raise UsageError(f"--workers: must be 0 or more (got {options['workers']})", "0 runs trials one by one.")
+        if options["trials_per_device"] is not None and options["trials_per_device"] < 1:
+            raise UsageError(
+                f"--trials-per-device: must be 1 or more (got {options['trials_per_device']})",
+                "Leave it out: then as many run as memory holds.",
+            )
         path = find_recipe(recipe)
         given = {
             stage: {key: value for key, value in values.items() if value is not None} for stage, values in flags.items()
@@ -253,6 +259,7 @@ def _session(
             run_dir=options["run_dir"],
             workers=options["workers"],
             device=options["device"],
+            trials_per_device=options["trials_per_device"],
             deadline=options["deadline"],
             force=options["force"],
             fresh=options["fresh"],

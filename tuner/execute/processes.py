@@ -22,7 +22,7 @@ from tuner.core.trial import TrialEnv, WorkItem
 from tuner.execute import crashes
 from tuner.execute.base import OnProgress
 from tuner.execute.deadlines import Deadlines, words
-from tuner.execute.slots import Leases, Slot, Slots, Wish, plan_slots
+from tuner.execute.slots import Leases, Slot, Slots, Wish, alone, plan_slots
 from tuner.execute.start import Process, start
 
 DEBUG = "Run with --workers 0 to see it happen in this process."
@@ -56,6 +56,7 @@ class ProcessExecutor:
         self._trial_bytes: int | None = None
         self._busy: list[_Worker] = []
         self._waiting: deque[WorkItem] = deque()
+        self._crowded: list[WorkItem] = []
         self._deaths: Counter[tuple[str, int | None]] = Counter()
 
     @property
@@ -96,14 +97,19 @@ class ProcessExecutor:
         raise EnvironmentProblem(text, DEBUG)
 
     def run(self, items: Sequence[WorkItem], env: TrialEnv) -> Iterator[TrialResult]:
-        self._waiting = deque(items)
-        leases = Leases(self.slots)
+        slots = self.slots
+        self._waiting, self._crowded = deque(items), []
+        leases = Leases(slots)
         try:
-            while self._waiting or self._busy:
+            while self._waiting or self._busy or self._crowded:
+                if not (self._waiting or self._busy):  # what found no memory beside others runs again, alone
+                    slots = alone(slots)
+                    leases = Leases(slots)
+                    self._waiting, self._crowded = deque(self._crowded), []
                 while self._waiting and (slot := leases.take()) is not None:
                     self._begin(slot, self._waiting.popleft(), env)
                 for worker in self._news():
-                    result = self._hear(worker)
+                    result = self._hear(worker, slots)
                     if worker not in self._busy:
                         leases.give_back(worker.slot)
                     if result is not None:
@@ -128,7 +134,7 @@ class ProcessExecutor:
         now = time.monotonic()
         return self.deadlines.exceeded(worker.item, now - worker.began, now - worker.heard)
 
-    def _hear(self, worker: _Worker) -> TrialResult | None:
+    def _hear(self, worker: _Worker, slots: Slots) -> TrialResult | None:
         """Read one message of a worker, or its death; return the result when its trial has ended."""
         if not worker.process.pipe.poll():
             return self._hung(worker)
@@ -144,7 +150,12 @@ class ProcessExecutor:
         if kind == "raised":
             raise value
         self._deaths.pop(worker.item.key, None)
+        if value.error is not None and value.error.kind == "oom" and slots.beside(worker.slot):
+            self._crowded.append(worker.item)
+            return None
         self.deadlines.learn(worker.item, value)
+        if value.status in ("completed", "stopped"):
+            self._trial_bytes = max(self._trial_bytes or 0, value.peak_memory_bytes)
         return replace(value, worker=worker.slot.index + 1)
 
     def _hung(self, worker: _Worker) -> TrialResult | None:

@@ -53,6 +53,15 @@ class Slots:
     def __iter__(self) -> Iterator[Slot]:
         return iter(self.places)
 
+    def beside(self, slot: Slot) -> bool:
+        """Return whether others may run on the same device."""
+        return sum(other.gpu == slot.gpu for other in self.places) > 1
+
+
+def alone(slots: Slots) -> Slots:
+    """Return one slot per device."""
+    return Slots(slots.device, tuple({slot.gpu: slot for slot in reversed(slots.places)}.values())[::-1])
+
 
 class Leases:
     """Who has which slot. A trial gets a free one on the device with the fewest trials."""

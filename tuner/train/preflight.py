@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from tuner.recipe import registry
 from tuner.recipe.model import Data as DataTable
 from tuner.tasks.base import monitored_score
 from tuner.train.data import augmentation_of, check_source
-from tuner.train.device import inventory, pick_device
+from tuner.train.device import inventory, peak_memory_bytes, pick_device, reset_peak_memory
 from tuner.train.loop import batches_of, measure_split, monitored, take_step
 from tuner.train.nested import scored_part, shape_of
 from tuner.train.search_preflight import searched_names, searched_problems
@@ -58,14 +59,25 @@ def preflight(
         there = inventory()
         problems: list[list[str]] = []
         hints: list[str] = []
-        summary = _summary_of({**tables}, replace(env, device=device), on_progress, problems, hints)
+        step = Step()
+        summary = _summary_of({**tables}, replace(env, device=device), on_progress, problems, hints, step)
     return Preflight(
         device=torch.device(device).type,
         problems=tuple((key, text) for key, text in problems),
         hints=tuple(dict.fromkeys(hints)),
         summary=summary,
         inventory=there,
+        peak_memory_bytes=step.peak_memory_bytes,
+        step_seconds=step.seconds,
     )
+
+
+@dataclass
+class Step:
+    """What one training step took; None: none was made."""
+
+    peak_memory_bytes: int | None = None
+    seconds: float | None = None
 
 
 def _summary_of(
@@ -74,6 +86,7 @@ def _summary_of(
     on_progress: Callable[[Progress], None] | None,
     problems: list[list[str]],
     hints: list[str],
+    step: Step,
 ) -> dict[str, Any]:
     """Return sizes of the data and the model, as far as problems, which are added to the list, let them be known."""
     search = tables.get("search", {})
@@ -98,7 +111,7 @@ def _summary_of(
         return summary
     summary["parameters"], evaluated = _build_and_try(setup, problems, hints)
     if evaluated and not problems:
-        _Collect(problems, "model.name", hints)(lambda: _try_step(setup))
+        _Collect(problems, "model.name", hints)(lambda: _try_step(setup, step))
     if not problems:
         problems += searched_problems(setup, search, _signatures)
     return summary
@@ -247,12 +260,14 @@ def _try_evaluation(setup: Setup, model: torch.nn.Module, loss: Any, batches: An
         ) from error
 
 
-def _try_step(setup: Setup) -> None:
+def _try_step(setup: Setup, step: Step) -> None:
     """Take one training step on one batch, as the trials will: what it raises, every one of them would raise."""
     training = start(setup)
     if not any(item.requires_grad for item in training.model.parameters()):
         return  # frozen as a whole: a finding of check-init, which names it
     batches = next(batches_of(setup, training, 1))
+    reset_peak_memory(setup.env.device)
+    clock = time.perf_counter()
     try:
         with user_code("a training step", setup.env.recipe_dir):
             take_step(setup, training, batches, Tape())
@@ -262,6 +277,8 @@ def _try_step(setup: Setup) -> None:
         key = _place_of(error)
         outputs = "" if key != "loss.name" else _shown_outputs(training.model, batches[0][0])
         raise UsageError(f"{key}: one training step raises {text_of(error)}", outputs) from error
+    step.peak_memory_bytes = peak_memory_bytes(setup.env.device)  # on a GPU, reading it waits for the step to end
+    step.seconds = time.perf_counter() - clock
 
 
 def _place_of(error: BaseException) -> str:

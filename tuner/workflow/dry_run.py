@@ -10,6 +10,7 @@ from tuner.core.result import Record, last_of_each
 from tuner.core.stage_ref import StageRef
 from tuner.core.trial import WorkItem
 from tuner.workflow import budgets
+from tuner.workflow.executor_pool import device_kind
 from tuner.workflow.failures import first_fail_alike
 from tuner.workflow.freshness import Session
 from tuner.workflow.work import Work, known, unfinished, work_of
@@ -18,7 +19,7 @@ from tuner.workflow.work import Work, known, unfinished, work_of
 def plan_only(session: Session, ref: StageRef, workers: int) -> dict[str, Any]:
     """Return the trials that a stage has finished and those that it would run next, and how long a search takes."""
     options = session.options
-    work = work_of(session, ref, "cpu" if options.device == "auto" else options.device.split(":")[0])
+    work = work_of(session, ref, device_kind(session, ref))
     settings, search = budgets.planned(session, ref, work.settings, workers)
     done, todo = _next_of(replace(work, settings=settings), fresh=options.fresh)
     trials = [_described(item, True) for item in done] + [_described(item, False) for item in todo]

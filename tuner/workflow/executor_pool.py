@@ -6,11 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tuner import stages
 from tuner.core import cached
 from tuner.core.errors import UsageError
-from tuner.core.inventory import without_gpus
+from tuner.core.inventory import parse_device, without_gpus
+from tuner.core.manifest import read_manifest
 from tuner.core.preflight import Preflight
 from tuner.core.result import TrialResult
+from tuner.core.stage_ref import StageRef
 from tuner.core.store import StageDir
 from tuner.core.trial import Progress, TrialEnv, WorkItem
 from tuner.execute.base import Executor
@@ -33,6 +36,24 @@ class StageRunner:
     def at(self, stage_dir: Path) -> StageRunner:
         """Return a runner whose trials leave their files in another folder."""
         return replace(self, env=replace(self.env, stage_dir=stage_dir))
+
+
+def device_kind(session: Session, ref: StageRef) -> str:
+    """Return the kind of device that a stage's trials run on, as far as the run's files tell; nothing is started.
+
+    What `--device auto` stands for is known from the stage's own trials, or from the steps before it, which have to be
+    of the same kind. Where there are none, nothing is finished either, and the kind is of no consequence.
+    """
+    kind, _ = parse_device(session.options.device)
+    if kind != "auto":
+        return kind
+    for record in ref.folder(session.run).records():
+        return record.item.spec.device
+    for need in stages.load(ref.stage).NEEDS:
+        manifest = read_manifest(session.input_of(ref, need).folder(session.run))
+        if manifest is not None and manifest.get("device"):
+            return str(manifest["device"])
+    return "cpu"
 
 
 class ExecutorPool:
@@ -80,7 +101,8 @@ class ExecutorPool:
 
     def _wish(self) -> Wish:
         options = self.session.options
-        return Wish(options.device, options.workers or None, threads=self.session.recipe.train.threads_per_trial)
+        threads = self.session.recipe.train.threads_per_trial
+        return Wish(options.device, options.workers or None, options.trials_per_device, threads)
 
     def _checked(self, executor: Executor, env: TrialEnv) -> Preflight:
         """Return what the preflight found.

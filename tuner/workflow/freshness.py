@@ -29,12 +29,14 @@ class Options:
     """What the command line says beside the recipe. `flags`: {stage: settings given as options}.
 
     `overrides`: {dotted key: value} of `--set` and `--seed`.
+    `device`: auto, a kind, or a list of CUDA devices; `trials_per_device`: None: as many as its memory holds.
     `deadline`: how many seconds a trial may take (None: by what finished trials took).
     """
 
     run_dir: Path | None = None
     workers: int | None = None
     device: str = "auto"
+    trials_per_device: int | None = None
     deadline: float | None = None
     force: bool = False
     fresh: bool = False
