@@ -34,7 +34,9 @@ check: setup  ## ruff, formatting, mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: setup  ## docs/codes.md, the table of all codes
+docs: setup  ## docs/codes.md and docs/recipe-keys.md, made from the rules and from the recipe's model
+	$(BIN)/python -c 'from pathlib import Path; from tuner.recipe.model import Recipe; from tuner.stages import settings_models; \
+	from tuner.view.reference import keys_page; Path("docs/recipe-keys.md").write_text(keys_page(Recipe, settings_models()))'
 	$(BIN)/python -c 'from pathlib import Path; from tuner.checks.engine import all_rules; from tuner.stages.checklist import NAMES; from tuner.view.explain import codes_page; \
 	Path("docs/codes.md").write_text(codes_page(all_rules().values(), NAMES))'
 
