@@ -11,8 +11,8 @@ LIMITS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "max_length": "at most s
 
 
 INTRO = """\
-Made from the recipe's model by `make docs`. Every key can be given as `--set table.key=value` as well; the keys of a stage
-are also its command's options. A table that names a component takes the component's arguments as further keys.
+Made from the recipe's model by `make docs`. Every key can be given as `--set table.key=value` as well; the keys of a
+stage are also its command's options. A table that names a component takes its arguments as further keys.
 """
 
 
