@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 import pytest
 
 from tests.conftest import refused
+from tests.results import result_of
 from tests.view.view_fixtures import STAGES
 from tuner.view.html.figures import CURVES_SHOWN, of_search
 from tuner.view.html.page import Step, embedded, page_of
@@ -20,7 +21,8 @@ EVIL = "</script><img src=x onerror=alert(1)>"
 
 
 def steps_of(run):
-    return [Step(stage, json.loads((run / stage / "result.json").read_text())) for stage in STAGES]
+    stored = {stage: json.loads((run / stage / "result.json").read_text()) for stage in STAGES}
+    return [Step(stage, result_of(stage, found), found) for stage, found in stored.items()]
 
 
 @pytest.fixture(scope="module")

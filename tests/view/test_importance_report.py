@@ -3,6 +3,7 @@ import re
 
 import pytest
 
+from tests.results import result_of
 from tests.view.view_fixtures import load, plain_console, text_of
 from tuner.view.artifacts import marked
 from tuner.view.blocks import Blocks
@@ -25,7 +26,7 @@ KEYS = [
 def printed(metrics, trials=TRIALS, encoding="utf-8"):
     console, file = plain_console(encoding=encoding)
     page, blocks = Page(console), Blocks()
-    what_mattered({"metrics": metrics}, trials, blocks)
+    what_mattered(result_of("coarse", {"metrics": metrics}), trials, blocks)
     show(blocks.items, page)
     page.print()
     return text_of(file)
@@ -46,7 +47,7 @@ def test_where_nothing_can_be_told_there_is_no_map():
     assert "Cannot be told from chance with this many trials: lr, width." in text and "third" not in text
 
 
-@pytest.mark.parametrize("metrics", [{}, {"importance": None}, {"importance": [{"importance": 0.5}]}])
+@pytest.mark.parametrize("metrics", [{}, {"importance": []}])
 def test_without_an_importance_nothing_is_said(metrics):
     assert printed(metrics) == ""
 
@@ -67,7 +68,7 @@ def body(stage, run_dir, name, **changed):
     page, blocks = Page(console), Blocks()
     found = json.loads(json.dumps(load(run_dir, name)))
     found["metrics"] |= changed
-    stage.body(found, run_dir / name, blocks)
+    stage.body(result_of(name, found), run_dir / name, blocks)
     show(blocks.items, page)
     page.print()
     return " ".join(text_of(file).split())
@@ -111,4 +112,4 @@ def test_fine_says_what_the_rungs_saved(run_dir):
 
 @pytest.mark.parametrize(("chosen", "expected"), [("t3", (3, "chosen")), ("gone", (0, "best")), (None, (0, "best"))])
 def test_the_chosen_trial_is_pointed_out_else_the_best(chosen, expected):
-    assert marked({"choice": {"trial": chosen}}, TRIALS) == expected
+    assert marked(result_of("fine", {"choice": {"trial": chosen}}), TRIALS) == expected

@@ -108,10 +108,10 @@ def test_a_key_is_drawn_in_the_logarithm_in_plots_and_reports_alike(key, values,
     assert key_axis(key, [{key: value} for value in values]).log == log
 
 
-def test_keys_are_ordered_by_their_importance_whatever_else_an_entry_says():
-    entries = [{"key": "b"}, {"importance": 0.5}, "damaged", {"key": "a"}]
-    assert by_importance({"metrics": {"importance": entries}}, ["c", "a", "b"]) == ["b", "a", "c"]
-    assert by_importance({}, ["c", "a"]) == ["c", "a"]
+def test_keys_are_ordered_by_their_importance():
+    entries = [{"key": "b"}, {"key": "a"}]
+    assert by_importance(result_of("coarse", {"metrics": {"importance": entries}}), ["c", "a", "b"]) == ["b", "a", "c"]
+    assert by_importance(result_of("coarse", {}), ["c", "a"]) == ["c", "a"]
 
 
 def test_of_equal_trials_the_one_with_the_lower_val_loss_is_marked_as_the_best(tmp_path):
@@ -193,7 +193,7 @@ def test_a_log_axis_has_ticks_of_one_form(limits, texts):
 
 
 def test_the_layers_need_no_legend_that_could_cover_them(run_dir):
-    figure = check_init.figures(load(run_dir, "check-init"), run_dir / "check-init")["layers"]
+    figure = check_init.figures(result_of("check-init", load(run_dir, "check-init")), run_dir / "check-init")["layers"]
     top, bottom = figure.axes
     assert top.get_legend() is None and bottom.get_legend() is None
     assert (top.get_ylabel(), bottom.get_ylabel()) == ("activation, mean +- std", "norm of the gradient")
@@ -210,7 +210,7 @@ def test_the_rates_of_a_sweep_leave_their_legend_room(run_dir):
 
     from tuner.view.plots import lr_sweep
 
-    figure = lr_sweep.figures(load(run_dir, "lr-sweep"), run_dir / "lr-sweep")["lr-sweep"]
+    figure = lr_sweep.figures(result_of("lr-sweep", load(run_dir, "lr-sweep")), run_dir / "lr-sweep")["lr-sweep"]
     FigureCanvasAgg(figure).draw()
     ax = figure.axes[1]
     low = ax.transData.inverted().transform(ax.get_legend().get_window_extent().min)[1]

@@ -105,7 +105,7 @@ class CheckInitMetrics:
 class TriedLr:
     """One attempt to overfit. `status`: floor, or why it ended; `reference`: made with Adam at 1e-3."""
 
-    lr: float = 0.0
+    lr: float | None = None
     final_loss: float | None = None
     final_accuracy: float | None = None
     steps: int | None = None

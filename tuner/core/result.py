@@ -258,7 +258,14 @@ class StageResult(Generic[M]):
                 findings=[Finding.from_json(finding) for finding in value["findings"]],
                 ran=[str(name) for name in value["checks"]["ran"]],
                 skipped=[from_json(Skipped, skipped) for skipped in value["checks"]["skipped"]],
-                choice=dict(value["choice"]),
+                choice=_checked(value["choice"]),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{type(error).__name__}: {error}") from None
+
+
+def _checked(choice: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a stage's choice; raise ValueError where a change in it is none."""
+    for change in choice.get("changes", ()):
+        from_json(Change, {**change, "old": change.get("from"), "new": change.get("to")})
+    return dict(choice)

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tuner.core.metrics import FinalistMetrics
+from tuner.core.result import StageResult
 from tuner.view.text import as_float, spans_decades
 
 Row = dict[str, Any]
@@ -110,9 +112,9 @@ def is_log(key: str, values: Iterable[Any]) -> bool:
     return spans_decades(values, factor=2 if key.rsplit(".", 1)[-1] in LOG_KEYS else 8)
 
 
-def has_won(finalist: Mapping[str, Any], winner: Any) -> bool:
+def has_won(finalist: FinalistMetrics, winner: Any) -> bool:
     """Tell whether the winning trial is one of a finalist's: the first, or one of those with new seeds."""
-    return winner is not None and winner in (get(finalist, "trial"), *(get(finalist, "trials", default=()) or ()))
+    return winner is not None and winner in (finalist.trial, *finalist.trials)
 
 
 def best_of(trials: Sequence[Mapping[str, Any]]) -> int | None:
@@ -126,8 +128,8 @@ def best_of(trials: Sequence[Mapping[str, Any]]) -> int | None:
     return min(scored, key=order, default=None)
 
 
-def marked(result: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> tuple[int | None, str]:
+def marked(result: StageResult[Any], trials: Sequence[Mapping[str, Any]]) -> tuple[int | None, str]:
     """Return the place of the trial to point out and the word for it: the chosen one, else the best."""
-    chosen = get(result, "choice", "trial")
+    chosen = result.choice.get("trial")
     place = next((i for i, row in enumerate(trials) if chosen is not None and row.get("trial") == chosen), None)
     return (place, "chosen") if place is not None else (best_of(trials), "best")

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner.core.formatting import plural
-from tuner.core.result import StageResult
+from tuner.core.result import Finding, StageResult
 from tuner.core.stage_ref import StageRef
 from tuner.view import plan, terminal
-from tuner.view.artifacts import get, items
+from tuner.view.artifacts import get
 from tuner.view.blocks import Block, Blocks
 from tuner.view.page import COLOURS, Page, make_console
 from tuner.view.text import setting_text, short_keys, value_text
@@ -28,13 +28,12 @@ SKIPPED_SHOWN = 4
 SEVERITY_WORDS = {"error": "ERROR", "warn": "WARN", "note": "note"}
 
 
-def report(found: StageResult[Any], stage_dir: Path, next_command: str, console: Console) -> None:
+def report(result: StageResult[Any], stage_dir: Path, next_command: str, console: Console) -> None:
     """Print the report of a stage, drawn from its `result.json` and the files beside it.
 
     The middle part comes from `tuner.view.reports.<stage>`: a module with `TITLE` and `body(result, stage_dir, page)`.
     """
     page = Page(console)
-    result = found.to_json()
     _headline(page, result, stage_dir, title_of(result, stage_dir))
     page.line()
     terminal.show(body_of(result, stage_dir), page)
@@ -48,24 +47,24 @@ def report(found: StageResult[Any], stage_dir: Path, next_command: str, console:
     page.print()
 
 
-def title_of(result: Mapping[str, Any], stage_dir: Path) -> str:
+def title_of(result: StageResult[Any], stage_dir: Path) -> str:
     """Return the title of a stage's report."""
-    title, turn = getattr(_module(result), "TITLE", result["stage"]), StageRef.parse(stage_dir.name).round
+    title, turn = getattr(_module(result), "TITLE", result.stage), StageRef.parse(stage_dir.name).round
     return f"{title}, round {turn}" if turn > 1 else str(title)
 
 
-def body_of(result: Mapping[str, Any], stage_dir: Path) -> Sequence[Block]:
+def body_of(result: StageResult[Any], stage_dir: Path) -> Sequence[Block]:
     """Return the evidence of a stage's report, from `tuner.view.reports.<stage>`."""
     blocks = Blocks()
     _module(result).body(result, stage_dir, blocks)
     return blocks.items
 
 
-def _module(result: Mapping[str, Any]) -> Any:
-    return stage_module("tuner.view.reports", str(result["stage"]))
+def _module(result: StageResult[Any]) -> Any:
+    return stage_module("tuner.view.reports", result.stage)
 
 
-def after_of(result: Mapping[str, Any], stage_dir: Path) -> Sequence[Block]:
+def after_of(result: StageResult[Any], stage_dir: Path) -> Sequence[Block]:
     """Return what follows the findings: the changes that they propose, and what a budget bought."""
     blocks = Blocks()
     _changes(blocks, result)
@@ -90,16 +89,16 @@ def display_path(path: Path) -> str:
     return relative if not relative.startswith("..") else str(absolute)
 
 
-def _headline(page: Page, result: Mapping[str, Any], stage_dir: Path, title: str) -> None:
-    verdict = str(get(result, "verdict", default="-"))
+def _headline(page: Page, result: StageResult[Any], stage_dir: Path, title: str) -> None:
+    verdict = result.verdict
     title = f" {title}"
     space = " " * max(2, page.width - len(title) - len(verdict))
     page.spans((title, "bold"), (space, ""), (verdict.upper(), COLOURS.get(verdict, "bold")))
-    page.text(str(get(result, "headline", default="no headline")))
+    page.text(result.headline)
 
 
-def _findings(page: Page, result: Mapping[str, Any], stage_dir: Path) -> None:
-    findings = items(result, "findings")
+def _findings(page: Page, result: StageResult[Any], stage_dir: Path) -> None:
+    findings = result.findings
     if not findings:
         return
     page.heading("Findings" + (", causes before what follows from them" if len(findings) > 1 else ""))
@@ -112,23 +111,21 @@ def _findings(page: Page, result: Mapping[str, Any], stage_dir: Path) -> None:
         )
 
 
-def _finding(page: Page, finding: Mapping[str, Any]) -> None:
-    severity = str(get(finding, "severity", default="note"))
-    accepted = bool(get(finding, "accepted", default=False))
-    word = SEVERITY_WORDS.get(severity, severity)
-    start = f"   {word:<5}  {get(finding, 'code', default='-'):<6} "
-    title = str(get(finding, "title", default=get(finding, "cause", default="-")))
-    title += " (accepted in the recipe)" if accepted else ""
+def _finding(page: Page, finding: Finding) -> None:
+    severity, accepted = finding.severity, finding.accepted
+    word = SEVERITY_WORDS[severity]
+    start = f"   {word:<5}  {finding.code:<6} "
+    title = finding.title + (" (accepted in the recipe)" if accepted else "")
     rows = _wrapped(title, page.width - len(start))
     page.spans((start, "dim" if accepted else COLOURS.get(severity, "")), (rows[0], "dim" if accepted else "bold"))
     for row in rows[1:]:
         page.line(" " * len(start) + row, "dim" if accepted else "bold")
-    if cause := get(finding, "explained_by"):
-        page.text(f"follows from {cause}", len(start), style="dim")
-    if evidence := evidence_text(get(finding, "evidence", default={})):
+    if finding.explained_by:
+        page.text(f"follows from {finding.explained_by}", len(start), style="dim")
+    if evidence := evidence_text(finding.evidence):
         page.text(evidence, len(start), style="dim")
-    if remedy := get(finding, "remedy"):
-        page.text(f"Do: {remedy}", len(start), hang=4, style="dim" if accepted else "")
+    if finding.remedy:
+        page.text(f"Do: {finding.remedy}", len(start), hang=4, style="dim" if accepted else "")
 
 
 def _wrapped(text: str, width: int) -> list[str]:
@@ -160,21 +157,14 @@ def _log_scaled(key: object) -> bool:
     return name.endswith(("lr", "rate", "weight_decay")) or name.startswith("lr")
 
 
-def _changes(page: Blocks, result: Mapping[str, Any]) -> None:
-    changes = items(result, "choice", "changes")
-    if not changes:
-        changes = [change for finding in items(result, "findings") for change in items(finding, "changes")]
-    seen: list[tuple[Any, Any]] = []
+def _changes(page: Blocks, result: StageResult[Any]) -> None:
+    changes = result.changes or [change for finding in result.findings for change in finding.changes]
     if changes:
         page.heading("Proposed changes")
-    for change in changes:
-        key, new = str(get(change, "key", default="-")), get(change, "to")
-        if (key, new) in seen:
-            continue
-        seen.append((key, new))
-        text = f"{key}: {setting_text(get(change, 'from'))} -> {setting_text(new)}"
-        reason = get(change, "reason")
-        page.text(f"{text}  ({reason})" if reason else text, 3, hang=2)
+    first = {(change.key, str(change.new)): change for change in reversed(changes)}
+    for change in reversed(first.values()):
+        text = f"{change.key}: {setting_text(change.old)} -> {setting_text(change.new)}"
+        page.text(f"{text}  ({change.reason})" if change.reason else text, 3, hang=2)
 
 
 def space_lines(space: Any, before: Any = None) -> list[str]:
@@ -203,14 +193,14 @@ def domain_text(domain: Any) -> str:
     return "the band of lr-sweep" if get(domain, "auto") or domain == "auto" else value_text(domain)
 
 
-def _skipped(page: Page, result: Mapping[str, Any], stage_dir: Path) -> None:
-    skipped = items(result, "checks", "skipped")
+def _skipped(page: Page, result: StageResult[Any], stage_dir: Path) -> None:
+    skipped = result.skipped
     if not skipped:
         return
     page.gap()
     shown = skipped if len(skipped) <= SKIPPED_SHOWN else skipped[: SKIPPED_SHOWN - 1]
     for item in shown:
-        page.text(f"not checked: {get(item, 'check', default='-')}: {get(item, 'why', default='-')}", 1, 13, "dim")
+        page.text(f"not checked: {item.check}: {item.why}", 1, 13, "dim")
     if rest := len(skipped) - len(shown):
         page.text(f"not checked: {rest} more, listed in {display_path(stage_dir / 'result.json')}", 1, 13, "dim")
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tuner.view.artifacts import get, items
+from tuner.core.metrics import KeyImportance, SearchMetrics
+from tuner.core.result import StageResult
 from tuner.view.text import fixed, is_number, number
 
 
-def entries(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the entries of `metrics.importance` that name a key, the most important first."""
-    return [entry for entry in items(result, "metrics", "importance") if get(entry, "key") is not None]
+def entries(result: StageResult[Any]) -> Sequence[KeyImportance]:
+    """Return how important each searched key is, the most important first."""
+    metrics: SearchMetrics = result.metrics
+    return metrics.importance
 
 
-def sentence(result: Mapping[str, Any]) -> str:
+def sentence(result: StageResult[Any]) -> str:
     """Say what the importances rest on: `16 trials, compared at epoch 1`."""
-    trials, epoch = get(result, "metrics", "importance_trials"), get(result, "metrics", "importance_epoch")
+    trials, epoch = result.metrics.importance_trials, result.metrics.importance_epoch
     text = f"{number(trials)} trials" if is_number(trials) else "the trials"
     return f"{text}, compared at epoch {number(epoch)}" if is_number(epoch) else text
 
@@ -30,11 +32,11 @@ def map_keys(keys: Sequence[str], trials: Sequence[Mapping[str, Any]]) -> tuple[
     return keys[0], (spread or keys)[-1]
 
 
-def told_text(result: Mapping[str, Any], key: str) -> str:
-    """Say how important a key is: `importance 0.62`, `importance: cannot be told`; nothing where it was not asked."""
-    entry = next((entry for entry in entries(result) if entry["key"] == key), None)
+def told_text(result: StageResult[Any], key: str) -> str:
+    """Return how important a key is, `importance 0.62`; an empty text where nobody asked."""
+    entry = next((entry for entry in entries(result) if entry.key == key), None)
     if entry is None:
         return ""
-    if not get(entry, "enough") or not is_number(get(entry, "importance")):
-        return "importance: cannot be told"
-    return f"importance {fixed(entry['importance'], 2)}"
+    if not entry.enough or not is_number(entry.importance):
+        return "importance: not distinguishable"
+    return f"importance {fixed(entry.importance, 2)}"

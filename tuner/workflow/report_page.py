@@ -19,8 +19,11 @@ def write_page(run: Overview, path: Path) -> str:
     """
     from tuner.view.html.page import Step, page_of
 
-    labels = [row.ref.label for row in run.rows if row.result is not None]
-    steps = [Step(label, read_json(run.path / label / "result.json")) for label in labels]
+    steps = [
+        Step(row.ref.label, row.result, read_json(run.path / row.ref.label / "result.json"))
+        for row in run.rows
+        if row.result is not None
+    ]
     if not steps:
         raise InputError(f"no step of {run.path} has finished", "tuner run RECIPE begins with step 1.")
     return _write(page_of(run.path, steps, run.path.name), path)

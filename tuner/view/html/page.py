@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner.core.formatting import plural
+from tuner.core.result import StageResult
 from tuner.view import artifacts
 from tuner.view.artifacts import get, items
 from tuner.view.blocks import Plot
@@ -28,9 +29,10 @@ MARKS = {"pass": "✓", "warn": "!", "fail": "✗"}  # beside the word: meaning 
 
 @dataclass(frozen=True)
 class Step:
-    """One finished step: the name of its folder, and the content of its result.json."""
+    """One finished step: the name of its folder, its result, and the content of its result.json."""
 
     label: str
+    typed: StageResult[Any]
     result: Mapping[str, Any]
 
 
@@ -197,16 +199,16 @@ def _evidence(evidence: Mapping[str, Any]) -> str:
 
 def _section(page: Page, step: Step) -> str:
     stage_dir, result = page.run / step.label, step.result
-    name = " ".join(title_of(result, stage_dir).split())
+    name = " ".join(title_of(step.typed, stage_dir).split())
     head = f"<header><h2>{escape(name)}</h2>{_verdict(str(result['verdict']))}</header>"
 
     def figure(plot: Plot) -> str:
         return page.figure(of_plot(plot))
 
-    parts = [head, f"<p>{escape(str(result['headline']))}</p>", render(body_of(result, stage_dir), figure)]
+    parts = [head, f"<p>{escape(str(result['headline']))}</p>", render(body_of(step.typed, stage_dir), figure)]
     parts += [page.figure(spec) for spec in of_search(result, stage_dir)]
     parts += [_finding(step.label, finding, target=True) for finding in items(result, "findings")]
-    parts += [render(after_of(result, stage_dir), figure), _pictures(result), _checks(result)]
+    parts += [render(after_of(step.typed, stage_dir), figure), _pictures(result), _checks(result)]
     return f'<section id="{escape(step.label)}">{"".join(filter(None, parts))}</section>'
 
 

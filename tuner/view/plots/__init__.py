@@ -22,7 +22,7 @@ def draw(result: StageResult[Any], stage_dir: Path) -> list[Path]:
     """Draw the plots of a stage into `stage_dir/plots`, each written whole, and return their paths."""
     module = stage_module("tuner.view.plots", result.stage)
     paths = []
-    for name, figure in module.figures(result.to_json(), stage_dir).items():
+    for name, figure in module.figures(result, stage_dir).items():
         content = io.BytesIO()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a class name in a script that the font lacks

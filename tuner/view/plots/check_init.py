@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tuner.view.artifacts import get, items, numbers
+from tuner.core.metrics import CheckInitMetrics, LayerSignal
+from tuner.core.result import StageResult
+from tuner.view.artifacts import get
 from tuner.view.plots import style
 from tuner.view.plots.style import Axes, Figure
 from tuner.view.text import as_float, fixed, spans_decades
@@ -14,18 +16,18 @@ from tuner.view.text import as_float, fixed, spans_decades
 NAMES_SHOWN = 24
 
 
-def figures(result: Mapping[str, Any], stage_dir: Path) -> dict[str, Figure]:
+def figures(result: StageResult[CheckInitMetrics], stage_dir: Path) -> dict[str, Figure]:
     """Draw one sheet of the loss and the classes, one of the layers and one of the planned rates where there are."""
-    metrics = get(result, "metrics", default={})
+    metrics = result.metrics
     figure, ((left, right),) = style.sheet(style.headline(result), columns=2)
     _loss(left, metrics)
     _classes(right, metrics)
     sheets = {"init": figure}
-    layers = items(metrics, "layers")
+    layers = metrics.layers
     if layers:
         sheets["layers"] = _layers(layers)
-    if get(metrics, "planned_rates", "runs"):
-        sheets["rates"] = _rates(get(metrics, "planned_rates"))
+    if metrics.planned_rates.get("runs"):
+        sheets["rates"] = _rates(metrics.planned_rates)
     return sheets
 
 
@@ -45,19 +47,16 @@ def _rates(planned: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def _loss(ax: Axes, metrics: Mapping[str, Any]) -> None:
-    losses = numbers(metrics, "init_losses")
-    if not losses and as_float(get(metrics, "init_loss")) is not None:
-        losses = [float(metrics["init_loss"])]
+def _loss(ax: Axes, metrics: CheckInitMetrics) -> None:
+    losses = [loss for loss in metrics.init_losses or (metrics.init_loss,) if loss is not None]
     ax.scatter(range(1, len(losses) + 1), losses, color=style.BLUE, s=42, zorder=3, label="measured, one per seed")
     lines = (
-        ("expected_loss", "expected of this loss", style.RED, "-"),
-        ("log_c", "log C", style.GREEN, "--"),
-        ("prior_entropy", "entropy of the class prior", style.BLACK, ":"),
+        (metrics.expected_loss, "expected of this loss", style.RED, "-"),
+        (metrics.log_c, "log C", style.GREEN, "--"),
+        (metrics.prior_entropy, "entropy of the class prior", style.BLACK, ":"),
     )
     values = list(losses)
-    for key, name, colour, dash in lines:
-        value = as_float(get(metrics, key))
+    for value, name, colour, dash in lines:
         if value is not None:
             ax.axhline(value, color=colour, linestyle=dash, linewidth=1.6, label=f"{name}, {fixed(value)}")
             values.append(value)
@@ -72,10 +71,10 @@ def _loss(ax: Axes, metrics: Mapping[str, Any]) -> None:
     style.legend(ax, loc="upper right")
 
 
-def _classes(ax: Axes, metrics: Mapping[str, Any]) -> None:
-    splits = get(metrics, "data", default={})
-    names = [str(name) for name in get(metrics, "class_names", default=[])]
-    drawn = [(split, class_counts(get(facts, "class_counts"))) for split, facts in splits.items()]
+def _classes(ax: Axes, metrics: CheckInitMetrics) -> None:
+    splits = metrics.data
+    names = [str(name) for name in metrics.class_names]
+    drawn = [(split, class_counts(facts.class_counts)) for split, facts in splits.items()]
     drawn = [(split, counts) for split, counts in drawn if counts]
     if not drawn:
         style.empty(ax, "no class counts")
@@ -104,18 +103,18 @@ def class_counts(counts: Any) -> list[float]:
     )
 
 
-def _layers(layers: list[Mapping[str, Any]]) -> Figure:
+def _layers(layers: Sequence[LayerSignal]) -> Figure:
     title = "Signals at initialisation, from the input (left) to the output (right)"
     figure, ((top,), (bottom,)) = style.sheet(title, rows=2, panel=(min(7.2 + 0.12 * len(layers), 14.0), 2.7))
     x = list(range(len(layers)))
-    means = [as_float(get(layer, "activation_mean")) for layer in layers]
-    stds = [as_float(get(layer, "activation_std")) for layer in layers]
+    means = [as_float(layer.activation_mean) for layer in layers]
+    stds = [as_float(layer.activation_std) for layer in layers]
     places, heights = style.pairs(x, means)
     spread = [stds[int(place)] or 0.0 for place in places]
     top.errorbar(places, heights, yerr=spread, fmt="o", color=style.BLUE, ecolor=style.SKY, capsize=3)
     top.axhline(0, color=style.GREY, linewidth=0.8)
     style.label(top, "", "activation, mean +- std")
-    places, heights = style.pairs(x, [as_float(get(layer, "grad_norm")) for layer in layers])
+    places, heights = style.pairs(x, [as_float(layer.grad_norm) for layer in layers])
     if places:
         bottom.plot(places, heights, "o-", color=style.RED)
         if spans_decades(heights):
@@ -136,7 +135,7 @@ def _layers(layers: list[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def _layer_name(layer: Mapping[str, Any], place: int) -> str:
+def _layer_name(layer: LayerSignal, place: int) -> str:
     """Return a layer's path, with its type where the path is only numbers."""
-    name = str(get(layer, "name", default=place))[-22:]
-    return f"{name} {get(layer, 'type', default='')}" if name.replace(".", "").isdigit() else name
+    name = (layer.name if layer.name != "-" else str(place))[-22:]
+    return f"{name} {layer.type}" if name.replace(".", "").isdigit() else name

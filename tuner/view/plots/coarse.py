@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tuner.core.formatting import plural
+from tuner.core.metrics import CoarseMetrics
+from tuner.core.result import StageResult
 from tuner.view import artifacts
 from tuner.view.artifacts import Row, get
 from tuner.view.importance import told_text
@@ -18,7 +20,7 @@ from tuner.view.text import as_float, fixed, short_keys
 PANELS = 3  # columns of the search sheet
 
 
-def figures(result: Mapping[str, Any], stage_dir: Path) -> dict[str, Figure]:
+def figures(result: StageResult[CoarseMetrics], stage_dir: Path) -> dict[str, Figure]:
     """Draw the search sheet, the learning curves, and what mattered."""
     trials = artifacts.trials(stage_dir)
     title = style.headline(result)
@@ -26,7 +28,7 @@ def figures(result: Mapping[str, Any], stage_dir: Path) -> dict[str, Figure]:
     return sheets | importance.sheets(result, trials)
 
 
-def search_sheet(title: str, trials: Sequence[Row], result: Mapping[str, Any]) -> Figure:
+def search_sheet(title: str, trials: Sequence[Row], result: StageResult[Any]) -> Figure:
     """Draw one panel per searched key: best val accuracy against its values, coloured by the accuracy."""
     keys = by_importance(result, artifacts.searched(trials))
     panels = max(1, len(keys))
@@ -43,7 +45,7 @@ def search_sheet(title: str, trials: Sequence[Row], result: Mapping[str, Any]) -
     names = short_keys(keys)
     for index, (ax, key) in enumerate(zip(flat, keys, strict=False)):
         _panel(ax, key_axis(key, trials), trials, result, known)
-        kept = get(result, "choice", "space", key, default={})
+        kept = get(result.choice, "space", key, default={})
         low, high = as_float(get(kept, "low")), as_float(get(kept, "high"))
         if low is not None and high is not None:
             left, right = ax.get_xlim()
@@ -56,7 +58,9 @@ def search_sheet(title: str, trials: Sequence[Row], result: Mapping[str, Any]) -
     return figure
 
 
-def _panel(ax: Any, axis: KeyAxis, trials: Sequence[Row], result: Mapping[str, Any], known: Sequence[float]) -> None:
+def _panel(
+    ax: Any, axis: KeyAxis, trials: Sequence[Row], result: StageResult[CoarseMetrics], known: Sequence[float]
+) -> None:
     scores = [row["val_accuracy"] for row in trials]
     low, high = style.value_range(known)
     gone = [x for x, y in zip(axis.places, scores, strict=True) if x is not None and y is None]

@@ -2,40 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tuner.core.metrics import ConfirmingRun, DiagnoseMetrics
+from tuner.core.result import StageResult
 from tuner.view import artifacts
-from tuner.view.artifacts import get, items
 from tuner.view.plots import style
 from tuner.view.plots.style import Axes, Figure
 from tuner.view.reports.diagnose import winner_curve
-from tuner.view.text import as_float, fixed, is_number
+from tuner.view.text import as_float, fixed
 
 
-def figures(result: Mapping[str, Any], stage_dir: Path) -> dict[str, Figure]:
+def figures(result: StageResult[DiagnoseMetrics], stage_dir: Path) -> dict[str, Figure]:
     """Draw loss and accuracy by epoch on val and on the train subset."""
     rows = winner_curve(result, stage_dir)
-    best = as_float(get(result, "metrics", "best_epoch"))
+    best = as_float(result.metrics.best_epoch)
     figure, ((left, right),) = style.sheet(style.headline(result), columns=2)
     for ax, metric, unit in ((left, "loss", "loss [nats]"), (right, "accuracy", "accuracy [fraction]")):
         _curves(ax, rows, metric, best)
         style.label(ax, "epoch", unit)
-    arms = [arm for arm in items(result.get("metrics") or {}, "confirming") if is_number(get(arm, "gain"))]
+    arms = [arm for arm in result.metrics.confirming if arm.gain is not None]
     return {"curves": figure} | ({"confirming": _confirming(result, arms)} if arms else {})
 
 
-def _confirming(result: Mapping[str, Any], arms: list[Mapping[str, Any]]) -> Figure:
+def _confirming(result: StageResult[DiagnoseMetrics], arms: Sequence[ConfirmingRun]) -> Figure:
     """Draw what each confirming run gained over its control, with twice its noise to either side."""
     figure, ((ax,),) = style.sheet(style.headline(result))
     for place, arm in enumerate(reversed(arms)):
-        colour = style.GREEN if get(arm, "helps") else style.GREY
-        ax.errorbar(arm["gain"], place, xerr=2 * (as_float(get(arm, "noise")) or 0.0), fmt="o", color=colour, capsize=4)
-        words = "helps" if get(arm, "helps") else "not beyond noise"
-        ax.annotate(words, (arm["gain"], place), xytext=(0, 7), textcoords="offset points", fontsize=8.5, ha="center")
+        colour = style.GREEN if arm.helps else style.GREY
+        ax.errorbar(arm.gain, place, xerr=2 * (as_float(arm.noise) or 0.0), fmt="o", color=colour, capsize=4)
+        words = "helps" if arm.helps else "not beyond noise"
+        ax.annotate(words, (arm.gain, place), xytext=(0, 7), textcoords="offset points", fontsize=8.5, ha="center")
     ax.axvline(0.0, color=style.RED, linestyle="--", linewidth=1.2)
-    ax.set_yticks(range(len(arms)), [style.safe(str(get(arm, "arm"))) for arm in reversed(arms)], fontsize=9)
+    ax.set_yticks(range(len(arms)), [style.safe(str(arm.arm)) for arm in reversed(arms)], fontsize=9)
     ax.set_ylim(-0.6, len(arms) - 0.2)
     style.label(ax, "gain in accuracy over the control [fraction], with twice its noise", "", "Confirming runs")
     return figure

@@ -3,38 +3,41 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tuner.core.metrics import FinalistMetrics, FineMetrics
+from tuner.core.result import StageResult
 from tuner.view import artifacts
-from tuner.view.artifacts import get, items, numbers
 from tuner.view.plots import importance, style
 from tuner.view.plots.coarse import curves_sheet, search_sheet
 from tuner.view.plots.style import Figure
 from tuner.view.text import as_float, fixed, params_text
 
 
-def figures(result: Mapping[str, Any], stage_dir: Path) -> dict[str, Figure]:
+def figures(result: StageResult[FineMetrics], stage_dir: Path) -> dict[str, Figure]:
     """Draw the search sheet, the learning curves, the finalists, and what mattered."""
     trials = artifacts.trials(stage_dir)
     title = style.headline(result)
-    chosen = get(result, "choice", "trial")
+    chosen = result.choice.get("trial")
     sheets = {
         "search": search_sheet(title, trials, result),
         "curves": curves_sheet(title, trials, stage_dir, chosen),
     }
-    finalists = [entry for entry in items(result, "metrics", "finalists") if numbers(entry, "scores")]
+    finalists = [entry for entry in result.metrics.finalists if entry.scores]
     if finalists:
         sheets["finalists"] = _finalists(title, finalists, chosen, result)
     return sheets | importance.sheets(result, trials)
 
 
-def _finalists(title: str, finalists: list[Mapping[str, Any]], winner: Any, result: Mapping[str, Any]) -> Figure:
+def _finalists(
+    title: str, finalists: Sequence[FinalistMetrics], winner: Any, result: StageResult[FineMetrics]
+) -> Figure:
     figure, ((ax,),) = style.sheet(title, panel=(7.6, 1.1 + 0.62 * len(finalists)))
     names = []
     for place, entry in enumerate(finalists):
-        scores = numbers(entry, "scores")
+        scores = entry.scores
         won = artifacts.has_won(entry, winner)
         colour = style.RED if won else style.BLUE
         ax.scatter(
@@ -46,12 +49,12 @@ def _finalists(title: str, finalists: list[Mapping[str, Any]], winner: Any, resu
             zorder=3,
             label="one seed" if place == 0 else None,
         )
-        mean = as_float(get(entry, "mean"))
+        mean = as_float(entry.mean)
         mean = sum(scores) / len(scores) if mean is None else mean
         ax.errorbar(
             [mean],
             [place],
-            xerr=[as_float(get(entry, "std")) or 0.0],
+            xerr=[as_float(entry.std) or 0.0],
             fmt="D",
             color=style.BLACK,
             markersize=6,
@@ -59,9 +62,9 @@ def _finalists(title: str, finalists: list[Mapping[str, Any]], winner: Any, resu
             zorder=4,
             label="mean +- std" if place == 0 else None,
         )
-        trial = f"{get(entry, 'trial', default='-')}{' (winner)' if won else ''}"
-        names.append(f"{trial}\n{_short(params_text(get(entry, 'params')))}")
-    value, (low, high) = as_float(get(result, "metrics", "expected", "value")), _interval(result)
+        trial = f"{entry.trial}{' (winner)' if won else ''}"
+        names.append(f"{trial}\n{_short(params_text(entry.params))}")
+    value, (low, high) = None if result.metrics.expected is None else result.metrics.expected.value, _interval(result)
     if value is not None and low is not None and high is not None:
         ax.axvspan(low, high, color=style.GREEN, alpha=0.13, lw=0, label="winner on new data, 95 % interval")
         ax.axvline(value, color=style.GREEN, linestyle="--", linewidth=1.4, label=f"expected, {fixed(value)}")
@@ -73,9 +76,8 @@ def _finalists(title: str, finalists: list[Mapping[str, Any]], winner: Any, resu
     return figure
 
 
-def _interval(result: Mapping[str, Any]) -> tuple[float | None, float | None]:
-    ends = numbers(result, "metrics", "interval")
-    return (ends[0], ends[1]) if len(ends) == 2 else (None, None)
+def _interval(result: StageResult[FineMetrics]) -> tuple[float | None, float | None]:
+    return result.metrics.interval or (None, None)
 
 
 def _short(text: str) -> str:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tuner.core.result import StageResult
 from tuner.view import artifacts
 from tuner.view.plots import style
 from tuner.view.plots.style import Figure
 
 
-def figures(result: Mapping[str, Any], stage_dir: Path) -> dict[str, Figure]:
+def figures(result: StageResult[Any], stage_dir: Path) -> dict[str, Figure]:
     """Draw the val loss of every trial by epoch."""
     figure, ((ax,),) = style.sheet(style.headline(result))
     drawn = 0

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from tuner.core.result import StageResult
 from tuner.view import artifacts
 from tuner.view.artifacts import Row
 from tuner.view.importance import entries, map_keys, sentence, told_text
@@ -14,11 +15,11 @@ from tuner.view.plots.style import Axes, Figure
 from tuner.view.text import as_float, fixed, short_keys
 
 
-def sheets(result: Mapping[str, Any], trials: Sequence[Row]) -> dict[str, Figure]:
+def sheets(result: StageResult[Any], trials: Sequence[Row]) -> dict[str, Figure]:
     """Draw the sheets that the trials allow: importance, map of two keys, parallel coordinates."""
     title = style.headline(result)
     found = {}
-    if any(as_float(entry.get("importance")) is not None for entry in entries(result)):
+    if any(as_float(entry.importance) is not None for entry in entries(result)):
         found["importance"] = importance_sheet(title, result)
     scored = [row for row in trials if row["val_accuracy"] is not None]
     searched = axes.by_importance(result, artifacts.searched(trials))
@@ -28,14 +29,14 @@ def sheets(result: Mapping[str, Any], trials: Sequence[Row]) -> dict[str, Figure
     return found
 
 
-def importance_sheet(title: str, result: Mapping[str, Any]) -> Figure:
+def importance_sheet(title: str, result: StageResult[Any]) -> Figure:
     """Draw a bar per key with its 95 % interval; a key that cannot be told from chance is an empty bar."""
     found = entries(result)
     figure, ((ax,),) = style.sheet(title, panel=(7.2, 1.3 + 0.42 * len(found)))
-    names = short_keys([entry["key"] for entry in found])
+    names = short_keys([entry.key for entry in found])
     for place, entry in enumerate(found):
-        value, low, high = (as_float(entry.get(name)) for name in ("importance", "low", "high"))
-        told = bool(entry.get("enough"))
+        value, low, high = (as_float(getattr(entry, name)) for name in ("importance", "low", "high"))
+        told = bool(entry.enough)
         if value is not None and low is not None and high is not None:
             look = {"color": style.BLUE} if told else {"facecolor": "none", "edgecolor": style.GREY, "linestyle": "--"}
             ax.barh([place], [value], height=0.55, **look)
@@ -50,7 +51,7 @@ def importance_sheet(title: str, result: Mapping[str, Any]) -> Figure:
             fontsize=8.5,
             color=style.BLACK if told else style.GREY,
         )
-    ax.set_yticks(range(len(found)), [style.safe(names[entry["key"]]) for entry in found])
+    ax.set_yticks(range(len(found)), [style.safe(names[entry.key]) for entry in found])
     ax.set_ylim(len(found) - 0.5, -0.5)
     ax.set_xlim(0, 1.18)
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1])
@@ -59,7 +60,7 @@ def importance_sheet(title: str, result: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def map_sheet(title: str, result: Mapping[str, Any], trials: Sequence[Row], searched: Sequence[str]) -> Figure:
+def map_sheet(title: str, result: StageResult[Any], trials: Sequence[Row], searched: Sequence[str]) -> Figure:
     """Draw the trials over the most and the least important key, and val accuracy against each on the margins.
 
     What matters shows in its projection as a shape; what does not is a cloud. A grid of these trials would have tried
@@ -137,7 +138,7 @@ def _margin(ax: Axes, axis: axes.KeyAxis, trials: Sequence[Row], flat: bool) -> 
         ax.locator_params(axis="x", nbins=3)
 
 
-def parallel_sheet(title: str, result: Mapping[str, Any], trials: Sequence[Row], searched: Sequence[str]) -> Figure:
+def parallel_sheet(title: str, result: StageResult[Any], trials: Sequence[Row], searched: Sequence[str]) -> Figure:
     """Draw one line per trial through its values, the most important key first and the val accuracy last."""
     import matplotlib
     from matplotlib.colors import Normalize

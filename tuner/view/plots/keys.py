@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tuner.core.formatting import rates
+from tuner.core.result import StageResult
 from tuner.view.artifacts import Row, is_log
 from tuner.view.importance import entries
 from tuner.view.plots import style
@@ -98,7 +99,7 @@ def dress(ax: Axes, axis: KeyAxis, which: str = "x") -> None:
         target.set_ticks([place for place, _ in labels], [style.safe(text) for _, text in labels])
 
 
-def by_importance(result: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
+def by_importance(result: StageResult[Any], keys: Sequence[str]) -> list[str]:
     """Return keys in the order of their importance, those that cannot be told last; without one, as they are."""
-    order = [entry["key"] for entry in entries(result)]
+    order = [entry.key for entry in entries(result)]
     return sorted(keys, key=lambda key: order.index(key) if key in order else len(order))

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tuner.core import formatting
+from tuner.core.metrics import LrSweepMetrics, SweptLr
+from tuner.core.result import StageResult
 from tuner.view import artifacts
-from tuner.view.artifacts import get, items
+from tuner.view.artifacts import get
 from tuner.view.plots import style
 from tuner.view.plots.style import Axes, Figure
 from tuner.view.text import as_float, rate
 
 
-def figures(result: Mapping[str, Any], stage_dir: Path) -> dict[str, Figure]:
+def figures(result: StageResult[LrSweepMetrics], stage_dir: Path) -> dict[str, Figure]:
     """Draw the drop of the loss with its spread, the band and the chosen rate; and the loss of every rate by step."""
-    rates = [entry for entry in items(result, "metrics", "rates") if as_float(get(entry, "lr"))]
+    rates = [entry for entry in result.metrics.rates if as_float(entry.lr)]
     figure, ((left, right),) = style.sheet(style.headline(result), columns=2, panel=(5.0, 4.0))
-    _drop(left, rates, get(result, "choice", default={}))
-    _curves(right, rates, get(result, "metrics", "trials", default={}), stage_dir)
+    _drop(left, rates, result.choice)
+    _curves(right, rates, result.metrics.trials, stage_dir)
     return {"lr-sweep": figure}
 
 
-def _drop(ax: Axes, rates: list[Mapping[str, Any]], choice: Mapping[str, Any]) -> None:
+def _drop(ax: Axes, rates: Sequence[SweptLr], choice: Mapping[str, Any]) -> None:
     if not rates:
         style.empty(ax, "no rate was measured")
         return
@@ -33,10 +35,10 @@ def _drop(ax: Axes, rates: list[Mapping[str, Any]], choice: Mapping[str, Any]) -
         ax.axvspan(low, high, color=style.GREEN, alpha=0.15, label=f"falls clearly, {rate(low)} to {rate(high)}", lw=0)
     if chosen:
         ax.axvline(chosen, color=style.RED, linewidth=1.8, linestyle="--", label=f"use {rate(chosen)}")
-    x = [as_float(get(entry, "lr")) for entry in rates]
-    key = "drop" if any(as_float(get(entry, "drop")) is not None for entry in rates) else "final_loss"
-    y = [as_float(get(entry, key)) for entry in rates]
-    spread = {float(a): as_float(get(entry, f"{key}_std")) or 0.0 for a, entry in zip(x, rates, strict=True) if a}
+    x = [as_float(entry.lr) for entry in rates]
+    key = "drop" if any(as_float(entry.drop) is not None for entry in rates) else "final_loss"
+    y = [as_float(getattr(entry, key)) for entry in rates]
+    spread = {float(a): as_float(getattr(entry, f"{key}_std")) or 0.0 for a, entry in zip(x, rates, strict=True) if a}
     places, heights = style.pairs(x, y)
     errors = [spread[place] for place in places]
     ax.errorbar(
@@ -49,7 +51,7 @@ def _drop(ax: Axes, rates: list[Mapping[str, Any]], choice: Mapping[str, Any]) -
         markersize=6,
         label="mean, +- std where there are several seeds",
     )
-    failed = [get(entry, "status") == "diverged" or get(entry, key) is None for entry in rates]
+    failed = [entry.status == "diverged" or getattr(entry, key) is None for entry in rates]
     gone = [lr for lr, bad in zip(x, failed, strict=True) if bad and lr is not None]
     if gone:
         floor = min([0.0, *heights])
@@ -65,16 +67,16 @@ def _drop(ax: Axes, rates: list[Mapping[str, Any]], choice: Mapping[str, Any]) -
     style.legend(ax)
 
 
-def _curves(ax: Axes, rates: list[Mapping[str, Any]], trials: Any, stage_dir: Path) -> None:
+def _curves(ax: Axes, rates: Sequence[SweptLr], trials: Any, stage_dir: Path) -> None:
     import matplotlib
 
     ids = {as_float(key): value for key, value in trials.items()} if isinstance(trials, Mapping) else {}
     colours = matplotlib.colormaps[style.VALUES]
-    known = [lr for entry in rates if (lr := as_float(get(entry, "lr"))) is not None]
+    known = [lr for entry in rates if (lr := as_float(entry.lr)) is not None]
     texts = dict(zip(known, formatting.rates(known), strict=True))  # as the ticks beside them
     drawn, starts, lows = 0, [], []
     for index, entry in enumerate(rates):
-        lr = as_float(get(entry, "lr"))
+        lr = as_float(entry.lr)
         names = ids.get(lr) or []
         label = None if lr is None else texts[lr]
         for trial in names if isinstance(names, list) else [names]:

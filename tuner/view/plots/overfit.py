@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tuner.core.metrics import OverfitMetrics
+from tuner.core.result import StageResult
 from tuner.view import artifacts
-from tuner.view.artifacts import get
 from tuner.view.plots import style
 from tuner.view.plots.style import Figure
 from tuner.view.text import as_float, number, rate, spans_decades
 
 
-def figures(result: Mapping[str, Any], stage_dir: Path) -> dict[str, Figure]:
+def figures(result: StageResult[OverfitMetrics], stage_dir: Path) -> dict[str, Figure]:
     """Draw the loss with the floor it must reach, and the accuracy."""
-    metrics = get(result, "metrics", default={})
-    rows = artifacts.curve(stage_dir, get(metrics, "trial"))
+    metrics = result.metrics
+    rows = artifacts.curve(stage_dir, metrics.trial)
     figure, ((left, right),) = style.sheet(style.headline(result), columns=2)
-    lr = as_float(get(metrics, "lr"))
+    lr = as_float(metrics.lr)
     title = f"Loss at lr {rate(lr)}" if lr is not None else "Loss"
     _loss(left, rows, metrics, title)
     drawn = 0
@@ -27,7 +27,7 @@ def figures(result: Mapping[str, Any], stage_dir: Path) -> dict[str, Figure]:
         if x:
             right.plot(x, y, color=colour, linewidth=1.6, marker="o" if len(x) < 30 else None, markersize=4, label=name)
             drawn += 1
-    final = as_float(get(metrics, "final_accuracy"))
+    final = as_float(metrics.final_accuracy)
     if not drawn and final is not None:
         right.axhline(final, color=style.BLUE, label=f"at the end, {final:.3f}")
     right.axhline(1.0, color=style.RED, linestyle="--", linewidth=1.2, label="every example right")
@@ -38,7 +38,7 @@ def figures(result: Mapping[str, Any], stage_dir: Path) -> dict[str, Figure]:
     return {"overfit": figure}
 
 
-def _loss(ax: Any, rows: list[dict[str, Any]], metrics: Any, title: str) -> None:
+def _loss(ax: Any, rows: list[dict[str, Any]], metrics: OverfitMetrics, title: str) -> None:
     values: list[float] = []
     for split, name, colour in (("train", "objective", style.BLUE), ("train_eval", "eval mode", style.ORANGE)):
         x, y = style.pairs(*artifacts.column(rows, split, "step", "loss"))
@@ -50,7 +50,7 @@ def _loss(ax: Any, rows: list[dict[str, Any]], metrics: Any, title: str) -> None
         return
     levels = (("loss_floor", "floor", style.RED), ("target", "counts as reaching the floor", style.GREEN))
     for key, name, colour in levels:
-        level = as_float(get(metrics, key))
+        level = as_float(getattr(metrics, key))
         if level is not None and (level > 0 or not spans_decades(values)):
             ax.axhline(level, color=colour, linestyle="--", linewidth=1.2, label=f"{name}, {number(level, 3)}")
     if spans_decades(values):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from tuner.core.formatting import rates
-from tuner.view.artifacts import get
+from tuner.core.result import StageResult
 from tuner.view.text import is_number
 
 # matplotlib is imported where something is drawn, never with a module; these stand for its types
@@ -123,9 +123,9 @@ def pairs(x: Sequence[Any], y: Sequence[Any]) -> tuple[list[float], list[float]]
     return [a for a, _ in kept], [b for _, b in kept]
 
 
-def headline(result: Mapping[str, Any]) -> str:
+def headline(result: StageResult[Any]) -> str:
     """Return the stage's one sentence, the title of its plots."""
-    return str(get(result, "headline", default=get(result, "stage", default="")))
+    return result.headline or result.stage
 
 
 def safe(text: str) -> str:

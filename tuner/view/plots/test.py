@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from tuner.view.artifacts import get
+from tuner.core.metrics import TestMetrics
+from tuner.core.result import StageResult
 from tuner.view.plots import style
 from tuner.view.plots.style import Axes, Figure
 from tuner.view.reports.test import class_names, confusion_of
@@ -15,16 +14,16 @@ from tuner.view.text import as_float, fixed
 COUNTS_SHOWN = 20  # classes up to which every cell carries its count
 
 
-def figures(result: Mapping[str, Any], stage_dir: Path) -> dict[str, Figure]:
+def figures(result: StageResult[TestMetrics], stage_dir: Path) -> dict[str, Figure]:
     """Draw the confusion matrix beside the accuracy per class."""
-    metrics = get(result, "metrics", default={})
+    metrics = result.metrics
     matrix = confusion_of(metrics)
     names = class_names(metrics, len(matrix))
     side = min(max(4.6, 0.42 * len(matrix) + 1.4), 9.0)
     figure, ((left, right),) = style.sheet(style.headline(result), columns=2, panel=(side + 0.4, side))
     if matrix:
         _matrix(left, matrix, names, figure)
-        _per_class(right, matrix, names, as_float(get(metrics, "accuracy")))
+        _per_class(right, matrix, names, as_float(metrics.accuracy))
     else:
         style.empty(left, "no confusion matrix: the outputs are not (N, C)")
         style.empty(right, "no accuracy per class")

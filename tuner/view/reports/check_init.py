@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tuner.core.formatting import plural
-from tuner.view.artifacts import get, items, numbers
+from tuner.core.metrics import CheckInitMetrics, LayerSignal
+from tuner.core.result import StageResult
+from tuner.view.artifacts import get
 from tuner.view.blocks import Blocks
 from tuner.view.text import as_float, fixed, number, plus_minus, rate, rounded
 
@@ -15,53 +17,47 @@ TITLE = "STEP 1  loss at initialisation"
 LAYERS_SHOWN = 16
 
 
-def body(result: Mapping[str, Any], stage_dir: Path, page: Blocks) -> None:
+def body(result: StageResult[CheckInitMetrics], stage_dir: Path, page: Blocks) -> None:
     """Show the loss against its expectations, one line per split, the planned rates, and a table of the layers."""
-    _loss(get(result, "metrics", default={}), page)
-    _data(get(result, "metrics", default={}), page)
-    _rates(get(result, "metrics", "planned_rates", default={}), page)
-    _layers(items(result, "metrics", "layers"), page)
+    _loss(result.metrics, page)
+    _data(result.metrics, page)
+    _rates(result.metrics.planned_rates, page)
+    _layers(result.metrics.layers, page)
 
 
-def _loss(metrics: Mapping[str, Any], page: Blocks) -> None:
-    seeds = len(numbers(metrics, "init_losses"))
+def _loss(metrics: CheckInitMetrics, page: Blocks) -> None:
+    seeds = len(metrics.init_losses)
     measured = "loss before any update" + (f", {plural(seeds, 'seed')}" if seeds else "")
-    classes = get(metrics, "num_classes")
+    classes = metrics.num_classes
     rows = [
-        [measured, plus_minus(get(metrics, "init_loss"), get(metrics, "init_loss_std"))],
-        ["expected of this loss function", fixed(get(metrics, "expected_loss"))],
-        [f"log C{f' (C = {number(classes)} classes)' if classes else ''}", fixed(get(metrics, "log_c"))],
-        ["entropy of the class prior", fixed(get(metrics, "prior_entropy"))],
+        [measured, plus_minus(metrics.init_loss, metrics.init_loss_std)],
+        ["expected of this loss function", fixed(metrics.expected_loss)],
+        [f"log C{f' (C = {number(classes)} classes)' if classes else ''}", fixed(metrics.log_c)],
+        ["entropy of the class prior", fixed(metrics.prior_entropy)],
     ]
     page.table(["quantity", "value"], rows, left=(0, 1), styles=["bold", "", "", ""])
 
 
-def _data(metrics: Mapping[str, Any], page: Blocks) -> None:
-    splits = get(metrics, "data", default={})
+def _data(metrics: CheckInitMetrics, page: Blocks) -> None:
+    splits = metrics.data
     rows = []
     for name, facts in splits.items():
-        if not isinstance(facts, Mapping):
-            continue
-        shape = get(facts, "shape", default=[])
-        shape_text = "x".join(str(side) for side in shape) if isinstance(shape, list) else str(shape)
-        low, high = per_channel(get(facts, "min")), per_channel(get(facts, "max"))
+        shape = "x".join(map(str, facts.shape)) or "-"
+        low, high = per_channel(facts.min), per_channel(facts.max)
         spread = f"{number(min(low, default=None), 3)} to {number(max(high, default=None), 3)}"
-        means, stds = per_channel(get(facts, "mean")), per_channel(get(facts, "std"))
+        means, stds = per_channel(facts.mean), per_channel(facts.std)
         moments = plus_minus(_middle(means), _middle(stds), 2)
-        per_class = _per_class(get(facts, "class_counts"))
-        size = get(facts, "n")
-        rows.append(
-            [name, f"{size:,}" if isinstance(size, int) else "-", shape_text or "-", spread, moments, per_class]
-        )
+        per_class = _per_class(facts.class_counts)
+        rows.append([name, f"{facts.n:,}", shape, spread, moments, per_class])
     headers = ["split", "examples", "shape", "range", "mean +- std", "per class"]
     if rows:
         page.gap()
     page.table(headers, rows, left=(0, 2, 3, 5), optional=(4, 3))
-    counts = get(splits.get("train"), "class_counts")
-    if isinstance(counts, list) and 0 in counts:
+    counts = splits["train"].class_counts if "train" in splits else ()
+    if 0 in counts:
         which = [str(label) for label, count in enumerate(counts) if count == 0]
         page.text(f"No train example of class {', '.join(which[:5])}{' ...' if len(which) > 5 else '.'}", 3)
-    across = get(metrics, "duplicates_across")
+    across = metrics.duplicates_across
     across = get(across, "duplicates") if isinstance(across, Mapping) else across
     if isinstance(across, (int, float)) and across:
         page.text(f"{plural(int(across), 'exact duplicate')} between train and val", 3)
@@ -104,7 +100,7 @@ def _rates(planned: Mapping[str, Any], page: Blocks) -> None:
     page.bars(rates)
 
 
-def _layers(layers: list[Mapping[str, Any]], page: Blocks) -> None:
+def _layers(layers: Sequence[LayerSignal], page: Blocks) -> None:
     if not layers:
         return
     shown = layers
@@ -113,13 +109,13 @@ def _layers(layers: list[Mapping[str, Any]], page: Blocks) -> None:
         shown = [layers[round(i * last / (LAYERS_SHOWN - 1))] for i in range(LAYERS_SHOWN)]
     rows = [
         [
-            str(get(layer, "name", default="-")),
-            str(get(layer, "type", default="-")),
-            rounded(get(layer, "activation_mean"), 2),
-            fixed(get(layer, "activation_std"), 2),
-            _percent(get(layer, "zero_fraction")),
-            _percent(get(layer, "dead_fraction")),
-            fixed(get(layer, "grad_norm")),
+            str(layer.name),
+            str(layer.type),
+            rounded(layer.activation_mean, 2),
+            fixed(layer.activation_std, 2),
+            _percent(layer.zero_fraction),
+            _percent(layer.dead_fraction),
+            fixed(layer.grad_norm),
         ]
         for layer in shown
     ]

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from tuner.core.formatting import plural
+from tuner.core.metrics import CoarseMetrics, SearchMetrics
+from tuner.core.result import StageResult
 from tuner.view import artifacts
-from tuner.view.artifacts import get, items, numbers
+from tuner.view.artifacts import get, items
 from tuner.view.blocks import Blocks
 from tuner.view.console import space_lines
 from tuner.view.curves import Series
@@ -20,15 +22,15 @@ TOP_SHOWN = 5
 RATE = "optimizer.lr"
 
 
-def body(result: Mapping[str, Any], stage_dir: Path, page: Blocks) -> None:
+def body(result: StageResult[CoarseMetrics], stage_dir: Path, page: Blocks) -> None:
     """Show the counts, the best, the narrowed space, what mattered, and val accuracy against the rate."""
-    metrics = get(result, "metrics", default={})
+    metrics = result.metrics
     counts(metrics, page)
-    top = items(result, "choice", "top")
+    top = items(result.choice, "top")
     _top(top[:TOP_SHOWN], page)
     trials = artifacts.trials(stage_dir)
     _own(trials, top, page)
-    lines = space_lines(get(result, "choice", "space"), get(metrics, "space"))
+    lines = space_lines(result.choice.get("space"), metrics.space)
     if lines:
         page.heading("Where to search next")
     for line in lines:
@@ -37,26 +39,26 @@ def body(result: Mapping[str, Any], stage_dir: Path, page: Blocks) -> None:
     scatter(trials, page)
 
 
-def counts(metrics: Mapping[str, Any], page: Blocks) -> None:
+def counts(metrics: SearchMetrics, page: Blocks) -> None:
     """Say how many trials there were and how they ended."""
-    total = get(metrics, "trials")
+    total = metrics.trials
     if total is None:
         return
     ends = [
-        f"{number(get(metrics, key, default=0))} {key}"
+        f"{number(getattr(metrics, key))} {key}"
         for key in ("completed", "stopped", "diverged", "failed")
-        if key == "completed" or get(metrics, key, default=0)
+        if key == "completed" or getattr(metrics, key)
     ]
     page.text(f"{plural(total, 'trial')}: {', '.join(ends)}.{_saved(metrics)}", 3)
     page.gap()
 
 
-def _saved(metrics: Mapping[str, Any]) -> str:
+def _saved(metrics: SearchMetrics) -> str:
     """Say what the rungs saved, where they stopped a trial."""
-    run, full = (as_float(get(metrics, key)) for key in ("epochs_run", "epochs_full"))
+    run, full = metrics.epochs_run, metrics.epochs_full
     if run is None or full is None or run >= full:
         return ""
-    rungs = " and ".join(number(rung) for rung in numbers(metrics, "rungs"))
+    rungs = " and ".join(number(rung) for rung in metrics.rungs)
     after = f" after {rungs} {'epoch' if rungs == '1' else 'epochs'}" if rungs else ""
     return f" Stopping the worse{after} saved {100 * (1 - run / full):.0f} %: {run:.0f} epochs instead of {full:.0f}."
 

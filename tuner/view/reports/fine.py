@@ -2,71 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tuner.core.formatting import plural
+from tuner.core.metrics import FinalistMetrics, FineMetrics
+from tuner.core.result import StageResult
 from tuner.core.statistics import cannot_be_told
 from tuner.view import artifacts
-from tuner.view.artifacts import get, items, numbers
 from tuner.view.blocks import Blocks
 from tuner.view.curves import Mark, Series
 from tuner.view.reports.coarse import counts
 from tuner.view.reports.importance import what_mattered
-from tuner.view.text import as_float, fixed, interval, is_number, number, params_text, plus_minus
+from tuner.view.text import fixed, interval, is_number, number, params_text, plus_minus
 
 TITLE = "STEP 5  fine search"
 
 
-def body(result: Mapping[str, Any], stage_dir: Path, page: Blocks) -> None:
+def body(result: StageResult[FineMetrics], stage_dir: Path, page: Blocks) -> None:
     """Show the finalists, what separates them, and the winner's train and val curves."""
-    metrics, choice = get(result, "metrics", default={}), get(result, "choice", default={})
+    metrics, choice = result.metrics, result.choice
     counts(metrics, page)
-    winner = get(choice, "trial", default=get(metrics, "trial"))
-    _finalists(items(metrics, "finalists"), winner, page)
+    winner = choice.get("trial", metrics.trial)
+    _finalists(metrics.finalists, winner, page)
     page.gap()
-    seeds = get(metrics, "seeds")
+    seeds = metrics.seeds
     runs = f" of {number(seeds)} seeds" if is_number(seeds) else ""
-    page.text(f"Winner (*): {params_text(get(choice, 'params'))}.", 3, hang=2)
-    text = f"Mean val accuracy{runs} {plus_minus(get(metrics, 'mean'), get(metrics, 'std'))}"
-    page.text(f"{text}; best single {fixed(get(metrics, 'best_val_accuracy'))}.", 3, hang=2)
+    page.text(f"Winner (*): {params_text(choice.get('params'))}.", 3, hang=2)
+    text = f"Mean val accuracy{runs} {plus_minus(metrics.mean, metrics.std)}"
+    page.text(f"{text}; best single {fixed(metrics.best_val_accuracy)}.", 3, hang=2)
     for sentence in _expected(metrics):
         page.text(sentence, 3, hang=2)
     if against := _against(metrics):
         page.text(against, 3, hang=2)
-    if reason := get(metrics, "preferred"):
+    if reason := metrics.preferred:
         page.text(f"Taken because {reason}.", 3, hang=2)
     learning_curve(artifacts.curve(stage_dir, winner), page, "accuracy")
     what_mattered(result, artifacts.trials(stage_dir), page)
 
 
-def _expected(metrics: Mapping[str, Any]) -> list[str]:
+def _expected(metrics: FineMetrics) -> list[str]:
     """Say what to expect on new data, and what that and its interval are made of."""
-    told = get(metrics, "expected", default={})
-    value, basis, runs = (get(told, name) for name in ("value", "basis", "basis_runs"))
-    if not is_number(value) or not is_number(basis) or get(metrics, "interval") is None:
+    found = metrics.expected
+    if found is None or found.value is None or found.basis is None or metrics.interval is None:
         return []
-    new = is_number(runs) and is_number(get(metrics, "seeds")) and runs < metrics["seeds"]
-    of = f"of the {plural(runs, 'run')} with {'a new seed' if runs == 1 else 'new seeds'}" if new else "on val"
-    off = [(get(told, "selection"), "choosing among configurations"), (get(told, "epochs"), "choosing the epoch")]
-    less = [f"less {fixed(part, 4)} for {why}" for part, why in off if is_number(part) and part > 0]
-    made = ", ".join([f"{fixed(basis, 4)} {of}", *less])
+    runs = found.basis_runs
+    new = runs is not None and runs < metrics.seeds
+    of = f"of the {plural(runs or 0, 'run')} with {'a new seed' if runs == 1 else 'new seeds'}" if new else "on val"
+    off = [(found.selection, "choosing among configurations"), (found.epochs, "choosing the epoch")]
+    less = [f"less {fixed(part, 4)} for {why}" for part, why in off if part is not None and part > 0]
+    made = ", ".join([f"{fixed(found.basis, 4)} {of}", *less])
     halves = [
-        (get(told, "examples_half"), "the val examples"),
-        (get(told, "seeds_half"), "the seed of the weights beyond that"),
+        (found.examples_half, "the val examples"),
+        (found.seeds_half, "the seed of the weights beyond that"),
     ]
-    parts = " and ".join(f"+- {fixed(half)} from {what}" for half, what in halves if is_number(half) and half > 0)
-    if get(told, "seeds_half") == 0:
+    from_what = [(half, what) for half, what in halves if half is not None and half > 0]
+    parts = " and ".join(f"+- {fixed(half)} from {what}" for half, what in from_what)
+    if found.seeds_half == 0:
         parts += "; what the seeds differ by is within what those examples give"
-    found = [f"Expect {fixed(value)} on new data, 95 % interval {interval(get(metrics, 'interval'))}: {made}."]
-    both = all(is_number(half) and half > 0 for half, _ in halves)
-    return [*found, f"The interval: {parts}{', added in squares' if both else ''}."] if parts else found
+    expect = f"Expect {fixed(found.value)} on new data, 95 % interval {interval(metrics.interval)}: {made}."
+    squares = ", added in squares" if len(from_what) == len(halves) else ""
+    return [expect, f"The interval: {parts}{squares}."] if parts else [expect]
 
 
-def _against(metrics: Mapping[str, Any]) -> str:
+def _against(metrics: FineMetrics) -> str:
     """Say what separates the winner from the second, and whether that is more than noise, as the headline does."""
-    p, gap, error = (as_float(get(metrics, f"runner_up_{name}")) for name in ("p", "gap", "error"))
+    p, gap, error = metrics.runner_up_p, metrics.runner_up_gap, metrics.runner_up_error
     said = [f"p = {fixed(p)}"] if p is not None else []
     said += [f"{fixed(gap, 4)} +- {fixed(error, 4)} over the seeds"] if gap is not None and error is not None else []
     if not said:
@@ -75,16 +77,16 @@ def _against(metrics: Mapping[str, Any]) -> str:
     return f"Against the second: {', '.join(said)}; {sure}."
 
 
-def _finalists(finalists: list[Mapping[str, Any]], winner: Any, page: Blocks) -> None:
+def _finalists(finalists: Sequence[FinalistMetrics], winner: Any, page: Blocks) -> None:
     rows = []
     for entry in finalists:
         mark = " *" if artifacts.has_won(entry, winner) else ""
         rows.append(
             [
-                str(get(entry, "trial", default="-")) + mark,
-                plus_minus(get(entry, "mean"), get(entry, "std")),
-                str(len(numbers(entry, "scores")) or "-"),
-                params_text(get(entry, "params")),
+                str(entry.trial) + mark,
+                plus_minus(entry.mean, entry.std),
+                str(len(entry.scores) or "-"),
+                params_text(entry.params),
             ]
         )
     page.table(["finalist", "val accuracy", "seeds", "what it sets"], rows, left=(0, 1, 3))

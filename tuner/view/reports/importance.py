@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from tuner.core.result import StageResult
 from tuner.view import artifacts
-from tuner.view.artifacts import Row, get, is_log
+from tuner.view.artifacts import Row, is_log
 from tuner.view.blocks import Blocks, Cell, Share
 from tuner.view.curves import Series
 from tuner.view.importance import entries, map_keys, sentence
 from tuner.view.text import as_float, fixed, interval, short_keys
 
 
-def what_mattered(result: Mapping[str, Any], trials: Sequence[Row], page: Blocks) -> None:
+def what_mattered(result: StageResult[Any], trials: Sequence[Row], page: Blocks) -> None:
     """Show each key's share of the scores' variance with its interval, and the map of two keys where one is told."""
     found = entries(result)
     if not found:
         return
     page.heading(f"What mattered ({sentence(result)})")
-    names = short_keys([entry["key"] for entry in found])
-    told = [entry for entry in found if get(entry, "enough") and as_float(get(entry, "importance")) is not None]
+    names = short_keys([entry.key for entry in found])
+    told = [entry for entry in found if entry.enough and entry.importance is not None]
     rows: list[list[Cell]] = []
     for entry in told:
-        between = interval([get(entry, "low"), get(entry, "high")], 2)
-        share = Share(float(entry["importance"]))
-        rows.append([names[entry["key"]], fixed(entry["importance"], 2), between, share])
+        between = interval([entry.low, entry.high], 2)
+        share = Share(entry.importance or 0.0)
+        rows.append([names[entry.key], fixed(entry.importance, 2), between, share])
     page.table(["key", "share", "95 % interval", "of the variance of the scores"], rows, left=(0, 3))
-    rest = [names[entry["key"]] for entry in found if entry not in told]
+    rest = [names[entry.key] for entry in found if entry not in told]
     if rest:
         page.text(f"Cannot be told from chance with this many trials: {', '.join(rest)}.", 3, hang=2)
-    keys = [entry["key"] for entry in found]
+    keys = [entry.key for entry in found]
     if told and len(keys) > 1:
         _map(*map_keys(keys, trials), trials, page)
 

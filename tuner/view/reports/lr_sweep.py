@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from tuner.view.artifacts import get, items
+from tuner.core.metrics import LrSweepMetrics
+from tuner.core.result import StageResult
 from tuner.view.blocks import Blocks
 from tuner.view.curves import Mark, Series
 from tuner.view.text import fixed, is_number, number, plus_minus, rate
@@ -16,21 +15,20 @@ TITLE = "STEP 3  learning-rate sweep"
 HIGH = 2.0  # times the loss before training: what rises further is drawn at the top
 
 
-def body(result: Mapping[str, Any], stage_dir: Path, page: Blocks) -> None:
+def body(result: StageResult[LrSweepMetrics], stage_dir: Path, page: Blocks) -> None:
     """Show a row per rate, the band and the chosen rate, and loss against rate."""
-    rates = items(result, "metrics", "rates")
-    chosen = get(result, "choice", "lr")
-    low, high = get(result, "choice", "lr_low"), get(result, "choice", "lr_high")
-    steps = get(result, "metrics", "steps")
+    rates = result.metrics.rates
+    chosen = result.choice.get("lr")
+    low, high = result.choice.get("lr_low"), result.choice.get("lr_high")
+    steps = result.metrics.steps
     loss_head = f"loss after {number(steps)} it" if steps else "loss after"
     rows, styles = [], []
     for entry in rates:
-        ok = get(entry, "status", default="completed") == "completed"
-        words = str(get(entry, "verdict", default=get(entry, "status", default="-")))
-        loss = plus_minus(get(entry, "final_loss"), get(entry, "final_loss_std"))
-        drop = plus_minus(get(entry, "drop"), get(entry, "drop_std"))
-        rows.append([rate(get(entry, "lr")), loss if ok or loss != "-" else "diverged", drop, words])
-        inside = is_number(low) and is_number(high) and is_number(get(entry, "lr")) and low <= entry["lr"] <= high
+        ok = entry.status == "completed"
+        loss = plus_minus(entry.final_loss, entry.final_loss_std)
+        drop = plus_minus(entry.drop, entry.drop_std)
+        rows.append([rate(entry.lr), loss if ok or loss != "-" else "diverged", drop, entry.verdict])
+        inside = low is not None and high is not None and low <= entry.lr <= high
         styles.append("" if inside else "dim")
     page.table(
         ["lr", loss_head, "drop", "verdict"],
@@ -41,13 +39,13 @@ def body(result: Mapping[str, Any], stage_dir: Path, page: Blocks) -> None:
     page.gap()
     if chosen is not None or low is not None:
         text = f"Use {rate(chosen)}; the loss falls clearly from {rate(low)} to {rate(high)}"
-        precision = get(result, "choice", "precision")
+        precision = result.choice.get("precision")
         page.text(text + (f"; precision {precision}." if precision else "."), 3)
-    x = [get(entry, "lr") for entry in rates]
-    y = [get(entry, "final_loss") for entry in rates]
-    before = get(rates[0], "first_loss") if rates else None
-    if before is not None and is_number(before):  # one rate that blew up would press all others flat
-        y = [None if is_number(value) and value > HIGH * before else value for value in y]
+    x = [entry.lr for entry in rates]
+    y = [entry.final_loss for entry in rates]
+    before = rates[0].first_loss if rates else None
+    if before is not None:  # one rate that blew up would press all others flat
+        y = [None if value is not None and value > HIGH * before else value for value in y]
     gone = [lr if value is None else None for lr, value in zip(x, y, strict=True)]
     series = [Series("loss after the sweep", x, y)]
     if any(lr is not None for lr in gone):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from tuner.core.metrics import OverfitMetrics, TriedLr
+from tuner.core.result import StageResult
 from tuner.view import artifacts
-from tuner.view.artifacts import get, items
 from tuner.view.blocks import Blocks
 from tuner.view.curves import Mark, Series
 from tuner.view.text import fixed, is_number, number, rate
@@ -16,47 +15,46 @@ TITLE = "STEP 2  overfit a tiny subset"
 ENDS = {"floor": "reached the floor", "steps": "still falling at the end", "plateau": "stuck"}
 
 
-def body(result: Mapping[str, Any], stage_dir: Path, page: Blocks) -> None:
+def body(result: StageResult[OverfitMetrics], stage_dir: Path, page: Blocks) -> None:
     """Show every rate's outcome and the loss curve of the best one, with the floor it must reach."""
-    metrics = get(result, "metrics", default={})
-    rates = items(metrics, "rates")
-    chosen = get(metrics, "lr")
-    entries = rates or [metrics]
+    metrics = result.metrics
+    rates = metrics.rates
+    chosen = metrics.lr
+    entries = rates or [TriedLr(chosen, metrics.final_loss, metrics.final_accuracy, metrics.steps)]
     rows = [
         [
-            rate(get(entry, "lr"))
-            + (" *" if len(rates) > 1 and get(entry, "lr") == chosen and chosen is not None else ""),
-            number(get(entry, "steps")),
-            fixed(get(entry, "final_loss"), 4),
-            fixed(get(entry, "final_accuracy")),
-            ENDS.get(str(get(entry, "status", default="-")), str(get(entry, "status", default="-"))),
+            rate(entry.lr) + (" *" if len(rates) > 1 and entry.lr == chosen and chosen is not None else ""),
+            number(entry.steps),
+            fixed(entry.final_loss, 4),
+            fixed(entry.final_accuracy),
+            ENDS.get(entry.status, entry.status),
         ]
         for entry in entries
     ]
     page.table(["lr", "steps", "final loss", "accuracy", "status"], rows, left=(0, 4))
     page.gap()
-    examples = get(metrics, "examples")
+    examples = metrics.examples
     facts = ["* is judged and drawn below" if len(rates) > 1 else ""]
     facts.append(f"{number(examples)} examples" if examples is not None else "")
-    floor = get(metrics, "loss_floor")
+    floor = metrics.loss_floor
     facts.append(f"the loss can fall to {number(floor)}" if is_number(floor) else "")
-    train_mode = get(metrics, "train_mode_loss")
+    train_mode = metrics.train_mode_loss
     facts.append(f"in train mode the final loss is {fixed(train_mode, 4)}" if is_number(train_mode) else "")
-    evaluated = get(metrics, "eval_loss")
+    evaluated = metrics.eval_loss
     if is_number(evaluated):
-        facts.append(f"in eval mode {fixed(evaluated, 4)}, accuracy {fixed(get(metrics, 'eval_accuracy'))}")
+        facts.append(f"in eval mode {fixed(evaluated, 4)}, accuracy {fixed(metrics.eval_accuracy)}")
     if text := "; ".join(fact for fact in facts if fact):
         page.text(text + ".", 3)
     _curve(metrics, stage_dir, page)
 
 
-def _curve(metrics: Mapping[str, Any], stage_dir: Path, page: Blocks) -> None:
-    rows = artifacts.curve(stage_dir, get(metrics, "trial"))
+def _curve(metrics: OverfitMetrics, stage_dir: Path, page: Blocks) -> None:
+    rows = artifacts.curve(stage_dir, metrics.trial)
     x, y = artifacts.column(rows, "train", "step", "loss")
     positive = [value for value in y if value is not None and value > 0]
     log = bool(positive) and max(positive) > 20 * min(positive)
-    floor = get(metrics, "loss_floor")
-    wanted = ((floor, "the floor"), (get(metrics, "target"), "counts as the floor"))
+    floor = metrics.loss_floor
+    wanted = ((floor, "the floor"), (metrics.target, "counts as the floor"))
     shown = [Mark(value, name) for value, name in wanted if is_number(value)]
     levels = [mark for mark in shown if not log or (mark.value or 0) > min(positive) / 100]
     label = "train loss (log scale)" if log else "train loss"

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from tuner.view.artifacts import get
+from tuner.core.metrics import TestMetrics
+from tuner.core.result import StageResult
 from tuner.view.blocks import Blocks
 from tuner.view.text import fixed, interval, number
 
 TITLE = "TEST    generalisation error"
 
 
-def body(result: Mapping[str, Any], stage_dir: Path, page: Blocks) -> None:
+def body(result: StageResult[TestMetrics], stage_dir: Path, page: Blocks) -> None:
     """Show accuracy, loss, the confusion matrix where it fits, and what is most often taken for what."""
-    metrics = get(result, "metrics", default={})
-    name = str(get(metrics, "score_name", default="accuracy"))
-    accuracy = fixed(get(metrics, "score", default=get(metrics, "accuracy")), 4)
-    if get(metrics, "interval") is not None:
-        accuracy += f"   (95 % interval {interval(metrics['interval'])})"
-    rows = [
-        [name.replace("_", " "), accuracy],
-        ["loss", fixed(get(metrics, "loss"))],
-        ["examples", number(get(metrics, "n"))],
-    ]
+    metrics = result.metrics
+    score = metrics.accuracy if metrics.score is None else metrics.score
+    text = fixed(score, 4)
+    if metrics.interval is not None:
+        text += f"   (95 % interval {interval(metrics.interval)})"
+    name = (metrics.score_name or "accuracy").replace("_", " ")
+    rows = [[name, text], ["loss", fixed(metrics.loss)], ["examples", number(metrics.n)]]
     page.table(["on the test split", ""], rows, left=(0, 1), styles=["bold", "", ""])
     matrix = confusion_of(metrics)
     names = class_names(metrics, len(matrix))
@@ -33,22 +29,16 @@ def body(result: Mapping[str, Any], stage_dir: Path, page: Blocks) -> None:
         _mistakes(matrix, names, page)
 
 
-def confusion_of(metrics: Mapping[str, Any]) -> list[list[int]]:
-    """Return the confusion matrix (rows: true class), or [] unless it is square and made of counts."""
-    matrix = get(metrics, "confusion", default=[])
-    if not isinstance(matrix, list) or not all(isinstance(row, list) and len(row) == len(matrix) for row in matrix):
-        return []
-    if not all(isinstance(count, (int, float)) for row in matrix for count in row):
-        return []
-    return [[int(count) for count in row] for row in matrix]
+def confusion_of(metrics: TestMetrics) -> list[list[int]]:
+    """Return the confusion matrix (rows: true class), or [] unless it is square."""
+    matrix = [list(row) for row in metrics.confusion or ()]
+    return matrix if all(len(row) == len(matrix) for row in matrix) else []
 
 
-def class_names(metrics: Mapping[str, Any], count: int) -> list[str]:
+def class_names(metrics: TestMetrics, count: int) -> list[str]:
     """Return one name per class: the source's, else their numbers."""
-    names = get(metrics, "class_names", default=[])
-    if isinstance(names, list) and len(names) == count:
-        return [str(name) for name in names]
-    return [str(index) for index in range(count)]
+    names = metrics.class_names or ()
+    return list(names) if len(names) == count else [str(index) for index in range(count)]
 
 
 def times(count: int) -> str:
