@@ -96,7 +96,8 @@ def test_without_a_winner_it_says_so():
 
 def test_no_stage_or_rule_loads_torch():
     code = (
-        "import sys; from tuner import stages; from tuner.checks.engine import all_rules; from tuner.search import samplers, narrow, band, scores, knobs; "
+        "import sys; from tuner import stages; from tuner.checks.engine import all_rules; "
+        "from tuner.search import samplers, narrow, band, scores, knobs; "
         "[stages.load(name) for name in stages.NAMES]; all_rules(); "
         "heavy = {'torch', 'numpy', 'scipy', 'optuna', 'pandas', 'matplotlib', 'sklearn'} & set(sys.modules); "
         "assert not heavy, heavy"
