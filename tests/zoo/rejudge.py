@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tests.zoo.case import STEPS, Case
 from tests.zoo.evidence import case_of, stored
 from tests.zoo.score import Score, judged, rates, score
 from tests.zoo.table import PARTS
+from tuner.checks import rates as rates_module
 from tuner.checks.engine import apply_rules
 from tuner.checks.evidence import read_all
+from tuner.checks.limits import Limit, comparisons
 from tuner.core.result import StageResult
 
+FEWEST = 5  # findings below which a rate says little
+RATES_FILE = Path(rates_module.__file__)
 SHOWN = ("code", "cause", "severity", "confidence", "accepted", "title")
 HEAD = ("bugs", "runs", "detected", "named first", "in three", "look-alikes", "false errors", "false warns")
 STEP_HEAD = ("bugs found by", "runs", "detected", "named first", "in three")
@@ -47,8 +53,63 @@ def _after(evidence: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> d
 
 
 def main() -> None:
-    """Print the comparison for all stored runs."""
-    print(compared(stored()))
+    """Print the comparison for all stored runs, and the limits' margins; `--write` stores how often codes are right."""
+    runs = stored()
+    with comparisons() as heard_everywhere:
+        print(compared(runs))
+    print(f"\n{len(heard_everywhere)} comparisons with limits; the nearest sound and the nearest buggy value of each:")
+    print("\n".join(margins(runs)))
+    if "--write" in sys.argv:
+        RATES_FILE.write_text(rates_text(runs))
+
+
+def margins(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a line per limit: its value, and per kind of program the nearest values on either side of it.
+
+    Values are those that rules compared with the limit itself, on the runs of one kind alone.
+    """
+    seen: dict[str, dict[bool, list[float]]] = {}
+    limits: dict[str, Limit] = {}
+    for run in runs:
+        with comparisons() as heard:
+            judged_again(run)
+        for limit, value in heard:
+            limits[_place(limit)] = limit
+            seen.setdefault(_place(limit), {True: [], False: []})[run["about"]["healthy"]].append(value)
+    return [_margin(name, limits[name], values) for name, values in sorted(seen.items())]
+
+
+def _place(limit: Limit) -> str:
+    return f"{limit.name} ({limit.unit})"
+
+
+def _margin(name: str, limit: Limit, values: Mapping[bool, Sequence[float]]) -> str:
+    def nearest(healthy: bool) -> str:
+        below = max((value for value in values[healthy] if value <= limit), default=None)
+        above = min((value for value in values[healthy] if value > limit), default=None)
+        return " | ".join("-" if value is None else f"{value:.3g}" for value in (below, above))
+
+    return f"- {name}: {limit}; sound {nearest(True)}; bugs {nearest(False)}"
+
+
+def rates_of(runs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return per code in what share of its findings, warns and errors, the case has that cause; of five or more."""
+    said: dict[str, list[bool]] = {}
+    for run in runs:
+        if run["left_out"] is not None:
+            continue
+        for step in judged_again(run)["steps"]:
+            for item in step["findings"]:
+                if item["severity"] != "note" and not item["accepted"]:
+                    said.setdefault(item["code"], []).append(item["cause"] in run["about"]["causes"])
+    return {code: round(sum(right) / len(right), 2) for code, right in sorted(said.items()) if len(right) >= FEWEST}
+
+
+def rates_text(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Return the module tuner/checks/rates.py."""
+    rows = "".join(f'    "{code}": {rate},\n' for code, rate in rates_of(runs).items())
+    head = '"""How often a code is right on the zoo: written by `python -m tests.zoo judge --write`. Do not edit."""'
+    return f"{head}\n\nRATES: dict[str, float] = {{{chr(10) * bool(rows)}{rows}}}\n"
 
 
 def compared(runs: Sequence[Mapping[str, Any]]) -> str:

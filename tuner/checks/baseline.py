@@ -7,19 +7,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tuner.checks.cards import found
+from tuner.checks.limits import Limit
 from tuner.core.result import Finding, Severity
 from tuner.core.statistics import wilson, wilson_half
 
-SURE_HALF_WIDTH = 0.05  # a split with a narrower interval would have shown that something was learnt
+SURE_HALF_WIDTH = Limit(
+    "sure half width",
+    0.05,
+    "accuracy",
+    "derived: a split with a narrower interval would show that something was learnt",
+)
 
 
-SMALL_HALF_WIDTH = 0.025  # a wider interval hides the differences that tuning is about
+SMALL_HALF_WIDTH = Limit(
+    "small half width", 0.025, "accuracy", "derived: differences between good configurations are a point or two"
+)
 
 
-EVEN = 0.6  # a class with more than that can be what a sound model that weighs its classes falls behind
+EVEN = Limit(
+    "even",
+    0.6,
+    "share of the largest class",
+    "zoo: a sound model that weighs its classes falls behind a class that is larger",
+)
 
 
-TOLD = 3.0  # standard errors above chance
+TOLD = Limit("told", 3.0, "standard errors", "derived: one in 700 by chance")
 
 
 @dataclass(frozen=True)

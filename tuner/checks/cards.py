@@ -35,7 +35,7 @@ def number(value: Any) -> float | None:
     return value if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
-def series(values: Sequence[float] | None, name: str, at_least: int) -> list[float]:
+def series(values: Sequence[float] | None, name: str, at_least: float) -> list[float]:
     """Return the winner's values of one kind, epoch by epoch, of which there must be `at_least`."""
     values = need(values, f"the winner's curve has no {name}")
     if len(values) < at_least:

@@ -26,6 +26,12 @@ class Limit(float):
         limit.name, limit.unit, limit.source = name, unit, source
         return limit
 
+    def __str__(self) -> str:
+        return f"{float(self):g}"
+
+    def __format__(self, spec: str) -> str:
+        return format(float(self), spec or "g")
+
     def _hear(self, other: Any) -> float:
         if _heard is not None and isinstance(other, (int, float)):
             _heard.append((self, float(other)))

@@ -1,3 +1,5 @@
-"""How often a code was right on the zoo: written by `python -m tests.zoo judge --write`. Do not edit."""
+"""How often a code is right on the zoo: written by `python -m tests.zoo judge --write`. Do not edit."""
 
-RATES: dict[str, float] = {}
+RATES: dict[str, float] = {
+    "IN112": 0.6,
+}

@@ -4,24 +4,33 @@ from __future__ import annotations
 
 from tuner.checks.augmentation.evidence import Augmentation
 from tuner.checks.cards import Missing, found, number, rule
+from tuner.checks.limits import Limit
 from tuner.core.result import Finding
 
-BLANKED = 0.2
+BLANKED = Limit("blanked", 0.2, "of the augmented inputs", "zoo: usual cropping and erasing leave single ones at most")
 
 
-LEFT = 0.25  # of what a classifier reads from clean inputs; usual augmentation leaves more than half
+LEFT = Limit("left", 0.25, "of what is read from clean inputs", "zoo: usual augmentation leaves more than half")
 
 
-SIGNAL = 0.2  # accuracy above chance that there must be in clean inputs
+SIGNAL = Limit("signal", 0.2, "accuracy above chance", "derived: with less in clean inputs nothing can be lost")
 
 
-SHIFT = 1.0
+SHIFT = Limit("shift", 1.0, "of the clean inputs' spread", "zoo: colour jitter moves means by less than half")
 
 
-RATIOS = (0.4, 2.5)
+RATIOS = (
+    Limit("low ratio", 0.4, "of the clean inputs' spread", "zoo: usual augmentation stays within"),
+    Limit("high ratio", 2.5, "of the clean inputs' spread", "zoo: usual augmentation stays within"),
+)
 
 
-MISPAIRED = 0.2
+MISPAIRED = Limit(
+    "mispaired",
+    0.2,
+    "of the moved inputs",
+    "derived: equal classes by chance are 1 / C; zoo: bugs reach more than half",
+)
 
 
 @rule(

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from tuner.checks.cards import found, rule
 from tuner.checks.class_shares.evidence import ClassShares
+from tuner.checks.limits import Limit
 from tuner.core.result import Finding, Severity
 
-LABEL_DISTANCE = 0.5
+LABEL_DISTANCE = Limit(
+    "label distance", 0.5, "half the summed difference of shares", "zoo: splits by group differ by less"
+)
 
 
 @rule(

@@ -6,18 +6,19 @@ import math
 
 from tuner.checks.cards import found, rule
 from tuner.checks.classes_augmented.evidence import ClassesAugmented
+from tuner.checks.limits import Limit
 from tuner.core.result import Finding
 
-TAKEN = 0.2  # of a class's examples go to one other class, more than without augmentation
+TAKEN = Limit("taken", 0.2, "of a class", "zoo: strong augmentation of sound programs stays below")
 
 
-SURE = 3.0  # standard errors
+SURE = Limit("sure", 3.0, "standard errors", "derived: one in 700 by chance")
 
 
-FEW = 15
+FEW = Limit("few", 15, "examples of a class", "derived: below it one example is 7 %")
 
 
-ALONE = 3.0
+ALONE = Limit("alone", 3.0, "times the other classes", "zoo: what makes every class harder goes to many of them")
 
 
 @rule(

@@ -8,6 +8,7 @@ from typing import Any
 from tuner.checks.cards import Missing, found, need, rule
 from tuner.checks.confirming.evidence import ArmAnswer, Confirming
 from tuner.checks.curves.evidence import Curves
+from tuner.checks.limits import Limit
 from tuner.core.confirming_arms import (
     AFRESH,
     CONTROL,
@@ -22,13 +23,15 @@ from tuner.core.confirming_arms import (
 )
 from tuner.core.result import Finding, Proposal, Severity
 
-COSTS = 0.05  # accuracy: what a proved cause must cost to be more than advice
+COSTS = Limit("costs", 0.05, "accuracy", "derived: less is within what a search finds by itself")
 
 
-COSTS_OF_WIDTH = 0.1  # any wider model is a little ahead in a short run
+COSTS_OF_WIDTH = Limit("costs of width", 0.1, "accuracy", "zoo: any wider model is a little ahead in a short run")
 
 
-REACHED = 0.7  # share of the winner's accuracy that a short run must reach before its width means anything
+REACHED = Limit(
+    "reached", 0.7, "of the winner's accuracy", "derived: before that a run tells who learns faster, not who can"
+)
 
 
 DROPOUT = "model.dropout"

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from tuner.checks.cards import Missing, found, number, rule
 from tuner.checks.gradient_seen.evidence import GradientSeen
+from tuner.checks.limits import Limit
 from tuner.core.result import Finding, Severity
 
-CUT = 0.1  # of the gradient's norm, which is largest before training; usual clipping leaves more
+CUT = Limit(
+    "cut",
+    0.1,
+    "of the gradient's norm",
+    "Google tuning playbook; the norm is largest before training, where usual clipping leaves more",
+)
 
 
-CUT_AWAY = 0.01
+CUT_AWAY = Limit("cut away", 0.01, "of the gradient's norm", "zoo: clipping that harms SGD leaves less")
 
 
-UPHILL = -0.5
+UPHILL = Limit("uphill", -0.5, "cosine", "derived: a gradient with noise is not turned round")
 
 
-EXACT = 0.02
+EXACT = Limit("exact", 0.02, "relative", "derived: rounding and dropout noise of the same batch")
 
 
 @rule(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from tuner.checks.cards import found, rule
 from tuner.checks.image_layout.evidence import ImageLayout
+from tuner.checks.limits import Limit
 from tuner.core.result import Finding
 
-SMOOTHER = 0.1  # gain in correlation, of neighbours and of channels, that only a mended layout gives
+SMOOTHER = Limit("smoother", 0.1, "correlation", "zoo: sound images get rougher when a reshape is undone")
 
 
 @rule(

@@ -8,14 +8,18 @@ from dataclasses import asdict
 from tuner.checks.cards import Missing, found, number, rule
 from tuner.checks.evidence import NotMeasured
 from tuner.checks.initial_loss.evidence import InitialLoss
+from tuner.checks.limits import Limit
 from tuner.checks.trials.evidence import Trials
 from tuner.core.result import Finding
 
-# logits of spread s add about s**2 / 2 to log C; healthy heads stay well below twice the loss at uniform outputs
-TOO_HIGH = 2.0
+TOO_HIGH = Limit(
+    "too high", 2.0, "times the loss at uniform outputs", "TheDeepChecker (2 log C); logits of spread s add s**2 / 2"
+)
 
 
-TOO_LOW = 0.8
+TOO_LOW = Limit(
+    "too low", 0.8, "of the loss at uniform outputs", "derived: an untrained model is above it in all seeds"
+)
 
 
 @rule(
@@ -97,7 +101,7 @@ def loss_too_high(initial: InitialLoss) -> Finding | None:
     loss, expected = number(initial.init_loss), number(initial.loss_at_uniform)
     if loss is None or expected is None or expected <= 0:
         raise Missing("the loss function gives no positive value at uniform outputs to compare with")
-    if loss <= TOO_HIGH * expected:
+    if loss / expected <= TOO_HIGH:
         return None
     return found(
         "IN102",
@@ -126,7 +130,7 @@ def loss_too_low(initial: InitialLoss) -> Finding | None:
     if None in losses or len(levels) < 2:
         raise Missing("the loss function gives no values at uniform outputs and at the class prior to compare with")
     highest, level = max(v for v in losses if v is not None), min(levels)
-    if highest >= TOO_LOW * level or (number(initial.init_accuracy) or 0) < 2 / initial.num_classes:
+    if highest / level >= TOO_LOW or (number(initial.init_accuracy) or 0) < 2 / initial.num_classes:
         return None
     return found(
         "IN103",

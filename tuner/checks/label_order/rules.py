@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from tuner.checks.cards import found, number, rule
 from tuner.checks.label_order.evidence import LabelOrder
-from tuner.checks.limits import SURE
+from tuner.checks.limits import SURE, Limit
 from tuner.core.result import Finding
 
-RELABELLED = 0.02
+RELABELLED = Limit("relabelled", 0.02, "of the examples", "zoo: careless sound Datasets change none")
 
 
 @rule(

@@ -6,22 +6,29 @@ from collections.abc import Sequence
 
 from tuner.checks.cards import Missing, found, number, rule
 from tuner.checks.layers.evidence import Layer, Layers
+from tuner.checks.limits import Limit
 from tuner.core.result import Finding
 
-DEAD = 0.5
+DEAD = Limit("dead", 0.5, "of the units of a layer", "SageMaker Debugger, DeadRelu; CS231n notes: up to 40 % die")
 
 
-SATURATED = 0.5
+SATURATED = Limit("saturated", 0.5, "of the activations", "SageMaker Debugger, TanhSaturation")
 
 
-# twelve plain layers in PyTorch's default initialisation, which still train, keep more than this of the signal
-VANISHED = 1e-4
+VANISHED = Limit(
+    "vanished",
+    1e-4,
+    "of the signal after the first layer",
+    "zoo: twelve plain layers in PyTorch's default init still train and keep more",
+)
 
 
-EXPLODED = 1e4
+EXPLODED = Limit(
+    "exploded", 1e4, "times the signal after the first layer", "zoo: sound nets without normalisation grow by less"
+)
 
 
-ENOUGH = 64
+ENOUGH = Limit("enough", 64, "examples", "derived: fewer do not say what a unit never does")
 
 
 def _layers(answer: Layers) -> Sequence[Layer]:

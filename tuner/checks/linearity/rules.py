@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from tuner.checks.cards import found, number, rule
+from tuner.checks.limits import Limit
 from tuner.checks.linearity.evidence import Linearity
 from tuner.core.result import Finding
 
-AFFINE = 1e-3  # of the outputs' spread: rounding in single precision
+AFFINE = Limit("affine", 1e-3, "of the outputs' spread", "derived: rounding in single precision")
 
 
 @rule(

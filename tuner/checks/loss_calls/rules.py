@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from tuner.checks.cards import found, rule
+from tuner.checks.limits import Limit
 from tuner.checks.loss_calls.evidence import LossCall, LossCalls
 from tuner.core.result import Finding
 
-ABOVE = 1e-3  # a logarithm of a share is never above 0; single precision is off by less than this
+ABOVE = Limit("above", 1e-3, "log-probability", "derived: a logarithm of a share is never above 0; fp32 is off by less")
 
 
 def _calls(seen: LossCalls, wants: str) -> list[LossCall]:

@@ -6,14 +6,19 @@ import math
 
 from tuner.checks.cards import Missing, found, number, rule
 from tuner.checks.initial_loss.evidence import InitialLoss
+from tuner.checks.limits import Limit
 from tuner.checks.loss_function.evidence import LossFunction
 from tuner.core.result import Finding
 
-# a gap between floors that is no more than this share of the loss at uniform outputs is numerical
-FLOOR_GAP = 0.02
+FLOOR_GAP = Limit("floor gap", 0.02, "of the loss at uniform outputs", "derived: what the search of a floor leaves")
 
 
-STRONG_SMOOTHING = 0.7
+STRONG_SMOOTHING = Limit(
+    "strong smoothing",
+    0.7,
+    "of the loss at uniform outputs",
+    "Szegedy et al. 2016: smoothing of 0.1 has a floor of a fifth",
+)
 
 
 @rule(

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from tuner.checks.cards import found, number, rule
+from tuner.checks.limits import Limit
 from tuner.checks.metric_check.evidence import MetricCheck
 from tuner.core.result import Finding, Severity
 
-SAME = 1e-4
+SAME = Limit("same", 1e-4, "relative", "derived: rounding of means over 400 examples")
 
 
-UNPAIRED = 1e-6  # sums of the same numbers in another order
+UNPAIRED = Limit("unpaired", 1e-6, "relative", "derived: sums of the same numbers in another order")
 
 
 # what an "accuracy" is taken for, and how grave that is; "mean over ..." hangs on the data

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from tuner.checks.cards import Missing, found, rule
+from tuner.checks.limits import Limit
 from tuner.checks.near_copies.evidence import NearCopies
 from tuner.core.result import Finding, Severity
 
-NEAR_SHARE = 0.05  # CIFAR-10 itself has 3 % (Barz and Denzler 2020)
+NEAR_SHARE = Limit("near share", 0.05, "of val", "Barz and Denzler 2020: CIFAR-10 itself has 3 %")
 
 
-SOME_NEAR = 0.01
+SOME_NEAR = Limit("some near", 0.01, "of val", "zoo: sound splits of images have less")
 
 
-NEAR_DIMENSION = 4.0
+NEAR_DIMENSION = Limit("near dimension", 4.0, "dimensions", "derived: 10 q**d of near ones by chance, q = 0.25")
 
 
 @rule(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from tuner.checks.cards import Missing, found, number, rule
+from tuner.checks.limits import Limit
 from tuner.checks.own_evaluation.evidence import OwnEvaluation
 from tuner.core.result import Finding
 
-FITTED = 0.2  # of the loss at the start: evaluate's own loss says that it judges what was learnt
+FITTED = Limit("fitted", 0.2, "of the loss at the start", "zoo: averages that lag behind stay above")
 
 
-RIGHT = 0.9  # examples that are learnt by heart are answered right, but for a few
+RIGHT = Limit("right", 0.9, "accuracy", "derived: examples learnt by heart are answered right, but for a few")
 
 
 @rule(

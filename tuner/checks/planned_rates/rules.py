@@ -7,28 +7,31 @@ from dataclasses import asdict
 from typing import Any
 
 from tuner.checks.cards import Missing, found, number, rule
+from tuner.checks.limits import Limit
 from tuner.checks.planned_rates.evidence import PlannedRates, PlannedRun
 from tuner.core.result import Finding, Severity
 
-STOPPED = 0.2  # a run whose rate is gone by here has hardly trained
+STOPPED = Limit("stopped", 0.2, "of the run", "derived: a run whose lr is gone by then has hardly trained")
 
 
-FADED = 0.5  # usual schedules keep the rate above a hundredth of its highest for longer than this
+FADED = Limit("faded", 0.5, "of the run", "zoo: usual schedules keep more than 1 % of the lr for longer")
 
 
-IDLE = 0.05  # an update or two with rate 0 are usual, a twentieth of the run is not
+IDLE = Limit("idle", 0.05, "of the run", "derived: an update or two with lr 0 are usual")
 
 
-HALF_WAY = 0.52  # the longest usual rise is that of a cycle, 0.3 to 0.5 of the run
+HALF_WAY = Limit("half way", 0.52, "of the run", "Smith 2018: a cycle rises for 30 to 50 % of the run")
 
 
-FLAT = 0.02
+FLAT = Limit("flat", 0.02, "of the highest lr", "derived: no annealing that anybody means")
 
 
-HIGH = 10.0  # a one-cycle's highest rate is ten times the recipe's at most
+HIGH = Limit("high", 10.0, "times the recipe's lr", "PyTorch: OneCycleLR divides its highest lr by 25 at the start")
 
 
-PER_EPOCH = 1.5  # restarts come once per epoch at most
+PER_EPOCH = Limit(
+    "per epoch", 1.5, "swings per epoch", "Loshchilov and Hutter 2017: restarts come once per epoch at most"
+)
 
 
 SOURCE = "diagnosis literature: simulate the schedule; Karpathy: do not trust learning rate decay defaults"

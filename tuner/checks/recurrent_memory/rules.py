@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from tuner.checks.cards import found, rule
+from tuner.checks.limits import Limit
 from tuner.checks.recurrent_memory.evidence import RecurrentMemory
 from tuner.core.result import Finding
 
-LONG = 24  # steps; shorter sequences are learnt with a short memory too
+LONG = Limit("long", 24, "steps", "zoo: shorter sequences are learnt with a short memory too")
 
 
-HEARD = 6  # torch's own LSTM and GRU hear 10 to 20 steps back at their start
+HEARD = Limit("heard", 6, "steps", "zoo: torch's own LSTM and GRU hear 10 to 20 steps back at their start")
 
 
-ARRIVES = 1e-3
+ARRIVES = Limit("arrives", 1e-3, "of the largest gradient", "derived: as the share that counts as heard")
 
 
 @rule(

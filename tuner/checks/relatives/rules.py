@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from tuner.checks.cards import Missing, found, rule
+from tuner.checks.limits import Limit
 from tuner.checks.relatives.evidence import Relatives
 from tuner.core.result import Finding
 
-RARE = 0.01  # of val, ten times what chance gives; on the zoo sound splits give 0.003 at most
+RARE = Limit("rare", 0.01, "of val", "derived: ten times what chance gives; zoo: sound splits have 0.003 at most")
 
 
-FEWEST = 5
+FEWEST = Limit("fewest", 5, "examples", "derived: fewer may be chance")
 
 
-AGREEING = 0.9
+AGREEING = Limit("agreeing", 0.9, "of the relatives", "derived: relatives share their label")
 
 
-FLAT = 4.0  # in fewer dimensions the nearest is near by nature
+FLAT = Limit("flat", 4.0, "dimensions", "derived: in fewer the nearest is near by nature")
 
 
 @rule(

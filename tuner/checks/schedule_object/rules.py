@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from tuner.checks.cards import found, rule
+from tuner.checks.limits import Limit
 from tuner.checks.schedule_object.evidence import ScheduleObject
 from tuner.core.result import Finding
 
-UNFINISHED = 2.0  # times the steps that it gets: a run planned a little shorter than its schedule is common
+UNFINISHED = Limit(
+    "unfinished",
+    2.0,
+    "times the steps that it gets",
+    "zoo: runs planned a little shorter than their schedule are common",
+)
 
 
 @rule(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from tuner.checks.cards import found, rule
+from tuner.checks.limits import Limit
 from tuner.checks.shifted_windows.evidence import ShiftedWindows
 from tuner.core.result import Finding
 
-SHIFTED = 0.05
+SHIFTED = Limit("shifted", 0.05, "of val", "zoo: between sound splits of sequences and the planted ones")
 
 
 @rule(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from tuner.checks.cards import found, rule
+from tuner.checks.limits import Limit
 from tuner.checks.single_features.evidence import SingleFeatures
 from tuner.core.result import Finding
 from tuner.core.statistics import wilson
 
-LEAK = 0.97
+LEAK = Limit("leak", 0.97, "accuracy", "zoo: decisive measurements of sound tables stay below")
 
 
-DECISIVE = 0.1  # how much better than the next column that does not go with it
+DECISIVE = Limit("decisive", 0.1, "accuracy", "zoo: the next column of sound tables is nearer")
 
 
 @rule(

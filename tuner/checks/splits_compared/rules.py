@@ -5,21 +5,23 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from tuner.checks.cards import found, number, rule
-from tuner.checks.limits import SURE
+from tuner.checks.limits import SURE, Limit
 from tuner.checks.splits_compared.evidence import Shift, SplitsCompared
 from tuner.core.result import Finding
 from tuner.core.statistics import auroc_error
 
-SHIFTED = 0.5  # of the spread over examples
+SHIFTED = Limit("shifted", 0.5, "of the spread over examples", "zoo: random splits and other groups shift by less")
 
 
-SHIFTED_AUGMENTED = 1.0  # where the user's own Dataset augments train
+SHIFTED_AUGMENTED = Limit(
+    "shifted augmented", 1.0, "of the spread over examples", "zoo: Datasets that augment train themselves shift by less"
+)
 
 
-COLUMNS = 0.3  # share of a table's columns; single ones move in time without harm
+COLUMNS = Limit("columns", 0.3, "of the columns", "zoo: single columns move in time without harm")
 
 
-TOLD_APART = 0.7  # area under the ROC curve; random splits give 0.5 +- 0.01
+TOLD_APART = Limit("told apart", 0.7, "area under the ROC curve", "derived: random splits give 0.5 +- 0.01")
 
 
 @rule(

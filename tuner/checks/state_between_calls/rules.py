@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from tuner.checks.cards import found, rule
+from tuner.checks.limits import Limit
 from tuner.checks.state_between_calls.evidence import StateBetweenCalls
 from tuner.core.result import Finding
 
-DIFFERENT = 1e-3  # of the outputs' spread; sums in another order differ by less than a hundredth of this
+DIFFERENT = Limit(
+    "different", 1e-3, "of the outputs' spread", "derived: sums in another order differ by less than a hundredth of it"
+)
 
 
 @rule(

@@ -5,10 +5,11 @@ from __future__ import annotations
 from tuner.checks.batch_use.evidence import BatchUse
 from tuner.checks.cards import Missing, found, number, rule
 from tuner.checks.evidence import NotMeasured
+from tuner.checks.limits import Limit
 from tuner.checks.step_diet.evidence import StepDiet
 from tuner.core.result import Finding
 
-HALF_USED = 0.75
+HALF_USED = Limit("half used", 0.75, "of a batch", "zoo: micro-batches and balancing use more, the nearest bug half")
 
 
 @rule(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from tuner.checks.cards import Missing, found, rule
+from tuner.checks.limits import Limit
 from tuner.checks.unheard_mistakes.evidence import UnheardMistakes
 from tuner.core.result import Finding
 
-SILENT = 0.2  # share of the mistakes; ties and clamps against log(0) leave single ones
+SILENT = Limit("silent", 0.2, "of the mistakes", "zoo: ties and clamps against log(0) leave single ones")
 
 
-ENOUGH = 10
+ENOUGH = Limit("enough", 10, "wrong answers", "derived: one is then at most a tenth")
 
 
 @rule(

@@ -6,29 +6,32 @@ from dataclasses import asdict
 
 from tuner.checks.cards import Missing, found, need, rule
 from tuner.checks.curves.evidence import Curves
+from tuner.checks.limits import Limit
 from tuner.checks.val_predictions.evidence import ValPredictions
 from tuner.core.result import Finding
 from tuner.core.statistics import auroc_error, wilson
 
-WRONG = 20  # wrong answers below which nothing is known about them
+WRONG = Limit("wrong", 20, "wrong answers", "derived: fewer say nothing of sureness")
 
 
-SHARE_WRONG = 0.05
+SHARE_WRONG = Limit("share wrong", 0.05, "of the answers", "derived: a few wrong ones are the hard ones")
 
 
-TOLD_APART = 0.65  # right answers are surer than wrong ones in this share of pairs, with any sound labels
+TOLD_APART = Limit(
+    "told apart", 0.65, "area under the ROC curve", "zoo: with sound labels right answers are surer in more pairs"
+)
 
 
-ABOVE = 0.1  # accuracy above the commonest class at which a model has learnt something
+ABOVE = Limit("above", 0.1, "accuracy above the majority class", "derived: a model that has learnt something")
 
 
-FEW = 10  # examples of a class below which its recall says little
+FEW = Limit("few", 10, "examples of a class", "derived: a recall of fewer says little")
 
 
-RARE = 0.5  # times the mean share of a class
+RARE = Limit("rare", 0.5, "times the mean share of a class", "derived: half of what an even split gives")
 
 
-ELSEWHERE = 0.1  # accuracy: averaged weights and views of an example differ by less
+ELSEWHERE = Limit("elsewhere", 0.1, "accuracy", "zoo: averaged weights and views differ by less")
 
 
 @rule(

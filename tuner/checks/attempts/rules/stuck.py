@@ -5,22 +5,27 @@ from __future__ import annotations
 from tuner.checks.attempts.evidence import Attempts
 from tuner.checks.attempts.rules.fits import facts_of, failed_attempt
 from tuner.checks.cards import found, number, rule
+from tuner.checks.limits import Limit
 from tuner.checks.overfit.evidence import Overfit
 from tuner.core.result import Finding
 
-# a loss this near to a level (share of the way from uniform outputs to the floor) is stuck there
-NEAR = 0.03
+NEAR = Limit(
+    "near", 0.03, "of the way from uniform outputs to the floor", "zoo: stuck runs lie within it, fitted ones beyond"
+)
 
 
-# of the range of the loss: what the training step minimises beyond the loss function itself
-PENALTY = 0.5
+PENALTY = Limit(
+    "penalty",
+    0.5,
+    "of the range of the loss",
+    "zoo: penalties that prevent a fit are larger, weight decay in the loss smaller",
+)
 
 
 AT = " at the start"
 
 
-# share of the wrong answers whose right class has been cut; of outputs that nothing cuts it is none
-CUT_OFF = 0.5
+CUT_OFF = Limit("cut off", 0.5, "of the wrong answers", "derived: outputs that nothing cuts are never exactly 0")
 
 
 @rule(

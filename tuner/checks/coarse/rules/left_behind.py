@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 from tuner.checks.cards import found, need, rule
 from tuner.checks.coarse.evidence import Coarse
+from tuner.checks.limits import Limit
 from tuner.core.formatting import value_text
 from tuner.core.result import Finding
 from tuner.core.statistics import difference_interval
 
-FAR = 0.1  # accuracy, at the lower end of the 95 % interval of the difference
+FAR = Limit("far", 0.1, "accuracy", "zoo: searches of sound recipes gain less over them")
 DETECTED = (
     "The recipe's own configuration, trained to the end as every search does, is behind the best by more than "
     f"{FAR:.0%} at the lower end of the 95 % interval (Newcombe); and of all searched keys this is the one whose value "

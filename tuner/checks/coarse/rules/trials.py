@@ -5,13 +5,14 @@ from __future__ import annotations
 from tuner.checks.baseline import AtBaseline, baseline
 from tuner.checks.cards import found, need, rule
 from tuner.checks.coarse.evidence import Coarse
+from tuner.checks.limits import Limit
 from tuner.checks.search_results import edge, first_line, none_left, scored
 from tuner.core.result import Finding
 
-LEARNT = 0.9  # times the loss at constant outputs, below which a val loss has used the input
+LEARNT = Limit("learnt", 0.9, "of the loss at constant outputs", "zoo: models that ignore their input stay above")
 
 
-MANY = 0.5  # share of infeasible configurations that speaks about the space
+MANY = Limit("many", 0.5, "of the configurations", "derived: more than half says something of the space")
 
 
 @rule(

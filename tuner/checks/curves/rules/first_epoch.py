@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from tuner.checks.cards import Missing, found, need, rule
 from tuner.checks.curves.evidence import Curves
+from tuner.checks.limits import Limit
 from tuner.core.result import Finding
 from tuner.core.statistics import wilson
 
-BELOW = 0.05  # accuracy; sampling of both is allowed for beside it
+BELOW = Limit("below", 0.05, "accuracy", "zoo: sound val splits lie above the first epoch")
 
 
 @rule(

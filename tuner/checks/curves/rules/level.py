@@ -8,11 +8,12 @@ from typing import Any
 from tuner.checks.baseline import AtBaseline, baseline, small_split, tells_apart
 from tuner.checks.cards import found, need, rule
 from tuner.checks.curves.evidence import Curves
+from tuner.checks.limits import Limit
 from tuner.checks.val_predictions.evidence import ValPredictions
 from tuner.core.result import Finding
 from tuner.core.statistics import wilson
 
-LEARNT = 0.2
+LEARNT = Limit("learnt", 0.2, "accuracy above the majority class", "derived: what is learnt by heart is far above")
 
 
 @rule(
@@ -83,7 +84,7 @@ def _learnt_but_not_val(curves: Curves) -> dict[str, Any] | None:
 ACCURACY = "val_accuracy"
 
 
-EASIER = 0.02  # val above train by more than this, surely, is no accident
+EASIER = Limit("easier", 0.02, "accuracy", "zoo: easier val splits of sound programs gain less")
 
 
 @rule(

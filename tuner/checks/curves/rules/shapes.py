@@ -9,25 +9,26 @@ from collections.abc import Sequence
 
 from tuner.checks.cards import Missing, found, need, rule, series
 from tuner.checks.curves.evidence import Curves
+from tuner.checks.limits import Limit
 from tuner.core.result import Finding
 from tuner.core.statistics import difference_interval, robust_sigma
 
-LATE = 0.5  # share of the epochs that a rate may rise, or be gone, before that is strange
+LATE = Limit("late", 0.5, "of the epochs", "derived: warm-ups of published recipes end within the first half")
 
 
-GONE = 0.01  # share of the highest rate below which next to nothing is learnt
+GONE = Limit("gone", 0.01, "of the highest lr", "derived: next to nothing is learnt below")
 
 
-FLAT = 0.1  # share of the epochs at the start in which nothing falls
+FLAT = Limit("flat", 0.1, "of the epochs", "zoo: sound starts fall within the first tenth")
 
 
-FALLS = 0.2  # share of the first loss that is lost afterwards
+FALLS = Limit("falls", 0.2, "of the first loss", "zoo: a plateau that is left is left by more")
 
 
-FROM_THE_START = 0.05  # accuracy: a gap that is there at the first epoch
+FROM_THE_START = Limit("from the start", 0.05, "accuracy", "zoo: sound splits have no gap in the first epoch")
 
 
-SEEN = 0.1  # accuracy on the batches of an epoch above that on a fixed subset of them
+SEEN = Limit("seen", 0.1, "accuracy", "zoo: dropout and augmentation lower the running accuracy, never raise it")
 
 
 @rule(

@@ -8,32 +8,38 @@ from typing import Any
 from tuner.checks.cards import Missing, found, need, rule, series
 from tuner.checks.confirming.evidence import Confirming
 from tuner.checks.curves.evidence import Curves
+from tuner.checks.limits import Limit
 from tuner.core.confirming_arms import AFRESH, CONTROL, SLOWER
 from tuner.core.result import Finding, Proposal
 from tuner.core.statistics import binomial_noise, drift, moving, robust_sigma, theil_sen, wilson, wilson_half
 
-ENOUGH = 5  # evaluations below which a curve has no tail
+ENOUGH = Limit("enough", 5, "evaluations", "derived: fewer have no tail")
 
 
-GAP = 0.05  # a gap whose interval lies above this leaves room to regularise
+GAP = Limit("gap", 0.05, "accuracy", "CS231n notes: a gap leaves room to regularise; 5 points are beyond sampling here")
 
 
-NO_GAP = 0.03
+NO_GAP = Limit("no gap", 0.03, "accuracy", "CS231n notes: val tracks train")
 
 
-RATE_GONE = 0.02  # share of the highest rate below which the schedule has ended the training
+RATE_GONE = Limit("rate gone", 0.02, "of the highest lr", "derived: an end of the schedule, not a phase of it")
 
 
-UNSTABLE = 1.5  # times the sampling noise of val
+UNSTABLE = Limit(
+    "unstable",
+    1.5,
+    "times the sampling noise of val",
+    "zoo: successive models see the same examples and differ by less",
+)
 
 
-STILL_FALLS = 0.1  # share of its own level by which a loss that has stopped does not fall over the tail
+STILL_FALLS = Limit("still falls", 0.1, "of its own level", "zoo: a plateau falls by less over the tail")
 
 
 EPOCHS = "stages.fine.epochs"
 
 
-CEILING = 0.995  # train accuracy above which there is nothing left to fit
+CEILING = Limit("ceiling", 0.995, "train accuracy", "derived: there is nothing left to fit above")
 
 
 def _helped(confirming: Confirming) -> list[str]:

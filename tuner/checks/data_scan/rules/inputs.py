@@ -8,21 +8,25 @@ from dataclasses import asdict
 from tuner.checks.cards import Missing, found, rule, some
 from tuner.checks.data_scan.evidence import DataScan
 from tuner.checks.data_scan.rules.common import is_image, splits_of, train_of
+from tuner.checks.limits import Limit
 from tuner.core.result import Finding
 
-# near-copies by chance exist in every large image set; a leak copies more than this share of val
-SHARED_SHARE = 0.01
+SHARED_SHARE = Limit(
+    "shared share", 0.01, "of val", "Barz and Denzler 2020: near-copies by chance exist in every large image set"
+)
 
 
-# rows of a coarse table, and tiny images in black and white, repeat by nature
-SHARED_SHARE_COARSE = 0.05
+SHARED_SHARE_COARSE = Limit(
+    "shared share coarse", 0.05, "of val", "zoo: rows of coarse tables, and images in black and white, repeat by nature"
+)
 
 
-# over-sampling repeats a rare class, not nearly everything
-MOSTLY_REPEATED = 0.9
+MOSTLY_REPEATED = Limit(
+    "mostly repeated", 0.9, "of train", "derived: over-sampling repeats a rare class, not nearly everything"
+)
 
 
-FEW = 20
+FEW = Limit("few", 20, "times that each example is there", "zoo: over-sampling of sound programs repeats less")
 
 
 @rule(

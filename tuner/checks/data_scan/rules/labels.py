@@ -5,9 +5,10 @@ from __future__ import annotations
 from tuner.checks.cards import Missing, found, rule
 from tuner.checks.data_scan.evidence import DataScan
 from tuner.checks.data_scan.rules.common import is_image, splits_of, train_of
+from tuner.checks.limits import Limit
 from tuner.core.result import Finding
 
-IMBALANCE = 10.0
+IMBALANCE = Limit("imbalance", 10.0, "times the smallest class", "SageMaker Debugger, ClassImbalance (10:1)")
 
 
 @rule(
@@ -83,7 +84,7 @@ def class_imbalance(scan: DataScan) -> Finding | None:
     if not counts:
         raise Missing("train has no class counts")
     present = [count for count in counts if count]
-    if len(present) < 2 or max(present) <= IMBALANCE * min(present):
+    if len(present) < 2 or max(present) / min(present) <= IMBALANCE:
         return None
     share = max(present) / sum(present)
     title = (

@@ -7,11 +7,14 @@ from typing import Any
 
 from tuner.checks.cards import Missing, found, loud, rule
 from tuner.checks.earlier.evidence import Earlier
+from tuner.checks.limits import Limit
 from tuner.checks.lr_sweep.evidence import LrRate, LrSweep
 from tuner.core.formatting import rate as spelled
 from tuner.core.result import Finding
 
-OUTSIDE = 10.0  # times the end of the band: a decade off is more than the sweep's own scatter (0.1 decades)
+OUTSIDE = Limit(
+    "outside", 10.0, "times the end of the band", "derived: a decade is more than the sweep's own scatter (0.1 decades)"
+)
 
 
 def measured_rates(sweep: LrSweep) -> list[LrRate]:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from tuner.checks.cards import found, need, rule
+from tuner.checks.limits import Limit
 from tuner.checks.lr_sweep.evidence import LrSweep
 from tuner.checks.lr_sweep.rules.band import measured_rates
 from tuner.core.result import Finding, Severity
 
-FORGETS = 0.02  # share of the weights that decay may take per step: their memory is then fifty steps
+FORGETS = Limit("forgets", 0.02, "of the weights per step", "derived: their memory is then fifty steps")
 
 
-UNUSUAL = 0.02  # weight decay above what is ever used with SGD
+UNUSUAL = Limit("unusual", 0.02, "weight decay", "derived: above what is published with SGD (5e-4)")
 
 
-DROPPED = 0.8
+DROPPED = Limit("dropped", 0.8, "of the units", "Srivastava et al. 2014: rates of 0.2 to 0.5")
 
 
-CLIPPED = 0.05
+CLIPPED = Limit("clipped", 0.05, "norm", "Google tuning playbook: usual limits are 1 to 10")
 
 
-GROWS = 5.0  # times by which momentum lengthens a step after the sweep; 0.99 gives 1.6 after a hundred iterations
+GROWS = Limit("grows", 5.0, "times", "derived: 1 / (1 - m**steps); momentum 0.99 gives 1.6 after a hundred")
 
 
 @rule(

@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 from tuner.checks.cards import Missing, found, number, rule
 from tuner.checks.fresh_gradients.evidence import FreshGradients
+from tuner.checks.limits import Limit
 from tuner.checks.one_step.evidence import OneStep
 from tuner.checks.planned_rates.evidence import PlannedRates
 from tuner.core.result import Finding
@@ -35,13 +36,15 @@ def step_sets_rate(step: OneStep) -> Finding | None:
     return found("IN147", "warn", title, evidence={"rates": rates})
 
 
-STRANGE_MOMENTUM = 0.9
+STRANGE_MOMENTUM = Limit(
+    "strange momentum", 0.9, "momentum of batch norm", "PyTorch: 0.1 is the default, and is the weight of the new batch"
+)
 
 
-TINY_BATCH = 2
+TINY_BATCH = Limit("tiny batch", 2, "examples", "Wu and He 2018, Group Normalization: batch norm degrades below 4")
 
 
-LONGER = 3.0  # times the longest run, from which on momentum's memory does not fade within it
+LONGER = Limit("longer", 3.0, "times the longest run", "derived: memory then does not fade within the run")
 
 
 @rule(
