@@ -18,7 +18,8 @@ import tuner
 from tuner.cli.compare import compare
 from tuner.cli.exit_codes import brief, exit_codes, fail
 from tuner.cli.export import export
-from tuner.cli.looks import parts
+from tuner.cli.looks import data, parts
+from tuner.cli.looks import inspect as inspect_command
 from tuner.cli.safe_pipes import make_unbreakable
 from tuner.core.errors import InputError, UsageError, did_you_mean
 from tuner.core.stage_ref import StageRef
@@ -445,7 +446,7 @@ def build_app(arguments: Sequence[str]) -> typer.Typer:
     _command(app, "run", _run, RUN_OPTIONS, "steps 1 to 6, from where they stopped")
     for name in checklist.NAMES:
         _register_stage(app, name, name in arguments)
-    for function in (status, report, compare, export, explain, new, parts, cache):
+    for function in (status, report, compare, export, explain, new, parts, inspect_command, data, cache):
         app.command()(function)
     return app
 

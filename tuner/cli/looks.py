@@ -1,8 +1,9 @@
-"""Commands that look and run nothing: `tuner parts`."""
+"""Commands that look and train nothing: `tuner parts`, `tuner inspect`, `tuner data`."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -41,3 +42,54 @@ def parts(
             for argument in card.arguments:
                 print(f"    {argument.words()}")
             print(f"  source: {card.source}\n" if card.source else "")
+
+
+RecipePath = Annotated[str, typer.Argument(metavar="RECIPE", help="path of a recipe, or its name in recipes/")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="override a recipe key, as key=value")]
+Out = Annotated[Path | None, typer.Option(help="folder of the pictures (default: runs/<recipe name>/inspect)")]
+AsJson = Annotated[bool, typer.Option("--json", help="print what was measured as JSON")]
+
+
+def inspect(
+    recipe: RecipePath,
+    schedule: Annotated[bool, typer.Option("--schedule", help="draw the rate over the epochs instead")] = False,
+    batch_size: Annotated[bool, typer.Option("--batch-size", help="measure the speed by batch size instead")] = False,
+    epochs: Annotated[int, typer.Option(min=1, help="epochs of the run that the schedule is planned for")] = 15,
+    set: Overrides = None,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look into the model: shapes, weights, multiply-adds, receptive fields, activations at init, first filters."""
+    with exit_codes(as_json, False, []):
+        from tuner.recipe.templates import find_recipe
+        from tuner.view import looks as view
+        from tuner.workflow import looks
+
+        path, changes = find_recipe(recipe), set or []
+        if schedule:
+            rates = looks.rates(path, changes, epochs)
+            print(json.dumps(rates) if as_json else view.rates_text(rates, epochs))
+        elif batch_size:
+            rows = looks.throughput(path, changes)
+            print(json.dumps(rows) if as_json else view.throughput_text(rows))
+        else:
+            found = looks.inspect(path, changes, epochs, out or Path("runs") / path.stem / "inspect")
+            print(json.dumps(found) if as_json else view.model_text(found))
+
+
+def data(
+    recipe: RecipePath,
+    suspects: Annotated[bool, typer.Option("--suspects/--no-suspects", help="look for wrong labels")] = True,
+    set: Overrides = None,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look at the data: classes, statistics, samples with augmentation, duplicates, suspect labels."""
+    with exit_codes(as_json, False, []):
+        from tuner.recipe.templates import find_recipe
+        from tuner.view.looks import data_text
+        from tuner.workflow import looks
+
+        path = find_recipe(recipe)
+        found = looks.data(path, set or [], out or Path("runs") / path.stem / "inspect", suspects)
+        print(json.dumps(found) if as_json else data_text(found))

@@ -1,0 +1,84 @@
+"""The words of `tuner inspect` and `tuner data`, drawn from their JSON alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def model_text(found: Mapping[str, Any]) -> str:
+    """Return the table of layers, the sums, the remarks and what of a file of weights was loaded."""
+    head = ["layer", "kind", "output", "weights", "multiply-adds", "field", "of net", "mean", "std", "zeros"]
+    rows = [[*_layer(layer)] for layer in found["layers"]]
+    lines = table([head, *rows])
+    lines += ["", f"{found['parameters']:,} weights, {found['multiply_adds']:,} multiply-adds per example"]
+    lines += [f"remark: {text}" for text in found["remarks"]]
+    lines += [f"weights: {text}" for text in found.get("weights", [])]
+    return "\n".join([*lines, *(f"wrote {path}" for path in found["files"])])
+
+
+def _layer(layer: Mapping[str, Any]) -> list[str]:
+    whole = "all" if layer["field_of_net"] is None else str(layer["field_of_net"])
+    return [
+        layer["name"] or "(model)",
+        layer["kind"],
+        "x".join(map(str, layer["outputs"])) or "-",
+        f"{layer['parameters']:,}" if layer["parameters"] else "-",
+        f"{layer['multiply_adds']:,}" if layer["multiply_adds"] else "-",
+        "-" if layer["field"] is None else str(layer["field"]),
+        whole,
+        f"{layer['mean']:.3g}",
+        f"{layer['std']:.3g}",
+        f"{layer['zeros']:.0%}",
+    ]
+
+
+def rates_text(rates: Sequence[float], epochs: int, width: int = 60) -> str:
+    """Draw the rate over the epochs, a bar per line."""
+    per_epoch = len(rates) / epochs
+    top = max(rates) or 1.0
+    count = min(len(rates), 24)
+    at = [round(i * (len(rates) - 1) / max(count - 1, 1)) for i in range(count)]
+    bars = [f"{i / per_epoch:7.2f}  {rates[i]:9.3g}  {'#' * round(width * rates[i] / top)}" for i in at]
+    return "\n".join(["  epoch         lr", *bars])
+
+
+def throughput_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the table of examples per second by batch size, and the size with the most."""
+    shown = [[str(r["batch_size"]), f"{r['examples_per_second']:.0f}" if not r["why"] else r["why"]] for r in rows]
+    lines = table([["batch size", "examples per second"], *shown])
+    done = [row for row in rows if not row["why"]]
+    best = max(done, key=lambda row: row["examples_per_second"], default=None)
+    return "\n".join([*lines, *([f"the most: {best['batch_size']}"] if best else [])])
+
+
+def data_text(found: Mapping[str, Any]) -> str:
+    """Return classes, statistics and duplicates in words."""
+    shape = "x".join(map(str, found["input_shape"]))
+    sizes = ", ".join(f"{name} {size}" for name, size in found["splits"].items())
+    lines = [f"{found['task']}: inputs of {shape}; {sizes}"]
+    if "classes" in found:
+        splits = [key for key in found["classes"][0] if key != "class"]
+        lines += table(
+            [["class", *splits], *([row["class"], *(str(row[s]) for s in splits)] for row in found["classes"])]
+        )
+    lines.append(", ".join(f"{key} {value:.4g}" for key, value in found["statistics"].items()))
+    twice = found["duplicates"]
+    lines.append(
+        f"duplicates: {twice['within_train']} within train, {twice['train_and_val']} of val are in train "
+        f"({twice['of_these_with_another_label']} of these with another label)"
+    )
+    if "suspects" in found:
+        lines.append(f"suspects: {found['suspects']} labels that out-of-fold answers contradict")
+    return "\n".join([*lines, *(f"wrote {path}" for path in found["files"])])
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows as aligned lines; the first column to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return ["  ".join(_aligned(row, widths)) for row in rows]
+
+
+def _aligned(row: Sequence[str], widths: Sequence[int]) -> list[str]:
+    first, *others = zip(row, widths, strict=True)
+    return [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]
