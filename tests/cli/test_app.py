@@ -48,7 +48,8 @@ def test_a_run_leaves_every_artifact(finished):
     assert (run / winner["checkpoint"]).exists()
     finalists = {entry["trial"] for entry in result(finished, "fine")["metrics"]["finalists"]}
     assert {path.stem for path in (run / "fine" / "checkpoints").iterdir()} == finalists | {winner["trial"]}
-    assert not list((run / "coarse" / "checkpoints").iterdir())
+    best = result(finished, "coarse")["choice"]["trial"]
+    assert [path.stem for path in (run / "coarse" / "checkpoints").iterdir()] == [best], "the best so far, until fine"
 
 
 KEYS = {

@@ -9,6 +9,7 @@ import pytest
 from tuner.core.errors import InputError
 from tuner.core.manifest import Provenance
 from tuner.core.store import StageDir
+from tuner.search.budget import parse
 from tuner.search.costs import Costs
 from tuner.workflow import budgets, stage_clock
 
@@ -246,21 +247,51 @@ def test_a_time_needs_step_times(recipe, command):
     assert command("coarse", "small.toml", "--budget", "40trials", "--force", "--dry-run").code == 0
 
 
-def test_run_splits_a_time_between_coarse_and_fine(finished, command, costs):
+def test_run_shares_out_the_time_of_the_whole_run(finished, command, costs):
     costs(QUICK)
-    done = command("run", "small.toml", "--budget", "1m", "--dry-run", "--json")
+    done = command("run", "small.toml", "--budget", "100s", "--dry-run", "--json")
     plans = {plan["stage"]: plan for plan in json.loads(done.out)}
-    assert (plans["coarse"]["search"]["budget"], plans["fine"]["search"]["budget"]) == ("15s", "45s")
+    first, second = (parse(plans[name]["search"]["budget"]).amount for name in ("coarse", "fine"))
+    assert 90 <= first + second < 100 and 0.2 < first / (first + second) < 0.3
     assert plans["lr-sweep"]["state"] == "fresh"
-    assert plans["coarse"]["settings"]["budget"] == "15s"
+    assert not (finished / "runs/small/budget.json").exists()
 
 
-def test_run_says_at_once_that_fine_would_not_fit(finished, command, costs, tmp_path):
+def test_a_time_too_short_for_two_searches_is_given_to_the_first(finished, command, costs):
     costs(SLOW)
     shutil.rmtree(finished / "runs/small/coarse")
-    done = command("run", "small.toml", "--budget", "8m")
-    assert done.code == 2 and "are too little for fine" in done.err
-    assert not (finished / "runs/small/coarse/trials.jsonl").exists()
+    done = command("run", "small.toml", "--budget", "4m", "--dry-run", "--json")
+    plans = {plan["stage"]: plan for plan in json.loads(done.out)}
+    assert plans["coarse"]["search"]["trials"] >= 1
+    assert plans["coarse"]["search"]["expected_seconds"] < 240
+    assert plans["fine"]["state"] == plans["diagnose"]["state"] == "left out: the budget is too short for it"
+
+
+def test_a_run_within_a_short_budget_ends_with_a_model_to_test(recipe, command):
+    done = command("run", "small.toml", "--budget", "2s")
+    assert done.code == 0, done.err
+    assert "budget 2s for the whole run: at most 1s before the search" in done.err
+    assert "fine and what follows it are left out" in done.err and "rest on one training" in done.err
+    run = recipe.parent / "runs/small"
+    assert (run / "coarse/manifest.json").exists() and not (run / "fine").exists()
+    tested = command("test", "small.toml")
+    assert tested.code == 0, tested.err
+    assert "The search has not ended: this is the best trial of coarse so far" in as_line(tested.out)
+    again = command("run", "small.toml", "--budget", "2s")
+    assert again.code == 0 and "coarse: PASS, done before" in again.out, "the same command decides alike"
+
+
+def test_repeats_have_a_capped_share_of_a_budget(finished, command, costs):
+    costs(Costs(epoch_seconds=1.0, evaluation_seconds=0.0, item_seconds=0.0, workers=1, source="lr-sweep"))
+    path = finished / "small.toml"
+    path.write_text(path.read_text().replace("finalists = 1\nseeds = 2", "finalists = 2\nseeds = 3"))
+    repeats = {}
+    for budget in ("60s", "20m"):
+        done = command("run", "small.toml", "--budget", budget, "--dry-run", "--json")
+        plan = next(plan for plan in json.loads(done.out) if plan["stage"] == "fine")["search"]
+        repeats[budget] = plan["repeats"]
+        assert plan["repeats"] * plan["epochs"] <= 0.25 * plan["epochs_in_all"]
+    assert repeats["60s"] < repeats["20m"] == 4
 
 
 @pytest.mark.parametrize(("budget", "said"), [("40trials", "takes a time"), ("soon", "expected a time")])

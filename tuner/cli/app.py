@@ -173,7 +173,7 @@ RUN_OPTIONS = {
     "through": (str, checklist.LAST_BEFORE_TEST, "stop after this stage"),
     "rounds": (int, 0, "how often to go back to step 5 with what the diagnosis proposes"),
     "html": (Path | None, None, "write the reports as one HTML page to this file as well"),
-    "budget": (str | None, None, "time for coarse and fine together, such as 20m; each round takes fine's part again"),
+    "budget": (str | None, None, "time for the whole run, such as 20m; each round takes fine's part again"),
 }
 
 
@@ -182,7 +182,7 @@ def _run(recipe: str, **options: Any) -> None:
     through, rounds_wanted = options.pop("through"), options.pop("rounds")
     names = list(checklist.BEFORE_TEST)
     budget, html = options.pop("budget"), options.pop("html")
-    with _session(recipe, {}, options, budget=budget) as (workflow, reporter):
+    with _session(recipe, {}, options) as (workflow, reporter):
         from tuner.recipe.templates import find_recipe
         from tuner.workflow import status
         from tuner.workflow.report_page import write_page
@@ -195,12 +195,12 @@ def _run(recipe: str, **options: Any) -> None:
             raise UsageError(f"--rounds: must be 0 or more (got {rounds_wanted})", "0 runs the checklist once.")
         names = names[: names.index(through) + 1]
         if options["dry_run"]:
-            reporter.plan(workflow.plan_pending(names))
+            reporter.plan(workflow.plan_pending(names, budget))
             return
 
         show = _shower(reporter, workflow)
         with workflow.locked():
-            passed = workflow.run_all(names, show)
+            passed = workflow.run_all(names, show, budget)
             if passed and through == checklist.LAST_BEFORE_TEST and rounds_wanted:
                 reporter.after_rounds(workflow.run_rounds(rounds_wanted, show, reporter.say))
         if html is not None:
@@ -225,7 +225,6 @@ def _session(
     flags: Mapping[str, Mapping[str, Any]],
     options: Mapping[str, Any],
     many: bool = False,
-    budget: str | None = None,
 ) -> Iterator[Any]:
     """Load the recipe and make the workflow; whatever goes wrong ends the command with its exit code."""
     run_dir: list[Path] = []
@@ -234,7 +233,6 @@ def _session(
         from tuner.recipe.file import load_recipe, overrides_of
         from tuner.recipe.templates import find_recipe
         from tuner.view.progress import ProgressView
-        from tuner.workflow import budgets
         from tuner.workflow.accepted_codes import check_codes
         from tuner.workflow.engine import Workflow
         from tuner.workflow.freshness import Options
@@ -253,7 +251,7 @@ def _session(
         path = find_recipe(recipe)
         given = {
             stage: {key: value for key, value in values.items() if value is not None} for stage, values in flags.items()
-        } | budgets.shares(budget)
+        }
         loaded = load_recipe(path, options["set"] or [], options["seed"], settings=stages.settings_models())
         check_codes(path, loaded)
         chosen = Options(

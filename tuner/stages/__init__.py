@@ -57,6 +57,14 @@ class SearchSettings(StageSettings):
         """Return the shape of the search: how many trials train how far."""
         raise NotImplementedError
 
+    def with_fewer_repeats(self) -> list[Self]:
+        """Return these settings, then such with fewer and fewer repeats of finalists, as far as there are any."""
+        return [self]
+
+    def once(self) -> Self:
+        """Return the settings without repeats."""
+        return self.with_fewer_repeats()[-1]
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -173,6 +181,11 @@ def only(trait: str) -> str:
     """Return the one stage that has a trait."""
     (name,) = named(trait)
     return name
+
+
+def that_measures(metrics: type[Any]) -> str:
+    """Return the stage whose metrics these are."""
+    return next(name for name in NAMES if load(name).Metrics is metrics)
 
 
 def settings_models() -> dict[str, type[StageSettings]]:

@@ -117,7 +117,8 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
     narrowed = narrow(space, scores.as_scored(best), _limits(inputs.metrics(LrSweepMetrics)))
     seen = Coarse.from_json({**metrics, **left_behind(trials)})
     findings, ran, skipped = apply_rules("coarse", {"coarse": seen}, recipe.accept.codes)
-    chosen = {"top": [_entry(record) for record in best[:TOP]], "space": _explained(narrowed)} if best else {}
+    chosen: dict[str, Any] = {"trial": best[0].result.id} if best else {}
+    chosen |= {"top": [_entry(record) for record in best[:TOP]], "space": _explained(narrowed)} if best else {}
     return StageResult("coarse", _headline(metrics), from_json(Metrics, metrics), findings, ran, skipped, chosen)
 
 

@@ -56,6 +56,9 @@ class Settings(SearchSettings):
     def ladder(self) -> Ladder:
         return ladder(self.rungs, fine_rungs(self.epochs), self.epochs, self.keep, self.finalists)
 
+    def with_fewer_repeats(self) -> list[Settings]:
+        return [self.model_copy(update={"seeds": seeds}) for seeds in range(self.seeds, 0, -1)]
+
     def outline(self) -> Outline:
         kept = min(self.carried, self.trials)
         generation = at_once(self.sampler, self.trials, self.generation, kept)

@@ -57,7 +57,10 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
     given = {"test_evaluation": TestEvaluation.from_json(metrics)}
     findings, ran, skipped = apply_rules("test", given, recipe.accept.codes)
     choice = {"trial": winner.get("trial"), "checkpoint": winner["checkpoint"]}
-    return StageResult("test", _headline(metrics), from_json(Metrics, metrics), findings, ran, skipped, choice)
+    if winner.get("so_far"):
+        choice["so_far"] = winner["so_far"]
+    headline = _headline(metrics) + _unsure(winner)
+    return StageResult("test", headline, from_json(Metrics, metrics), findings, ran, skipped, choice)
 
 
 def _metrics(evidence: Mapping[str, Any], inputs: Inputs, winner: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,6 +97,13 @@ def _val_accuracy(fine: FineMetrics) -> float | None:
     """Return what val promised: what fine expects on new data where accuracy was monitored, else the best."""
     value = fine.expected.value if fine.expected is not None and fine.monitor == "val_accuracy" else None
     return value if value is not None else fine.best_val_accuracy
+
+
+def _unsure(winner: Mapping[str, Any]) -> str:
+    """Say what is missing of a winner that no finished search has named."""
+    if not winner.get("so_far"):
+        return ""
+    return f" The search has not ended: this is the best trial of {winner['so_far']} so far, trained once."
 
 
 def _headline(metrics: Mapping[str, Any]) -> str:

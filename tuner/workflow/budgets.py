@@ -18,7 +18,7 @@ from tuner.core.store import StageDir, read_json, write_json
 from tuner.core.trial import WorkItem
 from tuner.recipe.space import Space
 from tuner.search import scores
-from tuner.search.budget import AIM, MOST_TRIALS, Budget, Fit, Outline, clock, fit, parse
+from tuner.search.budget import AIM, MOST_TRIALS, Budget, Fit, Outline, fit, parse
 from tuner.search.costs import Costs, disk_bytes, of_search, of_sweep, of_timing
 from tuner.stages import SearchSettings
 from tuner.workflow import rounds
@@ -29,31 +29,6 @@ TIMED = 4  # configurations of the first search that are timed before a plan is 
 TIMED_SHARE, TIMED_STEPS = 0.02, (5, 100)  # of a budget that the timing takes; the least and most steps of each
 MORE = 2  # times the budget: what that would buy is said
 KEYS = ("budget", "trials", "epochs", "rungs", "repeats", "epochs_in_all", "expected_seconds", "disk_bytes", "workers")
-
-
-def shares(text: str | None) -> dict[str, dict[str, str]]:
-    """Return {stage: settings} of a budget for the whole search.
-
-    Raises:
-        UsageError: it is no time.
-    """
-    if text is None:
-        return {}
-    try:
-        budget = parse(text)
-    except ValueError as error:
-        raise UsageError(f"--budget: {error} (got {text!r})", "tuner run takes a time, such as 20m or 1h30m.") from None
-    if budget.unit != "seconds":
-        raise UsageError(
-            f"--budget: tuner run takes a time for coarse and fine together, such as 20m or 1h30m (got {text!r})",
-            f"Give {budget.unit} to a stage of its own: tuner coarse RECIPE --budget {text}",
-        )
-    return {name: {"budget": clock(budget.amount * share)} for name, share in _shares().items()}
-
-
-def _shares() -> dict[str, float]:
-    """Return the part of a budget for the whole search that each search gets."""
-    return {name: stages.traits(name).budget_share for name in stages.named("searches")}
 
 
 def timing_trials(session: Session, work: Work) -> list[WorkItem]:
@@ -67,7 +42,7 @@ def timing_trials(session: Session, work: Work) -> list[WorkItem]:
     budget = parse(settings.budget)
     if budget.unit != "seconds" or _standing(work.folder, session.provenance(ref)):
         return []
-    if (costs := _costs(session, ref, workers=1)) is None:
+    if (costs := costs_of(session, ref, workers=1)) is None:
         return []
     train_size = session.metrics(CheckInitMetrics, ref.round).size("train") or 1
     batches = math.ceil(train_size / work.recipe.train.batch_size)
@@ -85,7 +60,7 @@ def lacks_times(session: Session, ref: StageRef, settings: Any) -> bool:
     """Return whether a budget in time cannot be planned yet, because nothing has measured what a step takes."""
     if not isinstance(settings, SearchSettings) or settings.budget is None:
         return False
-    return parse(settings.budget).unit == "seconds" and _costs(session, ref, workers=1) is None
+    return parse(settings.budget).unit == "seconds" and costs_of(session, ref, workers=1) is None
 
 
 def _earlier_search(ref: StageRef) -> StageRef | None:
@@ -151,7 +126,7 @@ class Known:
 
 def _known(session: Session, ref: StageRef, workers: int, timed: Sequence[Record]) -> Known:
     parameters = session.metrics(CheckInitMetrics, ref.round).parameters or 0
-    return Known(workers, _costs(session, ref, workers, timed), _most(session, ref), parameters)
+    return Known(workers, costs_of(session, ref, workers, timed), _most(session, ref), parameters)
 
 
 def _forecast(settings: SearchSettings, known: Known) -> dict[str, Any]:
@@ -194,12 +169,6 @@ def _fitted(session: Session, ref: StageRef, settings: SearchSettings, known: Kn
         needed = str(Budget(least / (AIM if budget.unit == "seconds" else 1.0), budget.unit))
         words = f"{plural(found.trials, 'configuration')} of {plural(found.epochs, 'epoch')}"
         search = f"the least sensible search ({words}) takes {needed}"
-        if all("budget" in session.options.flags.get(stage, {}) for stage in _shares()):  # tuner run shared it out
-            whole = clock(parse(needed).amount / _shares()[ref.stage])
-            raise UsageError(
-                f"--budget: the {settings.budget} of it for {ref.stage} are too little for {ref.stage}; {search}",
-                f"Give at least {whole} for coarse and fine together: tuner run {session.recipe_path} --budget {whole}",
-            )
         raise UsageError(
             f"--budget {settings.budget}: too little for {ref.stage}; {search}",
             f"Give at least that: tuner {ref.stage} {session.recipe_path} --budget {needed}",
@@ -216,10 +185,10 @@ def _fitted(session: Session, ref: StageRef, settings: SearchSettings, known: Kn
 
 def timing_stage() -> str:
     """Return the stage that measures what a step takes."""
-    return next(name for name in stages.NAMES if stages.load(name).Metrics is LrSweepMetrics)
+    return stages.that_measures(LrSweepMetrics)
 
 
-def _costs(session: Session, ref: StageRef, workers: int, timed: Sequence[Record] = ()) -> Costs | None:
+def costs_of(session: Session, ref: StageRef, workers: int, timed: Sequence[Record] = ()) -> Costs | None:
     """Return what was measured: of the first configurations, by the search before this one, or by the sweep."""
     scan = session.metrics(CheckInitMetrics, ref.round).data
     swept = ref.other(timing_stage())

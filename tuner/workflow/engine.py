@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from tuner.core.result import Change
 from tuner.core.stage_ref import StageRef
 from tuner.core.store import write_json
 from tuner.recipe.model import Recipe
+from tuner.search.budget import clock
 from tuner.workflow import dry_run, rounds
 from tuner.workflow.executor_pool import ExecutorPool
 from tuner.workflow.freshness import Options, Session
 from tuner.workflow.listener import ProgressListener
 from tuner.workflow.stage_run import Outcome, StageRun
+from tuner.workflow.whole_run import FIRST_STEPS, WholeRun
 
 Show = Callable[[Outcome], None]
 Say = Callable[[str], None]
@@ -29,9 +32,12 @@ class Workflow:
     def __init__(self, recipe_path: Path, recipe: Recipe, options: Options, listener: ProgressListener) -> None:
         self.session = Session(recipe_path, recipe, options)
         self.run = self.session.run
-        self.options = options
         self.listener = listener
         self.pool = ExecutorPool(self.session, listener)
+
+    @property
+    def options(self) -> Options:
+        return self.session.options
 
     def locked(self) -> AbstractContextManager[None]:
         return self.run.locked(self.options.command)
@@ -39,23 +45,54 @@ class Workflow:
     def close(self) -> None:
         self.pool.close()
 
-    def run_stage(self, ref: StageRef, own_settings: bool = True) -> Outcome:
+    def run_stage(self, ref: StageRef, own_settings: bool = True, whole: WholeRun | None = None) -> Outcome:
         """Bring a stage's result up to date; a fresh one is returned as it is."""
-        return StageRun(self.session, ref, self.pool, self.listener, own_settings)()
+        return StageRun(self.session, ref, self.pool, self.listener, own_settings, whole)()
 
-    def run_all(self, names: Sequence[str], show: Show) -> bool:
-        """Bring the stages up to date, up to a failed verdict unless forced; return whether all were done."""
-        for index, name in enumerate(names):
-            if stages.traits(name).searches:  # a budget that is too little for what comes later ends the command now
-                for later in names[index + 1 :]:
-                    dry_run.forecast(self.session, StageRef(later), self.pool.workers)
-            if not self._passes(StageRef(name), show):
+    def run_all(self, names: Sequence[str], show: Show, budget: str | None = None) -> bool:
+        """Bring the stages up to date, up to a failed verdict unless forced; return whether all were done.
+
+        `budget`: a time for all of them together; stages that it has no room for are left out.
+        """
+        if budget is None:
+            for index, name in enumerate(names):
+                if stages.traits(name).searches:  # a stage's own budget that is too little ends the command now
+                    for later in names[index + 1 :]:
+                        dry_run.forecast(self.session, StageRef(later), self.pool.workers)
+                if not self._passes(StageRef(name), show):
+                    return False
+            return True
+        whole = WholeRun.of(self.session, budget, self.pool.workers)
+        try:
+            return self._run_within(whole, names, show)
+        finally:
+            whole.keep()
+
+    def _run_within(self, whole: WholeRun, names: Sequence[str], show: Show) -> bool:
+        most = clock(FIRST_STEPS * whole.budget.amount)
+        self.listener.note(f"budget {whole.budget} for the whole run: at most {most} before the search")
+        for name in names:
+            given = whole.settings(name, self.listener.note)
+            whole.keep()
+            if given is None:
+                continue
+            self._give(name, given)
+            passed = self._passes(StageRef(name), show, whole)
+            whole.done(name)
+            if not passed:
                 return False
         return True
 
-    def _passes(self, ref: StageRef, show: Show) -> bool:
+    def _give(self, name: str, given: Mapping[str, Any]) -> None:
+        """Give a stage settings as options would."""
+        flags = dict(self.options.flags)
+        if settings := {**flags.get(name, {}), **given}:
+            flags[name] = settings
+        self.session.options = replace(self.options, flags=flags)
+
+    def _passes(self, ref: StageRef, show: Show, whole: WholeRun | None = None) -> bool:
         """Bring a stage up to date and show it; return whether what comes after it may run."""
-        outcome = self.run_stage(ref, own_settings=bool(self.options.flags.get(ref.stage)))
+        outcome = self.run_stage(ref, bool(self.options.flags.get(ref.stage)), whole)
         show(outcome)
         return outcome.result.verdict != "fail" or self.options.force
 
@@ -65,9 +102,18 @@ class Workflow:
         """Return what a stage would do next, without doing it (`--dry-run`)."""
         return dry_run.plan_only(self.session, ref, self.pool.workers)
 
-    def plan_pending(self, names: Sequence[str]) -> list[dict[str, Any]]:
+    def plan_pending(self, names: Sequence[str], budget: str | None = None) -> list[dict[str, Any]]:
         """Return for each stage that it is fresh, or its plan; those behind the first that is not wait for it."""
-        return dry_run.plan_pending(self.session, names, self.pool.workers)
+        left_out: list[str] = []
+        if budget is not None:
+            whole, said = WholeRun.of(self.session, budget, self.pool.workers), list[str]()
+            for name in names:
+                if (given := whole.settings(name, said.append)) is None:
+                    left_out.append(name)
+                else:
+                    self._give(name, given)
+        plans = dry_run.plan_pending(self.session, [name for name in names if name not in left_out], self.pool.workers)
+        return [*plans, *({"stage": name, "state": "left out: the budget is too short for it"} for name in left_out)]
 
     # -- step 7 -------------------------------------------------------------------------------------------------
 

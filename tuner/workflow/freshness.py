@@ -20,6 +20,7 @@ from tuner.core.trial import MAY_BE_ABSENT
 from tuner.recipe import user_files
 from tuner.recipe.model import Recipe
 from tuner.workflow import rounds
+from tuner.workflow.best_so_far import so_far
 
 M = TypeVar("M")
 
@@ -178,7 +179,7 @@ class Session:
         for need in stages.load(ref.stage).NEEDS:
             state = self.state(self.input_of(ref, need))
             if state.result is None:
-                if self.options.force:
+                if self.options.force or (stages.traits(ref.stage).on_test_split and so_far(self.run) is not None):
                     continue
                 raise InputError(
                     f"{ref.stage} needs the result of {need}, which is {state.kind} in {self.run.path}",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
@@ -19,9 +18,9 @@ from tuner.core.stage_ref import StageRef
 from tuner.core.store import RunDir, StageDir, read_json, write_json
 from tuner.recipe import user_files
 from tuner.workflow import rounds
+from tuner.workflow.best_so_far import STAGE_FOLDER, BestSoFar, so_far
 from tuner.workflow.freshness import Session
 
-STAGE_FOLDER = re.compile(r"[a-z][a-z-]*(-\d+)?")
 PACKAGES = ("torch", "torchvision", "numpy", "optuna", "pandas", "scikit-learn")
 
 
@@ -43,6 +42,8 @@ def write_stage(
     folder, traits = ref.folder(session.run), stages.traits(ref.stage)
     if records:
         folder.rewrite(records)
+    if not traits.writes_winner and (best := BestSoFar.of(session.run, ref)) is not None:
+        best.end(result)
     folder.keep_checkpoints(finalists(result))
     write_json(folder.result_path, result.to_json())
     user_files.copy_user_files(session.user_modules, session.run.path / "user")
@@ -143,6 +144,8 @@ def winner_of(run: RunDir) -> dict[str, Any]:
     winner = run.winner()
     label, _, rest = winner["checkpoint"].partition("/")
     manifest = read_manifest(run.stage(label)) if STAGE_FOLDER.fullmatch(label) else None
+    if manifest is None and so_far(run) is not None:
+        return winner
     if manifest is None or rest not in manifest["outputs"]:
         raise InputError(
             f"{run.winner_path} names a checkpoint that no stage wrote: {shown(winner['checkpoint'])}",

@@ -18,11 +18,13 @@ from tuner.stages import checklist
 from tuner.view import plan as plan_view
 from tuner.view.progress import Epochs
 from tuner.workflow import budgets, outputs
+from tuner.workflow.best_so_far import BestSoFar
 from tuner.workflow.executor_pool import ExecutorPool, StageRunner
 from tuner.workflow.failures import ALIKE, first_fail_alike, raise_hopeless
 from tuner.workflow.freshness import Session, State
 from tuner.workflow.listener import ProgressListener
 from tuner.workflow.stage_clock import Attempts, timed
+from tuner.workflow.whole_run import OVERDUE, WholeRun
 from tuner.workflow.work import Work, known, unfinished, work_of
 
 STORED_LOOK = "test: evaluated before, and stored; nothing was evaluated again, which --force --fresh does"
@@ -41,13 +43,17 @@ class Outcome:
 
 @dataclass(frozen=True)
 class StageRun:
-    """One stage of one round in a command. `own_settings`: its settings were given as options, and stale it."""
+    """One stage of one round in a command.
+
+    `own_settings`: its settings were given as options, and stale it. `whole`: the run that has a time for all stages.
+    """
 
     session: Session
     ref: StageRef
     pool: ExecutorPool
     listener: ProgressListener
     own_settings: bool = True
+    whole: WholeRun | None = None
 
     def __call__(self) -> Outcome:
         """Return the stage's outcome: the stored one where it is fresh, else a new one."""
@@ -113,7 +119,11 @@ class StageRun:
         clock.found(len(finished))
         reused = set(finished)
         records: list[Record] = []
+        best = BestSoFar.of(self.session.run, self.ref)
         while items := work.plan(records):
+            if records and self._is_overdue():
+                self.listener.note(f"{self.ref} ends here: the time of the run is over")
+                return records
             todo = unfinished(items, finished)
             done = [*records, *known(items, finished)]
             epochs = _epochs(done, todo, epochs_in_all) if epochs_in_all else None
@@ -121,6 +131,8 @@ class StageRun:
                 with uninterrupted():
                     work.folder.append(record)
                     clock.tick()
+                    if best is not None:
+                        best.hear(record)
                 finished[record.item.key] = record.result
                 if record.result.status == "failed" and first_fail_alike([*records, *known(items, finished)]):
                     break
@@ -133,6 +145,10 @@ class StageRun:
         if stages.traits(self.ref.stage).on_test_split and all(record.item.key in reused for record in records):
             self.listener.note(STORED_LOOK)
         return records
+
+    def _is_overdue(self) -> bool:
+        """Return whether a search took so much longer than planned that the whole run is late."""
+        return self.whole is not None and stages.traits(self.ref.stage).searches and self.whole.is_over(OVERDUE)
 
     def _run_items(
         self, items: Sequence[WorkItem], total: int, runner: StageRunner, title: str = "", epochs: Epochs | None = None

@@ -1,0 +1,51 @@
+"""Whatever moment a search is stopped, there is a best model so far, and it can be tested."""
+
+import json
+import shutil
+
+import pytest
+
+from tests.cli.test_budget import interrupted_after
+
+
+def winner_of(folder):
+    return json.loads((folder / "runs/small/winner.json").read_text())
+
+
+@pytest.fixture
+def swept(finished):
+    """A run of which steps 1 to 3 are done."""
+    for name in ("coarse", "fine", "diagnose", "test", "winner.json", "test-looks.json"):
+        path = finished / "runs/small" / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return finished
+
+
+def test_a_search_stopped_after_its_first_trial_has_a_model_to_test(swept, command):
+    interrupted_after(1, command, "coarse", "small.toml")
+    winner = winner_of(swept)
+    assert winner["so_far"] == "coarse" and (swept / "runs/small" / winner["checkpoint"]).exists()
+    done = command("test", "small.toml")
+    assert done.code == 0, done.err
+    assert "The search has not ended: this is the best trial of coarse so far" in " ".join(done.out.split())
+
+
+def test_the_best_so_far_is_the_best_of_both_searches_until_fine_names_the_winner(swept, command):
+    assert command("coarse", "small.toml").code == 0
+    coarse = json.loads((swept / "runs/small/coarse/result.json").read_text())["choice"]
+    assert winner_of(swept)["trial"] == coarse["trial"] and winner_of(swept)["score"] == coarse["top"][0]["score"]
+    interrupted_after(2, command, "fine", "small.toml")
+    assert winner_of(swept)["score"] >= coarse["top"][0]["score"]
+    assert command("test", "small.toml").code == 0
+    assert command("fine", "small.toml").code == 0
+    fine = json.loads((swept / "runs/small/fine/result.json").read_text())["choice"]
+    assert set(winner_of(swept)) == {"round", "trial", "checkpoint", "params"}
+    assert winner_of(swept)["trial"] == fine["trial"]
+    stored = command("test", "small.toml")
+    assert "This result is stale" in stored.out + stored.err, "another look needs --force"
+
+
+def test_a_named_winner_is_not_replaced_by_a_search_that_begins_again(finished, command):
+    before = winner_of(finished)
+    interrupted_after(1, command, "coarse", "small.toml", "--fresh")
+    assert winner_of(finished) == before

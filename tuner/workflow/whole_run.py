@@ -1,0 +1,199 @@
+"""A time for the whole run: what a step may take is decided when its turn comes, from what is left, and kept.
+
+Steps before the searches have a bounded share. What the searches get is worked out from measured costs: a first search
+and a second one with repeats, where there is time for both; else fewer repeats, else the first search alone. Decisions
+lie in `budget.json`, so that the same command, given again, goes on with the settings that it began with.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tuner import stages
+from tuner.core.errors import UsageError
+from tuner.core.formatting import plural
+from tuner.core.metrics import LrSweepMetrics, OverfitMetrics
+from tuner.core.stage_ref import StageRef
+from tuner.core.store import read_json, write_json
+from tuner.search.budget import AIM, MOST_TRIALS, Bounds, Budget, Fit, Outline, clock, fit, parse
+from tuner.search.costs import Costs
+from tuner.stages import SearchSettings
+from tuner.workflow import budgets
+from tuner.workflow.freshness import Session
+
+FIRST_STEPS = 0.35  # of the budget, at most, for the steps before the searches
+TAIL_SECONDS, TAIL_SHARE = 2.0, 0.02  # kept for what comes after the searches: the diagnosis, the last files
+WRITING_SECONDS = 2.0  # of a search: its files and plots; the workers are there already
+REPEATS = 0.25  # of a search's epochs, at most, go to training finalists again
+SHORTEST = Bounds(least=1, enough=4, plenty=64, shortest=1, longest=20)  # where there is no time for a sensible search
+OVERDUE = 1.1  # of the budget: a search that was planned too long is ended here
+SWEEPS = ((3, 100, 1000), (2, 100, 900), (1, 100, 750), (1, 50, 400), (1, 30, 200))  # seeds, steps, iterations in all
+
+Say = Callable[[str], None]
+
+
+def whole_time(text: str) -> Budget:
+    """Read the budget of a whole run.
+
+    Raises:
+        UsageError: it is no time.
+    """
+    try:
+        budget = parse(text)
+    except ValueError as error:
+        raise UsageError(f"--budget: {error} (got {text!r})", "tuner run takes a time, such as 20m or 1h30m.") from None
+    if budget.unit != "seconds":
+        raise UsageError(
+            f"--budget: tuner run takes a time for the whole run, such as 20m or 1h30m (got {text!r})",
+            f"Give {budget.unit} to a stage of its own: tuner coarse RECIPE --budget {text}",
+        )
+    return budget
+
+
+@dataclass
+class WholeRun:
+    """The clock of a run, and the settings that its stages were given; None: a stage that was left out.
+
+    `waiting`: stages that have been given settings in this command, and have not been carried out yet.
+    """
+
+    session: Session
+    budget: Budget
+    workers: int
+    spent_before: float = 0.0
+    given: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+    waiting: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, session: Session, text: str, workers: int) -> WholeRun:
+        """Begin, or go on with what an earlier command with the same budget has decided."""
+        found = cls(session, whole_time(text), workers)
+        path = session.run.path / "budget.json"
+        if path.exists() and not session.options.fresh:
+            known = read_json(path)
+            if known.get("budget") == str(found.budget):
+                found.spent_before, found.given = float(known["spent_seconds"]), dict(known["given"])
+        return found
+
+    @property
+    def spent(self) -> float:
+        return self.spent_before + time.monotonic() - self.started
+
+    def is_over(self, factor: float = 1.0) -> bool:
+        """Return whether the time, or a multiple of it, is over."""
+        return self.spent > factor * self.budget.amount
+
+    def keep(self) -> None:
+        """Write down what was decided and what is spent."""
+        entry = {"budget": str(self.budget), "spent_seconds": round(self.spent, 1), "given": self.given}
+        write_json(self.session.run.path / "budget.json", entry)
+
+    def settings(self, name: str, say: Say) -> dict[str, Any] | None:
+        """Return the settings that a stage gets beside its own; None: there is no time for it."""
+        if name not in self.given:
+            self.given[name] = self._decided(name, say)
+        self.waiting.add(name)
+        return self.given[name]
+
+    def done(self, name: str) -> None:
+        """Note that a stage has been carried out."""
+        self.waiting.discard(name)
+        self.keep()
+
+    def _decided(self, name: str, say: Say) -> dict[str, Any] | None:
+        if any(self.given.get(need, {}) is None for need in stages.load(name).NEEDS):
+            return None
+        if stages.load(name).Metrics is LrSweepMetrics:
+            return self._sweep(name, say)
+        return self._search(name, say) if stages.traits(name).searches else {}
+
+    def _sweep(self, name: str, say: Say) -> dict[str, Any]:
+        """Return fewer seeds and iterations where the usual ones would take too much of the time."""
+        if self.session.state(StageRef(name)).kind == "fresh":
+            return {}
+        settings = self.session.settings(StageRef(name))
+        found = self.session.metrics(OverfitMetrics, 1)
+        records = self.session.records_of(StageRef(stages.that_measures(OverfitMetrics)))
+        seconds, steps = sum(record.result.wall_seconds for record in records), found.steps
+        if not steps or not seconds:
+            return {}
+        batch = self.session.recipe.train.batch_size / max(1, found.examples or 1)
+        step = seconds / steps * max(1.0, batch)
+        left = FIRST_STEPS * self.budget.amount - self.spent
+        allowed = [entry for entry in SWEEPS if entry[0] <= settings.seeds and entry[1] <= settings.steps]
+        fitting = [entry for entry in allowed if entry[2] * step / self.workers <= left] or allowed[-1:]
+        if not fitting or fitting[0] == allowed[0]:
+            return {}
+        seeds, iterations, _ = fitting[0]
+        say(f"{name}: {plural(seeds, 'seed')} and {iterations} iterations, to leave time for the search")
+        return {"seeds": seeds, "steps": iterations}
+
+    def _search(self, name: str, say: Say) -> dict[str, Any] | None:
+        """Return what a search may take: its part of what is left, or as much as fits."""
+        ref = StageRef(name)
+        own, costs = self.session.settings(ref), budgets.costs_of(self.session, ref, self.workers)
+        costs = None if costs is None else replace(costs, fixed_seconds=WRITING_SECONDS)
+        tail = TAIL_SECONDS + TAIL_SHARE * self.budget.amount
+        left = max(self.budget.amount - self.spent - self._reserved() - tail, 0.0)
+        later = [other for other in stages.named("searches") if stages.NAMES.index(other) > stages.NAMES.index(name)]
+        if costs is None or own.budget is not None:
+            share = stages.traits(name).budget_share if later else 1.0
+            return {} if own.budget is not None else {"budget": clock(max(left * share, 1.0))}
+        if later:
+            return self._first_search(name, own, costs, left, later[0], say)
+        return self._last_search(name, own, costs, left, say)
+
+    def _reserved(self) -> float:
+        """Return the seconds that searches before this one were given, and have not spent yet."""
+        given = [self.given[name] or {} for name in self.waiting]
+        return sum(parse(str(settings["budget"])).amount for settings in given if "budget" in settings)
+
+    def _first_search(
+        self, name: str, own: SearchSettings, costs: Costs, left: float, later: str, say: Say
+    ) -> dict[str, Any] | None:
+        after: SearchSettings = self.session.settings(StageRef(later))
+        least = [_least(own, own.BOUNDS, costs), _least(after.once(), after.BOUNDS, costs)]
+        if sum(least) <= AIM * left:
+            part = max(stages.traits(name).budget_share * left, least[0] / AIM)
+            return {"budget": clock(part)}
+        self.given[later] = None
+        found = _fitted(own, left, SHORTEST, costs)
+        say(f"{later} and what follows it are left out: {clock(left)} are too short for two searches")
+        say("the winner's accuracy will rest on one training: nothing is repeated")
+        return {"trials": found.trials, "epochs": found.epochs}
+
+    def _last_search(
+        self, name: str, own: SearchSettings, costs: Costs, left: float, say: Say
+    ) -> dict[str, Any] | None:
+        for settings in own.with_fewer_repeats():
+            found = _fitted(settings, left, own.BOUNDS, costs)
+            outline = settings.planned(found.trials, found.epochs).outline()
+            if found.fits and outline.repeats * outline.epochs <= REPEATS * outline.total_epochs:
+                changed = {key: value for key, value in settings.model_dump().items() if value != getattr(own, key)}
+                if not outline.repeats:
+                    say(f"{name}: no repeats: the winner's interval will rest on one seed")
+                return {"budget": clock(max(left, 1.0)), **changed}
+        once = own.once()
+        found = _fitted(once, left, SHORTEST, costs)
+        if not found.fits:
+            say(f"{name} and what follows it are left out: no time is left; the winner is that of the search before")
+            return None
+        say(f"{name}: no repeats: the winner's interval will rest on one seed")
+        changed = {key: value for key, value in once.model_dump().items() if value != getattr(own, key)}
+        return {**changed, "trials": found.trials, "epochs": found.epochs}
+
+
+def _fitted(settings: SearchSettings, seconds: float, bounds: Bounds, costs: Costs) -> Fit:
+    def outline(trials: int, epochs: int) -> Outline:
+        return settings.planned(trials, epochs).outline()
+
+    return fit(Budget(seconds, "seconds"), bounds, settings.epochs, MOST_TRIALS, outline, costs)
+
+
+def _least(settings: SearchSettings, bounds: Bounds, costs: Costs) -> float:
+    """Return the seconds of the least sensible search."""
+    return settings.planned(bounds.least, min(bounds.shortest, settings.epochs)).outline().seconds(costs)
