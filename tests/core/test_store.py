@@ -273,3 +273,17 @@ def test_a_run_with_links_in_it_is_not_locked_and_what_they_lead_to_is_whole(tmp
     with pytest.raises(InputError, match=rf"run/{name}: is a link"), RunDir(tmp_path / "run").locked("tuner run"):
         pass
     assert (tmp_path / "precious").read_text() == "content"
+
+
+@pytest.mark.parametrize(
+    ("message", "line"),
+    [
+        ("Traceback (most recent call last):\n  File x\nKeyError: 3", "KeyError: 3"),
+        ("my.py:3: ValueError: no\n  frames", "my.py:3: ValueError: no"),
+        ("", "no message"),
+    ],
+)
+def test_the_line_of_an_error_is_the_one_that_says_what_happened(message, line):
+    from tuner.core.result import TrialError
+
+    assert TrialError("crash", message).line == line

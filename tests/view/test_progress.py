@@ -46,7 +46,9 @@ def test_line_says_share_time_left_and_best(view, clock):
     view.update(Progress(4, 0.5, "epoch 2 of 4"))
     view.update(Progress(5, 0.94))
     clock.now += 80
-    assert view.line() == ("coarse: 4/16 trials, 34 % done, 1m20s elapsed, about 2m35s left; best val accuracy 0.812")
+    assert view.line() == (
+        "coarse: 4/16 trials, 34 % done, 1m20s elapsed, at least 2m35s left; best val accuracy 0.812"
+    )
 
 
 def test_line_counts_what_diverged_and_failed(view):

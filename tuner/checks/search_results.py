@@ -6,7 +6,7 @@ from tuner.checks.cards import Missing, found, need
 from tuner.checks.coarse.evidence import Coarse
 from tuner.checks.fine.evidence import Fine
 from tuner.core.formatting import value_text
-from tuner.core.result import Finding
+from tuner.core.result import Finding, telling_line
 
 
 def none_left(code: str, search: Coarse | Fine) -> Finding | None:
@@ -28,8 +28,8 @@ def scored(search: Coarse | Fine) -> int:
 
 
 def first_line(message: str) -> str:
-    """Return the first line of a message, or that there is none."""
-    return message.strip().splitlines()[0] if message.strip() else "no message"
+    """Return the line of a message that says what happened, or that there is none."""
+    return telling_line(message)
 
 
 def edge(code: str, search: Coarse | Fine, remedy: str) -> Finding | None:

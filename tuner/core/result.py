@@ -38,6 +38,17 @@ class TrialError:
     message: str
     hint: str = ""
 
+    @property
+    def line(self) -> str:
+        """The one line that says what happened: the first of a message, the last of a traceback."""
+        return telling_line(self.message)
+
+
+def telling_line(message: str) -> str:
+    """Return the line of a message that says what happened."""
+    lines = message.strip().splitlines() or ["no message"]
+    return lines[-1] if lines[0].startswith("Traceback") else lines[0]
+
 
 @dataclass(frozen=True)
 class TrialResult:

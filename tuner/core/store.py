@@ -308,7 +308,7 @@ def trial_row(record: Record) -> dict[str, Any]:
         for when, entry in ends.items():
             for metric in ("loss", "accuracy"):
                 row[f"{when}_{split}_{metric}"] = entry.get(metric) if entry else None
-    row["error"] = f"{result.error.kind}: {result.error.message.splitlines()[0]}" if result.error else None
+    row["error"] = f"{result.error.kind}: {result.error.line}" if result.error else None
     return row | {"wall_seconds": result.wall_seconds, "peak_memory_bytes": result.peak_memory_bytes}
 
 

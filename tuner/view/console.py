@@ -15,7 +15,7 @@ from tuner.view import plan, terminal
 from tuner.view.artifacts import get
 from tuner.view.blocks import Block, Blocks
 from tuner.view.page import COLOURS, Page, make_console
-from tuner.view.text import setting_text, short_keys, value_text
+from tuner.view.text import as_float, setting_text, short_keys, value_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -122,8 +122,8 @@ def _finding(page: Page, finding: Finding) -> None:
         page.line(" " * len(start) + row, "dim" if accepted else "bold")
     if finding.explained_by:
         page.text(f"follows from {finding.explained_by}", len(start), style="dim")
-    if evidence := evidence_text(finding.evidence):
-        page.text(evidence, len(start), style="dim")
+    if evidence := evidence_text(finding.evidence, title):
+        page.text(f"Seen: {evidence}.", len(start), hang=6, style="dim")
     if finding.remedy:
         page.text(f"Do: {finding.remedy}", len(start), hang=4, style="dim" if accepted else "")
 
@@ -134,8 +134,11 @@ def _wrapped(text: str, width: int) -> list[str]:
     return wrap(text, width) or [""]
 
 
-def evidence_text(evidence: Any) -> str:
-    """Return a finding's evidence in a few numbers: `gap 0.21, best epoch 7`; long lists and tables are left out."""
+def evidence_text(evidence: Any, title: str = "") -> str:
+    """Return a finding's evidence in a few numbers: `gap 0.21; best epoch 7`.
+
+    Long lists and tables are left out, what is null, and what the title has said already.
+    """
     if not isinstance(evidence, Mapping):
         return ""
     parts = []
@@ -146,10 +149,22 @@ def evidence_text(evidence: Any) -> str:
             continue
         number = isinstance(value, float) and not isinstance(value, bool)
         text = setting_text(value) if number and _log_scaled(key) else value_text(value)
-        parts.append(f"{str(key).replace('_', ' ')} {text}")
-    left = len(evidence) - min(len(parts), EVIDENCE_SHOWN)
-    text = ", ".join(parts[:EVIDENCE_SHOWN])
-    return f"{text} (+{left} more)" if parts and left > 0 else text
+        if value is not None and not _said(text, title):
+            parts.append(f"{str(key).replace('_', ' ')} {text}")
+    return "; ".join(parts[:EVIDENCE_SHOWN])
+
+
+def _said(text: str, title: str) -> bool:
+    """Tell whether a title has a value already, rounded or not."""
+    if text in title.replace(",", " ").replace(";", " ").split():
+        return True
+    value = as_float(text)
+    return value is not None and any(_rounds_to(value, word.strip("(),;.%")) for word in title.split())
+
+
+def _rounds_to(value: float, word: str) -> bool:
+    places = len(word.partition(".")[2])
+    return places > 0 and as_float(word) is not None and f"{value:.{places}f}" == word
 
 
 def _log_scaled(key: object) -> bool:

@@ -130,7 +130,7 @@ class ProgressView:
             parts += [f"{share * 100:.0f} % done", f"{duration(round(elapsed))} elapsed"]
             left = self.seconds_left
             if left is not None:
-                parts.append(f"about {duration(max(1, round(left)))} left")
+                parts.append(f"{self._left(left)} left")
             return ", ".join(parts) + "".join(f"; {text}" for text in self._facts())
 
     @property
@@ -160,6 +160,10 @@ class ProgressView:
         if fresh < 0.02 or elapsed < SILENT_SECONDS:
             return None
         return elapsed * (1 - self.fraction) / fresh
+
+    def _left(self, seconds: float) -> str:
+        """Say how long it still takes: at least so long where more work may follow from what these trials show."""
+        return f"{'at least' if self._epochs is None else 'about'} {duration(max(1, round(seconds)))}"
 
     def _reset(self, title: str, total: int, done: int, epochs: Epochs | None) -> None:
         goes_on = title == self._title and done > 0  # another generation of the same stage: with its time and its best
@@ -206,7 +210,7 @@ class ProgressView:
         with self._lock:
             left = self.seconds_left
             times = f"{duration(round(self.clock() - self._began))} elapsed"
-            times += f", about {duration(max(1, round(left)))} left" if left is not None else ""
+            times += f", {self._left(left)} left" if left is not None else ""
             grid = Table.grid(padding=(0, 1))
             total = 1.0 if self._total else None  # without trials: a bar that only moves
             bar = ProgressBar(total=total, completed=self.fraction, width=max(8, self.console.width - 66))

@@ -19,7 +19,7 @@ NAMES_SHOWN = 24
 def figures(result: StageResult[CheckInitMetrics], stage_dir: Path) -> dict[str, Figure]:
     """Draw one sheet of the loss and the classes, one of the layers and one of the planned rates where there are."""
     metrics = result.metrics
-    figure, ((left, right),) = style.sheet(style.headline(result), columns=2)
+    figure, ((left, right),) = style.sheet("Loss before any update, and the examples of each class", columns=2)
     _loss(left, metrics)
     _classes(right, metrics)
     sheets = {"init": figure}
@@ -116,7 +116,7 @@ def _layers(layers: Sequence[LayerSignal]) -> Figure:
     style.label(top, "", "activation, mean +- std")
     places, heights = style.pairs(x, [as_float(layer.grad_norm) for layer in layers])
     if places:
-        bottom.plot(places, heights, "o-", color=style.RED)
+        bottom.plot(places, heights, "o", color=style.RED)  # not joined: layers of different kinds
         if spans_decades(heights):
             bottom.set_yscale("log")
             style.log_axis(bottom.yaxis)

@@ -17,14 +17,15 @@ from tuner.view.plots.keys import KeyAxis, by_importance, dress, key_axis
 from tuner.view.plots.style import Figure
 from tuner.view.text import as_float, fixed, short_keys
 
+SEARCH = "Best val accuracy of each trial over each searched key"
+CURVES = "Val loss and val accuracy of each trial, by epoch"
 PANELS = 3  # columns of the search sheet
 
 
 def figures(result: StageResult[CoarseMetrics], stage_dir: Path) -> dict[str, Figure]:
     """Draw the search sheet, the learning curves, and what mattered."""
     trials = artifacts.trials(stage_dir)
-    title = style.headline(result)
-    sheets = {"search": search_sheet(title, trials, result), "curves": curves_sheet(title, trials, stage_dir)}
+    sheets = {"search": search_sheet(SEARCH, trials, result), "curves": curves_sheet(CURVES, trials, stage_dir)}
     return sheets | importance.sheets(result, trials)
 
 

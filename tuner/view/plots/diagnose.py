@@ -19,7 +19,7 @@ def figures(result: StageResult[DiagnoseMetrics], stage_dir: Path) -> dict[str, 
     """Draw loss and accuracy by epoch on val and on the train subset."""
     rows = winner_curve(result, stage_dir)
     best = as_float(result.metrics.best_epoch)
-    figure, ((left, right),) = style.sheet(style.headline(result), columns=2)
+    figure, ((left, right),) = style.sheet("The winner on val and on the train subset, by epoch", columns=2)
     for ax, metric, unit in ((left, "loss", "loss [nats]"), (right, "accuracy", "accuracy [fraction]")):
         _curves(ax, rows, metric, best)
         style.label(ax, "epoch", unit)

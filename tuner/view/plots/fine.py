@@ -11,23 +11,24 @@ from tuner.core.metrics import FinalistMetrics, FineMetrics
 from tuner.core.result import StageResult
 from tuner.view import artifacts
 from tuner.view.plots import importance, style
-from tuner.view.plots.coarse import curves_sheet, search_sheet
+from tuner.view.plots.coarse import CURVES, SEARCH, curves_sheet, search_sheet
 from tuner.view.plots.style import Figure
 from tuner.view.text import as_float, fixed, params_text
+
+FINALISTS = "The finalists over their seeds, and what new data should show"
 
 
 def figures(result: StageResult[FineMetrics], stage_dir: Path) -> dict[str, Figure]:
     """Draw the search sheet, the learning curves, the finalists, and what mattered."""
     trials = artifacts.trials(stage_dir)
-    title = style.headline(result)
     chosen = result.choice.get("trial")
     sheets = {
-        "search": search_sheet(title, trials, result),
-        "curves": curves_sheet(title, trials, stage_dir, chosen),
+        "search": search_sheet(SEARCH, trials, result),
+        "curves": curves_sheet(CURVES, trials, stage_dir, chosen),
     }
     finalists = [entry for entry in result.metrics.finalists if entry.scores]
     if finalists:
-        sheets["finalists"] = _finalists(title, finalists, chosen, result)
+        sheets["finalists"] = _finalists(FINALISTS, finalists, chosen, result)
     return sheets | importance.sheets(result, trials)
 
 

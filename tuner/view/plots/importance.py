@@ -14,18 +14,21 @@ from tuner.view.plots import style
 from tuner.view.plots.style import Axes, Figure
 from tuner.view.text import as_float, fixed, short_keys
 
+SHARES = "What mattered: each key's share of the variance of the scores"
+MAP = "The trials over the key that matters most and the one that matters least"
+PARALLEL = "Each trial: one line through its values to its val accuracy"
+
 
 def sheets(result: StageResult[Any], trials: Sequence[Row]) -> dict[str, Figure]:
     """Draw the sheets that the trials allow: importance, map of two keys, parallel coordinates."""
-    title = style.headline(result)
     found = {}
     if any(as_float(entry.importance) is not None for entry in entries(result)):
-        found["importance"] = importance_sheet(title, result)
+        found["importance"] = importance_sheet(SHARES, result)
     scored = [row for row in trials if row["val_accuracy"] is not None]
     searched = axes.by_importance(result, artifacts.searched(trials))
     if len(scored) > 1 and len(searched) > 1:
-        found["map"] = map_sheet(title, result, trials, searched)
-        found["parallel"] = parallel_sheet(title, result, trials, searched)
+        found["map"] = map_sheet(MAP, result, trials, searched)
+        found["parallel"] = parallel_sheet(PARALLEL, result, trials, searched)
     return found
 
 
@@ -169,13 +172,15 @@ def parallel_sheet(title: str, result: StageResult[Any], trials: Sequence[Row], 
         ax.axvline(place, color=style.GREY, linewidth=0.9, zorder=1)
         for value, text in column.labels():
             box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.6}
-            offset = {"xytext": (4, 0), "textcoords": "offset points"}
             at = (place, column.share(value))
-            ax.annotate(style.safe(text), at, va="center", fontsize=8, zorder=5, bbox=box, **offset)
+            ends = {1.0: ((0, 6), "center", "bottom"), 0.0: ((0, -6), "center", "top")}  # beyond where lines end
+            offset, ha, va = ends.get(round(at[1], 6), ((4, 7), "left", "center"))
+            look = {"xytext": offset, "textcoords": "offset points", "ha": ha, "va": va}
+            ax.annotate(style.safe(text), at, fontsize=8, zorder=5, bbox=box, annotation_clip=False, **look)
     ax.set_xticks(range(len(names)), [style.safe(name) for name in names])
     ax.set_xlim(-0.15, len(names) - 0.55)
     ax.set_yticks([])
-    ax.set_ylim(-0.02, 1.02)
+    ax.set_ylim(-0.06, 1.06)
     ax.grid(False)
     ax.spines[["left", "bottom"]].set_visible(False)
     if any(row.get("status") == "stopped" for row in trials):

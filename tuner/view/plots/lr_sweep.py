@@ -15,11 +15,13 @@ from tuner.view.plots import style
 from tuner.view.plots.style import Axes, Figure
 from tuner.view.text import as_float, rate
 
+TITLE = "The loss under each learning rate, and where it ends"
+
 
 def figures(result: StageResult[LrSweepMetrics], stage_dir: Path) -> dict[str, Figure]:
     """Draw the drop of the loss with its spread, the band and the chosen rate; and the loss of every rate by step."""
     rates = [entry for entry in result.metrics.rates if as_float(entry.lr)]
-    figure, ((left, right),) = style.sheet(style.headline(result), columns=2, panel=(5.0, 4.0))
+    figure, ((left, right),) = style.sheet(TITLE, columns=2, panel=(5.0, 4.0))
     _drop(left, rates, result.choice)
     _curves(right, rates, result.metrics.trials, stage_dir)
     return {"lr-sweep": figure}

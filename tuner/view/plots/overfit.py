@@ -17,7 +17,7 @@ def figures(result: StageResult[OverfitMetrics], stage_dir: Path) -> dict[str, F
     """Draw the loss with the floor it must reach, and the accuracy."""
     metrics = result.metrics
     rows = artifacts.curve(stage_dir, metrics.trial)
-    figure, ((left, right),) = style.sheet(style.headline(result), columns=2)
+    figure, ((left, right),) = style.sheet("Loss and accuracy on the tiny subset, by step", columns=2)
     lr = as_float(metrics.lr)
     title = f"Loss at lr {rate(lr)}" if lr is not None else "Loss"
     _loss(left, rows, metrics, title)

@@ -29,8 +29,9 @@ def body(result: StageResult[FineMetrics], stage_dir: Path, page: Blocks) -> Non
     page.gap()
     seeds = metrics.seeds
     runs = f" of {number(seeds)} seeds" if is_number(seeds) else ""
-    page.text(f"Winner (*): {params_text(choice.get('params'))}.", 3, hang=2)
-    text = f"Mean val accuracy{runs} {plus_minus(metrics.mean, metrics.std)}"
+    if metrics.mean is None:
+        return
+    text = f"Winner (*): mean val accuracy{runs} {plus_minus(metrics.mean, metrics.std)}"
     page.text(f"{text}; best single {fixed(metrics.best_val_accuracy)}.", 3, hang=2)
     for sentence in _expected(metrics):
         page.text(sentence, 3, hang=2)

@@ -37,10 +37,9 @@ def body(result: StageResult[LrSweepMetrics], stage_dir: Path, page: Blocks) -> 
         styles=styles,
     )
     page.gap()
-    if chosen is not None or low is not None:
-        text = f"Use {rate(chosen)}; the loss falls clearly from {rate(low)} to {rate(high)}"
+    if chosen is not None:
         precision = result.choice.get("precision")
-        page.text(text + (f"; precision {precision}." if precision else "."), 3)
+        page.text(f"Use {rate(chosen)}" + (f", in {precision} from here on." if precision else "."), 3)
     x = [entry.lr for entry in rates]
     y = [entry.final_loss for entry in rates]
     before = rates[0].first_loss if rates else None
