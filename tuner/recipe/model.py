@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_serial
 from tuner.core.errors import UsageError, did_you_mean
 from tuner.core.formatting import shown
 from tuner.core.trial import trial_tables
-from tuner.recipe.more_tables import Finetune
+from tuner.recipe.more_tables import After, Finetune, Teacher
 
 QUIET = {"quiet": True}
 FINETUNE_LR = 1e-4  # the notes on hyperparameters: 1e-4 or less on weights that have converged already
@@ -199,6 +199,14 @@ class Recipe(_Table):
     stages: dict[str, dict[str, Any]] = Field(default_factory=dict)
     accept: Accept = Accept()
     finetune: Finetune | None = off()
+    teacher: Teacher | None = off()
+    after: After | None = off()
+
+    @model_validator(mode="after")
+    def _snapshots(self) -> Recipe:
+        if self.after is not None and self.after.ensemble == "snapshots" and self.train.snapshots is None:
+            raise ValueError("after.ensemble: snapshots are kept by train.snapshots = 3, which is not set")
+        return self
 
     @model_validator(mode="before")
     @classmethod

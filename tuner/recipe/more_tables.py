@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -28,10 +28,14 @@ class Finetune(_Table):
 
 
 class After(_Table):
-    """What is done with the winner beyond one forward pass: averages over views of an example and over models."""
+    """What is done with a trained model beyond one forward pass, measured on val when its training has ended.
+
+    `tta`: views of each example over which answers are averaged. `ensemble`: the snapshots of `train.snapshots`, whose
+    answers are averaged. `stacking`: a logistic regression of their answers, out of fold.
+    """
 
     tta: list[str] = Field(default_factory=list)
-    ensemble: Literal["snapshots", "finalists"] | None = None
+    ensemble: Literal["snapshots"] | None = None
     stacking: bool = False
 
     @model_validator(mode="after")
@@ -40,23 +44,34 @@ class After(_Table):
         if unknown:
             raise ValueError(f"unknown view {unknown[0]!r} (known: {', '.join(VIEWS)})")
         if self.stacking and self.ensemble is None:
-            raise ValueError('stacking needs several models: set ensemble = "snapshots" or "finalists"')
+            raise ValueError('stacking needs several models: set ensemble = "snapshots"')
         return self
 
 
 class Teacher(_Table):
     """Learning from the answers of models beside the labels.
 
-    `distill`: a checkpoint of tuner, whose answers at `temperature` weigh `weight` against the labels' 1 - weight.
-    `mean_teacher`: the decay of an average of the model itself, whose answers are to be met (weight `weight`).
-    `pseudo_labels`: the confidence from which the teacher's answers on `unlabelled` examples count as labels.
+    Each is added to the loss, `weight` times. `distill`: a file of weights (of `model`, else of the recipe's own),
+    whose answers at `temperature` are to be met. `mean_teacher`: the decay of an average of the model itself, whose
+    answers are to be met. `pseudo_labels`: the confidence from which answers on the `unlabelled` examples (an .npz
+    file with `inputs`) count as labels: those of the distilled teacher, else the model's own.
     """
 
     distill: str | None = None
     temperature: float = Field(default=4.0, gt=0)
-    weight: float = Field(default=0.5, gt=0, le=1)
+    weight: float = Field(default=0.5, gt=0)
     mean_teacher: float | None = Field(default=None, gt=0, lt=1)
     pseudo_labels: float | None = Field(default=None, gt=0, lt=1)
+    unlabelled: str | None = None
+    model: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _with_examples(self) -> Teacher:
+        if (self.pseudo_labels is None) != (self.unlabelled is None):
+            raise ValueError("pseudo_labels and unlabelled go together")
+        if self.distill is None and self.mean_teacher is None and self.pseudo_labels is None:
+            raise ValueError("a teacher needs one of distill, mean_teacher and pseudo_labels")
+        return self
 
 
 VIEWS = ("hflip", "vflip", "quarter_turns", "shifts", "scales")

@@ -41,7 +41,7 @@ class Fit:
         return lines + [f"{name}: in the file only" for name in self.unused]
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path, where: str = "finetune.weights") -> dict[str, Tensor]:
     """Return the state dict of a file (torch's, tuner's or safetensors), without prefixes such as `module.`.
 
     Raises:
@@ -50,21 +50,23 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         close = did_you_mean(path.name, [item.name for item in path.parent.glob("*")] if path.parent.is_dir() else [])
-        raise InputError(f"finetune.weights: no such file: {path}{close}", "The path is relative to the recipe.")
+        raise InputError(f"{where}: no such file: {path}{close}", "The path is relative to the recipe.")
     try:
-        found = _safetensors(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        found = (
+            _safetensors(path, where) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        )
     except EnvironmentProblem:
         raise
     except Exception as error:
         first = str(error).strip().splitlines()[:1]
-        text = f"finetune.weights: {path}: not a file of weights ({type(error).__name__}: {''.join(first)})"
+        text = f"{where}: {path}: not a file of weights ({type(error).__name__}: {''.join(first)})"
         raise InputError(text, "Save it with torch.save(model.state_dict(), ...) or as safetensors.") from error
     while isinstance(found, Mapping) and (
         inside := next((key for key in INSIDE if isinstance(found.get(key), Mapping)), "")
     ):
         found = found[inside]
     if not isinstance(found, Mapping) or not found or not all(isinstance(item, Tensor) for item in found.values()):
-        text = f"finetune.weights: {path}: not a file of weights: it holds no state dict"
+        text = f"{where}: {path}: not a file of weights: it holds no state dict"
         raise InputError(text, "Save it with torch.save(model.state_dict(), ...) or as safetensors.")
     for prefix in PREFIXES:
         if all(name.startswith(prefix) for name in found):
@@ -72,17 +74,17 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return dict(found)
 
 
-def _safetensors(path: Path) -> dict[str, Tensor]:
+def _safetensors(path: Path, where: str) -> dict[str, Tensor]:
     try:
         from safetensors.torch import load_file
     except ImportError:
-        text = f"finetune.weights: {path}: reading it needs safetensors, which is not installed"
+        text = f"{where}: {path}: reading it needs safetensors, which is not installed"
         raise EnvironmentProblem(text, "pip install 'tuner[export]'") from None
     return load_file(path)
 
 
 @torch.no_grad()
-def load_into(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> Fit:
+def load_into(model: nn.Module, weights: Mapping[str, Tensor], path: Path, where: str = "finetune.weights") -> Fit:
     """Copy every tensor that fits by name and shape into the model, and say what did not.
 
     Raises:
@@ -97,9 +99,7 @@ def load_into(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> Fi
     loaded = tuple(name for name, item in own.items() if name in weights and weights[name].shape == item.shape)
     if not any(own[name].ndim > 1 for name in loaded):
         names = f"the file has {', '.join(list(weights)[:3])}, ...; the model has {', '.join(list(own)[:3])}, ..."
-        raise InputError(
-            f"finetune.weights: {path}: nothing fits the model: {names}", "Take the weights of this model."
-        )
+        raise InputError(f"{where}: {path}: nothing fits the model: {names}", "Take the weights of this model.")
     for name in loaded:
         own[name].copy_(weights[name])
     missing = tuple(name for name in own if name not in weights)

@@ -186,6 +186,8 @@ def _evaluate_epoch(setup: Setup, training: Training, epoch: int) -> None:
     if not math.isfinite(val_loss) and not all(bool(item.isfinite().all()) for item in training.model.parameters()):
         training.diverged = Divergence(training.updates, epoch, val_loss)
         return
+    if ends_cycle(setup, epoch):
+        training.snapshots.append({name: item.detach().clone() for name, item in training.model.state_dict().items()})
     best = training.best
     if better(reached, val_loss, None if best is None else (best.score, best.val_loss)):
         weights = {name: item.detach().clone() for name, item in training.model.state_dict().items()}
@@ -197,6 +199,14 @@ def _unscored(setup: Setup) -> str:
     if setup.data.task.name == "classification":
         return "the model's outputs are not (N, C), one row of class scores per example"
     return f"the model's outputs do not have the shape that {setup.data.task.name} scores take"
+
+
+def ends_cycle(setup: Setup, epoch: int) -> bool:
+    """Tell whether the weights of this epoch are one of the `train.snapshots`, taken at the ends of equal cycles."""
+    count, epochs = setup.tables["train"].get("snapshots"), setup.spec.horizon_epochs
+    if count is None or epochs is None:
+        return False
+    return epoch in {round(epochs * (i + 1) / count) for i in range(count)}
 
 
 def gave_up(setup: Setup, training: Training) -> bool:

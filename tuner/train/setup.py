@@ -29,6 +29,7 @@ from tuner.train.objective import as_scalar, check_terms, feature_terms, objecti
 from tuner.train.points import Part, Points, as_list, build, part_of, resolve_parts
 from tuner.train.scheduling import FACTOR_OFFERS, Led, Timm, by_factor, is_factor, lead_of, led, watches_val
 from tuner.train.scoring import Scorer
+from tuner.train.teacher import teachers
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 OWN_KEYS = {
@@ -162,7 +163,14 @@ class Setup:
         terms = feature_terms(self.tables["loss"], self.env.device, self.env.recipe_dir, self.class_counts)
         for term in terms:
             term.attach(model)
-        return build(self.parts, [{"penalty": term.penalty, "state": term} for term in terms])
+        more = [{"penalty": term.penalty, "state": term} for term in terms]
+        return build(self.parts, [*more, *teachers(self, model)])
+
+    def built(self, table: Mapping[str, Any]) -> nn.Module:
+        """Build a model of a table of its own on the device, with the trial's seed: a teacher."""
+        functions = {**self.functions, "model": resolve("model", table["name"], self.env.recipe_dir)}
+        shape, classes = self.data.input_shape, self.data.num_classes
+        return built_model(functions, table, shape, classes, self.env.recipe_dir, self.spec.seed).to(self.env.device)
 
     def schedule(self, optimizer: torch.optim.Optimizer, total_steps: int, steps_per_epoch: int) -> Any:
         """Build the learning-rate schedule over `total_steps` updates.

@@ -54,6 +54,7 @@ class Training:
     epoch: int = 0
     curve: list[dict[str, Any]] = field(default_factory=list)
     best: Best | None = None
+    snapshots: list[dict[str, Tensor]] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
     diverged: Divergence | None = None
 
@@ -179,6 +180,7 @@ def save_state(setup: Setup, training: Training, path: Path) -> None:
         "curve": training.curve,
         "skipped": training.skipped,
         "best": None if best is None else vars(best),
+        "snapshots": training.snapshots,
     }
     if setup.train_step is not None:  # a step that accumulates may leave gradients for the next epoch
         state["grads"] = {name: item.grad for name, item in training.model.named_parameters() if item.grad is not None}
@@ -225,5 +227,5 @@ def restore(setup: Setup, training: Training, path: Path | None, last: int) -> N
         item.grad = None if grad is None else grad.to(item.device)
     training.epoch, training.updates = state["epoch"], state["updates"]
     training.scheduled, training.curve = state["scheduled"], state["curve"]
-    training.skipped = state["skipped"]
+    training.skipped, training.snapshots = state["skipped"], state["snapshots"]
     training.best = None if state["best"] is None else Best(**state["best"])

@@ -28,9 +28,10 @@ from tuner.core.streams import derive_seed
 from tuner.core.trial import Progress, TrialEnv, WorkItem
 from tuner.recipe import registry
 from tuner.train import checkpoint
+from tuner.train.after import after
 from tuner.train.device import peak_memory_bytes, pick_device, reset_peak_memory, seed_everything
 from tuner.train.interface import interface_of
-from tuner.train.loop import fit, gave_up
+from tuner.train.loop import evaluation_batch, fit, gave_up
 from tuner.train.preflight import preflight
 from tuner.train.setup import Setup, Trained, make_setup
 from tuner.train.state import Training, drop_unusable_state
@@ -112,6 +113,8 @@ def _carry_out(item: WorkItem, env: TrialEnv, on_progress: OnProgress | None) ->
         training.model.load_state_dict(best.weights)
     trained = replace(setup, trained=Trained(training.model, best_epoch))
     evidence = _measure(trained, item, on_progress)
+    if "after" in setup.tables and setup.data.task.name == "classification":
+        evidence["after"] = after(setup, training.model, training.snapshots, evaluation_batch(setup))
     _remove_state(setup)
     return Outcome("completed", training.curve, _with_skipped(evidence, skipped), score, best_epoch)
 
