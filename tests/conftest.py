@@ -82,9 +82,9 @@ def tuner(*arguments, cwd):
 def refused(done, code, *messages):
     """Assert one error with this code and these texts, nothing on stdout, no traceback.
 
-    A slow machine's first line is the progress of trying the recipe out.
+    A slow machine's first line is the progress of checking the recipe.
     """
-    shown = re.sub(r"\A(trying the recipe out: [^\n]*\n)+", "", done.err)
+    shown = re.sub(r"\A(checking the recipe: [^\n]*\n)+", "", done.err)
     assert done.code == code, done.out + done.err
     for message in messages:
         assert message in done.err, done.err

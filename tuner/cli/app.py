@@ -39,6 +39,8 @@ COMMON: dict[str, tuple[Any, Any, str]] = {
     "run_dir": (Path | None, None, "where the run's artifacts lie (default: runs/<recipe name>)"),
     "set": (list[str] | None, None, "override a recipe key, as key=value; may be repeated"),
     "workers": (int | None, None, "trials at once (default: from cores and memory); 0: in this process, for debugging"),
+    "engine": (str, "processes", "what runs trials: processes, serial (in this process, for debugging), ray"),
+    "address": (str | None, None, "a running Ray cluster (default: one on this machine, while the command runs)"),
     "device": (str, "auto", "auto, cpu, cuda, mps, cuda:1, or several: cuda:0,cuda:2"),
     "trials_per_device": (int | None, None, "trials at once on each GPU (default: as many as its memory holds)"),
     "deadline": (float | None, None, "seconds that a trial may take (default: 10 minutes, or 20 times the expected)"),
@@ -230,12 +232,13 @@ def _session(
     run_dir: list[Path] = []
     with exit_codes(options["json"], options["debug"], run_dir):
         from tuner import stages
+        from tuner.core.inventory import parse_device
         from tuner.recipe.file import load_recipe, overrides_of
         from tuner.recipe.templates import find_recipe
         from tuner.view.progress import ProgressView
         from tuner.workflow.accepted_codes import check_codes
         from tuner.workflow.engine import Workflow
-        from tuner.workflow.freshness import Options
+        from tuner.workflow.freshness import ENGINES, Options
 
         if options["deadline"] is not None and not options["deadline"] > 0:
             raise UsageError(
@@ -243,6 +246,12 @@ def _session(
             )
         if options["workers"] is not None and options["workers"] < 0:
             raise UsageError(f"--workers: must be 0 or more (got {options['workers']})", "0 runs trials one by one.")
+        parse_device(options["device"])
+        if options["engine"] not in ENGINES:
+            known = did_you_mean(options["engine"], ENGINES)
+            raise UsageError(f"--engine: unknown engine {options['engine']!r}{known}", f"One of: {', '.join(ENGINES)}.")
+        if options["address"] is not None and options["engine"] != "ray":
+            raise UsageError("--address: is of a Ray cluster", "Add --engine ray, or leave it out.")
         if options["trials_per_device"] is not None and options["trials_per_device"] < 1:
             raise UsageError(
                 f"--trials-per-device: must be 1 or more (got {options['trials_per_device']})",
@@ -257,6 +266,8 @@ def _session(
         chosen = Options(
             run_dir=options["run_dir"],
             workers=options["workers"],
+            engine=options["engine"],
+            address=options["address"],
             device=options["device"],
             trials_per_device=options["trials_per_device"],
             deadline=options["deadline"],

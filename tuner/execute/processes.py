@@ -15,7 +15,7 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from tuner.core.errors import EnvironmentProblem
-from tuner.core.inventory import without_gpus
+from tuner.core.inventory import Inventory, without_gpus
 from tuner.core.preflight import Preflight
 from tuner.core.result import FailureKind, TrialError, TrialResult
 from tuner.core.trial import TrialEnv, WorkItem
@@ -45,14 +45,21 @@ class _Worker:
 class ProcessExecutor:
     """One worker process per trial, as many at once as there are slots.
 
-    `deadlines`: how long a trial may take, and be silent.
+    `deadlines`: how long a trial may take, and be silent. `inventory`: of this machine; None: what shows without torch,
+    until a preflight has looked.
     """
 
-    def __init__(self, wish: Wish, on_progress: OnProgress, deadlines: Deadlines | None = None) -> None:
+    def __init__(
+        self,
+        wish: Wish,
+        on_progress: OnProgress,
+        deadlines: Deadlines | None = None,
+        inventory: Inventory | None = None,
+    ) -> None:
         self.wish = wish
         self.on_progress = on_progress
         self.deadlines = deadlines or Deadlines()
-        self._inventory = without_gpus()
+        self._inventory = inventory or without_gpus()
         self._trial_bytes: int | None = None
         self._busy: list[_Worker] = []
         self._waiting: deque[WorkItem] = deque()

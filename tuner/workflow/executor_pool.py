@@ -70,7 +70,7 @@ class ExecutorPool:
         """Return how many trials run at once."""
         if self._executor is not None and self.device:
             return len(self._executor.slots)
-        if self.session.options.workers == 0:
+        if self.session.options.workers == 0 or self.session.options.engine == "serial":
             return 1
         return len(plan_slots(without_gpus(), replace(self._wish(), device="cpu")))
 
@@ -92,11 +92,14 @@ class ExecutorPool:
     def _start(self) -> Executor:
         from tuner.execute.deadlines import Deadlines
         from tuner.execute.processes import ProcessExecutor
+        from tuner.execute.ray_engine import Cluster, RayExecutor
         from tuner.execute.serial import SerialExecutor
 
         options = self.session.options
-        if options.workers == 0:
+        if options.workers == 0 or options.engine == "serial":
             return SerialExecutor(self._wish(), self._hear)
+        if options.engine == "ray":
+            return RayExecutor(self._wish(), Cluster(options.address), self._hear, options.deadline)
         return ProcessExecutor(self._wish(), self._hear, Deadlines(options.deadline))
 
     def _wish(self) -> Wish:

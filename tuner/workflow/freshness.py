@@ -25,17 +25,23 @@ from tuner.workflow.best_so_far import so_far
 M = TypeVar("M")
 
 
+ENGINES = ("processes", "serial", "ray")
+
+
 @dataclass(frozen=True)
 class Options:
     """What the command line says beside the recipe. `flags`: {stage: settings given as options}.
 
     `overrides`: {dotted key: value} of `--set` and `--seed`.
+    `engine`: what runs trials (`ENGINES`); `address`: of the Ray cluster (None: one on this machine).
     `device`: auto, a kind, or a list of CUDA devices; `trials_per_device`: None: as many as its memory holds.
     `deadline`: how many seconds a trial may take (None: by what finished trials took).
     """
 
     run_dir: Path | None = None
     workers: int | None = None
+    engine: str = "processes"
+    address: str | None = None
     device: str = "auto"
     trials_per_device: int | None = None
     deadline: float | None = None

@@ -1,0 +1,128 @@
+"""The Ray engine on several nodes on this machine: equal to the serial engine, whatever is lost (minutes)."""
+
+import subprocess
+import time
+
+import pytest
+import torch
+
+from tuner.core.trial import TrialEnv, TrialSpec, WorkItem
+from tuner.execute.serial import SerialExecutor
+from tuner.execute.slots import Wish
+from tuner.recipe.model import Recipe
+
+ray = pytest.importorskip("ray")
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+from tuner.execute.ray_engine import Cluster, RayExecutor  # noqa: E402
+
+MINE = """
+import time
+from torch import nn
+
+def build(input_shape, num_classes, width=8, seconds=0.0, log=""):
+    if log:
+        open(log, "a").write(f"{time.time()}\\n")
+    time.sleep(seconds)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, num_classes))
+"""
+
+
+@pytest.fixture
+def cluster():
+    from ray.cluster_utils import Cluster as Nodes
+
+    nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": 1})
+    yield nodes
+    ray.shutdown()
+    nodes.shutdown()
+
+
+@pytest.fixture
+def item(tmp_path):
+    (tmp_path / "mine.py").write_text(MINE)
+
+    def make(number, until=None, **model):
+        raw = {"name": "t", "data": {"source": "digits"}, "model": {"name": "mine.py:build", **model}}
+        tables = Recipe.model_validate(raw).tables()
+        return WorkItem(TrialSpec(tables, {}, seed=number, horizon_epochs=2), number, until)
+
+    return make
+
+
+@pytest.fixture
+def engine(cluster):
+    made = []
+
+    def make():
+        made.append(RayExecutor(Wish("cpu"), Cluster(cluster.address), lambda progress: None))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def outcome(results, folder):
+    """{trial: its curve, score and weights}."""
+    found = {}
+    for result in results:
+        assert result.status in ("completed", "stopped"), result.error
+        weights = torch.load(folder / "checkpoints" / f"{result.id}.pt", weights_only=True)["model"]
+        found[result.id, result.until_epoch] = (result.curve, result.score, weights)
+    return found
+
+
+def assert_equal(ours, theirs):
+    assert ours.keys() == theirs.keys()
+    for key, (curve, score, weights) in ours.items():
+        assert (curve, score) == theirs[key][:2]
+        assert all(torch.equal(value, theirs[key][2][name]) for name, value in weights.items())
+
+
+def serial(items, folder, recipe_dir):
+    return outcome(
+        list(SerialExecutor(Wish("cpu"), lambda progress: None).run(items, TrialEnv(recipe_dir, folder))), folder
+    )
+
+
+def test_two_nodes_give_what_one_process_gives_rung_after_rung(tmp_path, cluster, engine, item):
+    cluster.add_node(num_cpus=1)
+    one, env = engine(), TrialEnv(tmp_path, tmp_path / "run/coarse")
+    assert one.preflight(item(0).spec.tables, env).problems == ()
+    assert len(one.slots) == 2
+    for until in (1, None):  # the second goes on from the states that came back from the first
+        items = [item(number, until) for number in range(4)]
+        found = outcome(list(one.run(items, env)), tmp_path / "run/coarse")
+        assert_equal(found, serial(items, tmp_path / "serial/coarse", tmp_path))
+    assert not list((tmp_path / "run").rglob("*.state.pt"))
+
+
+def test_a_node_that_is_lost_costs_no_trial_and_one_that_is_added_gets_work(tmp_path, cluster, engine, item):
+    node = cluster.add_node(num_cpus=1)
+    one, env, log = engine(), TrialEnv(tmp_path, tmp_path / "run/coarse"), tmp_path / "log"
+    items = [item(number, seconds=3.0, log=str(log)) for number in range(6)]
+    results = one.run(items, env)
+    found = [next(results)]
+    cluster.remove_node(node, allow_graceful=False)
+    cluster.add_node(num_cpus=1)
+    found += results
+    plain = [item(number, seconds=3.0, log=str(log)) for number in range(6)]
+    assert_equal(outcome(found, tmp_path / "run/coarse"), serial(plain, tmp_path / "serial/coarse", tmp_path))
+
+
+def test_a_cluster_of_our_own_leaves_no_process(tmp_path, item):
+    before = ray_processes()
+    one = RayExecutor(Wish("cpu", workers=1), Cluster(), lambda progress: None)
+    (result,) = one.run([item(0)], TrialEnv(tmp_path, tmp_path / "run/coarse"))
+    one.close()
+    assert result.status == "completed", result.error
+    until = time.monotonic() + 30
+    while ray_processes() - before and time.monotonic() < until:
+        time.sleep(0.5)
+    assert ray_processes() - before == set()
+
+
+def ray_processes():
+    listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True).stdout.splitlines()
+    return {line.split()[0] for line in listed if "raylet" in line or "gcs_server" in line or "ray::" in line}
