@@ -10,18 +10,16 @@ from tests.zoo.case import bug, healthy
 
 
 class Reader(nn.Module):
-    """A GRU over the rows of an image; it may go on from where the last batch ended."""
+    """A GRU over the rows of an image."""
 
-    def __init__(self, shape, classes, goes_on):
+    def __init__(self, shape, classes):
         super().__init__()
         self.gru = nn.GRU(shape[0] * shape[2], 48, batch_first=True)
         self.head = nn.Linear(48, classes)
-        self.goes_on, self.state = goes_on, None
+        self.state = None
 
     def forward(self, images):
-        rows = images.permute(0, 2, 1, 3).flatten(2)
-        fits = self.goes_on and self.state is not None and self.state.shape[1] == len(rows)
-        read, state = self.gru(rows, self.state if fits else None)
+        read, state = self.gru(images.permute(0, 2, 1, 3).flatten(2))
         self.state = state.detach()
         return self.head(read[:, -1])
 
@@ -29,28 +27,10 @@ class Reader(nn.Module):
 SLOWLY = {"optimizer.name": "adam", "optimizer.lr": 0.005, "optimizer.momentum": None}
 
 
-def reader(input_shape, num_classes):
-    return Reader(input_shape, num_classes, goes_on=False)
-
-
-@bug(
-    "shapes-conv",
-    "model.name",
-    causes=["batch-dependence"],
-    step="check-init",
-    changes=SLOWLY,
-    twin={**SLOWLY, "model.name": "memory.py:reader"},
-    source="https://stackoverflow.com/questions/47241622/is-it-okay-to-use-stateful-recurrent-nn-lstm-for-classification",
-)
-def hidden_state_of_the_batch_before(input_shape, num_classes):
-    """A GRU starts from the hidden state that the last batch of the same size ended with."""
-    return Reader(input_shape, num_classes, goes_on=True)
-
-
 @healthy("shapes-conv", "model.name", changes=SLOWLY, twin={"model.name": "mlp", "model.width": 64})
 def hidden_state_kept_to_look_at(input_shape, num_classes):
     """A GRU that keeps its last hidden state as an attribute, and never reads it."""
-    return reader(input_shape, num_classes)
+    return Reader(input_shape, num_classes)
 
 
 class Cooling(nn.Module):
