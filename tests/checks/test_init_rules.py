@@ -150,6 +150,8 @@ HEALTHY = {
         "asked": 400, "train": 3000, "rank": 10, "dimension": 6.0, "hits": 4, "rare": 0.01, "rare_in_train": 0.2, "equal": 0,
         "agreeing": 1.0, "first": ["train row 1", "val row 2"],
     },
+    "image_axes": {"shape": [3, 32, 32], "channels": 3},
+    "seeds": {"same_object": False, "equal": False, "parameters": 100},
     "shifted_windows": {"asked": 400, "shifted": 0.04, "agreeing": 1.0, "first": ["train row 1", "val row 2"]},
     "input_use": {"varies": 1.0, "changes_when_zeroed": 1.0, "size": 2.0},
     "layers": {"examples": 512, "layers": [layer("a"), layer("relu", "ReLU", dead_fraction=0.1), layer("b"), layer("c")]},
@@ -194,7 +196,7 @@ def test_healthy_evidence_gives_no_finding_and_skips_no_rule():
     findings, ran, skipped = apply_rules("check-init", HEALTHY)
     assert not findings
     assert not skipped
-    assert len(ran) == 87
+    assert len(ran) == 90
 
 
 FIRES = [
@@ -361,6 +363,10 @@ FIRES = [
     ("DA122", "warn", {"classes_augmented__share_taken": [[0.0, 0.4], [0.0, 0.4], [0.0, 0.1]]}),
     ("DA123", "warn", {"relatives__hits": 5, "relatives__rare": 0.0125}),
     ("DA124", "warn", {"shifted_windows__shifted": 0.05}),
+    ("DA125", "error", {"image_axes__shape": [32, 32, 3], "image_axes__channels": 32}),
+    ("IN183", "note", {"image_axes__plain_layout": True}),
+    ("IN184", "warn", {"seeds__same_object": True}),
+    ("IN184", "warn", {"seeds__equal": True}),
 ]  # fmt: skip
 
 
@@ -518,7 +524,7 @@ def test_rules_say_what_they_miss_when_a_probe_did_not_run():
     findings, ran, skipped = apply_rules("check-init", {"failures": [], "recipe": {}})
     assert [finding.code for finding in findings] == ["IN100"]
     assert ran == ["IN100 nothing measured"]
-    assert len(skipped) == 86
+    assert len(skipped) == 89
     assert all(entry.why for entry in skipped)
 
 

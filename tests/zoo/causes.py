@@ -70,6 +70,8 @@ NEWER = frozenset(  # rules name these too, no case does: not drawn from by the 
         "not-measured",
         "optimistic-val",
         "optimizer-unsuited",
+        "plain-layout",
+        "seeds-ignored",
         "test-failed",
         "trials-failed",
     ]

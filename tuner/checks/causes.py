@@ -15,7 +15,7 @@ CAUSES = (
     # one training step
     "untrained-parameters", "gradients-accumulate", "no-update", "optimizer-state-lost", "normalisation-misuse",
     "eval-mode-in-training", "train-mode-in-eval", "gradient-clipped-away", "precision-problem", "decay-not-applied",
-    "known-from-step-1", "not-measured",
+    "known-from-step-1", "not-measured", "plain-layout", "seeds-ignored",
     # the learning rate and the search
     "schedule-mistake", "lr-too-high", "lr-too-low", "lr-band-at-edge", "optimizer-unsuited", "all-trials-failed",
     "trials-failed", "test-failed", "best-at-edge",

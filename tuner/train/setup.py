@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -24,6 +25,8 @@ from tuner.train.device import keep_freed_memory, pick_device, seed_everything
 from tuner.train.finetune import loaded
 from tuner.train.finish import change, check_changes, first_weights, split_table
 from tuner.train.groups import param_groups
+from tuner.train.layout import LIBRARIES as LIBRARIES_OF_MODELS
+from tuner.train.layout import fails_channels_last, plain
 from tuner.train.nested import hand_over_parts, is_one, take_part, zeros_of
 from tuner.train.objective import as_scalar, check_terms, feature_terms, objective
 from tuner.train.points import Part, Points, as_list, build, part_of, resolve_parts
@@ -115,9 +118,23 @@ class Setup:
         model = built_model(self.functions, table, shape, classes, folder, seed)
         if table.get("init"):
             first_weights(model, table["init"], folder, self._examples, lambda: self.data.targets("train"))
-        layout = torch.channels_last if self.data.is_image else torch.preserve_format
         loaded(model, self.tables.get("finetune", {}), folder)
-        return model.to(self.env.device).to(memory_format=layout).train()
+        model = model.to(self.env.device)
+        if self.needs_plain_layout:
+            return plain(model).train()
+        layout = torch.channels_last if self.data.is_image else torch.preserve_format
+        return model.to(memory_format=layout).train()
+
+    @cached_property
+    def needs_plain_layout(self) -> bool:
+        """Whether the model of the user's own code fails on channels-last images alone; a model is built to ask it."""
+        library = (getattr(self.functions["model"], "__module__", None) or "").split(".")[0]
+        if not self.data.is_image or library in LIBRARIES_OF_MODELS:
+            return False
+        shape, table, folder = self.data.input_shape, self.tables["model"], self.env.recipe_dir
+        model = built_model(self.functions, table, shape, self.data.num_classes, folder, self.spec.seed)
+        inputs, _ = next(iter(self.data.batches("train", 2, indices=torch.arange(min(2, self.data.size("train"))))))
+        return fails_channels_last(model.to(self.env.device), inputs)
 
     def _examples(self) -> Any:
         """Return some examples of train as the model sees them, for the inits that measure."""

@@ -25,6 +25,7 @@ from tuner.checks.tools.frame import (
     random_state,
     train_once,
 )
+from tuner.checks.tools.whole import Whole
 from tuner.core.streams import derive_seed
 from tuner.train.nested import leaves, mapped
 
@@ -82,6 +83,7 @@ def overfit(
     loss at uniform outputs. `reference`: Adam takes the place of the recipe's optimizer. `status`: floor, plateau
     (stuck), steps (still falling at the end), diverged.
     """
+    setup = Whole(setup)
     strata = torch.from_numpy(setup.data.task.strata(setup.data.targets("train").numpy()))
     indices = balanced(strata, examples, derive_seed(setup.spec.seed, "overfit"))
     batch = gathered(setup, "train", indices)

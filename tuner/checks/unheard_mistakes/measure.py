@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tuner.checks.tools import outputs as _outputs
-from tuner.checks.tools.frame import CannotProbe, before_training, fresh_model, one_batch
+from tuner.checks.tools.frame import CannotProbe, before_training, forward, fresh_model, one_batch
 from tuner.checks.unheard_mistakes.evidence import UnheardMistakes
 
 EXAMPLES = 64
@@ -22,8 +22,7 @@ def unheard_mistakes(setup: Any) -> UnheardMistakes:
     to the last bit; `silent_right`: the same of those that are answered right.
     """
     inputs, targets = one_batch(setup, EXAMPLES, "unheard_mistakes")
-    with torch.no_grad():
-        outputs = fresh_model(setup)(inputs)
+    outputs = forward(fresh_model(setup), inputs)
     if not isinstance(outputs, Tensor) or outputs.ndim != 2 or outputs.shape[1] < setup.data.num_classes:
         raise CannotProbe("the outputs are not one score per class")
     kind = _outputs.kind_of(fresh_model(setup), inputs[:16])

@@ -1,0 +1,73 @@
+"""Models whose outputs are no bare tensor, for measures that ask the loss about outputs of their own making.
+
+What is scored is one part of the outputs (`scored_part`); a loss of the user's own takes all of them. The loss that is
+handed to measures puts a tensor that it is given in the place of that part, beside the other parts of the last forward.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tuner.train.nested import scored_part
+
+
+class Whole:
+    """A trial's setup whose losses take the scored part of the outputs for all of them; the rest is the setup's."""
+
+    def __init__(self, setup: Any) -> None:
+        self._setup = setup
+        self._last: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._setup, name)
+
+    def model(self, *args: Any, **kwargs: Any) -> Any:
+        model = self._setup.model(*args, **kwargs)
+        model.register_forward_hook(self._keep)
+        return model
+
+    def _keep(self, module: Any, given: Any, outputs: Any) -> None:
+        self._last = outputs
+
+    def loss(self) -> Any:
+        raw = self._setup.loss()
+
+        def loss(outputs: Any, targets: Tensor) -> Tensor:
+            if isinstance(outputs, Tensor) and not isinstance(self._last, (Tensor, type(None))):
+                outputs = in_place(self._last, outputs)
+            value: Tensor = raw(outputs, targets)
+            return value
+
+        loss.raw = getattr(raw, "raw", raw)  # type: ignore[attr-defined]
+        return loss
+
+
+def in_place(structure: Any, part: Tensor) -> Any:
+    """Return outputs of the same form with `part` where the scored tensor is; the others detached, of as many rows."""
+    scored = scored_part(structure)
+    if not isinstance(scored, Tensor):
+        return part
+
+    def fitted(item: Any) -> Any:
+        if item is scored:
+            return part
+        if not isinstance(item, Tensor) or not item.ndim or len(item) != len(scored):
+            return item
+        return item.detach()[torch.arange(len(part), device=item.device) % len(item)]
+
+    if isinstance(structure, Mapping):
+        whole = copy.copy(structure)
+        for key, item in structure.items():
+            whole[key] = fitted(item)  # type: ignore[index]
+        return whole
+    if isinstance(structure, (tuple, list)):
+        parts = [fitted(item) for item in structure]
+        return parts if isinstance(structure, list) else tuple(parts)
+    other: Any = copy.copy(structure)
+    other.logits = part
+    return other
