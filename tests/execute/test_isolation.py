@@ -1,6 +1,7 @@
 """Trials that change torch, the process, or answer twice, between quiet ones: the quiet ones notice nothing."""
 
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -184,6 +185,14 @@ def gone(pid, seconds=5.0):
             return True
         time.sleep(0.05)
     return False
+
+
+def test_an_autocast_that_a_trial_entered_keeps_no_old_weights_for_the_next(tmp_path, item):
+    executor = SerialExecutor(Wish(), lambda progress: None)
+    quiet = replace(item(0), spec=replace(item(0).spec, precision="bf16"))
+    items = [quiet, item(1, "enter_autocast"), quiet]
+    first, _, last = executor.run(items, TrialEnv(tmp_path))
+    assert first.status == "completed" and last.curve == first.curve
 
 
 def test_trials_in_one_process_find_torch_as_it_was(tmp_path, item):

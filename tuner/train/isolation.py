@@ -49,6 +49,7 @@ class _Found:
         self.modes = torch._C._len_torch_function_stack(), len(_dispatch_modes())
         self.deterministic = torch.are_deterministic_algorithms_enabled()
         self.autocast = [(kind, torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)) for kind in _KINDS]
+        self.nesting = _autocast_nesting()
         self.random = random.getstate(), np.random.get_state(), torch.get_rng_state()
         self.signals = [(number, signal.getsignal(number)) for number in SIGNALS]
 
@@ -91,7 +92,15 @@ def _restore_modes(found: _Found) -> None:
     for kind, enabled, dtype in found.autocast:
         torch.set_autocast_enabled(kind, enabled)
         torch.set_autocast_dtype(kind, dtype)
+    for _ in range(_autocast_nesting() - found.nesting):  # while one is entered, casts of old weights are kept
+        torch.autocast_decrement_nesting()
     torch.clear_autocast_cache()
+
+
+def _autocast_nesting() -> int:
+    """Return how many autocast blocks are entered."""
+    torch.autocast_increment_nesting()
+    return torch.autocast_decrement_nesting()
 
 
 def _dispatch_modes() -> list[Any]:

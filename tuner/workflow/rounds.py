@@ -97,7 +97,7 @@ def _entry_problem(item: Any, known: set[int]) -> str | None:
 
 
 def _is_key(key: Any) -> bool:
-    return isinstance(key, str) and key.partition(".")[0] in (*TABLES, *MAY_BE_ABSENT) and all(key.split("."))
+    return isinstance(key, str) and key.partition(".")[0] in (*TABLES, *MAY_BE_ABSENT, "stages") and all(key.split("."))
 
 
 def entry(run: Path, round_number: int) -> dict[str, Any]:
