@@ -12,6 +12,7 @@ from PIL import Image
 from tuner.core.errors import EnvironmentProblem, InputError, UsageError
 from tuner.parts import datasets, image_files
 from tuner.recipe import registry
+from tuner.recipe.user_files import hash_data
 from tuner.train.cache import cache_path, open_stored
 
 
@@ -165,6 +166,16 @@ def test_image_folder_passes_over_hidden_files_and_other_kinds(tmp_path):
     (tmp_path / ".git").mkdir()
     (tmp_path / "README.md").write_text("x")
     assert len(datasets.image_folder(str(tmp_path)).train.targets) == 4
+
+
+@pytest.mark.parametrize("target", ["..", ".", "loop"])
+def test_image_folder_passes_over_a_link_that_never_ends(tmp_path, target):
+    folder(tmp_path / "images")
+    (tmp_path / "images" / "loop").symlink_to(target)
+    (tmp_path / "images" / "cat" / "loop.png").symlink_to("loop.png")
+    assert len(datasets.image_folder(str(tmp_path / "images")).train.targets) == 4
+    data = {"source": "image_folder", "root": "images"}
+    assert hash_data(data, tmp_path) == hash_data(data, tmp_path) != ""
 
 
 def test_image_folder_makes_grey_when_asked_for_one_channel(tmp_path):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 
+import pytest
+
 from tuner.core.trial import WorkItem
 from tuner.search.costs import Costs
 from tuner.workflow import budgets
@@ -72,3 +74,23 @@ def elsewhere(line):
     value["item"]["spec"]["device"] = "cuda"
     value["result"]["id"] = WorkItem.from_json(value["item"]).spec.id
     return json.dumps(value) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("schedule={name='cosin'}", "schedule.name: unknown schedule 'cosin' - did you mean 'cosine'?"),
+        ("loss={name='no.such.loss'}", "loss.name: 'no.such.loss': there is no module 'no'"),
+        ("model.widht=3", "model.widht: mlp() takes no such argument - did you mean 'width'?"),
+        ("train.monitor='val_acuracy'", "train.monitor: 'val_acuracy' is not measured - did you mean 'val_accuracy'?"),
+        ("optimizer.name='sparseadam'", "optimizer"),
+        ("data={source='npz', path='no.npz'}", "no.npz"),
+    ],
+)
+@pytest.mark.parametrize("stage", ["check-init", "run"])
+def test_what_the_command_would_refuse_is_refused(recipe, command, tmp_path, stage, override, message):
+    done = command(stage, "small.toml", "--dry-run", "--set", override)
+    real = command(stage, "small.toml", "--set", override)
+    assert (done.code, done.err) == (real.code, real.err) and done.code in (2, 3)
+    assert message in done.err
+    assert not list((tmp_path / "runs").rglob("trials.jsonl"))

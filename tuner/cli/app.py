@@ -7,7 +7,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -379,10 +379,18 @@ def explain(
             names = [*known, *(card.cause for card in known.values())]
             raise UsageError(
                 f"{code}: no such code{did_you_mean(code.upper(), known) or did_you_mean(code.lower(), names)}",
-                f"Known: {', '.join(known)}.",
+                f"{_families(known)}. `tuner explain` alone lists them with what they look for.",
             )
         for card in cards:
             show(card, make_console())
+
+
+def _families(codes: Iterable[str]) -> str:
+    """Return the codes by their letters: `DA101 to DA116 (12 codes), ...`."""
+    families: dict[str, list[str]] = {}
+    for code in sorted(codes):
+        families.setdefault(code.rstrip("0123456789"), []).append(code)
+    return ", ".join(f"{found[0]} to {found[-1]} ({len(found)} codes)" for found in families.values())
 
 
 def new(

@@ -55,5 +55,7 @@ def check_input(model: nn.Module, input_shape: Sequence[int], name: str) -> None
     if first.in_channels != input_shape[0]:
         raise UsageError(
             f"model.name: {name} takes {first.in_channels} channels, the data has {input_shape[0]}",
-            "Use a built-in model (convnet, resnet20), which fits itself to the data, or other images.",
+            f"timm's models take in_chans = {input_shape[0]}; a torchvision model is wrapped in a build(input_shape, "
+            f"num_classes) of yours that repeats the channels or replaces its first layer; the built-in models "
+            "(convnet, resnet20) fit themselves to the data.",
         )

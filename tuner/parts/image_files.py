@@ -71,8 +71,17 @@ def _same_classes(train: ClassFolders, other: ClassFolders, name: str) -> None:
 
 
 def _subfolders(folder: Path) -> list[Path]:
+    """List the folders in a folder; a link to one of those above it, which would never end, is passed over."""
+    above = {(info.st_dev, info.st_ino) for info in map(os.stat, (folder, *folder.resolve().parents))}
+    found = []
     with os.scandir(folder) as entries:
-        return sorted(Path(entry.path) for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+        for entry in entries:
+            if entry.name.startswith(".") or not os.path.isdir(entry.path):  # false for a link that leads to itself
+                continue
+            info = os.stat(entry.path)
+            if (info.st_dev, info.st_ino) not in above:
+                found.append(Path(entry.path))
+    return sorted(found)
 
 
 def _class_folders(root: Path) -> ClassFolders:
@@ -103,7 +112,8 @@ def _class_folders(root: Path) -> ClassFolders:
 
 
 def _is_image(entry: os.DirEntry[str]) -> bool:
-    return not entry.name.startswith(".") and entry.name.lower().endswith(EXTENSIONS) and entry.is_file()
+    named = not entry.name.startswith(".") and entry.name.lower().endswith(EXTENSIONS)
+    return named and os.path.isfile(entry.path)  # false, where entry.is_file() raises: a link that leads to itself
 
 
 def decode(path: str, size: tuple[int, int] | None, channels: int) -> np.ndarray:

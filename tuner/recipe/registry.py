@@ -71,6 +71,10 @@ def resolve(kind: str, name: str, base_dir: Path) -> Callable[..., Any]:
         UserCodeError: the user's file raised while it was imported.
     """
     key, module_name = KINDS[kind]
+    if not isinstance(name, str):
+        raise UsageError(
+            f"{key}: expected a name, text in quotes (got {shown(name)})", 'Such as "resnet20", or "file.py:f".'
+        )
     file, colon, attribute = name.rpartition(":")
     if name.endswith(".py"):
         found = _from_file(key, name, "", base_dir)

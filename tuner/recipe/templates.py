@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 from tuner.core.errors import UsageError, did_you_mean
+from tuner.core.formatting import clipped
 from tuner.core.store import write_bytes
 from tuner.recipe.model import NAME_PATTERN
 
@@ -157,14 +159,16 @@ def find_recipe(text: str) -> Path:
         UsageError: there is neither; close names are proposed.
     """
     for path in (Path(text), Path("recipes") / text, Path("recipes") / f"{text}.toml"):
-        if path.is_file():
+        if os.path.isfile(path):  # which is false, and raises nothing, for a name that no disk could hold
             return path
     folder = Path("recipes")
     known = [str(path.relative_to(folder).with_suffix("")) for path in sorted(folder.glob("**/*.toml"))]
-    listed = f"In recipes/: {', '.join(known)}." if known else "`tuner new` writes one."
-    if Path(f"{text}.toml").is_file():
-        listed = f"A file of this folder is given with its ending: {text}.toml"
-    raise UsageError(f"{text}: no such recipe{did_you_mean(Path(text).stem, known)}", listed)
+    here = {path.stem: path.name for path in sorted(Path(".").glob("*.toml"))}
+    close = did_you_mean(Path(text).stem, [*known, *here])
+    listed = f"In recipes/: {clipped(', '.join(known), 200)}." if known else "`tuner new` writes one."
+    if guess := next((name for stem, name in here.items() if stem == text or close.endswith(f" {stem!r}?")), None):
+        listed = f"A file of this folder is given with its ending: {guess}"
+    raise UsageError(f"{clipped(text, 200)}: no such recipe{close}", listed)
 
 
 def write_recipe(name: str, source: str, custom: bool, force: bool) -> list[Path]:

@@ -119,7 +119,7 @@ def hash_data(data: Mapping[str, Any], folder: Path) -> str:
             parts[key] = sha256(path) if path.stat().st_size < 64 << 20 else _stat(path)
         elif path.is_dir():
             listing = hashlib.sha256()
-            for line in sorted(_listing(str(path), "")):
+            for line in sorted(_listing(str(path), "", ())):
                 listing.update(line.encode(errors="surrogateescape"))
             parts[key] = listing.hexdigest()
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16] if parts else ""
@@ -130,14 +130,24 @@ def _stat(path: Path) -> str:
     return f"{info.st_size}:{info.st_mtime_ns}"
 
 
-def _listing(root: str, prefix: str) -> Iterator[str]:
-    """Yield `name size time` of every file below a folder."""
+def _listing(root: str, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
+    """Yield `name size time` of every file below a folder; a link back to one of the folders `above` is passed over."""
+    folder = os.stat(root)
+    if (here := (folder.st_dev, folder.st_ino)) in above:
+        return
     with os.scandir(root) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir():
-                yield from _listing(entry.path, f"{prefix}{entry.name}/")
+            if _is_folder(entry):
+                yield from _listing(entry.path, f"{prefix}{entry.name}/", (*above, here))
             else:
-                info = entry.stat(follow_symlinks=entry.is_file())  # a link to nowhere has no target to look at
+                info = entry.stat(follow_symlinks=os.path.isfile(entry))  # a link to nowhere has no target to look at
                 yield f"{prefix}{entry.name} {info.st_size} {info.st_mtime_ns}\n"
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False

@@ -9,6 +9,7 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from tuner.core.errors import UsageError, user_code
+from tuner.core.formatting import shown
 from tuner.recipe.registry import arguments, asked, bind
 
 FACTOR_OFFERS = ("epoch", "step", "total_steps", "steps_per_epoch")
@@ -89,13 +90,16 @@ def lead_of(fn: Callable[..., Any], table: Mapping[str, Any], steps_per_epoch: i
     A schedule that has a warm-up of its own keeps it, but where a hold comes between.
 
     Raises:
-        UsageError: "must not be negative".
+        UsageError: "must be a number", "must not be negative".
     """
     table = dict(table)
     steps_per_epoch = max(steps_per_epoch, 1)
     for key in BEFORE:
-        if not table.get(key, 0) >= 0:
-            raise UsageError(f"schedule.{key}: must not be negative (got {table[key]!r})")
+        value = table.get(key, 0)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise UsageError(f"schedule.{key}: must be a number (got {shown(value)})")
+        if value < 0:
+            raise UsageError(f"schedule.{key}: must not be negative (got {value!r})")
     hold = round(table.pop("hold_epochs", 0) * steps_per_epoch)
     if not hold and asked(fn, ("warmup_epochs",)):
         return 0, 0, table

@@ -16,6 +16,7 @@ import torch._dynamo  # the first optimizer loads it, in 0.8 s: from here the fo
 from torch import Tensor, nn
 
 from tuner.core.errors import EnvironmentProblem, UsageError, UserCodeError, user_code
+from tuner.core.formatting import shown
 from tuner.core.streams import derive_seed
 from tuner.core.trial import TrialEnv, TrialSpec
 from tuner.parts.heads import check_input, fit_head
@@ -329,6 +330,16 @@ def _build_model(
 
 
 LIBRARIES = ("torchvision", "timm")
+WEIGHT_FILES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
+
+
+def _not_a_file(weights: Any) -> None:
+    """Refuse a file where torchvision wants the name of weights of its own."""
+    if isinstance(weights, str) and weights.endswith(WEIGHT_FILES):
+        raise UsageError(
+            f"model.weights: {shown(weights)} is a file; torchvision takes the name of its own weights here",
+            f'Such as "DEFAULT" or "IMAGENET1K_V1". A file of yours: [finetune] weights = {shown(weights)}.',
+        )
 
 
 def model_arguments(
@@ -338,7 +349,8 @@ def model_arguments(
     library = (getattr(fn, "__module__", None) or "").split(".")[0]
     args = arguments(split_table(fn, table)[0], OWN_KEYS["model"])
     offered = {"input_shape": input_shape, "num_classes": num_classes, "num_outputs": num_classes}
-    if library == "torchvision" and args.get("weights") is not None:
+    if library == "torchvision" and (args.get("weights") is not None or args.get("pretrained")):
+        _not_a_file(args.get("weights"))
         del offered["num_classes"], offered["num_outputs"]
     return bind(fn, offered, args, "model", through_kwargs=("num_classes",) if library in LIBRARIES else ())
 
@@ -395,4 +407,6 @@ def loss_of_step(value: Any) -> Tensor:
 
 def _not_a(key: str, fn: Callable[..., Any], value: Any, expected: str) -> UserCodeError:
     name = getattr(fn, "__name__", type(fn).__name__)
-    return UserCodeError(f"{key}: {name}() must return a {expected}, returned a {type(value).__name__}", "Return it.")
+    kind = type(value)
+    hint = "Return it." if value is None else f"Return the {expected.rpartition('.')[2]} itself."
+    return UserCodeError(f"{key}: {name}() must return a {expected}, returned a {kind.__name__}", hint)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,8 +27,13 @@ def plan_only(session: Session, ref: StageRef, workers: int) -> dict[str, Any]:
     return found if search is None else {**found, "search": _shown(search)}
 
 
-def plan_pending(session: Session, names: Sequence[str], workers: int) -> list[dict[str, Any]]:
-    """Return for each stage that it is fresh, or its plan; those behind the first that is not wait for it."""
+def plan_pending(
+    session: Session, names: Sequence[str], workers: int, check: Callable[[StageRef], None]
+) -> list[dict[str, Any]]:
+    """Return for each stage that it is fresh, or its plan; those behind the first that is not wait for it.
+
+    `check`: refuses what running that first one would.
+    """
     plans: list[dict[str, Any]] = []
     for ref in map(StageRef, names):
         state = session.state(ref, own_settings=bool(session.options.flags.get(ref.stage)))
@@ -37,6 +42,7 @@ def plan_pending(session: Session, names: Sequence[str], workers: int) -> list[d
         elif any(plan["state"] != "fresh" for plan in plans):
             plans.append(_waiting(session, ref, workers))
         else:
+            check(ref)
             plans.append({"state": state.kind, **plan_only(session, ref, workers)})
     return plans
 

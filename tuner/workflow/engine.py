@@ -100,6 +100,7 @@ class Workflow:
 
     def plan_only(self, ref: StageRef) -> dict[str, Any]:
         """Return what a stage would do next, without doing it (`--dry-run`)."""
+        StageRun(self.session, ref, self.pool, self.listener).check()
         return dry_run.plan_only(self.session, ref, self.pool.workers)
 
     def plan_pending(self, names: Sequence[str], budget: str | None = None) -> list[dict[str, Any]]:
@@ -112,8 +113,13 @@ class Workflow:
                     left_out.append(name)
                 else:
                     self._give(name, given)
-        plans = dry_run.plan_pending(self.session, [name for name in names if name not in left_out], self.pool.workers)
+        kept = [name for name in names if name not in left_out]
+        plans = dry_run.plan_pending(self.session, kept, self.pool.workers, self._check)
         return [*plans, *({"stage": name, "state": "left out: the budget is too short for it"} for name in left_out)]
+
+    def _check(self, ref: StageRef) -> None:
+        own_settings = bool(self.options.flags.get(ref.stage))
+        StageRun(self.session, ref, self.pool, self.listener, own_settings).check()
 
     # -- step 7 -------------------------------------------------------------------------------------------------
 

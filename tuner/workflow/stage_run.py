@@ -58,14 +58,10 @@ class StageRun:
     def __call__(self) -> Outcome:
         """Return the stage's outcome: the stored one where it is fresh, else a new one."""
         session, folder = self.session, self.ref.folder(self.session.run)
-        session.check_folder()
-        if (state := self._stored()) is not None and state.result is not None:
-            session.check_own_device(state)
+        state = self._answer()
+        if state is not None and state.result is not None:
             return Outcome(self.ref, state.result, folder, ran=False, stale=tuple(map(str, state.reasons)))
-        work = work_of(session, self.ref, session.options.device)
-        budgets.planned(session, self.ref, work.settings, self.pool.workers)  # a budget that is too small ends here
-        runner = self.pool.ready(folder)
-        session.check_device(self.ref, self.pool.device)
+        work, runner = self._ready()
         self._clear(folder)
         facts = replace(work.inputs.facts, device=self.pool.device)
         work = replace(work, inputs=replace(work.inputs, facts=facts))
@@ -79,6 +75,30 @@ class StageRun:
             made = {"device": self.pool.device, **clock.to_json()}
             outputs.write_stage(session, self.ref, records, result, made, self.listener.note)
         return Outcome(self.ref, stages.read_result(folder.result_path), folder, ran=True)
+
+    def check(self) -> None:
+        """Refuse whatever running the stage would refuse, without running anything (`--dry-run`)."""
+        if self._answer() is None:
+            self._ready()
+
+    def _answer(self) -> State | None:
+        """Return the state whose result answers the command already; refuse a folder or device that does not fit."""
+        self.session.check_folder()
+        state = self._stored()
+        if state is not None and state.result is not None:
+            self.session.check_own_device(state)
+            return state
+        return None
+
+    def _ready(self) -> tuple[Work, StageRunner]:
+        """Return the work and where it runs, after everything that can refuse it."""
+        work = work_of(self.session, self.ref, self.session.options.device)
+        budgets.planned(
+            self.session, self.ref, work.settings, self.pool.workers
+        )  # a budget that is too small ends here
+        runner = self.pool.ready(work.folder)
+        self.session.check_device(self.ref, self.pool.device)
+        return work, runner
 
     def _stored(self) -> State | None:
         """Return the state whose result answers the command already, or None when there is work to do.
