@@ -167,3 +167,30 @@ def test_env_may_change_between_runs(tmp_path, item, executor):
     list(one.run([item(0)]))
     list(one.at(tmp_path / "stage").run([item(1, seed=1)]))
     assert [path.stem for path in (tmp_path / "stage" / "checkpoints").glob("*.pt")] == [item(1, seed=1).spec.id]
+
+
+def test_a_package_that_trials_use_is_loaded_once_by_the_server(tmp_path):
+    program = """
+        from pathlib import Path
+        from tuner.core.trial import TrialEnv, TrialSpec, WorkItem
+        from tuner.execute.processes import ProcessExecutor
+        from tuner.execute.slots import Wish
+        from tuner.recipe.model import Recipe
+        raw = {"name": "t", "data": {"source": "digits"}, "model": {"name": "mine.py:build"}}
+        item = WorkItem(TrialSpec(Recipe.model_validate(raw).tables(), {}, seed=0, horizon_epochs=1), 0)
+        executor = ProcessExecutor(Wish(workers=1), lambda progress: None, libraries=["library", "broken"])
+        print([result.status for result in executor.run([item, item], TrialEnv(Path(".").resolve()))])
+    """
+    (tmp_path / "library.py").write_text("open('loaded', 'a').write('once ')")
+    (tmp_path / "mine.py").write_text(
+        "import library\nfrom torch import nn\ndef build(input_shape, num_classes):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))\n"
+    )
+    (tmp_path / "program.py").write_text(textwrap.dedent(program))
+    run = [sys.executable, "program.py"]
+    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert (done.stdout.strip(), (tmp_path / "loaded").read_text()) == ("['completed', 'completed']", "once ")
+
+    (tmp_path / "broken.py").write_text("raise RuntimeError('no such library')")
+    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "['completed', 'completed']"

@@ -2,7 +2,14 @@
 
 import os
 
-from tuner.recipe.user_files import copy_user_files, hash_data, hash_user_files, referenced_files, user_modules
+from tuner.recipe.user_files import (
+    copy_user_files,
+    hash_data,
+    hash_user_files,
+    libraries,
+    referenced_files,
+    user_modules,
+)
 
 TABLES = {
     "data": {"source": "mine.py:load", "augment": [{"name": "aug.py:flip"}]},
@@ -97,3 +104,10 @@ def test_a_package_that_a_dotted_path_names_is_hashed_where_it_lies_beside_the_r
         (tmp_path / name).write_text(text)
     tables = {"model": {"name": "pkg.Net"}, "optimizer": {"name": "torch.optim.SGD"}}
     assert list(user_modules(tables, {}, tmp_path)) == ["pkg/__init__.py", "pkg/net.py"]
+
+
+def test_libraries_are_what_the_recipe_and_its_files_use(tmp_path):
+    (tmp_path / "mine.py").write_text("import os, helper\nimport torchvision.models\nfrom sklearn import svm\n")
+    (tmp_path / "helper.py").write_text("from pandas.api import types\nimport no_such_package\n")
+    tables = {"model": {"name": "mine.py:build"}, "optimizer": {"name": "torch.optim.RAdam"}, "data": {"root": "a.b"}}
+    assert libraries(tables, {}, tmp_path) == ["pandas", "sklearn", "torch", "torchvision"]

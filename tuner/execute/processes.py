@@ -23,7 +23,7 @@ from tuner.execute import crashes
 from tuner.execute.base import OnProgress
 from tuner.execute.deadlines import Deadlines, words
 from tuner.execute.slots import Leases, Slot, Slots, Wish, alone, plan_slots
-from tuner.execute.start import Process, start
+from tuner.execute.start import Process, preload, start
 
 DEBUG = "Run with --workers 0 to see it happen in this process."
 
@@ -46,7 +46,7 @@ class ProcessExecutor:
     """One worker process per trial, as many at once as there are slots.
 
     `deadlines`: how long a trial may take, and be silent. `inventory`: of this machine; None: what shows without torch,
-    until a preflight has looked.
+    until a preflight has looked. `libraries`: packages that the trials use, loaded once for all of them.
     """
 
     def __init__(
@@ -55,10 +55,12 @@ class ProcessExecutor:
         on_progress: OnProgress,
         deadlines: Deadlines | None = None,
         inventory: Inventory | None = None,
+        libraries: Sequence[str] = (),
     ) -> None:
         self.wish = wish
         self.on_progress = on_progress
         self.deadlines = deadlines or Deadlines()
+        preload(libraries)
         self._inventory = inventory or without_gpus()
         self._trial_bytes: int | None = None
         self._busy: list[_Worker] = []

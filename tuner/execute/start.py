@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from types import ModuleType
 from typing import Any
@@ -28,13 +28,17 @@ def method() -> str:
     return "forkserver" if "forkserver" in known and sys.platform != "darwin" else "spawn"
 
 
+def preload(libraries: Sequence[str] = ()) -> None:
+    """Have the fork server load torch and these packages when it starts, so that not every trial has to."""
+    if method() == "forkserver":
+        multiprocessing.get_context("forkserver").set_forkserver_preload(["tuner.execute.preload", *libraries])
+
+
 class Process:
     """A started worker: what the supervisor holds of it."""
 
     def __init__(self, slot: Slot, task: Task, value: Any, env: TrialEnv) -> None:
         context: Any = multiprocessing.get_context(method())
-        if method() == "forkserver":
-            context.set_forkserver_preload(["tuner.execute.preload"])
         self.pipe, theirs = context.Pipe()
         self.stack, their_stack = context.Pipe(duplex=False)
         arguments = (theirs, their_stack, task, value, env, slot.environ)
@@ -88,6 +92,7 @@ def start(slot: Slot, task: Task, value: Any, env: TrialEnv) -> Process:
             return Process(slot, task, value, env)
         except (EOFError, OSError) as error:
             why = str(error) or "the server that forks it is gone"
+            preload()  # a package that cannot be imported ends the server
             time.sleep(RETRY_SECONDS)
     raise EnvironmentProblem(f"no worker process can be started: {why}", "Free memory, or allow more processes.")
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import importlib.util
 import json
 import os
+import re
+import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from tuner.core.store import sha256, write_bytes
 from tuner.recipe.model import PATH_KEYS, expand_path, paths_expanded
 
+_DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 _HOOKS = ("step", "evaluate", "metric")
 
 
@@ -80,6 +85,36 @@ def _local_imports(path: Path, folder: Path) -> Iterator[Path]:
             found = [base / "__init__.py"] if level else []  # the package that a relative import starts from
             found += [file for name in filter(None, names) for file in _files_of(name.split("."), base)]
             yield from (file for file in found if file.is_file())
+
+
+def libraries(tables: Mapping[str, Any], search: Mapping[str, Any], folder: Path) -> list[str]:
+    """Return the installed packages that the recipe names by dotted path or that the user's files import, sorted.
+
+    Python's own, and what lies in the recipe's folder, are not among them.
+    """
+    names = {text.partition(".")[0] for text in _strings([tables, search]) if _DOTTED.fullmatch(text)}
+    for path in user_modules(tables, search, folder).values():
+        names |= set(_imported(path))
+    there = (name for name in names if not (folder / name).exists() and not (folder / f"{name}.py").exists())
+    return sorted(name for name in there if name not in sys.stdlib_module_names and _is_installed(name))
+
+
+def _imported(path: Path) -> Iterator[str]:
+    """Return the top names of what a file imports."""
+    with suppress(SyntaxError, ValueError, OSError):
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Import):
+                yield from (alias.name.partition(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+                yield node.module.partition(".")[0]
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        found = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return False
+    return found is not None and "site-packages" in str(found.origin)
 
 
 def _files_of(parts: list[str], base: Path) -> list[Path]:

@@ -19,6 +19,7 @@ from tuner.core.trial import Progress, TrialEnv, WorkItem
 from tuner.execute.base import Executor
 from tuner.execute.slots import Wish, plan_slots
 from tuner.recipe.file import Places, key_lines
+from tuner.recipe.user_files import libraries
 from tuner.workflow.freshness import Session
 from tuner.workflow.listener import ProgressListener
 
@@ -100,7 +101,9 @@ class ExecutorPool:
             return SerialExecutor(self._wish(), self._hear)
         if options.engine == "ray":
             return RayExecutor(self._wish(), Cluster(options.address), self._hear, options.deadline)
-        return ProcessExecutor(self._wish(), self._hear, Deadlines(options.deadline))
+        recipe = self.session.recipe
+        used = libraries(recipe.tables(), recipe.search, self.session.folder)
+        return ProcessExecutor(self._wish(), self._hear, Deadlines(options.deadline), libraries=used)
 
     def _wish(self) -> Wish:
         options = self.session.options
