@@ -147,7 +147,7 @@ HEALTHY = {
         "rest": [0.05, 0.05, 0.1], "class_names": ["b", "d", "s"],
     },
     "relatives": {
-        "asked": 400, "train": 3000, "rank": 10, "dimension": 6.0, "hits": 4, "rare": 0.01, "rare_in_train": 0.2, "equal": 0,
+        "asked": 400, "train": 3000, "rank": 10, "dimension": 6.0, "hits": 4, "rare": 0.01, "rare_in_train": 0.002, "equal": 0,
         "agreeing": 1.0, "first": ["train row 1", "val row 2"],
     },
     "image_axes": {"shape": [3, 32, 32], "channels": 3},
@@ -584,3 +584,9 @@ def test_labels_one_row_off_say_which():
 def test_words_by_number_are_nothing_that_the_classifier_could_read(dtype, fires):
     unrelated = {"labels_fit__train": 0.11, "labels_fit__val": 0.1, "data_scan__train__dtype": dtype}
     assert ("DA113" in found(but(**unrelated))) is fires
+
+
+def test_relatives_within_train_judge_each_other_better_than_val_and_say_nothing_about_labels():
+    changes = {"labels_fit__train": 0.9, "labels_fit__val": 0.1, "labels_fit__val_renamed": 0.15}
+    assert "DA112" in found(but(**changes, relatives__rare_in_train=0.005))
+    assert "DA112" not in found(but(**changes, relatives__rare_in_train=0.1))

@@ -106,7 +106,6 @@ bug(
     causes=["metric-wrong", "normalisation-misuse"],
     step="diagnose",
     harm="number",
-    source="https://discuss.pytorch.org/t/what-is-the-difference-between-parameters-and-state-dict/37531",
 )
 def parameters_loaded_into_a_new_net(model, batches, loss):
     """A new net is built for the evaluation and given the parameters, not the buffers."""

@@ -15,7 +15,6 @@ def soft(targets, classes, share=0.9):
     "loss.name",
     causes=["loss-mismatch"],
     step="check-init",
-    source="https://discuss.pytorch.org/t/kullback-leibler-divergence-loss-function-giving-negative-values/763",
 )
 def divergence_of_probabilities(outputs, targets):
     """kl_div is given probabilities as its first argument, where log-probabilities belong."""

@@ -10,6 +10,7 @@ from tuner.checks.label_order.evidence import LabelOrder
 from tuner.checks.labels_fit.evidence import LabelsFit
 from tuner.checks.labels_shifted.evidence import LabelsShifted
 from tuner.checks.limits import SURE, Limit
+from tuner.checks.relatives.evidence import Relatives
 from tuner.core.result import Finding
 from tuner.core.statistics import wilson
 
@@ -17,6 +18,11 @@ MISSED = Limit("missed", 0.25, "accuracy", "zoo: val of other people or days los
 
 
 NEIGHBOURS = Limit("neighbours", 0.15, "accuracy", "zoo: sorted sets give neighbours less")
+
+
+RELATIVES = Limit(
+    "relatives", 0.01, "of train", source="zoo: sound splits without copies give 0.003 at most, patients' slices 0.115"
+)
 
 
 @rule(
@@ -31,15 +37,20 @@ NEIGHBOURS = Limit("neighbours", 0.15, "accuracy", "zoo: sorted sets give neighb
     ),
     why="The val accuracy is wrong by that much, whatever is learned.",
     fix="Build one map from class names to numbers, on train, and use it for val; pair inputs and labels by key.",
-    confused_with="Copies within train, which judge each other: examples that are equal count once here.",
+    confused_with="Copies within train, which judge each other: examples that are equal count once here, and where "
+    "train holds near-relatives of its own the rule is silent.",
     source="derived: an independent classifier has to generalise to val as it does within train",
     explained_by=("DA110", "DA115", "DA119"),
 )
-def val_labels_do_not_fit(answer: LabelsFit, order: LabelOrder | None) -> Finding | None:
+def val_labels_do_not_fit(answer: LabelsFit, order: LabelOrder | None, relatives: Relatives | None) -> Finding | None:
     """Val labels that contradict train."""
     if answer.val is None:
         raise Missing("there is no val split to compare with")
     _read_twice_alike(order)
+    if relatives is not None and relatives.rare_in_train > RELATIVES:
+        raise Missing(
+            "train holds near-relatives of its own examples, which judge each other better than they judge val"
+        )
     train, val, n, val_n = answer.train, answer.val, answer.n, answer.val_n
     error = math.sqrt(0.25 / n + 0.25 / max(val_n, 1))
     if train - val <= max(MISSED, SURE * error):
