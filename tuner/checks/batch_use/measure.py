@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from tuner.checks.batch_use.evidence import BatchUse
 from tuner.checks.gradient_seen.measure import gradient_on
 from tuner.checks.tools.frame import Batch, CannotProbe, before_training, one_batch
+from tuner.checks.tools.updates import Gradient, dot, step_size
 
 ROUNDS = 3  # batches, in all of which it must be the same half that is not used
 
@@ -23,19 +24,19 @@ def batch_use(setup: Any) -> BatchUse:
 
     `idle`: the halves (0, 1) without effect in every round.
     """
-    size = min(64, setup.spec.tables["train"]["batch_size"])
+    size = step_size(setup)
     if size < 4:
         raise CannotProbe(f"batches of {size}")
     idle = {0, 1}
     for index in range(ROUNDS):
         batch, other = (one_batch(setup, size, f"batch use {index} {which}") for which in "ab")
-        plain = _flat(gradient_on(setup, batch)[0])
-        room = SAME * float(plain.norm())
-        if not room or not torch.isfinite(plain).all():
+        plain = gradient_on(setup, batch)[0]
+        room = SAME * math.sqrt(dot(plain, plain))
+        if not room or not math.isfinite(room):
             raise CannotProbe("the update has no gradient, or none that is finite")
         for half in sorted(idle):
-            changed = _flat(gradient_on(setup, _with_half(batch, other, half))[0])
-            if len(changed) != len(plain) or float((changed - plain).norm()) > room:
+            changed = gradient_on(setup, _with_half(batch, other, half))[0]
+            if _apart(plain, changed) > room:
                 idle.discard(half)
         if not idle:
             break
@@ -49,5 +50,9 @@ def _with_half(batch: Batch, other: Batch, half: int) -> Batch:
     return inputs, targets
 
 
-def _flat(gradients: dict[str, Tensor | None]) -> Tensor:
-    return torch.cat([g.flatten().double() for g in gradients.values() if g is not None] or [torch.zeros(1)])
+def _apart(first: Gradient, second: Gradient) -> float:
+    """Return the distance of two gradients; infinite where one has a parameter that the other lacks."""
+    pairs = [(first[name], second[name]) for name in first]
+    if any((a is None) != (b is None) for a, b in pairs):
+        return math.inf
+    return math.sqrt(sum(float((a.double() - b).square().sum()) for a, b in pairs if a is not None and b is not None))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tuner.checks.fresh_gradients.evidence import FreshGradients
-from tuner.checks.tools.frame import CannotProbe, before_training, fresh_model
-from tuner.checks.tools.updates import MOST_CALLS, updates_of
+from tuner.checks.tools.frame import CannotProbe, before_training, fresh_model, fresh_optimizer
+from tuner.checks.tools.updates import MOST_CALLS, Gradient, copied, dot, updates_of
 
 
 @before_training
@@ -18,25 +19,62 @@ def fresh_gradients(setup: Any) -> FreshGradients:
 
     `ratios`: the norm of each update's gradient over the first one's; 1, 2, 3 means that they add up.
     """
-    before = {name: p.detach().clone() for name, p in fresh_model(setup).named_parameters()}
-    _, optimizer, watch, _ = updates_of(setup, 3, at_rest=True)
-    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    seen_by = [{n: g for n, g in seen.items() if id(watch.named[n]) in held} for seen in watch.gradients]
+    model = fresh_model(setup)
+    compared = _Compared(_held(setup, model))
+    _, _, watch, _ = updates_of(setup, 3, at_rest=True, keep=compared.hear)
     if len(watch.gradients) < 3:
         raise CannotProbe(f"the training step made {len(watch.gradients)} updates in {MOST_CALLS} calls")
-    if not any(g is not None for g in seen_by[0].values()):
+    if not any(g is not None for g in compared.first.values()):
         raise CannotProbe("the optimizer holds no parameter of the model that has a gradient")
-    flat = [torch.cat([g.flatten().double() for g in seen.values() if g is not None]) for seen in seen_by]
-    growing = [name for name in seen_by[0] if _adds_up([seen[name] for seen in seen_by])]
-    norm = float(flat[0].norm())
-    if not norm or len({len(g) for g in flat}) != 1:
+    norm = math.sqrt(compared.squares[0])
+    if not norm or len(set(compared.sizes)) != 1:
         raise CannotProbe("the first update has no gradient to compare with")
+    norms = [math.sqrt(square) for square in compared.squares]
+    before = dict(model.named_parameters())
     return FreshGradients(
-        growing=growing,
-        rounded=[name for name, p in watch.named.items() if _rounded(before[name], p.detach())],
-        ratios=[float(g.norm()) / norm for g in flat],
-        cosines=[float(torch.dot(g, flat[0]) / (g.norm() * norm).clamp_min(1e-300)) for g in flat],
+        growing=[name for name in compared.first if name in compared.growing],
+        rounded=[name for name, p in watch.named.items() if _rounded(before[name].detach(), p.detach())],
+        ratios=[size / norm for size in norms],
+        cosines=[inner / max(size * norm, 1e-300) for inner, size in zip(compared.inner, norms, strict=True)],
     )
+
+
+def _held(setup: Any, model: nn.Module) -> set[str]:
+    """Return the names of the parameters that the recipe's optimizer holds."""
+    known = {id(p) for group in fresh_optimizer(setup, model).param_groups for p in group["params"]}
+    return {name for name, p in model.named_parameters() if id(p) in known}
+
+
+class _Compared:
+    """Holds each update's gradient against the first one's, of which alone a copy is kept."""
+
+    def __init__(self, held: set[str]) -> None:
+        self.held = held
+        self.first: Gradient = {}
+        self.squares: list[float] = []
+        self.inner: list[float] = []
+        self.sizes: list[int] = []
+        self.growing: set[str] = set()
+
+    def hear(self, gradients: Gradient) -> int:
+        """Compare the gradients of an update; return its number, from 1."""
+        seen = {name: g for name, g in gradients.items() if name in self.held}
+        number = len(self.squares) + 1
+        if number == 1:
+            self.first = copied(seen)
+            self.growing = {name for name, g in seen.items() if g is not None and bool((g != 0).any())}
+        self.growing = {name for name in self.growing if _is_times(number, self.first[name], seen[name])}
+        self.squares.append(dot(seen, seen))
+        self.inner.append(dot(seen, self.first))
+        self.sizes.append(sum(g.numel() for g in seen.values() if g is not None))
+        return number
+
+
+def _is_times(number: int, first: Tensor | None, gradient: Tensor | None) -> bool:
+    """Return whether a gradient is so many times the first one."""
+    if first is None or gradient is None:
+        return False
+    return torch.allclose(gradient, number * first, rtol=0.02, atol=0.02 * float(first.abs().max()))
 
 
 def _rounded(before: Tensor, after: Tensor) -> bool:
@@ -44,12 +82,3 @@ def _rounded(before: Tensor, after: Tensor) -> bool:
     if before.ndim < 2 or before.numel() < 100 or torch.equal(before, after):
         return False
     return 5 * len(after.unique()) < len(before.unique())
-
-
-def _adds_up(gradients: list[Tensor | None]) -> bool:
-    """Say whether one parameter's gradients are one, two and three times the first."""
-    there = [g for g in gradients if g is not None]
-    if len(there) != 3 or not bool((there[0] != 0).any()):
-        return False
-    room = 0.02 * float(there[0].abs().max())
-    return all(torch.allclose(g, k * there[0], rtol=0.02, atol=room) for k, g in enumerate(there, 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from tuner.checks.gradient_seen.evidence import GradientSeen
 from tuner.checks.tools.frame import Batch, CannotProbe, before_training, fresh_model, one_batch, random_state
-from tuner.checks.tools.updates import updates_of
+from tuner.checks.tools.updates import dot, step_size, updates_of
 
 
 @before_training
@@ -19,25 +20,26 @@ def gradient_seen(setup: Any, batches: int = 2) -> GradientSeen:
     `ratios`: the norm that is left of it (clipping, scaling); `cosines`: -1 means that the step goes uphill. `calls`:
     of the step for one update, all with the same batch here; without division the gradient is as many times as large.
     """
-    size = min(64, setup.spec.tables["train"]["batch_size"])
-    own, seen, calls = [], [], []
+    size, calls = step_size(setup), []
+    norms: list[tuple[float, float]] = []
+    inner: list[float] = []
     for index in range(batches):
         batch = one_batch(setup, size, f"gradient {index}")
         model, loss = fresh_model(setup), setup.loss()
         with random_state(setup.spec.seed):
             loss(model(batch[0]), batch[1]).backward()
-        own.append({n: None if p.grad is None else p.grad.detach().clone() for n, p in model.named_parameters()})
+        own = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
         gradient, needed, optimizer = gradient_on(setup, batch)
-        seen.append(gradient)
+        seen = {name: g for name, g in gradient.items() if name in own}
+        norms.append((math.sqrt(dot(own, own)), math.sqrt(dot(seen, seen))))
+        inner.append(dot(own, seen))
         calls.append(needed)
-    pairs = [_flat_pair(a, b) for a, b in zip(own, seen, strict=True)]
-    norms = [(float(a.norm()), float(b.norm())) for a, b in pairs]
     if not all(a > 0 for a, _ in norms):
         raise CannotProbe("the loss has no gradient")
     return GradientSeen(
         ratios=[b / a for a, b in norms],
         norms=[b for _, b in norms],
-        cosines=[float(torch.dot(a, b)) / max(float(a.norm() * b.norm()), 1e-300) for a, b in pairs],
+        cosines=[product / max(a * b, 1e-300) for product, (a, b) in zip(inner, norms, strict=True)],
         maximises=any(bool(group.get("maximize")) for group in optimizer.param_groups),
         adaptive=any("betas" in group or "eps" in group for group in optimizer.param_groups),
         clip_norm=setup.spec.tables["train"].get("clip_norm"),
@@ -56,10 +58,3 @@ def gradient_on(setup: Any, batch: Batch) -> tuple[dict[str, Tensor | None], int
     # a step that counts its calls beyond this model may be in the middle of a round: the second one is whole
     whole = len(watch.called) > 1 and watch.called[1] - watch.called[0] > 1
     return watch.gradients[whole], watch.called[1] - watch.called[0] if whole else watch.called[0], optimizer
-
-
-def _flat_pair(own: dict[str, Tensor | None], seen: dict[str, Tensor | None]) -> tuple[Tensor, Tensor]:
-    """Return two gradients as vectors over the parameters that the first has one for; a missing one is 0."""
-    pairs = [(g, torch.zeros_like(g) if (s := seen[name]) is None else s) for name, g in own.items() if g is not None]
-    first, second = (torch.cat([g.flatten().double() for g in part]) for part in zip(*pairs, strict=True))
-    return first, second

@@ -9,6 +9,7 @@ import torch
 
 from tuner.checks.initial_loss.evidence import InitialLoss
 from tuner.checks.tools import outputs as _outputs
+from tuner.checks.tools.cost import affordable
 from tuner.checks.tools.frame import (
     before_training,
     equal_batches,
@@ -31,7 +32,7 @@ def initial_loss(setup: Any, seeds: int = 3, examples: int = 512) -> InitialLoss
     input; `loss_at_prior` where they say the classes' shares. Weight decay is not part of either.
     """
     data, loss = setup.data, setup.loss()
-    batches = equal_batches(setup, examples, "initial_loss")
+    batches = equal_batches(setup, affordable(setup, examples), "initial_loss")
     counts = class_counts(data)
     facts = {
         "task": data.task.name,

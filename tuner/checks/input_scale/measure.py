@@ -8,6 +8,7 @@ import torch
 
 from tuner.checks.input_scale.evidence import InputScale
 from tuner.checks.tools.columns import _by_column
+from tuner.checks.tools.cost import affordable
 from tuner.checks.tools.frame import CannotProbe, before_training, forward, one_batch, shaken_model
 
 
@@ -18,7 +19,7 @@ def input_scale(setup: Any, examples: int = 512) -> InputScale:
     The intervention: the same batch standardised per channel or column. `spread_ratio` is how much more the fresh
     model's outputs vary over the examples with the inputs as they are; a model that normalises first gives 1.
     """
-    inputs, _ = one_batch(setup, examples, "input_scale")
+    inputs, _ = one_batch(setup, affordable(setup, examples), "input_scale")
     if not inputs.is_floating_point():
         raise CannotProbe(f"the inputs are {inputs.dtype}, not real numbers")
     columns = _by_column(inputs.cpu())

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from tuner.checks.layers.evidence import Layers
+from tuner.checks.tools.cost import affordable
 from tuner.checks.tools.forwards import LINEAR, _by_unit
 from tuner.checks.tools.frame import before_training, equal_batches, fresh_model, random_state
 
+ENOUGH = 64  # examples: fewer do not say what a unit never does
 MOST_IMAGES = 256  # each of which shows a unit of a convolution hundreds of places
 
 
@@ -30,8 +32,9 @@ def layers(setup: Any, examples: int = 512) -> Layers:
     sigmoid); `symmetric`: every unit of a weight tensor is the same, and not zero.
     """
     examples = min(examples, MOST_IMAGES) if setup.data.is_image else examples
+    examples = min(examples, max(ENOUGH, affordable(setup, examples)))
     inputs, targets = (torch.cat(part) for part in zip(*equal_batches(setup, examples, "layers"), strict=True))
-    model, loss = fresh_model(setup), setup.loss()
+    examples, model, loss = len(targets), fresh_model(setup), setup.loss()
     names = {module: name for name, module in model.named_modules() if not list(module.children())}
     seen: dict[str, dict[str, Any]] = {}
     units: list[int] = []  # of the linear layers so far
@@ -45,16 +48,22 @@ def layers(setup: Any, examples: int = 512) -> Layers:
     hooks = [module.register_forward_hook(look) for module in names]
     try:
         with random_state(setup.spec.seed):
-            outputs = model(inputs)
+            some = affordable(setup, examples, trained=True)
+            with torch.set_grad_enabled(some >= examples):  # where a backward over all is too much, no graph is kept
+                outputs = model(inputs)
     finally:
         for hook in hooks:
             hook.remove()
+    if some < examples:
+        inputs, targets = inputs[:some], targets[:some]
+        with random_state(setup.spec.seed):
+            outputs = model(inputs)
     loss(outputs, targets).backward()
     modules = dict(model.named_modules())
     for name, entry in seen.items():
         entry |= _weights(modules[name])
     return Layers.from_json(
-        {"examples": len(targets), "layers": [{"name": name or "model", **entry} for name, entry in seen.items()]}
+        {"examples": examples, "layers": [{"name": name or "model", **entry} for name, entry in seen.items()]}
     )
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tuner.checks.linearity.evidence import Linearity
+from tuner.checks.tools.cost import affordable
 from tuner.checks.tools.frame import CannotProbe, before_training, forward, one_batch, shaken_model
 from tuner.checks.tools.outputs import kind_of
 
@@ -18,7 +19,7 @@ def linearity(setup: Any) -> Linearity:
 
     Squashed outputs are unsquashed first. `deviation`: the largest deviation over the spread of the outputs.
     """
-    inputs, _ = one_batch(setup, 64, "linearity")
+    inputs, _ = one_batch(setup, affordable(setup, 64), "linearity")
     half = len(inputs) // 2
     if not inputs.is_floating_point() or half < 2:
         raise CannotProbe("the inputs are no real numbers, or too few")

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from tuner.checks.loss_calls.evidence import LossCalls
+from tuner.checks.tools.cost import affordable
 from tuner.checks.tools.frame import before_training, fresh_model, one_batch
 
 LOG_SHARES = (F.kl_div, F.nll_loss)
@@ -71,7 +72,7 @@ def loss_calls(setup: Any) -> LossCalls:
     negative, 1 in sum over dimension 1), up to four of its `target_values`, and what it `wants`. Outputs of any form
     are seen, since the calls are watched and not the model.
     """
-    inputs, targets = one_batch(setup, EXAMPLES, "loss_calls")
+    inputs, targets = one_batch(setup, affordable(setup, EXAMPLES), "loss_calls")
     model, loss = fresh_model(setup), setup.loss()
     with torch.no_grad():
         outputs = model(inputs)

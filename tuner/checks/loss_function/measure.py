@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import torch
+
 from tuner.checks.loss_function.evidence import LossFunction
 from tuner.checks.tools import outputs as _outputs
+from tuner.checks.tools.cost import affordable
 from tuner.checks.tools.frame import CannotProbe, before_training, forward, fresh_model, one_batch
 
 
@@ -20,7 +23,7 @@ def loss_function(setup: Any) -> LossFunction:
     """
     inputs, targets = one_batch(setup, 64, "loss_function")
     model, loss = fresh_model(setup), setup.loss()
-    shape = forward(model, inputs).shape
+    shape = torch.Size([len(inputs), *forward(model, inputs[: affordable(setup, len(inputs))]).shape[1:]])
     if len(shape) == 2 and 1 < shape[1] < setup.data.num_classes:
         raise CannotProbe(f"the model has {shape[1]} outputs for {setup.data.num_classes} classes")
     kind = _outputs.kind_of(model, inputs[:16])

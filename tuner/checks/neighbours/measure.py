@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from tuner.checks.neighbours.evidence import Neighbours
+from tuner.checks.tools.cost import affordable
 from tuner.checks.tools.evaluations import _differs
 from tuner.checks.tools.frame import CannotProbe, before_training, forward, one_batch, random_state, shaken_model
 
@@ -17,7 +18,7 @@ def neighbours(setup: Any) -> Neighbours:
 
     On both sides, since what runs along the batch, as a recurrent layer that takes it for time, only looks back.
     """
-    inputs, _ = one_batch(setup, 48, "neighbours")
+    inputs, _ = one_batch(setup, affordable(setup, 48), "neighbours")
     part = len(inputs) // 3
     if part < 2:
         raise CannotProbe(f"only {len(inputs)} train examples")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from tuner.checks.one_step.evidence import OneStep
 from tuner.checks.tools.frame import NORMALISATION, before_training, fresh_model, one_batch
-from tuner.checks.tools.updates import updates_of
+from tuner.checks.tools.updates import Gradient, updates_of
 
 # a zero-initialised head over zero-initialised branches lets gradient through at the third update
 UPDATES = 4
@@ -20,15 +21,14 @@ UPDATES = 4
 def one_step(setup: Any) -> OneStep:
     """Make a few updates with the recipe's optimizer and step; say which parameters got gradient and which moved."""
     untouched = setup.model()
-    before = {name: p.detach().clone() for name, p in untouched.named_parameters()}
+    before = {name: p.detach() for name, p in untouched.named_parameters()}
     statistics = {name: b.clone() for name, b in untouched.named_buffers()}
-    other = dict(setup.model(seed=setup.spec.seed + 1).named_parameters())
-    model, optimizer, watch, modes = updates_of(setup, UPDATES, at_rest=False)
+    model, optimizer, watch, modes = updates_of(setup, UPDATES, at_rest=False, keep=_largest)
     named = dict(model.named_parameters())
     known = {id(p) for group in optimizer.param_groups for p in group["params"]}
     trainable = {name for name, p in named.items() if p.requires_grad}
     last = watch.gradients[-1] if watch.gradients else {}
-    flowing = {name for name in trainable if any(_nonzero(seen[name]) for seen in watch.gradients)}
+    flowing = {name for name in trainable if any(seen[name] for seen in watch.gradients)}
     rate_of = {id(p): float(group["lr"]) for group in optimizer.param_groups for p in group["params"]}
     moved = {name for name, p in named.items() if not torch.equal(p.detach(), before[name])}
     still = [
@@ -41,6 +41,7 @@ def one_step(setup: Any) -> OneStep:
         {
             "updates": len(watch.gradients),
             "calls": watch.calls,
+            "batch_size": setup.spec.tables["train"]["batch_size"],
             "steps_per_epoch": setup.data.steps_per_epoch(setup.spec.tables["train"]["batch_size"]),
             "other_optimizers": len(watch.others),
             "state_lost": watch.state_lost,
@@ -54,11 +55,7 @@ def one_step(setup: Any) -> OneStep:
             "trainable": sum(named[name].numel() for name in trainable),
             "frozen": sorted(set(named) - trainable),
             # weights that another seed makes different were drawn at random: nobody can have meant these very values
-            "frozen_at_random": sorted(
-                name
-                for name in set(named) - trainable
-                if name in other and before[name].ndim >= 2 and not torch.equal(other[name], before[name])
-            ),
+            "frozen_at_random": _at_random(setup, set(named) - trainable, before),
             "unregistered": _unregistered(setup),
             "unknown_to_optimizer": sorted(name for name in trainable if id(named[name]) not in known),
             "at_rate_0": sorted(name for name in trainable if rate_of.get(id(named[name])) == 0),
@@ -66,11 +63,7 @@ def one_step(setup: Any) -> OneStep:
             "foreign_in_optimizer": len(known - {id(p) for p in named.values()}),
             # a branch that is taken at times only has none at others
             "no_gradient": sorted(name for name in trainable - flowing if last and last[name] is None),
-            "zero_gradient": sorted(
-                name
-                for name in trainable
-                if last and named[name].ndim >= 2 and last[name] is not None and not _nonzero(last[name])
-            ),
+            "zero_gradient": sorted(name for name in trainable if last and named[name].ndim >= 2 and last[name] == 0.0),
             "had_gradient": sorted(flowing),
             "moved": len(moved),
             "not_moved": still,
@@ -116,13 +109,31 @@ def _normalisation(model: nn.Module, before: dict[str, Tensor], flowing: set[str
     return {"layers": len(layers), "still": sorted(same), "largest_momentum": max(momenta, default=None)}
 
 
-def _nonzero(gradient: Tensor | None) -> bool:
-    return gradient is not None and bool((gradient != 0).any())
+def _largest(gradients: Gradient) -> dict[str, float | None]:
+    """Return the largest size of a gradient's values, per parameter; None where it has none."""
+    return {name: None if g is None else _size(g) for name, g in gradients.items()}
 
 
-def _would_show(weights: Tensor, gradients: list[Tensor | None], rate: float) -> bool:
+def _size(gradient: Tensor) -> float:
+    size = float(gradient.abs().max()) if gradient.numel() else 0.0
+    return size if math.isfinite(size) else math.inf
+
+
+def _at_random(setup: Any, frozen: set[str], before: dict[str, Tensor]) -> list[str]:
+    """Return the frozen weights that another seed makes different."""
+    if not frozen:
+        return []
+    other = dict(setup.model(seed=setup.spec.seed + 1).named_parameters())
+    return sorted(
+        name
+        for name in frozen
+        if name in other and before[name].ndim >= 2 and not torch.equal(other[name], before[name])
+    )
+
+
+def _would_show(weights: Tensor, gradients: list[float | None], rate: float) -> bool:
     """Say whether a plain step is large enough to change the float that holds the weight."""
-    largest = max(float(g.abs().max()) for g in gradients if g is not None)
+    largest = max(size for size in gradients if size is not None)
     return largest * rate > 1e-5 * max(1e-3, float(weights.abs().max()))
 
 

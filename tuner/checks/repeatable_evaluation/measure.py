@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tuner.checks.repeatable_evaluation.evidence import RepeatableEvaluation
+from tuner.checks.tools.cost import affordable
 from tuner.checks.tools.evaluations import _differs
 from tuner.checks.tools.frame import (
     NORMALISATION,
@@ -29,7 +30,7 @@ def repeatable_evaluation(setup: Any) -> RepeatableEvaluation:
     running statistics changed while evaluating, which means that they were in train mode.
     """
     model = shaken_model(setup).eval()
-    inputs, targets = one_batch(setup, 64, "evaluation")
+    inputs, targets = one_batch(setup, affordable(setup, 64), "evaluation")
     outputs = []
     for seed in (1, 2):
         with random_state(seed):

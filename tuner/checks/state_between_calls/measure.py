@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tuner.checks.state_between_calls.evidence import StateBetweenCalls
+from tuner.checks.tools.cost import affordable
 from tuner.checks.tools.frame import CannotProbe, before_training, one_batch, random_state, shaken_model
 from tuner.train.device import seed_everything
 
@@ -25,7 +26,7 @@ def state_between_calls(setup: Any) -> StateBetweenCalls:
     largest difference over the outputs' spread; `changed`: attributes of modules, no parameters or buffers, that are
     not after the last call what they were before it, at most eight.
     """
-    (first, _), (other, _) = (one_batch(setup, EXAMPLES, f"state {name}") for name in "ab")
+    (first, _), (other, _) = (one_batch(setup, affordable(setup, EXAMPLES), f"state {name}") for name in "ab")
     if len(first) != len(other) or torch.equal(first, other):
         raise CannotProbe("there are too few different examples")
     model = shaken_model(setup).eval()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from tuner.checks.tools.cost import affordable
 from tuner.checks.tools.frame import (
     Batch,
     CannotProbe,
@@ -19,16 +21,24 @@ from tuner.checks.tools.frame import (
     train_once,
 )
 
+Gradient = Mapping[str, Tensor | None]
+Keep = Callable[[Gradient], Any]
 # an accumulating step may skip updates; one that made none in this many calls makes none
 MOST_CALLS = 64
+
+
+def copied(gradients: Gradient) -> Gradient:
+    """Return a copy of the gradients of all parameters."""
+    return {name: None if g is None else g.clone() for name, g in gradients.items()}
 
 
 class _Watch:
     """Counts an optimizer's updates and keeps the gradients that each of them saw; also which others made updates."""
 
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, keep: Keep) -> None:
         self.named = dict(model.named_parameters())
-        self.gradients: list[dict[str, Tensor | None]] = []
+        self.keep = keep
+        self.gradients: list[Any] = []
         self.others: list[torch.optim.Optimizer] = []  # kept, so that no two have one id
         self.entries: list[tuple[int, int]] = []  # of the optimizer's state, before and after each update
         self.calls = 0
@@ -39,7 +49,8 @@ class _Watch:
         optimizer.register_step_post_hook(self._after)
 
     def _before(self, *_: Any) -> None:
-        self.gradients.append({n: None if p.grad is None else p.grad.detach().clone() for n, p in self.named.items()})
+        seen = {name: None if p.grad is None else p.grad.detach() for name, p in self.named.items()}
+        self.gradients.append(self.keep(seen))
         self.entries.append((_entries(self.optimizer), 0))
         self.called.append(self.calls)
         self.rates.append((self.rate, self.rate))
@@ -75,10 +86,24 @@ def _entries(optimizer: torch.optim.Optimizer) -> int:
     return sum(any(value is not None for value in entry.values()) for entry in optimizer.state.values())
 
 
+def step_size(setup: Any) -> int:
+    """Return how many examples the batches of an instrumented step have: the recipe's, as far as that is affordable."""
+    return affordable(setup, min(64, setup.spec.tables["train"]["batch_size"]), trained=True)
+
+
+def dot(first: Gradient, second: Gradient) -> float:
+    """Return the inner product over the parameters that both have a gradient for, summed in double precision."""
+    pairs = ((a, b) for name, a in first.items() if a is not None and (b := second.get(name)) is not None)
+    return sum(float((a.double() * b).sum()) for a, b in pairs)
+
+
 def updates_of(
-    setup: Any, updates: int, *, at_rest: bool, batch: Batch | None = None
+    setup: Any, updates: int, *, at_rest: bool, batch: Batch | None = None, keep: Keep | None = None
 ) -> tuple[nn.Module, Any, _Watch, list[bool]]:
-    """Make a number of updates on one batch; `at_rest`: with rate and decay 0, so that nothing moves."""
+    """Make a number of updates on one batch; `at_rest`: with rate and decay 0, so that nothing moves.
+
+    `keep`: makes of the gradients that an update sees what is kept of them, which is a copy otherwise.
+    """
     model, loss = fresh_model(setup), setup.loss()
     optimizer = fresh_optimizer(setup, model, decay=not at_rest)
     if isinstance(optimizer, torch.optim.LBFGS):
@@ -86,9 +111,9 @@ def updates_of(
     if at_rest:
         for group in optimizer.param_groups:
             group["lr"] = torch.zeros_like(group["lr"]) if isinstance(group["lr"], Tensor) else 0.0
-    watch = _Watch(model, optimizer)
+    watch = _Watch(model, optimizer, keep or copied)
     if batch is None:
-        batch = one_batch(setup, min(64, setup.spec.tables["train"]["batch_size"]), "step")
+        batch = one_batch(setup, step_size(setup), "step")
     modes: list[bool] = []
     hooks = [
         model.register_forward_pre_hook(lambda module, _: modes.append(module.training)),

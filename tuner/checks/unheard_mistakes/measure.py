@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tuner.checks.tools import outputs as _outputs
+from tuner.checks.tools.cost import affordable
 from tuner.checks.tools.frame import CannotProbe, before_training, forward, fresh_model, one_batch
 from tuner.checks.unheard_mistakes.evidence import UnheardMistakes
 
@@ -21,7 +22,7 @@ def unheard_mistakes(setup: Any) -> UnheardMistakes:
     `wrong`: how many examples are answered wrongly; `silent`: the share of them for which no output has a gradient,
     to the last bit; `silent_right`: the same of those that are answered right.
     """
-    inputs, targets = one_batch(setup, EXAMPLES, "unheard_mistakes")
+    inputs, targets = one_batch(setup, affordable(setup, EXAMPLES), "unheard_mistakes")
     outputs = forward(fresh_model(setup), inputs)
     if not isinstance(outputs, Tensor) or outputs.ndim != 2 or outputs.shape[1] < setup.data.num_classes:
         raise CannotProbe("the outputs are not one score per class")

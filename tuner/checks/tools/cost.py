@@ -1,0 +1,39 @@
+"""How much a measurement may ask of a model: a bound in arithmetic, so that it is the same on every machine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+FORWARD = 1e11  # floating-point operations of one forward: a second on two cores
+FEWEST = 8  # examples that a forward has in any case, where there are as many
+TRAINED = 3  # a step forwards and backwards is three forwards
+FEWEST_TRAINED = 4
+
+_last: tuple[Any, float] | None = None
+
+
+def affordable(setup: Any, count: int, trained: bool = False) -> int:
+    """Return how many of `count` examples a measurement may push through the model at once; `trained`: and back."""
+    per_example = _operations(setup) * (TRAINED if trained else 1)
+    fewest = FEWEST_TRAINED if trained else FEWEST
+    return count if per_example <= 0 else min(count, max(fewest, int(FORWARD / per_example)))
+
+
+def _operations(setup: Any) -> float:
+    """Return the floating-point operations of a forward per example; 0 where they cannot be counted."""
+    global _last
+    if _last is not None and _last[0] is setup:
+        return _last[1]
+    counter, inputs = FlopCounterMode(display=False), None
+    try:
+        inputs, _ = next(iter(setup.data.batches("train", 2, indices=torch.arange(min(2, setup.data.size("train"))))))
+        with torch.no_grad(), torch.random.fork_rng(), counter:
+            setup.model()(inputs)
+        found = counter.get_total_flops() / max(1, len(inputs))
+    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, NotImplementedError):
+        found = 0.0  # what is wrong with the model is said by the measurements themselves
+    _last = (setup, found)
+    return found
