@@ -34,6 +34,10 @@ class TinyData:
         inputs = self.tensors[split][0]
         return inputs if indices is None else inputs[indices]
 
+    @property
+    def one_class_each(self):
+        return self.targets("train").ndim == 1
+
     def describe(self, split, index):
         return f"{split} row {index}"
 

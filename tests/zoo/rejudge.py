@@ -58,13 +58,14 @@ def main() -> None:
     with comparisons() as heard_everywhere:
         print(compared(runs))
     print(f"\n{len(heard_everywhere)} comparisons with limits; the nearest sound and the nearest buggy value of each:")
-    print("\n".join(margins(runs)))
+    for name, (sound, bugs) in margins(runs).items():
+        print(f"- {name}: sound {sound}; bugs {bugs}")
     if "--write" in sys.argv:
         RATES_FILE.write_text(rates_text(runs))
 
 
-def margins(runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return a line per limit: its value, and per kind of program the nearest values on either side of it.
+def margins(runs: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, str]]:
+    """Return per limit the nearest values below and above it, of sound programs and of bugs.
 
     Values are those that rules compared with the limit itself, on the runs of one kind alone.
     """
@@ -76,20 +77,20 @@ def margins(runs: Sequence[Mapping[str, Any]]) -> list[str]:
         for limit, value in heard:
             limits[_place(limit)] = limit
             seen.setdefault(_place(limit), {True: [], False: []})[run["about"]["healthy"]].append(value)
-    return [_margin(name, limits[name], values) for name, values in sorted(seen.items())]
+    return {name: _margin(limits[name], values) for name, values in sorted(seen.items())}
 
 
 def _place(limit: Limit) -> str:
     return f"{limit.name} ({limit.unit})"
 
 
-def _margin(name: str, limit: Limit, values: Mapping[bool, Sequence[float]]) -> str:
+def _margin(limit: Limit, values: Mapping[bool, Sequence[float]]) -> tuple[str, str]:
     def nearest(healthy: bool) -> str:
         below = max((value for value in values[healthy] if value <= limit), default=None)
         above = min((value for value in values[healthy] if value > limit), default=None)
-        return " | ".join("-" if value is None else f"{value:.3g}" for value in (below, above))
+        return " .. ".join("-" if value is None else f"{value:.3g}" for value in (below, above))
 
-    return f"- {name}: {limit}; sound {nearest(True)}; bugs {nearest(False)}"
+    return nearest(True), nearest(False)
 
 
 def rates_of(runs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
@@ -106,10 +107,20 @@ def rates_of(runs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def rates_text(runs: Sequence[Mapping[str, Any]]) -> str:
-    """Return the module tuner/checks/rates.py."""
-    rows = "".join(f'    "{code}": {rate},\n' for code, rate in rates_of(runs).items())
-    head = '"""How often a code is right on the zoo: written by `python -m tests.zoo judge --write`. Do not edit."""'
-    return f"{head}\n\nRATES: dict[str, float] = {{{chr(10) * bool(rows)}{rows}}}\n"
+    """Return the module tuner/checks/rates.py: how often codes are right, and the margins of the limits."""
+    rates = "".join(f'    "{code}": {rate},\n' for code, rate in rates_of(runs).items())
+    rows = "".join(f"    {name!r}: {margin!r},\n" for name, margin in margins(runs).items())
+    return f'''"""What the zoo says of codes and limits: written by `python -m tests.zoo judge --write`. Do not edit.
+
+RATES: in what share of a code's warns and errors the case has its cause. MARGINS: the values nearest to a limit, below
+and above it, of sound programs and of planted bugs.
+"""
+
+RATES: dict[str, float] = {{
+{rates}}}
+MARGINS: dict[str, tuple[str, str]] = {{
+{rows}}}
+'''
 
 
 def compared(runs: Sequence[Mapping[str, Any]]) -> str:

@@ -158,7 +158,7 @@ def smoothing_too_strong(confirming: Confirming) -> Finding | None:
     "augmentation-harms",
     "diagnose",
     meaning="With augmentation off, train and val accuracy rise together.",
-    detected="as CU616, with augmentation as the regulariser that is off; and a gain of 5 points",
+    detected=f"as CU616, with augmentation as the regulariser that is off; and a gain of {COSTS:.0%}",
     why="An augmentation that changes what the label depends on teaches the wrong thing.",
     fix="Take out the augmentation that changes the meaning (a mirrored digit is no digit), or weaken it.",
     confused_with="valid augmentation, which slows the fit of train but not of val; a point or two are gained by "

@@ -17,7 +17,7 @@ SMOOTHER = Limit("smoother", 0.1, "correlation", "zoo: sound images get rougher 
     meaning="The images are stored as height, width, channels, and were reshaped to channels first, not transposed.",
     detected=(
         "The correlation of neighbouring pixels and of channels, as the images come and with the reshape undone: "
-        "sound images get rougher, scrambled ones smoother by 0.1 in both."
+        f"sound images get rougher, scrambled ones smoother by {SMOOTHER} in both."
     ),
     why="Each channel holds a third of the image, with the colours side by side: convolutions find little in it.",
     fix="Use permute or transpose in place of reshape or view.",

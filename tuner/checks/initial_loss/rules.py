@@ -84,7 +84,8 @@ def loss_not_finite(initial: InitialLoss) -> Finding | None:
     "check-init",
     meaning="The fresh model is confidently wrong: its loss is far above that of knowing nothing.",
     detected=(
-        "The loss at init, averaged over seeds, is more than twice the loss function's own value at uniform outputs."
+        f"The loss at init, averaged over seeds, is more than {TOO_HIGH} times the loss function's own value at "
+        "uniform outputs."
     ),
     why="The first steps only undo the initialisation, or the units that it saturates never recover.",
     fix="Normalise the inputs; use a Kaiming or Xavier initialisation; make the last layer's weights small or zero.",

@@ -172,7 +172,7 @@ def _accuracy_since(curves: Curves, epoch: int) -> float:
     "overfitting",
     "diagnose",
     meaning="Train accuracy is clearly above val accuracy, though val accuracy does not get worse.",
-    detected="the 95 % interval of the gap (Newcombe, eval mode) lies above 5 points; val accuracy is not falling "
+    detected=f"the 95 % interval of the gap (Newcombe, eval mode) lies above {GAP:.0%}; val accuracy is not falling "
     "while val loss rises, which CU603 says",
     why="Not an error: the model has capacity to spare, which regularisation can turn into val accuracy.",
     fix="Augment, or raise dropout or weight decay, and see whether val gains.",

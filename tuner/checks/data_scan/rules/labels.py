@@ -70,7 +70,7 @@ def contradicting_labels(scan: DataScan) -> Finding | None:
     "class-imbalance",
     "check-init",
     meaning="Some classes have far more examples than others.",
-    detected="The largest class of train has more than ten times the examples of the smallest.",
+    detected=f"The largest class of train has more than {IMBALANCE} times the examples of the smallest.",
     why="Accuracy is then explained by the majority; rare classes hardly enter the loss.",
     fix=(
         "Read the accuracy per class, and compare with the largest class's share; weights or a sampler where "
