@@ -151,10 +151,6 @@ def test_battery_runs_every_marked_probe_on_a_sound_model(setup_of, blobs):
     assert len(found) == len(BATTERY) >= 22
     not_here = {
         "near_copies": "near copies are looked for among images only",
-        "classes_augmented": "there is no augmentation",
-        "own_evaluation": "the recipe has no evaluate of its own",
-        "recurrent_memory": "the model has no recurrent layer",
-        "shifted_windows": "inputs of shape (20,) are no sequences of 24 steps or more",
         "image_layout": "there are no images of several channels",
         "labels_shifted": "rows may follow each other in time, where an input tells the label before by right",
     }
