@@ -123,8 +123,11 @@ def test_of_many_trials_the_best_are_drawn_and_the_number_is_said(run_dir, tmp_p
     assert "The best 200 of 300 trials" in parallel["title"] and parallel["names"][0] == "trial t299"
 
 
-def test_report_html_writes_one_small_file(finished, command):
+def test_report_html_writes_one_small_file_with_the_pictures_of_mistakes(finished, command):
     done = command("report", "small.toml", "--html", "out.html")
+    mistakes = json.loads((finished / "runs/small/test/result.json").read_text())["metrics"]["mistakes"]
+    text = (finished / "out.html").read_text()
+    assert mistakes and all(entry["png"] in text and f"taken for {entry['answer']}" in text for entry in mistakes)
     assert done.code == 0 and "wrote out.html" in done.out, done.err
     assert (finished / "out.html").stat().st_size < 300_000
     refused(command("report", "--run-dir", "runs/none", "--html", "x.html"), 3, "runs/none")

@@ -325,7 +325,7 @@ class TestMetrics:
 
     `interval`: of `score`, the accuracy or the task's own; `others`: further scores by name. `residuals`: true values
     and those said; `labels`: per label the right hits, the answers and the examples; `ranks`: a match among the k
-    nearest, from k = 1.
+    nearest, from k = 1. `mistakes`: wrong answers on val, the surest first: target, answer, share, place, png (base64).
     """
 
     accuracy: float | None = None
@@ -349,3 +349,4 @@ class TestMetrics:
     stage_of_checkpoint: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None
+    mistakes: Sequence[Mapping[str, Any]] = ()

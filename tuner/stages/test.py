@@ -90,6 +90,7 @@ def _metrics(evidence: Mapping[str, Any], inputs: Inputs, winner: Mapping[str, A
         "val_n": fine.val_n,
         "stage_of_checkpoint": str(winner["checkpoint"]).partition("/")[0],
         "params": dict(winner.get("params", {})),
+        "mistakes": evidence.get("mistakes", []),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from tuner.checks.evidence import Evidence
 
@@ -14,7 +15,8 @@ class TestEvaluation(Evidence):
 
     `score`: the task's own, `score_interval`: its 95 % interval where it is no share of right answers, `others`: all
     scores and the loss; `residuals`, `labels`, `ranks`: what the picture shows. `non_finite`: examples without a
-    finite answer; `val_accuracy`, `val_n`: what val said of the winner; `error`: why there is no score.
+    finite answer; `mistakes`: wrong answers on val, the surest first, with their pictures; `val_accuracy`, `val_n`:
+    what val said of the winner; `error`: why there is no score.
     """
 
     n: int | None = None
@@ -34,3 +36,4 @@ class TestEvaluation(Evidence):
     val_accuracy: float | None = None
     val_n: int | None = None
     error: str | None = None
+    mistakes: Sequence[Mapping[str, Any]] = ()

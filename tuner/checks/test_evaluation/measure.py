@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tuner.checks.evidence import NotMeasured
 from tuner.checks.test_evaluation.evidence import TestEvaluation
+from tuner.checks.tools.mistakes import surest_mistakes
 from tuner.checks.tools.predictions import BATCH, _predict
 from tuner.core.errors import InputError
 from tuner.tasks.base import monitored_score
@@ -61,6 +62,7 @@ def test_evaluation(setup: Any, checkpoint: str) -> TestEvaluation | NotMeasured
         | {
             "accuracy": float((right == targets).double().mean()),
             "loss": total / len(targets),
+            "mistakes": surest_mistakes(setup, model),
             "confusion": torch.bincount(flat, minlength=classes * classes).reshape(classes, classes).tolist(),
         }
     )
