@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tuner.api.checking import check
+    from tuner.api.running import run
+    from tuner.api.watching import watch
     from tuner.workflow.compare import Comparison
     from tuner.workflow.run_folder import Run
 
 __version__ = "0.1.0"
-__all__ = ["check", "compare", "open_run"]
+__all__ = ["check", "compare", "open_run", "run", "watch"]
 
-_ELSEWHERE = {"check": "checking"}  # what is imported when it is asked for
+_ELSEWHERE = {"check": "checking", "run": "running", "watch": "watching"}  # what is imported when it is asked for
 
 
 def __getattr__(name: str) -> Any:

@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from tuner.tasks.classification import Classification
+from tuner.train.scoring import Scorer
 
 
 class TinyData:
@@ -21,7 +22,7 @@ class TinyData:
         self.class_names, self.feature_names = list(class_names), None
         self.input_shape, self.device = tuple(train[0].shape[1:]), torch.device("cpu")
         self.is_image, self.stochastic = train[0].ndim == 4, stochastic
-        self.task = Classification()
+        self.task, self.is_one, self.one_class_each = Classification(), True, True
         self.augment, self.augmentations = augment, () if augment is None else (augment,)
 
     def size(self, split):
@@ -87,6 +88,7 @@ def setup_of(tmp_path: Path):
             spec=SimpleNamespace(seed=seed, tables=tables),
             tables=tables,
             batch_size=batch_size,
+            scorer=lambda loss: Scorer(Classification(), loss),
             env=SimpleNamespace(recipe_dir=tmp_path, stage_dir=tmp_path / "test", device="cpu"),
             data=TinyData(train, more.pop("val", None), more.pop("num_classes", None), **more.pop("data", {})),
             model=lambda seed=None: make_model(seed),

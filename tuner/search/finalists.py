@@ -124,7 +124,7 @@ def _by_values(winner: Finalist, other: Finalist) -> float | None:
 def values_of(record: Record) -> Any:
     """Return the array of how good each val answer of one trial is, or None."""
     evidence = record.result.evidence.get(scores.PREDICTIONS, {})
-    return unpack_values(evidence) if "values" in evidence else None
+    return unpack_values(evidence) if evidence.get("values") is not None else None
 
 
 def right_by_seed(finalist: Finalist) -> dict[int, Any]:
@@ -136,4 +136,4 @@ def right_by_seed(finalist: Finalist) -> dict[int, Any]:
 def right_of(record: Record) -> Any:
     """Return the array of right (1) and wrong (0) answers on val of one trial, or None."""
     evidence = record.result.evidence.get(scores.PREDICTIONS, {})
-    return unpack_bits(evidence) if "bits" in evidence else None
+    return unpack_bits(evidence) if evidence.get("bits") is not None else None

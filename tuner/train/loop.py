@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from tuner.core.streams import derive_seed
-from tuner.tasks.base import LOWER, is_known, monitored_score, unknown
+from tuner.tasks.base import LOWER, monitored_score, unknown
 from tuner.train import checkpoint
 from tuner.train.device import seed_everything
 from tuner.train.evaluate import better, evaluate, hook_values, metric_value, predict
@@ -246,8 +246,6 @@ def monitored(setup: Setup, values: dict[str, float]) -> float:
     monitor = train.get("monitor", "val_accuracy")
     key = monitored_score(task, monitor)
     if key not in values:
-        if is_known(task, key) and any(score in values for score in task.always):
-            return math.nan  # these examples leave it undefined
         raise unknown(task, monitor, values)
     is_less = train.get("monitor_mode", "max") == "min" or (key in LOWER and key != "loss")
     return -values[key] if is_less else values[key]

@@ -124,7 +124,7 @@ class Tally:
         self.counts[classes] = self.counts[classes] + counts if classes in self.counts else counts
 
     def values(self) -> dict[str, float]:
-        """Return the scores by name; those that these examples leave undefined are left out."""
+        """Return the scores by name, NaN where these examples leave one undefined; none where outputs have no score."""
         found: dict[str, float | None] = {}
         if self.unscored:
             return {}
@@ -136,4 +136,5 @@ class Tally:
         if self.kept:
             outputs, targets = (torch.cat(part).numpy() for part in zip(*self.kept, strict=True))
             found |= self.scorer.task.measure(self.whole, outputs, targets)
-        return {name: found[name] for name in self.scorer.names if found.get(name) is not None}  # type: ignore[misc]
+        known = {name: found[name] for name in self.scorer.names if name in found}
+        return {name: math.nan if value is None else value for name, value in known.items()}

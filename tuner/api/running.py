@@ -1,0 +1,160 @@
+"""`tuner.run`: the whole checklist from Python, as the command does it, from a recipe or from tables and functions."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tuner import stages
+from tuner.core.errors import UsageError
+from tuner.core.stage_ref import StageRef
+from tuner.core.store import write_bytes
+from tuner.core.trial import Progress
+from tuner.recipe.file import load_recipe, overrides_of
+from tuner.recipe.model import Recipe
+from tuner.recipe.templates import find_recipe
+from tuner.stages import checklist
+from tuner.workflow import budgets
+from tuner.workflow.engine import Workflow
+from tuner.workflow.freshness import Options
+from tuner.workflow.run_folder import Run
+
+MADE = "# Made by tuner.run from Python; the next call writes it again.\n"
+FUNCTIONS = {"model": ("model", "name"), "data": ("data", "source"), "loss": ("loss", "name")}
+
+
+class Quiet:
+    """Hears of trials, and says nothing: what happened is in the run."""
+
+    def start(self, title: str, total: int, done: int, epochs: Any = None) -> None: ...
+
+    def update(self, progress: Progress) -> None: ...
+
+    def finish(self, result: Any, number: int | None = None) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+
+def run(
+    recipe: str | Path | Mapping[str, Any],
+    *,
+    functions: Mapping[str, Callable[..., Any]] | None = None,
+    set: Sequence[str] = (),
+    budget: str | None = None,
+    rounds: int = 0,
+    test: bool = False,
+    **options: Any,
+) -> Run:
+    """Carry out the checklist, from where it stopped, and return the run; `test` looks at the test split at the end.
+
+    `recipe`: the path or the name of one, or its tables as a dictionary, which are written beside the functions as
+    <name>.toml. `functions`: {"model": build, "data": load,
+    "loss": fn} that stand for the recipe's names: each is imported from its file in the worker processes, so it must
+    stand in one. `set`: texts as of `--set`. `options`: run_dir, workers, device, deadline, force, fresh, allow_stale.
+
+    Raises:
+        UsageError: the recipe, a function that stands in no file, an unknown option.
+        TunerError: what the command would end with.
+    """
+    path, loaded = _recipe(recipe, functions or {}, set)
+    chosen = Options(flags=budgets.shares(budget), overrides=overrides_of(set, None), **_known(options))
+    workflow = Workflow(path, loaded, chosen, Quiet())
+    try:
+        with workflow.locked():
+            passed = workflow.run_all(list(checklist.BEFORE_TEST), _nothing)
+            if passed and rounds:
+                workflow.run_rounds(rounds, _nothing, _nothing)
+            if passed and test:
+                workflow.run_stage(StageRef("test"))
+    finally:
+        workflow.close()
+    return Run(workflow.run.path)
+
+
+def _nothing(*_: Any) -> None:
+    """Show nothing."""
+
+
+def _known(options: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("run_dir", "workers", "device", "deadline", "force", "fresh", "allow_stale")
+    for name in options:
+        if name not in names:
+            raise UsageError(f"tuner.run: unknown option {name!r}", f"One of: {', '.join(names)}.")
+    found = dict(options)
+    if found.get("run_dir") is not None:
+        found["run_dir"] = Path(found["run_dir"])
+    return found
+
+
+def _recipe(
+    recipe: str | Path | Mapping[str, Any], functions: Mapping[str, Callable[..., Any]], changes: Sequence[str]
+) -> tuple[Path, Recipe]:
+    if isinstance(recipe, (str, Path)):
+        path = find_recipe(str(recipe))
+        named = {table: _named(fn, path.parent) for table, fn in functions.items()}
+        texts = [f'{".".join(FUNCTIONS[table])}="{name}"' for table, name in named.items()]
+        return path, load_recipe(path, [*texts, *changes], settings=stages.settings_models())
+    folders = {_file_of(fn).parent for fn in functions.values()}
+    if len(folders) > 1:
+        raise UsageError(
+            f"tuner.run: the functions stand in several folders: {', '.join(map(str, sorted(folders)))}",
+            "Import them in one file, and give that file's names.",
+        )
+    folder = next(iter(folders), Path.cwd())
+    tables = copy.deepcopy({key: dict(v) if isinstance(v, Mapping) else v for key, v in recipe.items()})
+    for table, fn in functions.items():
+        table_name, key = FUNCTIONS[table]
+        tables.setdefault(table_name, {})[key] = _named(fn, folder)
+    path = _written(tables, folder / f"{tables.get('name', 'run')}.toml")
+    return path, load_recipe(path, changes, settings=stages.settings_models())
+
+
+def _written(tables: Mapping[str, Any], path: Path) -> Path:
+    """Write the tables as a recipe beside the functions, so that every command works on the run as well.
+
+    Raises:
+        UsageError: another recipe is there already; a value that cannot stand in a recipe.
+    """
+    import tomlkit
+
+    try:
+        text = MADE + tomlkit.dumps(tables)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"tuner.run: the tables cannot be a recipe: {error}", "Give functions in `functions`."
+        ) from error
+    if path.is_file() and not path.read_text(encoding="utf-8").startswith(MADE):
+        raise UsageError(f"tuner.run: {path} is there, and was not made from Python", "Give the tables another name.")
+    write_bytes(path, text.encode())
+    return path
+
+
+def _named(fn: Callable[..., Any], folder: Path) -> str:
+    """Return a function as a recipe names it: file.py:name, the file relative to the recipe's folder."""
+    file = _file_of(fn)
+    shown = file.relative_to(folder) if file.is_relative_to(folder) else file
+    return f"{shown.as_posix()}:{fn.__name__}"
+
+
+def _file_of(fn: Callable[..., Any]) -> Path:
+    """Return the file that a function stands in.
+
+    Raises:
+        UsageError: it stands in none, or inside another function.
+    """
+    name = getattr(fn, "__qualname__", type(fn).__name__)
+    try:
+        file = Path(inspect.getsourcefile(fn) or "")
+    except TypeError:
+        file = Path("")
+    if not file.is_file() or "." in name or "<" in name:
+        raise UsageError(
+            f"tuner.run: {name} stands in no file that workers can import",
+            "Write it at the top level of a .py file and import it; in a notebook: %%writefile my_model.py.",
+        )
+    return file.resolve()

@@ -1,0 +1,129 @@
+"""`tuner.watch`: a loop that exists already, looked at while it runs and judged when it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tuner.api.logs import judged
+from tuner.api.report import Report
+
+EVERY = 20  # updates between looks at gradients and activations: what costs time
+EPOCHS = 20  # parts that a run without stated epochs is cut into
+
+
+class Watch:
+    """What a loop did: the loss of every update, its rate, and now and then the gradients and activations.
+
+    `w.loss` is the loss to call; a loss that is a module may be called as before. `w.epoch(val_loss, val_accuracy)`
+    ends an epoch. After the block, `w.report` judges the curves.
+    """
+
+    def __init__(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, loss: Callable[..., Tensor], every: int = EVERY
+    ) -> None:
+        self.model, self.optimizer, self.every = model, optimizer, max(1, every)
+        self.updates = 0
+        self.losses: list[tuple[int, Tensor]] = []
+        self.lrs: list[float] = []
+        self.grad_norms: dict[int, Tensor] = {}
+        self.activations: dict[int, dict[str, Tensor]] = {}
+        self.vals: dict[int, dict[str, float]] = {}
+        self.ends: list[int] = []
+        self.report: Report | None = None
+        self._raw = loss
+        self._handles: list[Any] = []
+        self._listening: list[Any] = []
+
+    def loss(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Call the loss, and remember what it gives."""
+        value = self._raw(*args, **kwargs)
+        if not isinstance(self._raw, nn.Module):
+            self._keep(self._raw, args, value)
+        return value
+
+    def epoch(self, val_loss: float | None = None, val_accuracy: float | None = None) -> None:
+        """End an epoch, with what was measured on val."""
+        self.ends.append(self.updates)
+        known = {"loss": val_loss, "accuracy": val_accuracy}
+        self.vals[len(self.ends)] = {key: float(value) for key, value in known.items() if value is not None}
+
+    def __enter__(self) -> Watch:
+        self._handles.append(self.optimizer.register_step_pre_hook(self._before))
+        self._handles.append(self.optimizer.register_step_post_hook(self._after))
+        if isinstance(self._raw, nn.Module):
+            self._handles.append(self._raw.register_forward_hook(self._keep))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for handle in [*self._handles, *self._listening]:
+            handle.remove()
+        if kind is None and self.losses:
+            self.report = judged(self.curve(), self._tables())
+
+    def curve(self) -> list[dict[str, Any]]:
+        """Return the rows of the curve: of each epoch, or of twenty equal parts where no epoch was ended."""
+        ends = self.ends or [self.updates * part // EPOCHS for part in range(1, EPOCHS + 1)]
+        values = torch.stack([loss.float() for _, loss in self.losses]).tolist()
+        rows: list[dict[str, Any]] = []
+        start = 0
+        for number, end in enumerate(ends, 1):
+            own = [value for value, (update, _) in zip(values, self.losses, strict=True) if start <= update < end]
+            norms = [float(norm) for update, norm in self.grad_norms.items() if start <= update < end]
+            if own and end > start:
+                row = {"step": end, "epoch": number, "split": "train", "loss": sum(own) / len(own)}
+                rows.append(row | {"lr": self.lrs[end - 1]} | ({"grad_norm": norms[-1]} if norms else {}))
+            if "loss" in self.vals.get(number, {}):
+                rows.append({"step": end, "epoch": number, "split": "val", **self.vals[number]})
+            start = end
+        return rows
+
+    def _tables(self) -> dict[str, Any]:
+        rate = float(self.lrs[0]) if self.lrs and self.lrs[0] > 0 else 1e-3
+        return {"optimizer": {"name": type(self.optimizer).__name__.lower(), "lr": rate}}
+
+    def _keep(self, module: Any, args: Any, value: Any) -> None:
+        if isinstance(value, Tensor) and value.ndim == 0 and value.requires_grad:
+            self.losses.append((self.updates, value.detach()))
+
+    def _before(self, *_: Any) -> None:
+        if self.updates % self.every:
+            return
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        if gradients:
+            self.grad_norms[self.updates] = nn.utils.get_total_norm(gradients).detach()
+
+    def _after(self, *_: Any) -> None:
+        self.lrs.append(float(self.optimizer.param_groups[0]["lr"]))
+        self.updates += 1
+        for handle in self._listening:
+            handle.remove()
+        self._listening = []
+        if self.updates % self.every == 0:
+            seen = self.activations.setdefault(self.updates, {})
+            for name, module in self.model.named_modules():
+                if not list(module.children()):
+                    self._listening.append(module.register_forward_hook(_spread_into(seen, name)))
+
+
+def _spread_into(seen: dict[str, Tensor], name: str) -> Callable[..., None]:
+    """Return a hook that keeps the spread of a layer's outputs."""
+
+    def hook(module: nn.Module, args: Any, outputs: Any) -> None:
+        if isinstance(outputs, Tensor) and outputs.is_floating_point() and name not in seen:
+            seen[name] = outputs.detach().float().std()
+
+    return hook
+
+
+def watch(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Callable[..., Tensor], every: int = EVERY) -> Watch:
+    """Watch a training loop: `with tuner.watch(model, optimizer, loss) as w:`; `print(w.report)` afterwards.
+
+    The loss and the rate of every update are kept, gradient norms and the spread of activations every `every` updates.
+    Inside, call `w.loss` where the loss is a function, and `w.epoch(val_loss, val_accuracy)` at the end of each epoch.
+    """
+    return Watch(model, optimizer, loss, every)
