@@ -17,7 +17,6 @@ from tuner.recipe.file import load_recipe, overrides_of
 from tuner.recipe.model import Recipe
 from tuner.recipe.templates import find_recipe
 from tuner.stages import checklist
-from tuner.workflow import budgets
 from tuner.workflow.engine import Workflow
 from tuner.workflow.freshness import Options
 from tuner.workflow.run_folder import Run
@@ -62,11 +61,11 @@ def run(
         TunerError: what the command would end with.
     """
     path, loaded = _recipe(recipe, functions or {}, set)
-    chosen = Options(flags=budgets.shares(budget), overrides=overrides_of(set, None), **_known(options))
+    chosen = Options(overrides=overrides_of(set, None), **_known(options))
     workflow = Workflow(path, loaded, chosen, Quiet())
     try:
         with workflow.locked():
-            passed = workflow.run_all(list(checklist.BEFORE_TEST), _nothing)
+            passed = workflow.run_all(list(checklist.BEFORE_TEST), _nothing, budget)
             if passed and rounds:
                 workflow.run_rounds(rounds, _nothing, _nothing)
             if passed and test:
