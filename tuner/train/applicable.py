@@ -10,6 +10,7 @@ OF_CLASSES = frozenset(
      "metric", "metric_check", "label_order",
      "splits_compared", "user_metric"}
 )  # fmt: skip
+OF_OWN_TARGET = frozenset({"loss_function", "loss_calls", "unheard_mistakes"})  # about an output and its own target
 # can be asked whatever the inputs are; every other question changes or measures inputs that are one tensor
 OF_ANY_INPUT = frozenset(
     {"initial_loss", "loss_function", "one_step", "fresh_gradients", "gradient_seen", "weight_decay", "planned_rates",
@@ -23,6 +24,8 @@ def why_not(setup: Any, name: str) -> str | None:
     if task is not None and name in OF_CLASSES and not setup.data.one_class_each:
         here = "every position has a class" if task.noun == "class" else f"the task is {task.name}"
         return f"it is about one class per example, and {here}"
+    if task is not None and task.noun == "identity" and name in OF_OWN_TARGET:
+        return "it asks the loss about one output and its target, and here examples are compared with each other"
     if not getattr(setup.data, "is_one", True) and name not in OF_ANY_INPUT:
         return "it asks about inputs that are one tensor of one shape"
     return None
