@@ -110,7 +110,7 @@ def _scan(data: Any, split: str, chunk: int) -> tuple[dict[str, Any], list[bytes
 
 def _labels(data: Any, split: str) -> dict[str, Any]:
     targets = data.targets(split)
-    if data.task.noun in ("label", "value"):
+    if data.task.noun != "class":
         return _quantities(data, targets)
     if targets.ndim > 1:
         targets = targets[targets != data.task.ignore_index]

@@ -186,6 +186,8 @@ def summed_loss(initial: InitialLoss) -> Finding | None:
 def head_width(initial: InitialLoss) -> Finding | None:
     """A head that does not fit the classes."""
     shape, classes = initial.output_shape, initial.num_classes
+    if initial.task == "embedding":
+        raise Missing("the outputs are features, of which there may be any number")
     if len(shape) != 1 or shape[0] < 2:
         raise Missing("the outputs are not one number per class")
     if shape[0] == classes:
