@@ -34,13 +34,14 @@ check: setup  ## ruff, formatting, mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: setup  ## docs/codes.md, docs/checks/ and docs/recipe-keys.md, made from the rules and from the recipe's model
+docs: setup  ## docs/codes.md, docs/checks/, docs/recipe-keys.md and docs/parts.md, made from the rules, the recipe's model and the parts
 	$(BIN)/python -c 'from pathlib import Path; from tuner.recipe.model import Recipe; from tuner.stages import settings_models; \
 	from tuner.view.reference import keys_page; Path("docs/recipe-keys.md").write_text(keys_page(Recipe, settings_models()))'
 	$(BIN)/python -c 'from pathlib import Path; from tuner.checks.engine import all_rules; from tuner.stages.checklist import NAMES; from tuner.view.explain import codes_page; \
 	Path("docs/codes.md").write_text(codes_page(all_rules().values(), NAMES))'
 	$(BIN)/python -c 'from pathlib import Path; from tuner.checks.pages import check_pages; \
 	[Path(f"docs/checks/{name}.md").write_text(text) for name, text in check_pages().items()]'
+	$(BIN)/python docs/build_parts.py
 
 bench: setup  ## timings of the command line and of the training loop
 	$(BIN)/python -m benchmarks
