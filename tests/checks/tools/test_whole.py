@@ -1,3 +1,4 @@
+import copy
 from types import SimpleNamespace
 
 import pytest
@@ -48,3 +49,22 @@ def test_outputs_that_are_a_tensor_are_left_alone():
     setup = Whole(SimpleNamespace(model=lambda: nn.Linear(5, 3), loss=lambda: F.cross_entropy))
     outputs = setup.model()(torch.randn(2, 5))
     assert torch.equal(setup.loss()(outputs, torch.tensor([0, 1])), F.cross_entropy(outputs, torch.tensor([0, 1])))
+
+
+def test_a_model_can_be_copied_as_steps_that_average_weights_do():
+    class Unique:
+        """Stands for what cannot be copied: data, open files."""
+
+        def __deepcopy__(self, memo):
+            raise TypeError("cannot be copied")
+
+        def model(self):
+            return nn.Linear(5, 3)
+
+    assert copy.deepcopy(Whole(Unique()).model())(torch.zeros(2, 5)).shape == (2, 3)
+
+
+def test_what_holds_the_setup_can_be_copied_after_a_forward():
+    setup = Whole(SimpleNamespace(model=lambda: nn.Linear(5, 3)))
+    setup.model()(torch.zeros(2, 5))
+    assert copy.deepcopy([setup]) == [setup]

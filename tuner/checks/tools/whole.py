@@ -21,25 +21,31 @@ class Whole:
 
     def __init__(self, setup: Any) -> None:
         self._setup = setup
-        self._last: Any = None
+        self._last: dict[str, Any] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._setup, name)
 
+    def __deepcopy__(self, memo: Any) -> Whole:
+        """Return itself: copies of a model carry hooks that know of it, and outputs with a graph cannot be copied."""
+        return self
+
     def model(self, *args: Any, **kwargs: Any) -> Any:
-        model = self._setup.model(*args, **kwargs)
-        model.register_forward_hook(self._keep)
+        model, last = self._setup.model(*args, **kwargs), self._last
+
+        def keep(module: Any, given: Any, outputs: Any) -> None:  # no method: a copy of the model would copy its object
+            last["outputs"] = outputs
+
+        model.register_forward_hook(keep)
         return model
 
-    def _keep(self, module: Any, given: Any, outputs: Any) -> None:
-        self._last = outputs
-
     def loss(self) -> Any:
-        raw = self._setup.loss()
+        raw, last = self._setup.loss(), self._last
 
         def loss(outputs: Any, targets: Tensor) -> Tensor:
-            if isinstance(outputs, Tensor) and not isinstance(self._last, (Tensor, type(None))):
-                outputs = in_place(self._last, outputs)
+            whole = last.get("outputs")
+            if isinstance(outputs, Tensor) and not isinstance(whole, (Tensor, type(None))):
+                outputs = in_place(whole, outputs)
             value: Tensor = raw(outputs, targets)
             return value
 
