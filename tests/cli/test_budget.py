@@ -6,12 +6,16 @@ import shutil
 
 import pytest
 
-from tuner.core.errors import InputError
+from tuner import stages
+from tuner.core.errors import InputError, UsageError
 from tuner.core.manifest import Provenance
+from tuner.core.stage_ref import StageRef
 from tuner.core.store import StageDir
+from tuner.recipe.file import load_recipe
 from tuner.search.budget import parse
 from tuner.search.costs import Costs
 from tuner.workflow import budgets, stage_clock
+from tuner.workflow.freshness import Options, Session
 
 SLOW = Costs(epoch_seconds=30.0, evaluation_seconds=1.0, item_seconds=0.1, workers=1, source="lr-sweep")
 QUICK = Costs(epoch_seconds=0.1, evaluation_seconds=0.0, item_seconds=0.0, workers=1, source="lr-sweep")
@@ -279,6 +283,17 @@ def test_a_run_within_a_short_budget_ends_with_a_model_to_test(recipe, command):
     assert "The search has not ended: this is the best trial of coarse so far" in as_line(tested.out)
     again = command("run", "small.toml", "--budget", "2s")
     assert again.code == 0 and "coarse: PASS, done before" in again.out, "the same command decides alike"
+
+
+def test_a_whole_run_takes_a_shorter_search_where_no_sensible_one_fits(finished, command, costs):
+    costs(SLOW)
+    path = finished / "small.toml"
+    session = Session(path, load_recipe(path, settings=stages.settings_models()), Options(finished / "runs/small"))
+    settings = stages.load("coarse").Settings(epochs=3, budget="70s")
+    with pytest.raises(UsageError, match="too little for coarse"):
+        budgets.planned(session, StageRef("coarse"), settings, 1)
+    chosen, plan = budgets.planned(session, StageRef("coarse"), settings, 1, at_any_price=True)
+    assert (chosen.trials, chosen.epochs) == (plan["trials"], plan["epochs"]) == (1, 1)
 
 
 def test_repeats_have_a_capped_share_of_a_budget(finished, command, costs):

@@ -18,7 +18,7 @@ from tuner.core.store import StageDir, read_json, write_json
 from tuner.core.trial import WorkItem
 from tuner.recipe.space import Space
 from tuner.search import scores
-from tuner.search.budget import AIM, MOST_TRIALS, Budget, Fit, Outline, fit, parse
+from tuner.search.budget import AIM, MOST_TRIALS, Bounds, Budget, Fit, Outline, fit, parse
 from tuner.search.costs import Costs, disk_bytes, of_search, of_sweep, of_timing
 from tuner.stages import SearchSettings
 from tuner.workflow import rounds
@@ -27,6 +27,7 @@ from tuner.workflow.work import Work
 
 TIMED = 4  # configurations of the first search that are timed before a plan is made for them
 TIMED_SHARE, TIMED_STEPS = 0.02, (5, 100)  # of a budget that the timing takes; the least and most steps of each
+SHORTEST = Bounds(least=1, enough=4, plenty=64, shortest=1, longest=20)  # where there is no time for a sensible search
 MORE = 2  # times the budget: what that would buy is said
 KEYS = ("budget", "trials", "epochs", "rungs", "repeats", "epochs_in_all", "expected_seconds", "disk_bytes", "workers")
 
@@ -71,12 +72,18 @@ def _earlier_search(ref: StageRef) -> StageRef | None:
 
 
 def planned(
-    session: Session, ref: StageRef, settings: Any, workers: int, timed: Sequence[Record] = ()
+    session: Session,
+    ref: StageRef,
+    settings: Any,
+    workers: int,
+    timed: Sequence[Record] = (),
+    at_any_price: bool = False,
 ) -> tuple[Any, dict[str, Any] | None]:
     """Return the settings with the trials and epochs of the plan, and the plan; None for a stage that searches nothing.
 
     A stage with a budget whose plan was made from the same things keeps it, whatever time and workers there are now.
-    `timed`: the results of `timing_trials`. Nothing is written: `keep` does that.
+    `timed`: the results of `timing_trials`. `at_any_price`: of a whole run's time, where a search that is shorter than
+    a sensible one is better than none. Nothing is written: `keep` does that.
 
     Raises:
         UsageError: the budget is less than the least sensible search takes.
@@ -88,7 +95,7 @@ def planned(
     made_from = session.provenance(ref)
     plan = _standing(ref.folder(session.run), made_from)
     if plan is None:
-        fitted = _fitted(session, ref, settings, _known(session, ref, workers, timed))
+        fitted = _fitted(session, ref, settings, _known(session, ref, workers, timed), at_any_price)
         plan = {**fitted, "made_from": vars(made_from)}
     return settings.planned(plan["trials"], plan["epochs"]), plan
 
@@ -147,7 +154,9 @@ def _forecast(settings: SearchSettings, known: Known) -> dict[str, Any]:
     }
 
 
-def _fitted(session: Session, ref: StageRef, settings: SearchSettings, known: Known) -> dict[str, Any]:
+def _fitted(
+    session: Session, ref: StageRef, settings: SearchSettings, known: Known, at_any_price: bool = False
+) -> dict[str, Any]:
     """Return the plan that fits the budget, and what a larger budget would buy."""
     budget, costs = parse(settings.budget or ""), known.costs
     if budget.unit == "seconds" and costs is None:
@@ -160,11 +169,13 @@ def _fitted(session: Session, ref: StageRef, settings: SearchSettings, known: Kn
     def outline(trials: int, epochs: int) -> Outline:
         return settings.planned(trials, epochs).outline()
 
-    def best(of: Budget) -> Fit:
-        return fit(of, settings.BOUNDS, settings.epochs, known.most or MOST_TRIALS, outline, costs)
+    def best(of: Budget, bounds: Bounds = settings.BOUNDS) -> Fit:
+        return fit(of, bounds, settings.epochs, known.most or MOST_TRIALS, outline, costs)
 
     found = best(budget)
-    if not found.fits:
+    if not found.fits and at_any_price:
+        found = best(budget, SHORTEST)
+    elif not found.fits:
         least = outline(found.trials, found.epochs).spent(budget.unit, costs)
         needed = str(Budget(least / (AIM if budget.unit == "seconds" else 1.0), budget.unit))
         words = f"{plural(found.trials, 'configuration')} of {plural(found.epochs, 'epoch')}"

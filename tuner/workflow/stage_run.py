@@ -93,9 +93,8 @@ class StageRun:
     def _ready(self) -> tuple[Work, StageRunner]:
         """Return the work and where it runs, after everything that can refuse it."""
         work = work_of(self.session, self.ref, self.session.options.device)
-        budgets.planned(
-            self.session, self.ref, work.settings, self.pool.workers
-        )  # a budget that is too small ends here
+        if self.whole is None:  # a budget that is too small ends here
+            budgets.planned(self.session, self.ref, work.settings, self.pool.workers)
         runner = self.pool.ready(work.folder)
         self.session.check_device(self.ref, self.pool.device)
         return work, runner
@@ -123,7 +122,8 @@ class StageRun:
         """Turn a budget into trials and epochs, and return the work with them, and the epochs of a search (else 0)."""
         short = budgets.timing_trials(self.session, work)
         timings = list(self._run_items(short, len(short), runner, "timing")) if short else []
-        settings, plan = budgets.planned(self.session, self.ref, work.settings, self.pool.workers, timings)
+        whole = self.whole is not None
+        settings, plan = budgets.planned(self.session, self.ref, work.settings, self.pool.workers, timings, whole)
         budgets.keep(work.folder, plan)
         if plan is None:
             return work, 0

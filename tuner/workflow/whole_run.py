@@ -28,7 +28,6 @@ FIRST_STEPS = 0.35  # of the budget, at most, for the steps before the searches
 TAIL_SECONDS, TAIL_SHARE = 2.0, 0.02  # kept for what comes after the searches: the diagnosis, the last files
 WRITING_SECONDS = 2.0  # of a search: its files and plots; the workers are there already
 REPEATS = 0.25  # of a search's epochs, at most, go to training finalists again
-SHORTEST = Bounds(least=1, enough=4, plenty=64, shortest=1, longest=20)  # where there is no time for a sensible search
 OVERDUE = 1.1  # of the budget: a search that was planned too long is ended here
 SWEEPS = ((3, 100, 1000), (2, 100, 900), (1, 100, 750), (1, 50, 400), (1, 30, 200))  # seeds, steps, iterations in all
 
@@ -161,7 +160,7 @@ class WholeRun:
             part = max(stages.traits(name).budget_share * left, least[0] / AIM)
             return {"budget": clock(part)}
         self.given[later] = None
-        found = _fitted(own, left, SHORTEST, costs)
+        found = _fitted(own, left, budgets.SHORTEST, costs)
         say(f"{later} and what follows it are left out: {clock(left)} are too short for two searches")
         say("the winner's accuracy will rest on one training: nothing is repeated")
         return {"trials": found.trials, "epochs": found.epochs}
@@ -178,7 +177,7 @@ class WholeRun:
                     say(f"{name}: no repeats: the winner's interval will rest on one seed")
                 return {"budget": clock(max(left, 1.0)), **changed}
         once = own.once()
-        found = _fitted(once, left, SHORTEST, costs)
+        found = _fitted(once, left, budgets.SHORTEST, costs)
         if not found.fits:
             say(f"{name} and what follows it are left out: no time is left; the winner is that of the search before")
             return None
