@@ -1,5 +1,6 @@
 """Thousands of recipes and run folders that nobody would write (an hour): none is a bug of tuner, floods or hangs."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 
 from tests.conftest import Done, tuner
 from tests.fuzz.recipes import assert_ends_well, changes, recipe_text
+from tests.fuzz.test_run_folders import look
 
 HANG_SECONDS = 60
 RELAXED = {
@@ -53,3 +55,12 @@ def test_two_hundred_recipes_through_the_command_line(tmp_path, changed):
     command = [sys.executable, "-m", "tuner", "check-init", "small.toml", "--dry-run", "--quiet"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=2 * HANG_SECONDS)
     assert_ends_well(Done(done.returncode, done.stdout, done.stderr))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("seed", range(1000, 1500))
+def test_five_hundred_damaged_runs(finished_run, tmp_path, seed):
+    shutil.copytree(finished_run, tmp_path, dirs_exist_ok=True)
+    with no_hang():
+        look(tmp_path, seed)
