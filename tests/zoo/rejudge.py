@@ -137,7 +137,9 @@ def compared(runs: Sequence[Mapping[str, Any]]) -> str:
         if then:
             lines.append(_row((step, str(len(then)), *_shares(then, new))))
     changed = [line for old, new in zip(runs, now, strict=True) for line in _changed(old, new, cases[old["case"]])]
-    return "\n".join([*lines, "", f"{len(changed)} of {len(runs)} runs say something else:", *changed])
+    return "\n".join(
+        [*lines, "", f"{len(changed)} of {len(runs)} runs say something else (not in another order alone):", *changed]
+    )
 
 
 def _part_row(name: str, then: Score, now: Score) -> str:
@@ -164,9 +166,10 @@ def _moved(old: int, new: int, of: int = 0) -> str:
 
 def _changed(old: Mapping[str, Any], new: Mapping[str, Any], case: Case) -> Iterator[str]:
     said = [[_said(step) for step in run["steps"]] for run in (old, new)]
-    if said[0] == said[1]:
-        return
     standing = [_standing(run, case) for run in (old, new)]
+    pieces = [[sorted(text.partition(": ")[2].split(", ")) for text in texts] for texts in said]
+    if pieces[0] == pieces[1] and standing[0] == standing[1]:
+        return  # the order alone is another
     better = "" if standing[0] == standing[1] else f" [{standing[0]} -> {standing[1]}]"
     unknown = " (open: the step failed then, not now; run the case again)" if new["open"] else ""
     yield f"- {case.name}{' (held out)' if case.held_out else ''}{better}{unknown}"
