@@ -5,7 +5,8 @@ from __future__ import annotations
 CAUSES = (
     # the data
     "non-finite-input", "unnormalised-input", "constant-input", "wrong-label-range", "misaligned-labels", "label-noise",
-    "class-imbalance", "unshuffled-data", "repeated-data", "train-val-overlap", "train-val-shift", "scrambled-input", "augmentation-harms",
+    "class-imbalance", "unshuffled-data",
+    "repeated-data", "train-val-overlap", "train-val-shift", "scrambled-input", "augmentation-harms",
     "target-leak", "too-little-data",
     # the loss and what it is given
     "double-softmax", "loss-mismatch", "sign-flipped-loss", "summed-loss", "wrong-axis", "smoothing-too-strong",
