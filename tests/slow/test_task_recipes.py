@@ -1,4 +1,4 @@
-"""One recipe per task, each through the whole checklist, tiny (ten minutes): every step ends, and test has its score."""
+"""One recipe per task, each through the whole checklist, tiny (ten minutes): test has the task's score."""
 
 import json
 import subprocess

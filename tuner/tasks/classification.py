@@ -33,7 +33,7 @@ def class_numbers(values: Any, where: str) -> Array:
         raise UsageError(
             f"{where}: the targets are not numbers ({type(found).__name__} {str(found)!r}); "
             "tuner needs one integer class per example",
-            "Number the classes from 0.",
+            "Number the classes from 0: np.unique(targets, return_inverse=True)[1] does, of all splits together.",
         )
     return array.astype(np.int64)
 

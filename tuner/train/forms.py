@@ -108,12 +108,14 @@ def _with_length(value: Any, where: str) -> Any:
 
 def _is_pair_of_lists(value: Any) -> bool:
     """Tell whether a value is (inputs, targets) in lists, and not a list of two examples."""
-    if not isinstance(value, tuple) or len(value) != 2 or not all(isinstance(part, list) for part in value):
+    if not isinstance(value, tuple) or len(value) != 2 or not isinstance(value[0], list):
+        return False
+    if not isinstance(value[1], (list, np.ndarray, Tensor)):
         return False
     return len(value[0]) == len(value[1]) > 0 and np.ndim(value[1][0]) == 0
 
 
-def _from_lists(inputs: list[Any], targets: list[Any]) -> Any:
+def _from_lists(inputs: list[Any], targets: Any) -> Any:
     """Return arrays of lists of numbers; of tensors of several lengths, a list of examples."""
     if isinstance(inputs[0], (Tensor, np.ndarray)):
         return list(zip(inputs, targets, strict=True))
