@@ -294,6 +294,12 @@ def test_a_name_that_nothing_can_have_is_refused_briefly(tmp_path, name):
     assert len(str(caught.value)) < 600
 
 
+@pytest.mark.parametrize("name", [0, None, ["resnet8"], {"name": 0}])
+def test_a_name_that_is_no_text_is_refused(tmp_path, name):
+    with pytest.raises(UsageError, match=r"^model\.init: expected a name, text in quotes \(got "):
+        resolve("init", name, tmp_path)
+
+
 class Unspeakable(Exception):
     def __str__(self):
         raise ValueError("no words")

@@ -96,6 +96,10 @@ def test_one_and_four_epochs_are_five(tmp_path, table):
     [
         ({"name": "exponential", "warmup_epochs": 4, "hold_epochs": 1}, "together are not shorter than the run"),
         ({"name": "exponential", "hold_epochs": -1}, r"schedule\.hold_epochs: must not be negative .got -1"),
+        (
+            {"name": "exponential", "warmup_epochs": {"a": 1}},
+            r"schedule\.warmup_epochs: must be a number .got {'a': 1}",
+        ),
         ({"name": "exponential", "warmup": 1}, r"schedule\.warmup: exponential\(\) takes no such argument"),
         ({"name": "cosine_restart"}, "did you mean 'cosine_restarts'"),
     ],
