@@ -97,3 +97,8 @@ def test_a_device_that_is_not_there_is_a_problem_of_the_machine(tmp_path):
     case = make_case(tmp_path)
     with pytest.raises(EnvironmentProblem, match="there is no 'cuda:99' here"):
         preflight(case.tables, replace(case.env, device="cuda:99"))
+
+
+@pytest.mark.parametrize("name", ["cosine", "wsd"])
+def test_a_warm_up_of_some_epochs_is_no_problem_for_the_step_that_is_tried(tmp_path, name):
+    assert problems(make_case(tmp_path, overrides={"schedule": {"name": name, "warmup_epochs": 2}})) == []

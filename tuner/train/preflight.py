@@ -39,6 +39,7 @@ from tuner.train.state import Tape, start
 from tuner.train.stores import described
 
 MEMORY = (MemoryError, torch.OutOfMemoryError)
+LONG = 10  # epochs: a warm-up that the runs have room for must have room here
 PROBLEM = re.compile(rf"((?:{'|'.join((*TABLES, *MAY_BE_ABSENT))})(?:\.[\w.-]+)?): (.*)")
 
 
@@ -92,7 +93,7 @@ def _summary_of(
     search = tables.get("search", {})
     tables = trial_tables(tables)
     torch.set_num_threads(tables["train"].get("threads_per_trial", 1))
-    spec = TrialSpec(tables=tables, overrides={}, seed=0, horizon_epochs=1)
+    spec = TrialSpec(tables=tables, overrides={}, seed=0, horizon_epochs=LONG)
 
     problems += _signatures(tables, env, hints)
     if problems:
