@@ -79,7 +79,7 @@ CASES = {
     "images, augmented, in bf16": {
         "data.source": "mine.py:images",
         "data.normalize": "mean_image",
-        "data.augment": ["hflip", {"name": "random_crop", "padding": 1}],
+        "data.augment": ["hflip", {"name": "random_crop", "padding": 1}],  # hflip has a local named as what it imports
         "model": {"name": "convnet", "width": 4, "depth": 1, "init": "kaiming_normal"},
         "schedule": {"name": "cosine", "warmup_epochs": 1},
     },

@@ -65,7 +65,12 @@ class Bundle:
     def _import(self, line: str, source: str, name: str, used: str) -> str:
         """Take over an import; what comes from tuner is added itself. Returns its name in the script."""
         if source.startswith(OURS):
-            return self._add(importlib.import_module(source), name)
+            given = self._add(importlib.import_module(source), name)
+            if used == name:
+                return given
+            self._names[(source, f"as {used}")] = used  # an alias stays: its user may have a local of the first name
+            self.definitions[used] = f"{used} = {given}"
+            return used
         self.imports[line] = None
         return used
 
