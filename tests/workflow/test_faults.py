@@ -119,7 +119,7 @@ def test_a_deadline_must_be_positive_and_reaches_the_workers(recipe, command, tm
     options = ("--set", "model={name='m.py:build'}", "--deadline", "5", "--workers", "1")
     done = command("check-init", "small.toml", *options, serial=False)
     assert done.code == 5
-    assert f"no sign of life for 5 seconds while the recipe was tried out, stuck at {tmp_path}/m.py:4" in done.err
+    assert f"no sign of life for 5 seconds while the recipe was checked, stuck at {tmp_path}/m.py:4" in done.err
 
 
 # -- the disk -------------------------------------------------------------------------------------------------------

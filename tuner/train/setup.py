@@ -129,8 +129,10 @@ class Setup:
     @cached_property
     def needs_plain_layout(self) -> bool:
         """Whether the model of the user's own code fails on channels-last images alone; a model is built to ask it."""
+        if "model" not in self.functions or not self.data.is_image:  # the user's own module, or no images
+            return False
         library = (getattr(self.functions["model"], "__module__", None) or "").split(".")[0]
-        if not self.data.is_image or library in LIBRARIES_OF_MODELS:
+        if library in LIBRARIES_OF_MODELS:
             return False
         shape, table, folder = self.data.input_shape, self.tables["model"], self.env.recipe_dir
         model = built_model(self.functions, table, shape, self.data.num_classes, folder, self.spec.seed)

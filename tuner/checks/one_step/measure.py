@@ -21,7 +21,8 @@ UPDATES = 4
 def one_step(setup: Any) -> OneStep:
     """Make a few updates with the recipe's optimizer and step; say which parameters got gradient and which moved."""
     untouched = setup.model()
-    before = {name: p.detach() for name, p in untouched.named_parameters()}
+    # copied: a user may hand out modules that several models share
+    before = {name: p.detach().clone() for name, p in untouched.named_parameters()}
     statistics = {name: b.clone() for name, b in untouched.named_buffers()}
     model, optimizer, watch, modes = updates_of(setup, UPDATES, at_rest=False, keep=_largest)
     named = dict(model.named_parameters())
