@@ -46,7 +46,7 @@ class Table:
     space: Space
     runs: Mapping[tuple[int, ...], Sequence[float]]
     best: float
-    least_gap: float  # between the best two means: no smaller regret can be told apart
+    least_gap: float  # between the best two means: no smaller regret can be distinguished
 
     def place(self, params: Mapping[str, Any]) -> tuple[int, ...]:
         return tuple(int(params[key]) for key in self.space.keys)

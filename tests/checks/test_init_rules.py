@@ -464,7 +464,7 @@ def test_random_evaluation_is_not_taken_for_dependence_on_neighbours():
     _, _, skipped = apply_rules("check-init", evidence)
     assert set(found(evidence)) == {"IN116"}
     assert [entry.why for entry in skipped] == [
-        "evaluation is random, so the effect of the neighbours cannot be told from it"
+        "evaluation is random, so the effect of the neighbours cannot be distinguished from it"
     ]
 
 

@@ -1,4 +1,4 @@
-"""Bad input: one clear message, with the place, what was found and what mends it; the documented exit code."""
+"""Bad input: one clear message, with the place, what was found and what fixes it; the documented exit code."""
 
 import json
 import shutil

@@ -64,7 +64,7 @@ def test_the_variance_within_groups_is_the_mean_square_of_an_analysis_of_varianc
     ],
 )
 def test_the_better_of_two_is_told_where_neither_examples_nor_seeds_leave_a_doubt(p, gap, error, told):
-    assert statistics.cannot_be_told(p, gap, error) is not told
+    assert statistics.is_indistinguishable(p, gap, error) is not told
 
 
 @pytest.mark.parametrize(("b", "c"), [(10, 2), (0, 6), (5, 5), (0, 0), (1, 0)])

@@ -104,7 +104,7 @@ def test_the_simplest_of_several_equals_is_put_first():
     trials = [record(n, 0.9 - n / 1000, right=[1, 0] * 50, parameters=p) for n, p in enumerate((1000, 500, 400))]
     found, reason = simplest_first(ranked(trials, 0, 3))
     assert [finalist.parameters for finalist in found] == [400, 1000, 500]
-    assert reason == "it cannot be told from lr 0 and has 60 % fewer parameters"
+    assert reason == "it cannot be distinguished from lr 0 and has 60 % fewer parameters"
 
 
 @pytest.mark.parametrize("sizes", [(None, None), (1000, None), (None, 500)])

@@ -225,7 +225,7 @@ def test_diverged_trials(diverged, expected):
 
 
 def test_a_search_at_the_baseline_warns_or_fails_by_the_size_of_val():
-    flat = lambda item: epochs([0.5, 0.5, 0.5])  # noqa: E731  # the commonest class of val has 100 of 200
+    flat = lambda item: epochs([0.5, 0.5, 0.5])  # noqa: E731  # the majority class of val has 100 of 200
     few, _ = search(flat)
     assert ("CO403", "warn") in [(finding.code, finding.severity) for finding in few.findings]
     many = {"metrics": {"data": {"val": {"class_counts": [1000, 1000]}}}}

@@ -39,7 +39,7 @@ def test_a_sound_run_has_nothing_to_mend():
     curves = epochs(val, train_accuracy=[v + 0.01 for v in val], lr=[0.1 / epoch for epoch in range(1, 16)])
     result = judge(recipe_of(schedule={"name": "cosine"}), curves, n=2000)
     assert codes(result) == [] and result.verdict == "pass" and result.choice["changes"] == []
-    assert "nothing to mend" in result.headline
+    assert "nothing to fix" in result.headline
 
 
 def test_metrics_are_read_at_the_best_epoch():
@@ -134,7 +134,7 @@ def case(curves, recipe=None, params=None, counts=(100, 100, 100, 100), n=1000, 
 
 
 def arm(item):
-    """Name what a work item changes: the keys, how the rate moves, whether it starts afresh."""
+    """Name what a work item changes: the keys, how the rate moves, whether it starts from scratch."""
     tables = item.spec.tables
     return {
         "fresh": item.spec.horizon_epochs is not None,
@@ -262,7 +262,7 @@ def test_where_nothing_helps_underfitting_is_left_and_says_what_was_tried():
     result, _ = answered(case(LOW), lambda a: 0.7)
     finding = next(finding for finding in result.findings if finding.code == "CU605")
     assert finding.severity == "note" and result.verdict == "pass"
-    assert "short runs with rate x 10, rate / 10, width x 2, afresh do not lift it" in finding.title
+    assert "short runs with rate x 10, rate / 10, width x 2, from scratch do not lift it" in finding.title
     assert "CU607" not in codes(result)  # a tenth of the rate gains nothing: no plateau of the rate
 
 

@@ -191,13 +191,13 @@ def test_a_winner_within_noise_is_a_note(after_coarse):
     result, _ = search(after_coarse, two(top[0], top[1], [[0.9, 0.92, 0.9], [0.9, 0.9, 0.91]], (same, same)))
     assert result.metrics.runner_up_p == 1.0
     assert "FI501" in codes(result) and result.verdict == "pass"
-    assert "cannot be told from #2" in result.headline
+    assert "cannot be distinguished from #2" in result.headline
 
 
 @pytest.mark.parametrize(
     ("second", "told", "said"),
     [
-        ([0.9, 0.91, 0.88], False, "cannot be told from #2: other seeds might prefer it (0.0100 +- 0.0111)"),
+        ([0.9, 0.91, 0.88], False, "cannot be distinguished from #2: other seeds might prefer it (0.0100 +- 0.0111)"),
         ([0.8, 0.81, 0.8], True, "better than #2 (by 0.1033 +- 0.0075 over the seeds)"),
     ],
 )
@@ -222,7 +222,7 @@ def sized(script, sizes):
 
 
 @pytest.mark.parametrize(("size", "takes_second"), [(750, True), (751, False), (1000, False)])
-def test_the_simpler_of_two_that_cannot_be_told_apart_is_taken(after_coarse, size, takes_second):
+def test_the_simpler_of_two_equals_is_taken(after_coarse, size, takes_second):
     top = [entry["params"] for entry in after_coarse.choice("coarse")["top"]]
     same = answers(0.9)
     script = two(top[0], top[1], [[0.9, 0.92, 0.9], [0.9, 0.9, 0.91]], (same, same))

@@ -126,7 +126,7 @@ def test_judge_passes_with_the_numbers_when_a_rate_fits(recipe):
     assert result.verdict == "pass"
     assert result.headline == (
         "The model fits a tiny subset: loss 0.040 (floor 0.000) and accuracy 100% on 32 examples "
-        "after 60 steps at rate 0.01."
+        "after 60 steps at lr 0.01."
     )
     wanted = {"final_loss": 0.04, "loss_floor": 0.0, "final_accuracy": 1.0, "steps": 60, "lr": 0.01}
     assert {key: getattr(result.metrics, key) for key in wanted} == wanted
@@ -160,9 +160,9 @@ def test_judge_says_that_functional_dropout_stayed_on(recipe):
 @pytest.mark.parametrize(
     ("calls", "said"),
     [
-        (None, "after 60 steps at rate 0.05."),
-        (1, "after 60 steps at rate 0.05."),
-        (4, "after 60 steps (15 updates) at rate 0.05."),
+        (None, "after 60 steps at lr 0.05."),
+        (1, "after 60 steps at lr 0.05."),
+        (4, "after 60 steps (15 updates) at lr 0.05."),
     ],
 )
 def test_the_updates_of_a_step_that_accumulates_are_said(recipe, calls, said):

@@ -102,7 +102,7 @@ def test_weights_of_another_head_are_loaded_but_for_it(tmp_path, kind):
     model = setup.model()
     assert torch.equal(model.first[0].weight, source.first[0].weight)
     assert torch.equal(model.second[1].running_var, source.second[1].running_var)
-    assert torch.equal(model.head.weight, case.setup().model().head.weight)  # drawn anew, by the trial's seed
+    assert torch.equal(model.head.weight, case.setup().model().head.weight)  # drawn again, by the trial's seed
 
 
 def test_what_did_not_fit_is_reported_by_name_and_shape(tmp_path):
@@ -114,7 +114,7 @@ def test_what_did_not_fit_is_reported_by_name_and_shape(tmp_path):
     assert found.missing == ("0.bias", "2.bias") and found.unused == ("aux.weight",)
     assert found.words()[:2] == [
         "1 of the model's 4 loaded",
-        "2.weight: (9, 3) in the file, (4, 3) in the model: drawn anew",
+        "2.weight: (9, 3) in the file, (4, 3) in the model: drawn again",
     ]
 
 

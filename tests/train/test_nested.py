@@ -34,7 +34,7 @@ def test_the_scored_part_of_outputs_is_found(outputs):
     assert scored_part(outputs) is LOGITS
 
 
-def test_a_part_that_cannot_be_told_is_given_back_whole():
+def test_a_part_that_cannot_be_identified_is_given_back_whole():
     outputs = {"left": LOGITS, "right": LOGITS}
     assert scored_part(outputs) is outputs
 

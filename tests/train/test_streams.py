@@ -164,7 +164,7 @@ def test_an_image_folder_streams_where_the_disk_has_no_room_and_says_so(env, ima
     said = []
     data = load_data(tables(**images), env, on_progress=lambda share, words: said.append(words))
     assert equal(kept, list(data.epoch(0, 1, 8)))
-    assert any("not kept decoded, read anew in every epoch" in words for words in said), said
+    assert any("not kept decoded, read again in every epoch" in words for words in said), said
 
 
 def test_a_full_disk_is_an_error_where_the_user_wants_the_data_kept(env, images, monkeypatch):

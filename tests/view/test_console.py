@@ -146,7 +146,7 @@ def test_changes_of_findings_are_shown_once_when_the_choice_has_none(tmp_path):
 def test_evidence_leaves_out_long_lists_what_is_null_and_what_the_title_said():
     evidence = {"gap": 0.123456, "lr": 1e-3, "curve": list(range(50)), "nested": {"a": 1}, "missing": None}
     assert evidence_text(evidence) == "gap 0.1235; lr 0.001"
-    assert evidence_text({"p": 0.6875, "n": 12, "at": 3.5}, "cannot be told (p = 0.69, 12 seeds)") == "at 3.5"
+    assert evidence_text({"p": 0.6875, "n": 12, "at": 3.5}, "cannot be decided (p = 0.69, 12 seeds)") == "at 3.5"
 
 
 def test_lr_sweep_shows_dashes_for_numbers_that_are_null(run_dir):

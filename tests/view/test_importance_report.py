@@ -82,16 +82,16 @@ def test_fine_says_what_to_expect_and_what_that_is_made_of(run_dir):
     text = body(fine, run_dir, "fine")
     assert "of the 2 runs with new seeds, less 0.0024 for choosing among configurations, less 0.0011 for" in text
     assert "The interval: +- 0.009 from the val examples and +- 0.003 from the seed of the weights beyond that" in text
-    assert "Taken because it cannot be told from lr 0.02, width 32 and has 40 % fewer parameters." in text
+    assert "Taken because it cannot be distinguished from lr 0.02, width 32 and has 40 % fewer parameters." in text
 
 
 @pytest.mark.parametrize(
     ("p", "gap", "error", "said"),
     [
-        (0.21, None, None, "p = 0.210; cannot be told from #2."),
+        (0.21, None, None, "p = 0.210; cannot be distinguished from #2."),
         (0.003, None, None, "p = 0.003; more than noise."),
         (0.003, 0.02, 0.005, "p = 0.003, 0.0200 +- 0.0050 over the seeds; more than noise."),
-        (0.003, 0.004, 0.005, "p = 0.003, 0.0040 +- 0.0050 over the seeds; cannot be told from #2."),
+        (0.003, 0.004, 0.005, "p = 0.003, 0.0040 +- 0.0050 over the seeds; cannot be distinguished from #2."),
         (None, 0.02, 0.005, "0.0200 +- 0.0050 over the seeds; more than noise."),
     ],
 )

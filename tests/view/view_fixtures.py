@@ -126,7 +126,7 @@ def overfit(folder: Path) -> dict[str, Any]:
 
 def lr_sweep(folder: Path) -> dict[str, Any]:
     table = [
-        (1e-4, 2.281, 0.004, 0.02, "too low: within noise of no change"),
+        (1e-4, 2.281, 0.004, 0.02, "too low: no change beyond noise"),
         (1e-3, 1.874, 0.010, 0.43, "falls"),
         (1e-2, 1.402, 0.021, 0.90, "falls, steepest"),
         (0.0316, 1.431, 0.041, 0.87, "falls"),
@@ -250,7 +250,7 @@ def fine(folder: Path) -> dict[str, Any]:
             "examples_half": 0.0085,
             "seeds_half": 0.003,
         },
-        "preferred": "it cannot be told from lr 0.02, width 32 and has 40 % fewer parameters",
+        "preferred": "it cannot be distinguished from lr 0.02, width 32 and has 40 % fewer parameters",
         "importance": [{**entry, "enough": False} for entry in IMPORTANCE],
         "importance_epoch": 6,
         "importance_trials": 8,

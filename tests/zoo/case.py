@@ -108,7 +108,7 @@ def _register(base: str, hook: str | None, name: str, what: str, changes: dict[s
 
     def add(case: Case) -> None:
         if caller.parent.parent != HERE:
-            return  # the copy beside a recipe, imported afresh for every trial
+            return  # the copy beside a recipe, imported from scratch for every trial
         if case.name in CASES and CASES[case.name].file != case.file:
             raise ValueError(f"two cases are named {case.name}")
         CASES[case.name] = case

@@ -153,7 +153,7 @@ def _wrong_number(own: Measured, twin: Measured) -> dict[str, Any] | None:
 
 
 def _is_plain_loss(own: Measured, twin: Measured) -> bool:
-    """Tell whether the twin reports the log-likelihood as its loss, so that the case should too."""
+    """Return whether the twin reports the log-likelihood as its loss, so that the case should too."""
     pairs = _pairs([item.get("reported_loss") for item in twin], [item.get("nll") for item in twin])
     return bool(pairs) and all(abs(a - b) < 1e-3 * max(1.0, abs(b)) for a, b in pairs)
 
@@ -172,7 +172,7 @@ def _healthy(own: Measured, twin: Measured) -> dict[str, Any]:
 
 
 def clearly(differences: Sequence[float], margin: float) -> bool:
-    """Tell whether paired differences are more than `margin`, and more than twice their standard error, above zero."""
+    """Return whether paired differences exceed `margin`, and zero by more than twice their standard error."""
     if len(differences) < 2:
         return False
     mean = statistics.fmean(differences)

@@ -14,7 +14,7 @@ Definitions, for a run (one case, one seed):
   and then counts as first.
 - A *false error* is a look-alike's run with a failed verdict, an exit code other than 0, a timeout or a death; a
   *false warn* one with a warn that the recipe does not accept.
-- Runs of cases that are not certified, and runs skipped for want of data, are listed apart and counted nowhere.
+- Runs of cases that are not certified, and runs skipped for lack of data, are listed apart and counted nowhere.
 
 Baselines, as exact expectations: *always alarm* says at check-init of every program that it is broken and names a cause
 at random; *random cause* alarms where tuner does and names a cause at random. The draw is uniform over all slugs.
@@ -60,7 +60,7 @@ class Judged:
         return self.step == self.case.step
 
     def named(self, among: int) -> bool:
-        """Tell whether one of the first causes that were said is true."""
+        """Return whether one of the first causes that were said is true."""
         return any(cause in self.case.causes for cause in self.said[:among])
 
 
@@ -82,7 +82,7 @@ def judged(record: Mapping[str, Any], case: Case) -> Judged:
 
 
 def speaks(entry: Entry, case: Case) -> bool:
-    """Tell whether a step's result says that something is wrong; see the module's docstring."""
+    """Return whether a step's result says that something is wrong; see the module's docstring."""
     if entry["exit"] in (2, 3, 4):
         return bool(entry.get("message"))
     return any(

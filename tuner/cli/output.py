@@ -126,7 +126,7 @@ class Reporter:
 
 
 def has_test(run: Path) -> bool:
-    """Tell whether a run's data have a test split, as far as its step 1 has seen."""
+    """Return whether a run's data have a test split, as far as its step 1 has seen."""
     first = StageRef(stages.NAMES[0]).folder(RunDir(run))
     with contextlib.suppress(InputError):
         return getattr(stages.read_result(first.result_path).metrics, "test_examples", None) != 0

@@ -111,7 +111,7 @@ OURS = Path(__file__).resolve().parents[1]
 
 
 def _is_theirs(filename: str, folder: Path) -> bool:
-    """Tell whether a frame's file lies in the user's folder; `<frozen importlib>` and the like are nobody's.
+    """Return whether a frame's file lies in the user's folder; `<frozen importlib>` and the like are nobody's.
 
     Nor are tuner's own, wherever it is installed: a check in Python runs from any folder.
     """

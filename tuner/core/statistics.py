@@ -116,7 +116,7 @@ def mcnemar_p(right_a: Any, right_b: Any) -> float:
     return mcnemar_exact(int((difference > 0).sum()), int((difference < 0).sum()))
 
 
-def cannot_be_told(p: float | None, gap: float | None, error: float | None) -> bool:
+def is_indistinguishable(p: float | None, gap: float | None, error: float | None) -> bool:
     """Judge whether the better of two may be so by chance: neither the paired test nor the seeds may leave a doubt.
 
     `p`: of the paired test; `gap` and `error`: the difference of the means and its standard error. None: not known.
@@ -177,7 +177,7 @@ def drift(values: Sequence[float]) -> float:
 
 
 def moving(values: Sequence[float]) -> bool:
-    """Tell whether the tail of a series moves by more than twice its noise."""
+    """Return whether the tail of a series moves by more than twice its noise."""
     return abs(drift(values)) > 2 * robust_sigma(values)
 
 

@@ -53,7 +53,7 @@ class ema:
 class swa:
     """Average the weights at the ends of the epochs after the share `start` of the run, all alike.
 
-    Batch norm's statistics do not fit averaged weights: they are taken anew over the train split, without
+    Batch norm's statistics do not fit averaged weights: they are taken again over the train split, without
     augmentation, before each evaluation.
 
     When: the end of a run at a constant or cyclic rate.

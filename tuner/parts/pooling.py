@@ -1,6 +1,6 @@
 """Global pooling: functions that give a module from (N, C, H, W) to (N, C', 1, 1). Adding one is adding a function.
 
-`model.global_pool` puts one in the place of a model's last pooling; a head that is too narrow for it is built anew.
+`model.global_pool` puts one in the place of a model's last pooling; a head that is too narrow for it is built again.
 """
 
 from __future__ import annotations

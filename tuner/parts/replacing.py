@@ -82,7 +82,7 @@ GLOBAL = (GlobalAveragePool, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, DualPoo
 
 
 def set_global_pool(model: nn.Module, pool: nn.Module) -> nn.Module:
-    """Put a global pooling in the place of the model's last one; a head that is too narrow for it is built anew.
+    """Put a global pooling in the place of the model's last one; a head that is too narrow for it is built again.
 
     Raises:
         UsageError: "has no global pooling".

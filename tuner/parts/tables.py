@@ -68,7 +68,7 @@ def _read(path: Path, separator: str) -> Any:
     except ImportError:
         raise EnvironmentProblem(f"{path}: reading Parquet needs pyarrow", "pip install 'tuner[parquet]'") from None
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors, pyarrow's both
-        hint = "Save it as UTF-8." if isinstance(error, UnicodeDecodeError) else "Mend the file."
+        hint = "Save it as UTF-8." if isinstance(error, UnicodeDecodeError) else "Fix the file."
         raise InputError(f"{path}: not a readable table ({' '.join(str(error).split())})", hint) from None
 
 

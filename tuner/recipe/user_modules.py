@@ -1,4 +1,4 @@
-"""The user's own modules: imported from the recipe's folder, afresh for every trial, never pickled."""
+"""The user's own modules: imported from the recipe's folder, from scratch for every trial, never pickled."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _seen: dict[str, tuple[int, int]] = {}  # file of a loaded user module -> (mtime
 
 
 def forget_user_modules() -> None:
-    """Drop every module of the user's from memory, so that the next trial imports it afresh."""
+    """Drop every module of the user's from memory, so that the next trial imports it from scratch."""
     for name, module in list(sys.modules.items()) if _user_folders else ():  # a look at all of them takes 12 ms
         if _user_file(module) is not None:
             del sys.modules[name]
@@ -37,7 +37,7 @@ def load_user_module(path: Path, base_dir: Path) -> ModuleType:
     """Import a file of the user's; its siblings in `base_dir` can be imported by it.
 
     Within one trial a file is one module, so that its functions share their globals; when any of the user's files has
-    changed on disk, or another recipe's folder is asked for, all of them are imported afresh.
+    changed on disk, or another recipe's folder is asked for, all of them are imported from scratch.
 
     Raises:
         UserCodeError: the file raised while it was imported, or is not valid Python.

@@ -202,9 +202,7 @@ def _verdict(rate: Rate, best: Rate | None, noise: float) -> str:
     if rate.drop < -CLEAR * noise:
         return "too high: the loss rises" if best is not None and rate.lr > best.lr else "the loss rises"
     if rate.drop <= CLEAR * noise:
-        return (
-            "within noise of no change" if best is None or rate.lr > best.lr else "too low: within noise of no change"
-        )
+        return "no change beyond noise" if best is None or rate.lr > best.lr else "too low: no change beyond noise"
     if rate is best:
         return "falls, steepest"
     if best is not None and best.drop is not None and rate.drop < BAND * best.drop:

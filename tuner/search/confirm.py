@@ -1,7 +1,7 @@
 """Confirming runs: which short runs tell look-alikes of a diagnosis apart, and what they showed.
 
 An arm changes one thing. It goes on from the winner's weights, beside a control that goes on unchanged; or it starts
-afresh, where the weights themselves may be spoilt (a model at its baseline) or do not fit (another width).
+from scratch, where the weights themselves may be spoilt (a model at its baseline) or do not fit (another width).
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tuner.core.confirming_arms import (
-    AFRESH,
     CONTROL,
     FASTER,
     FREE,
     FREE_FASTER,
+    FROM_SCRATCH,
     FULL_PRECISION,
     OFF,
     SLOWER,
@@ -32,7 +32,7 @@ LEAST_STEPS = 100  # of a run that goes on: an epoch of a small data set is too 
 LEAST_FRESH_STEPS = 200
 LEAST_GAIN = 0.01  # an accuracy that rises by less is no cause of anything
 SIGMAS = 2.0
-LEARNT = 3.0  # standard errors above the commonest class: several arms are looked at
+LEARNT = 3.0  # standard errors above the majority class: several arms are looked at
 
 # findings that have look-alikes: of the baseline, of an accuracy that stays low, of a rate that is too high
 BASELINE = {"CU606"}
@@ -43,7 +43,7 @@ RATE = {"CU607", "CU608", "CU612"}
 
 @dataclass(frozen=True)
 class Arm:
-    """One confirming run: what it changes, and whether it starts afresh. `dropout`: False switches it off."""
+    """One confirming run: what it changes, and whether it starts from scratch. `dropout`: False switches it off."""
 
     name: str
     changes: Mapping[str, Any] = field(default_factory=dict)
@@ -81,8 +81,8 @@ class Winner:
         return max(1, min(self.epochs, math.ceil(LEAST_STEPS / self.steps_per_epoch)))
 
     @property
-    def epochs_afresh(self) -> int:
-        """The horizon of an arm that starts afresh: a fifth of the winner's."""
+    def epochs_from_scratch(self) -> int:
+        """The horizon of an arm that starts from scratch: a fifth of the winner's."""
         least = math.ceil(LEAST_FRESH_STEPS / self.steps_per_epoch)
         return max(1, min(self.epochs, max(least, math.ceil(self.epochs / 5))))
 
@@ -122,7 +122,7 @@ def first_arms(codes: Collection[str], winner: Winner) -> list[Arm]:
 
 
 def _is_low(codes: Collection[str], winner: Winner) -> bool:
-    """Say whether the accuracy is low: it stays so, or it rises slowly while val keeps up with train."""
+    """Return whether the accuracy is low: it stays so, or it rises slowly while val keeps up with train."""
     return bool(LOW & set(codes)) or (bool(RISING & set(codes)) and not winner.has_gap)
 
 
@@ -164,10 +164,10 @@ def second_arms(codes: Collection[str], winner: Winner, known: Mapping[str, Mapp
     width = winner.value("model.width")
     from_start = []
     if SLOWER in helped:
-        from_start += [Arm(SLOWER + AFRESH, {"optimizer.lr": winner.peak / 10}, True)]
+        from_start += [Arm(SLOWER + FROM_SCRATCH, {"optimizer.lr": winner.peak / 10}, True)]
     if LOW & set(codes) and not helped and isinstance(width, int):
-        from_start += [Arm(WIDER + AFRESH, {"model.width": 2 * width}, True)]
-    return [*arms, Arm(CONTROL + AFRESH, {}, True), *from_start] if from_start else arms
+        from_start += [Arm(WIDER + FROM_SCRATCH, {"model.width": 2 * width}, True)]
+    return [*arms, Arm(CONTROL + FROM_SCRATCH, {}, True), *from_start] if from_start else arms
 
 
 def answers(runs: Sequence[tuple[Arm, Sequence[Record]]], facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -190,17 +190,17 @@ def answers(runs: Sequence[tuple[Arm, Sequence[Record]]], facts: Mapping[str, An
             "accuracy": statistics.fmean(own) if own else None,
             "control": None, "gain": None, "noise": None, "helps": False,
         }  # fmt: skip
-        beside = scores.get(CONTROL + AFRESH if arm.name.endswith(AFRESH) else CONTROL, [])
+        beside = scores.get(CONTROL + FROM_SCRATCH if arm.name.endswith(FROM_SCRATCH) else CONTROL, [])
         if beside and own and not arm.name.startswith(CONTROL):
             answer |= _against(own, beside, spread, facts.get("val_n"))
-        elif own and arm.fresh and not arm.name.endswith(AFRESH):
+        elif own and arm.fresh and not arm.name.endswith(FROM_SCRATCH):
             answer |= _learnt(records, facts)
         found[arm.name] = answer
     return found
 
 
 def refuted(key: str, old: Any, new: Any, confirmed: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Tell whether confirming runs have tried to turn this key this way, and none of them helped.
+    """Return whether confirming runs have tried to turn this key this way, and none of them helped.
 
     A run that turned the rate together with something else, and did not help, says nothing about either.
     """
@@ -229,7 +229,7 @@ def _against(own: Sequence[float], beside: Sequence[float], spread: float, n: in
 
 
 def _learnt(records: Sequence[Record], facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Say whether runs from a baseline have learnt: val accuracy, alone, clearly above the commonest class."""
+    """Return whether runs from a baseline have learnt: val accuracy, alone, clearly above the majority class."""
     share, n = facts["majority_share"], facts["val_n"]
     accuracy = statistics.fmean([_last(record, "val") or 0.0 for record in records])
     low, high = wilson(accuracy, n, LEARNT)

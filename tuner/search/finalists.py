@@ -1,7 +1,7 @@
-"""The configurations that were trained with several seeds: who wins, by how much, and whether that can be told at all.
+"""The configurations that were trained with several seeds: which wins, by how much, and whether that is beyond noise.
 
-Where the best two cannot be told apart, the simpler one is taken: clearly fewer parameters, a number that is the same
-on every machine, where seconds are not.
+Where the best two cannot be distinguished, the simpler one is taken: clearly fewer parameters, a number that is the
+same on every machine, where seconds are not.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tuner.core.result import Record
-from tuner.core.statistics import cannot_be_told, mcnemar_p, mean_std, paired_p, unpack_bits, unpack_values
+from tuner.core.statistics import is_indistinguishable, mcnemar_p, mean_std, paired_p, unpack_bits, unpack_values
 from tuner.search import scores
 
 SIMPLER = 0.75  # of the parameters: less of a difference is no reason
@@ -79,7 +79,7 @@ def ranked(trials: Sequence[Record], first_seed: int, count: int) -> list[Finali
 
 
 def simplest_first(finalists: Sequence[Finalist]) -> tuple[list[Finalist], str]:
-    """Put the simplest of those that cannot be told from the best in front of it; return them and why (or "")."""
+    """Return the finalists with the simplest of those that are no worse beyond noise in front, and why (or "")."""
     if not finalists:
         return [], ""
     best = finalists[0]
@@ -90,13 +90,15 @@ def simplest_first(finalists: Sequence[Finalist]) -> tuple[list[Finalist], str]:
         return list(finalists), ""
     winner = min(simpler, key=lambda other: other.parameters or 0)  # the first of equals: the higher mean
     share = 100 * (1 - (winner.parameters or 0) / (size or 1))
-    reason = f"it cannot be told from {scores.words(best.best.params)} and has {share:.0f} % fewer parameters"
+    reason = f"it cannot be distinguished from {scores.words(best.best.params)} and has {share:.0f} % fewer parameters"
     return [winner, *(other for other in finalists if other is not winner)], reason
 
 
 def _equals(best: Finalist, other: Finalist) -> bool:
     found = against(best, other)
-    return other.lost <= best.lost and cannot_be_told(*(found[f"runner_up_{name}"] for name in ("p", "gap", "error")))
+    return other.lost <= best.lost and is_indistinguishable(
+        *(found[f"runner_up_{name}"] for name in ("p", "gap", "error"))
+    )
 
 
 def against(winner: Finalist, other: Finalist) -> dict[str, Any]:

@@ -159,7 +159,7 @@ def _until(stop: float) -> int | None:
 
 
 def is_usable(record: Record) -> bool:
-    """Tell whether a trial can go on: it neither diverged nor failed, and has a finite score."""
+    """Return whether a trial can go on: it neither diverged nor failed, and has a finite score."""
     score = record.result.score
     return record.result.status in ("completed", "stopped") and score is not None and math.isfinite(score)
 

@@ -1,9 +1,9 @@
 """Which of the searched keys mattered, and whether the trials can tell.
 
 A forest of trees learns the score from the configuration. A key's importance is the share of the scores' variance that
-the forest can no longer explain, on trials that a tree has not seen, when the key's values are dealt out anew: effects
+the forest can no longer explain, on trials that a tree has not seen, when the key's values are shuffled: effects
 that need another key count as well. The interval comes from drawing the trials again. What a key gets by chance is what
-forests give that learn scores which were dealt out anew: only a key that beats all of those, for every key, is told.
+forests give that learn scores which were shuffled: only a key that beats all of those, for every key, is told.
 
 Source: Breiman 2001 (importance by permutation, out of bag); Sobol 1993 (total effect); Hutter et al. 2014.
 """
@@ -131,7 +131,7 @@ def _columns(dimension: Dimension, values: Sequence[Any]) -> list[list[float | N
 
 
 def _more_error(columns: Any, owners: Any, active: Any, targets: Any, random: Any) -> Any:
-    """Return, per target, key and trial, the squared error that dealing the key out anew adds, out of bag."""
+    """Return, per target, key and trial, the squared error that shuffling the key adds, out of bag."""
     import numpy as np
     from sklearn import config_context
     from sklearn.tree import ExtraTreeRegressor
@@ -158,7 +158,7 @@ def _more_error(columns: Any, owners: Any, active: Any, targets: Any, random: An
 
 
 def _dealt(columns: Any, of_key: Any, active: Any, random: Any) -> Any:
-    """Return the table with one key's values dealt out anew among the trials that have it."""
+    """Return the table with one key's values shuffled among the trials that have it."""
     import numpy as np
 
     places = np.flatnonzero(active)

@@ -135,7 +135,7 @@ def searched_space(recipe: Recipe, choice: Mapping[str, Any]) -> Space:
 
 
 def rate_is_auto(recipe: Recipe) -> bool:
-    """Tell whether the rate is taken from lr-sweep."""
+    """Return whether the rate is taken from lr-sweep."""
     space = space_of(recipe.search)
     return RATE in space and isinstance(space[RATE].domain, Auto)
 

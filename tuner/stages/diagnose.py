@@ -161,7 +161,7 @@ def _item(
     precision = "fp32" if arm.name == FULL_PRECISION else winner.precision
     if arm.fresh:
         params = {**winner.params, **arm.changes}
-        horizon = winner.epochs_afresh
+        horizon = winner.epochs_from_scratch
         return WorkItem(inputs.spec(recipe, params, seed=seed, horizon_epochs=horizon, precision=precision), number)
     arguments = {"checkpoint": checkpoint, "epochs": winner.epochs_on, "dropout": arm.dropout}
     params = {**winner.params, "optimizer.lr": winner.rate, **arm.changes}
@@ -237,4 +237,4 @@ def _headline(facts: Mapping[str, Any], findings: Sequence[Finding]) -> str:
     else:
         loss = facts["val_loss"]
         text = f"Best {at}" + (f", val loss {loss:.4g}" if loss is not None else "")
-    return f"{text}; {findings[0].title if findings else 'nothing to mend'}."
+    return f"{text}; {findings[0].title if findings else 'nothing to fix'}."

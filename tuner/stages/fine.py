@@ -13,7 +13,7 @@ from tuner.checks.fine.evidence import Fine
 from tuner.core.metrics import CheckInitMetrics, CoarseMetrics
 from tuner.core.metrics import FineMetrics as Metrics
 from tuner.core.result import Record, Skipped, StageResult, last_of_each
-from tuner.core.statistics import SIGNIFICANT, cannot_be_told, mean_std
+from tuner.core.statistics import SIGNIFICANT, is_indistinguishable, mean_std
 from tuner.core.streams import derive_seed
 from tuner.core.trial import WorkItem, canonical_json
 from tuner.core.values import from_json
@@ -159,7 +159,7 @@ def _shift(recipe: Recipe, inputs: Inputs) -> float:
 
 
 def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[Record]) -> StageResult[Metrics]:
-    """Name the winner, what to expect of it on new data, and whether it can be told from the runner-up."""
+    """Name the winner, what to expect of it on new data, and whether it can be distinguished from the runner-up."""
     space = _space(recipe, inputs)
     trials = last_of_each(results)
     first = [record for record in trials if record.item.spec.seed == recipe.seed]
@@ -257,12 +257,12 @@ def _headline(metrics: Mapping[str, Any]) -> str:
 
 
 def _against(metrics: Mapping[str, Any]) -> str:
-    """Say whether the winner can be told from the runner-up, by the paired test and by the seeds as far as known."""
+    """Say whether the winner beats the runner-up beyond noise, by the paired test and by the seeds as far as known."""
     p, gap, error = (metrics.get(f"runner_up_{name}") for name in ("p", "gap", "error"))
     if p is None and error is None:
         return ""
     if p is not None and p >= SIGNIFICANT:
-        return f"; cannot be told from #2 (p = {p:.2g})"
-    if cannot_be_told(p, gap, error):
-        return f"; cannot be told from #2: other seeds might prefer it ({gap:.4f} +- {error:.4f})"
+        return f"; cannot be distinguished from #2 (p = {p:.2g})"
+    if is_indistinguishable(p, gap, error):
+        return f"; cannot be distinguished from #2: other seeds might prefer it ({gap:.4f} +- {error:.4f})"
     return f"; better than #2 ({f'p = {p:.2g}' if p is not None else f'by {gap:.4f} +- {error:.4f} over the seeds'})"

@@ -84,7 +84,7 @@ def _about_precision(
 
 
 def _is_open(recipe: Recipe) -> bool:
-    """Tell whether the recipe leaves the precision to the sweep."""
+    """Return whether the recipe leaves the precision to the sweep."""
     return recipe.train.precision == "auto" and recipe.train.step is None
 
 
@@ -140,7 +140,7 @@ def _settings_of(recipe: Recipe) -> dict[str, Any]:
 
 
 def _is_of_sweep(record: Record) -> bool:
-    """Tell whether a record measures a rate, and not the hardware or another precision."""
+    """Return whether a record measures a rate, and not the hardware or another precision."""
     return record.item.spec.horizon_steps is not None and record.item.spec.precision == "fp32"
 
 
@@ -183,7 +183,8 @@ def _headline(band: Band, settings: Settings) -> str:
     if band.lr is not None and band.lr_low is not None and band.lr_high is not None:
         low, high = spelled(band.lr_low), spelled(band.lr_high)
         where = f"between {low} and {high}" if low != high else f"at {low}"
-        return f"Loss falls clearly {where}; use {spelled(band.lr)} (centre of the rates with 80 % of the best drop)."
+        why = "geometric middle of the lrs that reach 80 % of the best loss drop"
+        return f"Loss falls clearly {where}; use {spelled(band.lr)} ({why})."
     count = len(band.rates)
     statuses = {rate.status for rate in band.rates}
     if statuses == {"diverged"}:

@@ -30,7 +30,7 @@ MEASURE = "overfit"
 REFERENCE_RATE = 1e-3
 PLAIN_RATES = (1e-2, 1e-1, 1e-3, 1.0, 1e-4)
 SCALED_RATES = (1e-3, 1e-2, 1e-4, 1e-1)
-# failures that another rate does not mend
+# failures that another rate does not fix
 FATAL = ("user-code", "data")
 PLAIN = ("sgd", "asgd", "lbfgs", "nesterov")
 
@@ -186,18 +186,18 @@ def _best(history: Sequence[Record]) -> Record | None:
 
 
 def _no_floor_to_reach(answer: Mapping[str, Any]) -> bool:
-    """Say whether no optimizer can help: no floor, squashed outputs that stay above it, or weights that do not move."""
+    """Return whether no optimizer can help: no floor, squashed outputs above it, or weights that do not move."""
     own, target = answer.get("own_floor"), answer.get("target")
     return target is None or not answer["moved"] or (own is not None and own > target)
 
 
 def _is_flat(answer: Mapping[str, Any]) -> bool:
-    """Say whether the outputs are the same for every input, which more of the same steps do not change."""
+    """Return whether the outputs are the same for every input, which more of the same steps do not change."""
     return bool(answer["outputs_vary"] is not None and answer["outputs_vary"] < 1e-6)
 
 
 def _headline(evidence: Mapping[str, Any], trials: Trials, calls: int) -> str:
-    """Say whether the subset was fitted; `calls`: of the step for one update, more than 1 where it accumulates."""
+    """Return whether the subset was fitted; `calls`: of the step for one update, more than 1 where it accumulates."""
     best = evidence.get("best")
     if best is None:
         failure = trials.failures[0] if trials.failures else Failure("crash", "no attempt finished")
@@ -208,7 +208,7 @@ def _headline(evidence: Mapping[str, Any], trials: Trials, calls: int) -> str:
     floor = "no floor known" if best["loss_floor"] is None else f"floor {best['loss_floor']:.3f}"
     reached = f"loss {best['final_loss']:.3f} ({floor}){right} on {best['examples']} examples"
     if best["status"] == "floor":
-        by = "with Adam, not with the recipe's optimizer" if best.get("reference") else f"at rate {spelled(best['lr'])}"
+        by = "with Adam, not with the recipe's optimizer" if best.get("reference") else f"at lr {spelled(best['lr'])}"
         updates = f" ({best['steps'] // calls} updates)" if calls > 1 else ""
         return f"The model fits a tiny subset: {reached} after {best['steps']} steps{updates} {by}."
     return f"The model does not fit a tiny subset: {reached} at the best of {len(evidence['rates'])} attempts."

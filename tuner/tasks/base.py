@@ -50,7 +50,7 @@ class Task(Protocol):
         """Return one number per example; splits have each number's share of the whole."""
 
     def by_group(self) -> bool:
-        """Tell whether a stratum is set aside whole: val and test then have identities that train has not."""
+        """Return whether a stratum is set aside whole: val and test then have identities that train has not."""
 
     def rows(self, outputs: Any, targets: Tensor, threshold: float = 0.0) -> Rows | None:
         """Return what scores take, or None where outputs have no shape that the task can score.
@@ -84,7 +84,7 @@ def number_of(name: str) -> float | None:
 
 
 def is_known(task: Task, name: str) -> bool:
-    """Tell whether the task has a score of that name."""
+    """Return whether the task has a score of that name."""
     if name in task.scores:
         return name not in ("top_k", "rank_k", "f_beta")
     found = NUMBERED.fullmatch(name)

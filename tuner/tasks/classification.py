@@ -55,7 +55,7 @@ OF_COUNTS = {
 
 
 def is_counted(name: str) -> bool:
-    """Tell whether a score follows from the confusion alone."""
+    """Return whether a score follows from the confusion alone."""
     return name in OF_COUNTS or name.startswith("f_")
 
 

@@ -75,7 +75,7 @@ def load(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
 
 
 def is_plain(value: Any) -> bool:
-    """Tell whether `value` consists of tensors and plain values, so that `load` would give it back."""
+    """Return whether `value` consists of tensors and plain values, so that `load` would give it back."""
     if isinstance(value, dict):
         return all(is_plain(key) and is_plain(item) for key, item in value.items())
     if type(value) in (list, tuple):

@@ -63,7 +63,7 @@ class Augmentation:
         return returned
 
     def _are_targets(self, value: Tensor, before: Tensor) -> bool:
-        """Tell whether targets are as they were before, or have become shares of the classes (mixup and the like)."""
+        """Return whether targets are as they were before, or have become shares of the classes (mixup and the like)."""
         if value.is_floating_point() == before.is_floating_point():
             return value.shape == before.shape
         return value.is_floating_point() and value.shape == (len(before), self.num_classes)

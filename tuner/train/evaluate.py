@@ -124,7 +124,7 @@ def as_number(value: Any, what: str) -> float:
 
 
 def better(score: float, val_loss: float, than: tuple[float, float] | None) -> bool:
-    """Tell whether a score beats an earlier (score, val loss): it is larger, or equal with a lower loss."""
+    """Return whether a score beats an earlier (score, val loss): it is larger, or equal with a lower loss."""
     if not math.isfinite(score):
         return False
     loss = val_loss if math.isfinite(val_loss) else math.inf

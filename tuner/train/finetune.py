@@ -35,9 +35,9 @@ class Fit:
         """Say it in lines for a reader."""
         lines = [f"{len(self.loaded)} of the model's {len(self.loaded) + len(self.misfits) + len(self.missing)} loaded"]
         lines += [
-            f"{name}: {theirs} in the file, {ours} in the model: drawn anew" for name, theirs, ours in self.misfits
+            f"{name}: {theirs} in the file, {ours} in the model: drawn again" for name, theirs, ours in self.misfits
         ]
-        lines += [f"{name}: not in the file: drawn anew" for name in self.missing]
+        lines += [f"{name}: not in the file: drawn again" for name in self.missing]
         return lines + [f"{name}: in the file only" for name in self.unused]
 
 

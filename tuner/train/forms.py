@@ -107,7 +107,7 @@ def _with_length(value: Any, where: str) -> Any:
 
 
 def _is_pair_of_lists(value: Any) -> bool:
-    """Tell whether a value is (inputs, targets) in lists, and not a list of two examples."""
+    """Return whether a value is (inputs, targets) in lists, and not a list of two examples."""
     if not isinstance(value, tuple) or len(value) != 2 or not isinstance(value[0], list):
         return False
     if not isinstance(value[1], (list, np.ndarray, Tensor)):

@@ -12,7 +12,7 @@ VIEWED = "view size is not compatible"  # what torch raises at x.view(len(x), -1
 
 
 def fails_channels_last(model: nn.Module, inputs: Tensor) -> bool:
-    """Tell whether the model fails on channels-last images, though it works on plain ones.
+    """Return whether the model fails on channels-last images, though it works on plain ones.
 
     A forward of two images in eval mode, without gradients, in each layout. Anything else that it raises is left to
     whoever calls the model next.

@@ -144,7 +144,7 @@ def take_step(setup: Setup, training: Training, batches: Sequence[Batch], tape: 
 
 
 def is_bad(tape: Tape, device: str) -> bool:
-    """Tell whether an objective that was not looked at before is not finite; on a GPU look now and then only."""
+    """Return whether an objective that was not looked at before is not finite; on a GPU look now and then only."""
     if device == "cpu":
         return not math.isfinite(tape.losses[-1])
     return tape.unseen >= CHECK_EVERY and tape.is_bad()
@@ -202,7 +202,7 @@ def _unscored(setup: Setup) -> str:
 
 
 def ends_cycle(setup: Setup, epoch: int) -> bool:
-    """Tell whether the weights of this epoch are one of the `train.snapshots`, taken at the ends of equal cycles."""
+    """Return whether the weights of this epoch are one of the `train.snapshots`, taken at the ends of equal cycles."""
     count, epochs = setup.tables["train"].get("snapshots"), setup.spec.horizon_epochs
     if count is None or epochs is None:
         return False
@@ -210,7 +210,7 @@ def ends_cycle(setup: Setup, epoch: int) -> bool:
 
 
 def gave_up(setup: Setup, training: Training) -> bool:
-    """Tell whether `train.patience` epochs have brought no better one: the rest of the horizon is not trained."""
+    """Return whether `train.patience` epochs have brought no better one: the rest of the horizon is not trained."""
     patience, best = setup.tables["train"].get("patience"), training.best
     return patience is not None and best is not None and training.epoch - best.epoch >= patience
 

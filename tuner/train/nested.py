@@ -49,7 +49,7 @@ def shape_of(value: Any) -> Any:
 
 
 def is_one(shape: Any) -> bool:
-    """Tell whether a shape, as `shape_of` gives it, is that of one tensor."""
+    """Return whether a shape, as `shape_of` gives it, is that of one tensor."""
     return isinstance(shape, tuple) and all(isinstance(size, int) for size in shape)
 
 
@@ -88,7 +88,7 @@ def parted(item: Any) -> tuple[Any, Any] | None:
 def scored_part(outputs: Any) -> Any:
     """Return the tensor of a model's outputs that is scored: itself, `.logits`, a usual key, the first of a tuple.
 
-    A scalar among the parts is a loss, and no answer. What cannot be told is given back as it is.
+    A scalar among the parts is a loss, and no answer. What cannot be decided is given back as it is.
     """
     if isinstance(outputs, Tensor):
         return outputs

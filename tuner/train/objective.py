@@ -30,7 +30,7 @@ def factors_of(table: Mapping[str, Any]) -> list[float]:
 
 
 def is_of_features(term: Mapping[str, Any], table: Mapping[str, Any], base_dir: Path) -> bool:
-    """Tell whether a term of a sum is taken of the head's input, not of the outputs."""
+    """Return whether a term of a sum is taken of the head's input, not of the outputs."""
     return "terms" in table and bool(getattr(resolve("loss", term["name"], base_dir), "of_features", False))
 
 
@@ -158,7 +158,7 @@ def loss_arguments(fn: Callable[..., Any], table: Mapping[str, Any], where: str 
 
 
 def names_both(fn: Callable[..., Any]) -> bool:
-    """Tell whether a function asks for `outputs` and `targets` by these names, in whatever order."""
+    """Return whether a function asks for `outputs` and `targets` by these names, in whatever order."""
     return not isinstance(fn, type) and len(asked(fn, ("outputs", "targets"))) == 2
 
 

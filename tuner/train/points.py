@@ -129,7 +129,7 @@ def _load(model: nn.Module, weights: Any) -> None:
 
 
 def build(parts: Sequence[Part], more: Sequence[Mapping[str, Any]] = ()) -> Points:
-    """Build the parts afresh; `more`: parts that are built already."""
+    """Build the parts from scratch; `more`: parts that are built already."""
     built = [*(part.build() for part in parts), *more]
     return Points(built, [part["state"] for part in built if "state" in part])
 

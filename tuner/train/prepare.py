@@ -128,7 +128,7 @@ def _kept(split: Split, table: DataTable, folder: Path, report: OnProgress) -> n
     except NoRoom as problem:
         if not can_stream or table.cache:
             raise
-        report(0.0, f"not kept decoded, read anew in every epoch: {problem.message}")
+        report(0.0, f"not kept decoded, read again in every epoch: {problem.message}")
         return None
 
 

@@ -80,7 +80,7 @@ class Timm:
 
 
 def watches_val(schedule: Any) -> bool:
-    """Tell whether a schedule is told the val loss when it is stepped."""
+    """Return whether a schedule is told the val loss when it is stepped."""
     return isinstance(schedule.inner if isinstance(schedule, Led) else schedule, ReduceLROnPlateau)
 
 
@@ -107,7 +107,7 @@ def lead_of(fn: Callable[..., Any], table: Mapping[str, Any], steps_per_epoch: i
 
 
 def is_factor(fn: Callable[..., Any]) -> bool:
-    """Tell whether a function gives the factor of the rate itself: it asks for no optimizer, but for what is done."""
+    """Return whether a function gives the factor of the rate itself: it asks for no optimizer, but for what is done."""
     return not isinstance(fn, type) and not asked(fn, ("optimizer",)) and bool(asked(fn, FACTOR_OFFERS[:2]))
 
 

@@ -77,7 +77,7 @@ class Scorer:
 
 
 def says_yes_or_no(outputs: Tensor, rows: Tensor, targets: Tensor) -> bool:
-    """Tell whether an output is a single score, for which a threshold is needed."""
+    """Return whether an output is a single score, for which a threshold is needed."""
     multilabel = rows.shape == outputs.shape == targets.shape and targets.ndim == 2
     return outputs.is_floating_point() and (multilabel or outputs.numel() == targets.numel())
 

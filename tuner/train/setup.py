@@ -58,7 +58,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Setup:
-    """What a trial trains with. Every call of a method builds afresh; two models share nothing."""
+    """What a trial trains with. Every call of a method builds a new one; two models share nothing."""
 
     spec: TrialSpec
     env: TrialEnv
@@ -373,7 +373,7 @@ def optimizer_arguments(
 
 
 def can_fuse(fn: Callable[..., Any], kwargs: Mapping[str, Any], model: nn.Module) -> bool:
-    """Tell whether one of torch's own optimizers can update all weights in one kernel: the same update in a third of
+    """Return whether one of torch's own optimizers can update all weights in one kernel: the same update in a third of
     the time. Not with gradients scaled for fp16, where a skipped update would look like one that was made.
     """
     if not (isinstance(fn, type) and fn.__module__.startswith("torch.optim.")):

@@ -1,4 +1,4 @@
-"""What changes while a model trains: built afresh, kept on the tape of an epoch, saved and restored exactly."""
+"""What changes while a model trains: built from scratch, kept on the tape of an epoch, saved and restored exactly."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Training:
 
 
 def start(setup: Setup) -> Training:
-    """Build everything afresh, and count the optimizer's updates from here."""
+    """Build everything from scratch, and count the optimizer's updates from here."""
     spec = setup.spec
     steps_per_epoch = setup.updates_per_epoch
     total_steps = spec.horizon_steps or (spec.horizon_epochs or 0) * steps_per_epoch
@@ -119,7 +119,7 @@ class Tape:
             self.hit(right)
 
     def is_bad(self) -> bool:
-        """Tell whether an objective that was not looked at before is not finite."""
+        """Return whether an objective that was not looked at before is not finite."""
         new, self.unseen = self.losses[-self.unseen :], 0
         return not bool(torch.stack(new).isfinite().all())
 

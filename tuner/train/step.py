@@ -81,7 +81,7 @@ def default_step(
 
 
 def needs_closure(optimizer: torch.optim.Optimizer) -> bool:
-    """Tell whether an optimizer computes the loss itself, more than once in an update (LBFGS, SAM)."""
+    """Return whether an optimizer computes the loss itself, more than once in an update (LBFGS, SAM)."""
     return isinstance(optimizer, torch.optim.LBFGS) or bool(getattr(optimizer, "needs_closure", False))
 
 

@@ -350,7 +350,7 @@ class Part:
 
     @property
     def in_own_order(self) -> bool:
-        """Tell whether the examples come in the order of a stream, which cannot be shuffled here."""
+        """Return whether the examples come in the order of a stream, which cannot be shuffled here."""
         return isinstance(self.store, SequentialStore)
 
     def inputs(self, chosen: Tensor | None = None) -> Any:
@@ -396,7 +396,7 @@ def _read_error(error: Exception, what: str, base_dir: Path) -> TunerError:
         )
     return UserCodeError(
         f"{f'{place}: ' if place else ''}{what} raised {type(error).__name__}: {error}\n{user_frames(error, base_dir)}",
-        "Mend the Dataset, or leave that example out.",
+        "Fix the Dataset, or leave that example out.",
     )
 
 

@@ -192,13 +192,13 @@ def failure(error: BaseException, recipe_dir: Path) -> TrialError:
         return TrialError("crash", error.message, hint)
     if where := where_in_user_code(error, recipe_dir):
         text = f"{where}: {type(error).__name__}: {error}\n{user_frames(error, recipe_dir)}"
-        return TrialError("user-code", text, "Mend the line above, then give the same command again.")
+        return TrialError("user-code", text, "Fix the line above, then give the same command again.")
     kind: FailureKind = "crash"
     return TrialError(kind, "".join(traceback.format_exception(error)).rstrip(), "")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an exception says that memory, of the GPU or of the machine, is exhausted."""
+    """Return whether an exception says that memory, of the GPU or of the machine, is exhausted."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     if isinstance(error, OSError):

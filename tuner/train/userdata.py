@@ -156,7 +156,7 @@ def _called(fn: Callable[..., Any], kwargs: Mapping[str, Any], where: str, base_
     except TunerError:
         raise
     except Exception as error:  # of a function that lies outside the recipe's folder
-        raise UserCodeError(f"{where} raised {type(error).__name__}: {error}", "Mend that function.") from error
+        raise UserCodeError(f"{where} raised {type(error).__name__}: {error}", "Fix that function.") from error
 
 
 def _unread(given: Given, split: str) -> UserSplit:

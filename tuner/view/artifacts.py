@@ -108,12 +108,12 @@ def searched(rows: Sequence[Row]) -> list[str]:
 
 
 def is_log(key: str, values: Iterable[Any]) -> bool:
-    """Say whether a key's values read better in the logarithm: a wide span, or where ratios matter a smaller one."""
+    """Return whether a key's values read better in the logarithm: a wide span, or where ratios matter a smaller one."""
     return spans_decades(values, factor=2 if key.rsplit(".", 1)[-1] in LOG_KEYS else 8)
 
 
 def has_won(finalist: FinalistMetrics, winner: Any) -> bool:
-    """Tell whether the winning trial is one of a finalist's: the first, or one of those with new seeds."""
+    """Return whether the winning trial is one of a finalist's: the first, or one of those with new seeds."""
     return winner is not None and winner in (finalist.trial, *finalist.trials)
 
 

@@ -155,7 +155,7 @@ def evidence_text(evidence: Any, title: str = "") -> str:
 
 
 def _said(text: str, title: str) -> bool:
-    """Tell whether a title has a value already, rounded or not."""
+    """Return whether a title has a value already, rounded or not."""
     if text in title.replace(",", " ").replace(";", " ").split():
         return True
     value = as_float(text)

@@ -36,7 +36,7 @@ def make_console(stderr: bool = False) -> Console:
 
 
 def encodable(encoding: str | None, text: str) -> bool:
-    """Say whether `text` can be written in that encoding."""
+    """Return whether `text` can be written in that encoding."""
     try:
         text.encode(encoding or "ascii")
     except (UnicodeEncodeError, LookupError):

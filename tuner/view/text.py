@@ -10,12 +10,12 @@ from tuner.core import formatting
 
 
 def is_number(value: Any) -> bool:
-    """Say whether `value` is a finite number (a bool is not)."""
+    """Return whether `value` is a finite number (a bool is not)."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def spans_decades(values: Iterable[Any], factor: float = 20) -> bool:
-    """Say whether positive numbers spread so far that a log axis reads better."""
+    """Return whether positive numbers spread so far that a log axis reads better."""
     kept = [value for value in values if is_number(value)]
     return bool(kept) and min(kept) > 0 and max(kept) > factor * min(kept)
 

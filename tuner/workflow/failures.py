@@ -9,7 +9,7 @@ from tuner import stages
 from tuner.core.errors import EnvironmentProblem, InputError, TunerError, UserCodeError
 from tuner.core.result import Record, TrialResult
 
-RETRIED = ("crash", "timeout", "oom", "data")  # what may have been mended: tried again when an unfinished stage goes on
+RETRIED = ("crash", "timeout", "oom", "data")  # what may have been fixed: tried again when an unfinished stage goes on
 ALIKE = 4  # so many first trials of a stage that all fail in the same way end it
 
 
@@ -55,5 +55,5 @@ def raise_hopeless(name: str, records: Sequence[Record], every: bool) -> None:
 
 
 def worth_retrying(record: Record) -> bool:
-    """Tell whether an unfinished stage that goes on tries a failed trial again."""
+    """Return whether an unfinished stage that goes on tries a failed trial again."""
     return record.result.error is not None and record.result.error.kind in RETRIED

@@ -100,7 +100,7 @@ class Run:
         if known and not replace:
             raise UsageError(
                 f"{storage} has the study {', '.join(sorted(known))} already",
-                "Write it anew with --replace (in Python replace=True), or give another storage.",
+                "Write it again with --replace (in Python replace=True), or give another storage.",
             )
         for study_name in sorted(known):
             optuna.delete_study(study_name=study_name, storage=opened)

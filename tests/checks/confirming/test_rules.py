@@ -8,11 +8,11 @@ from tuner.checks.confirming import rules as confirmed
 
 CHECKS = {
     confirmed.rate_too_low: "rate x 10",
-    confirmed.rate_too_high: "rate / 10, afresh",
+    confirmed.rate_too_high: "rate / 10, from scratch",
     confirmed.over_regularised: "regularisation off",
     confirmed.smoothing_too_strong: "regularisation off",
     confirmed.augmentation_harms: "regularisation off",
-    confirmed.capacity_too_small: "width x 2, afresh",
+    confirmed.capacity_too_small: "width x 2, from scratch",
     confirmed.gradients_clipped_away: "clipping off",
     confirmed.precision_too_short: "fp32",
 }

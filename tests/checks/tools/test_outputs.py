@@ -134,7 +134,7 @@ def test_loss_that_does_not_pair_outputs_with_targets(loss, shape, ignores, kind
     assert _outputs.ignores_pairing(loss, TARGETS, torch.Size(shape), kind) is ignores
 
 
-def test_pairing_cannot_be_told_from_targets_of_one_class():
+def test_pairing_cannot_be_asked_of_targets_of_one_class():
     assert _outputs.ignores_pairing(F.cross_entropy, torch.ones(20).long(), SHAPE, "logits") is None
 
 

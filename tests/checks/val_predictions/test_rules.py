@@ -69,7 +69,7 @@ def test_noise_that_only_train_has_is_seen_on_its_subset():
 
 
 def test_label_noise_on_answers_of_a_known_distribution():
-    """An honest classifier of ambiguous inputs against the same one with a third of the labels drawn anew."""
+    """An honest classifier of ambiguous inputs against the same one with a third of the labels drawn again."""
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 2.5, (4000, 10))
     shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)

@@ -108,7 +108,7 @@ def test_inspect_says_what_of_a_file_of_weights_fits(tmp_path):
     state["3.weight"] = torch.ones(7, 4)
     torch.save(state, tmp_path / "w.pt")
     result = inspect_model(dict(case.tables), case.env, 2, None)
-    assert "weights: 3.weight: (7, 4) in the file, (3, 4) in the model: drawn anew" in view.model_text(result)
+    assert "weights: 3.weight: (7, 4) in the file, (3, 4) in the model: drawn again" in view.model_text(result)
 
 
 def test_the_planned_rates_are_those_of_a_run(tmp_path):

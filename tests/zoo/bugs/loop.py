@@ -370,4 +370,4 @@ def quantised_without_a_master_copy(model, batch, loss, optimizer):
     return value
 
 
-state = {}  # of the steps above; a user's file is imported afresh for each trial
+state = {}  # of the steps above; a user's file is imported from scratch for each trial

@@ -29,7 +29,7 @@ def weighed(outputs, targets):
     changes={"data.source": "written.py:rare", "loss.name": "written.py:weighed", "train.monitor": "val_metric"},
 )
 def mean_recall_of_weighed_classes(outputs, targets):
-    """Nine to one, weighed by the inverse and judged by the mean recall: accuracy is below the commonest class."""
+    """Nine to one, weighed by the inverse and judged by the mean recall: accuracy is below the majority class."""
     answers = outputs.argmax(1)
     return torch.stack([(answers[targets == k] == k).float().mean() for k in range(2)]).mean()
 

@@ -10,11 +10,11 @@ from tuner.checks.confirming.evidence import ArmAnswer, Confirming
 from tuner.checks.curves.evidence import Curves
 from tuner.checks.limits import Limit
 from tuner.core.confirming_arms import (
-    AFRESH,
     CONTROL,
     FASTER,
     FREE,
     FREE_FASTER,
+    FROM_SCRATCH,
     FULL_PRECISION,
     OFF,
     SLOWER,
@@ -58,7 +58,7 @@ def _proved(code: str, confirming: Confirming, answer: ArmAnswer, what: str, **m
     lifts = answer.fresh and CONTROL not in runs
     least = COSTS_OF_WIDTH if code == "CU619" else COSTS
     severity: Severity = "error" if lifts else "warn" if gain >= least else "note"
-    against = "the commonest class" if lifts else "the same run without it"
+    against = "the majority class" if lifts else "the same run without it"
     title = f"{what}: accuracy {answer.accuracy:.3f} against {answer.control or 0.0:.3f} of {against}"
     seen = {key: getattr(answer, key) for key in ("arm", "accuracy", "control", "gain", "noise", "runs")}
     explained_by = CODE_OF.get(best.arm) if (best.gain or 0.0) > gain else None
@@ -66,8 +66,8 @@ def _proved(code: str, confirming: Confirming, answer: ArmAnswer, what: str, **m
 
 
 # the code of the arms that each have one: the largest gain is the likeliest cause, and explains the others
-CODE_OF = {FASTER: "CU614", SLOWER: "CU615", SLOWER + AFRESH: "CU615", FREE: "CU616", FREE_FASTER: "CU616"}
-CODE_OF |= {WIDER + AFRESH: "CU619", UNCLIPPED: "CU620", FULL_PRECISION: "CU621"}
+CODE_OF = {FASTER: "CU614", SLOWER: "CU615", SLOWER + FROM_SCRATCH: "CU615", FREE: "CU616", FREE_FASTER: "CU616"}
+CODE_OF |= {WIDER + FROM_SCRATCH: "CU619", UNCLIPPED: "CU620", FULL_PRECISION: "CU621"}
 CODE_OF |= {"loss.label_smoothing" + OFF: "CU617", "data.augment" + OFF: "CU618"}
 CODE_OF |= {"model.dropout" + OFF: "CU616", "optimizer.weight_decay" + OFF: "CU616"}
 
@@ -81,7 +81,7 @@ CODE_OF |= {"model.dropout" + OFF: "CU616", "optimizer.weight_decay" + OFF: "CU6
     "accuracy higher by more than twice the noise of seeds and sampling, and by more than a point",
     why="What looks like a model that is too small is one that has hardly moved.",
     fix="Raise optimizer.lr, or the range that is searched: tuner lr-sweep says where the loss falls.",
-    confused_with="underfitting for want of capacity, which no rate mends; a decayed schedule",
+    confused_with="underfitting for lack of capacity, which no rate fixes; a decayed schedule",
     source="CS231n notes: a nearly linear loss; section on confirming runs of the project's collection of diagnoses",
 )
 def rate_too_low(confirming: Confirming) -> Finding | None:
@@ -106,7 +106,7 @@ def rate_too_low(confirming: Confirming) -> Finding | None:
 )
 def rate_too_high(confirming: Confirming) -> Finding | None:
     beside_control = CONTROL in (confirming.runs or {})
-    answer = _helps(confirming, SLOWER + AFRESH if beside_control else SLOWER)
+    answer = _helps(confirming, SLOWER + FROM_SCRATCH if beside_control else SLOWER)
     if answer is None:
         return None
     proposals = [Proposal("optimizer.lr", "multiply", "a run with a tenth of the rate learns clearly more", 0.1)]
@@ -123,7 +123,7 @@ def rate_too_high(confirming: Confirming) -> Finding | None:
     "twice the noise of seeds and sampling, and by more than a point",
     why="What looks like a model that is too small is one that is held back.",
     fix="Lower the weight decay or the dropout that is named, tenfold or to zero.",
-    confused_with="underfitting for want of capacity; a gap that regularisation keeps small, where val would not gain",
+    confused_with="underfitting for lack of capacity; a gap that regularisation keeps small, where val would not gain",
     source="TheDeepChecker: over-regularisation; CS231n notes",
 )
 def over_regularised(confirming: Confirming) -> Finding | None:
@@ -207,7 +207,7 @@ def _culprits(confirming: Confirming) -> tuple[ArmAnswer | None, list[str]]:
     source="CS231n notes: val tracks train when capacity is too low",
 )
 def capacity_too_small(curves: Curves, confirming: Confirming) -> Finding | None:
-    answer = _helps(confirming, WIDER + AFRESH)
+    answer = _helps(confirming, WIDER + FROM_SCRATCH)
     if answer is None or _culprits(confirming)[0] is not None:
         return None
     if (answer.control or 0.0) < REACHED * need(curves.val_accuracy, "the winner has no val accuracy"):

@@ -28,7 +28,7 @@ def data_scan(setup: Any, scan_chunk: int = 2048) -> DataScan:
             found[split], prints[split] = _scan(data, split, scan_chunk)
     if data.stochastic:
         return DataScan.from_json(
-            {**found, "no_duplicates": "two reads of one example differ, so equal examples cannot be told"}
+            {**found, "no_duplicates": "two reads of one example differ, so equal examples cannot be decided"}
         )
     for split, hashes in prints.items():
         found[split] |= _repeats(data, split, hashes)

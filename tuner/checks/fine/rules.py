@@ -7,14 +7,14 @@ from tuner.checks.cards import Missing, found, need, rule
 from tuner.checks.fine.evidence import Fine
 from tuner.checks.search_results import edge, none_left
 from tuner.core.result import Finding
-from tuner.core.statistics import cannot_be_told
+from tuner.core.statistics import is_indistinguishable
 
 
 @rule(
     "FI501",
     "winner-within-noise",
     "fine",
-    meaning="The winner cannot be told from the runner-up.",
+    meaning="The winner cannot be distinguished from the runner-up.",
     detected="paired test on the same val examples (McNemar, each example one vote over the seeds) gives p >= 0.05, or "
     "the means over the seeds differ by less than twice the standard error of the difference",
     why="Chosen again with other seeds, or another val split, the runner-up might win.",
@@ -29,12 +29,12 @@ def winner_within_noise(search: Fine) -> Finding | None:
     p, gap, error = search.runner_up_p, search.runner_up_gap, search.runner_up_error
     if p is None and error is None:
         raise Missing("neither paired predictions nor several seeds per finalist")
-    if not cannot_be_told(p, gap, error):
+    if not is_indistinguishable(p, gap, error):
         return None
     said = [f"p = {p:.2g}"] if p is not None else []
     said += [f"difference {gap:.4f} +- {error:.4f} over the seeds"] if error is not None and gap is not None else []
     seen = {"runner_up_p": p, "difference": gap, "standard_error": error}
-    title = f"the winner cannot be told from #2 ({', '.join(said)})"
+    title = f"the winner cannot be distinguished from #2 ({', '.join(said)})"
     if reason := search.preferred:
         title += f"; it was taken because {reason}"
     return found("FI501", "note", title, evidence=seen)

@@ -78,7 +78,7 @@ def _is_times(number: int, first: Tensor | None, gradient: Tensor | None) -> boo
 
 
 def _rounded(before: Tensor, after: Tensor) -> bool:
-    """Say whether a weight tensor has far fewer different values after steps that should have left it as it is."""
+    """Return whether a weight tensor has far fewer different values after steps that should have left it as it is."""
     if before.ndim < 2 or before.numel() < 100 or torch.equal(before, after):
         return False
     return 5 * len(after.unique()) < len(before.unique())

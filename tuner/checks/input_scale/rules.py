@@ -30,7 +30,7 @@ def unnormalised_input(scale: InputScale) -> Finding | None:
     """Inputs on a scale that the initialisation is not made for."""
     ratio, spreads = scale.spread_ratio, [std for std in scale.std if std is not None and std > 0]
     if ratio is None or not spreads:
-        raise Missing("the outputs do not vary, so the effect of the scale cannot be told")
+        raise Missing("the outputs do not vary, so the effect of the scale cannot be decided")
     offset = max(abs(mean) for mean in scale.mean)
     large = max(spreads) > 5 or offset > 10
     small = max(spreads) < 0.05

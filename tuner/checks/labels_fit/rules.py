@@ -33,7 +33,7 @@ RELATIVES = Limit(
     detected=(
         "A kernel classifier on small pictures of the inputs: every train example is judged by the others, every val "
         "example by train. Val is 25 points worse, at 6 standard errors; where renaming its answers class by class "
-        "mends that, the classes are numbered differently."
+        "fixes that, the classes are numbered differently."
     ),
     why="The val accuracy is wrong by that much, whatever is learned.",
     fix="Build one map from class names to numbers, on train, and use it for val; pair inputs and labels by key.",
@@ -96,7 +96,7 @@ def labels_unrelated(
     if scan is not None and scan.train is not None and scan.train.dtype.startswith("int"):
         raise Missing("the inputs are whole numbers, such as words by number: the classifier reads sizes")
     if answer.n < 200:
-        raise Missing(f"only {answer.n} different train examples: chance cannot be told from a weak signal")
+        raise Missing(f"only {answer.n} different train examples: chance cannot be distinguished from a weak signal")
     if answer.chance > 0.8:
         raise Missing("one class has most of the examples")
     if answer.train - (answer.shuffled or 0.0) > 3 * max(answer.shuffled_std or 0.0, 1e-9):

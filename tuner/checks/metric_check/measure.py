@@ -193,7 +193,7 @@ def _reads(values: list[float], plans: list[Plan]) -> str | None:
 
 
 def _moves(setup: Any, reported: list[dict[str, float]]) -> dict[str, Any]:
-    """Say whether the monitored value is better for the better model: +1, 0 where they are equal, -1 where worse."""
+    """Return whether the monitored value is better for the better model: +1, 0 where they are equal, -1 where worse."""
     train = setup.spec.tables["train"]
     monitor, sign = train.get("monitor", "val_accuracy"), -1 if train.get("monitor_mode", "max") == "min" else 1
     if not all(monitor in values for values in reported):

@@ -125,7 +125,7 @@ def _problem(name: str, facts: Mapping[str, Any]) -> tuple[Severity, str] | None
 
 
 def _unpaired(facts: Mapping[str, Any]) -> bool:
-    """Say whether a metric that looks at the outputs is the same with other examples' targets.
+    """Return whether a metric that looks at the outputs is the same with other examples' targets.
 
     That is what a broadcast of (N, 1) with (N) gives.
     """

@@ -38,6 +38,6 @@ def batch_dependence(
     if remembers(state):
         raise Missing("the model keeps something between calls, which the effect of the neighbours is not told from")
     if repeated is not None and repeated > SAME:
-        raise Missing("evaluation is random, so the effect of the neighbours cannot be told from it")
+        raise Missing("evaluation is random, so the effect of the neighbours cannot be distinguished from it")
     title = f"swapping the other examples of a batch changes an output by {differ:.2g} of the outputs' spread"
     return found("IN117", "error", title, evidence=answer.to_json())

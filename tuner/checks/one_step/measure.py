@@ -133,7 +133,7 @@ def _at_random(setup: Any, frozen: set[str], before: dict[str, Tensor]) -> list[
 
 
 def _would_show(weights: Tensor, gradients: list[float | None], rate: float) -> bool:
-    """Say whether a plain step is large enough to change the float that holds the weight."""
+    """Return whether a plain step is large enough to change the float that holds the weight."""
     largest = max(size for size in gradients if size is not None)
     return largest * rate > 1e-5 * max(1e-3, float(weights.abs().max()))
 

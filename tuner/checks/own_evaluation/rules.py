@@ -60,7 +60,7 @@ def accuracy_against_loss(answer: OwnEvaluation) -> Finding | None:
     fix="Copy the buffers with the weights (AveragedModel(..., use_buffers=True)), or call "
     "torch.optim.swa_utils.update_bn on train batches before evaluating.",
     confused_with="A frozen teacher that is evaluated on purpose.",
-    source="Izmailov et al. 2018, averaging weights (batch-norm statistics are computed anew); PyTorch, update_bn",
+    source="Izmailov et al. 2018, averaging weights (batch-norm statistics are computed again); PyTorch, update_bn",
 )
 def foreign_statistics(answer: OwnEvaluation) -> Finding | None:
     """An average whose normalisation layers never see data."""

@@ -46,7 +46,7 @@ LEARNT, CLEARLY = 0.97, 0.75  # of the loss of a constant output: a slow start i
 
 @before_training
 def rescaled_start(setup: Any) -> RescaledStart:
-    """Where the signal fades with depth, train on a few batches as initialised, and with every layer's size mended.
+    """Where the signal fades with depth, train on a few batches as initialised, and with every layer's size fixed.
 
     The intervention: each linear layer in turn is scaled to outputs of unit spread around 0 (as Mishkin and Matas 2016
     do, on weights that are drawn as before). `learns`: the loss falls below that of a constant output, at the recipe's
@@ -104,7 +104,7 @@ def _rescale(model: nn.Module, inputs: Tensor) -> None:
     """Scale each linear layer, in the order of the forward, to outputs of unit spread over examples around 0."""
     done: set[nn.Module] = set()
 
-    def mend(module: Any, given: tuple[Any, ...], outputs: Tensor) -> Tensor | None:
+    def fix(module: Any, given: tuple[Any, ...], outputs: Tensor) -> Tensor | None:
         units = _by_unit(outputs)
         spread, middle = float(units.std(0).mean()), units.mean(0)
         if module in done or not spread > 0 or not module.weight.requires_grad:
@@ -117,7 +117,7 @@ def _rescale(model: nn.Module, inputs: Tensor) -> None:
         channels = [1, -1] + [1] * (outputs.ndim - 2) if outputs.ndim >= 4 else [-1]
         return (outputs - middle.reshape(channels)) / spread
 
-    _hooked_forward(model, inputs, mend)
+    _hooked_forward(model, inputs, fix)
 
 
 def _hooked_forward(model: nn.Module, inputs: Tensor, hook: Any) -> None:

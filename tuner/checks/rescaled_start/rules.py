@@ -11,7 +11,7 @@ from tuner.core.result import Finding
     "IN136",
     "bad-init-vanishing",
     "check-init",
-    meaning="The sizes of the initial weights keep the model from learning: with them mended, it learns at once.",
+    meaning="The sizes of the initial weights keep the model from learning: with them fixed, it learns at once.",
     detected=(
         "Asked where the signal after the last hidden layer is less than a twentieth of that after the first: in 200 "
         "steps at the recipe's rate, at ten times that and at a tenth, the loss stays within 3 % of that of a "
@@ -19,7 +19,7 @@ from tuner.core.result import Finding
     ),
     why="Next to nothing of the input reaches the outputs, or of the error the first layers: nothing starts to move.",
     fix="Kaiming (ReLU) or Xavier (tanh) initialisation (model.init); normalisation layers; ReLU in place of sigmoids.",
-    confused_with="A rate that is too low, at which the mended model does not learn either; a slow start.",
+    confused_with="A rate that is too low, at which the fixed model does not learn either; a slow start.",
     source="Glorot and Bengio 2010; Mishkin and Matas 2016, All you need is a good init",
 )
 def learns_only_rescaled(start: RescaledStart) -> Finding | None:

@@ -53,7 +53,7 @@ def single_features(setup: Any) -> SingleFeatures:
 
 
 def _one_feature_accuracy(fit: Tensor, labels: Tensor, judged: Tensor, truth: Tensor, classes: int) -> Tensor:
-    """Return, per feature, the accuracy of answering with the commonest class of its bin."""
+    """Return, per feature, the accuracy of answering with the majority class of its bin."""
     columns = [half.T.contiguous() for half in (fit, judged)]  # sorting is fast along memory
     cuts = torch.quantile(columns[0], torch.linspace(0, 1, BINS + 1)[1:-1], dim=1).T.contiguous()
     places = [torch.searchsorted(cuts, half) for half in columns]

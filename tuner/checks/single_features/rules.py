@@ -20,7 +20,7 @@ DECISIVE = Limit("decisive", 0.1, "accuracy", "zoo: the next column of sound tab
     "check-init",
     meaning="One single column, or pixel, gives the label away.",
     detected=(
-        "For each column the commonest class in each of 64 bins, made on one half of train and judged on the other: "
+        "For each column the majority class in each of 64 bins, made on one half of train and judged on the other: "
         "97 % right, and 10 points better than the best column that does not go with it."
     ),
     why="Such a column is often known only after the label (a result, a number given by outcome): it will be missing.",

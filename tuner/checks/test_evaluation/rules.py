@@ -69,7 +69,7 @@ def _both(test: TestEvaluation, low: float, high: float) -> dict[str, Any]:
     "test",
     meaning="The test split is so small that its accuracy is known to a few points at best.",
     detected="half the width of the 95 % interval (Wilson) > 2.5 points",
-    why="Two models that differ by less cannot be told apart by this test.",
+    why="Two models that differ by less cannot be distinguished by this test.",
     fix="Quote the interval with the accuracy; set a larger data.test_fraction next time.",
     source="Wilson 1927",
 )
@@ -81,8 +81,8 @@ def test_too_small(test: TestEvaluation) -> Finding | None:
     "TE804",
     "at-baseline",
     "test",
-    meaning="On the test split the model is no better than always answering its commonest class.",
-    detected="the 95 % interval (Wilson) of test accuracy reaches down to the share of the commonest class in test; an "
+    meaning="On the test split the model is no better than always answering the majority class.",
+    detected="the 95 % interval (Wilson) of test accuracy reaches down to the share of the majority class in test; an "
     "error where the interval is narrower than 5 points either way, else a warning; a note where one class has more "
     "than half and the mean recall is above chance",
     why="What was tuned does not generalise at all.",
@@ -161,7 +161,7 @@ def test_failed(test: TestEvaluation) -> Finding | None:
     meaning="The winner's answer to some test examples is NaN or infinite.",
     detected="Every output on the test split is looked at; steps 1 to 6 never see these examples.",
     why="Such an answer counts as the first class: the accuracy holds answers that are none, and there is no loss.",
-    fix="Mend the named example (step 1 checks train and val alone), then look again: tuner test RECIPE --force.",
+    fix="Fix the named example (step 1 checks train and val alone), then look again: tuner test RECIPE --force.",
     confused_with="an overflow in reduced precision; the test runs in fp32",
     source="checklist, step 1",
 )

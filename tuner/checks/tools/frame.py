@@ -178,7 +178,7 @@ def share_right(given: Sequence[Batch]) -> float | None:
 
 
 def random_in_train_mode(model: nn.Module, inputs: Tensor) -> bool:
-    """Say whether a forward in train mode depends on the random state: dropout that cannot be switched off."""
+    """Return whether a forward in train mode depends on the random state: dropout that cannot be switched off."""
     first, second = (_seeded_forward(model, inputs, seed) for seed in (1, 2))
     return not torch.allclose(first, second, rtol=1e-3, atol=1e-5)
 

@@ -170,7 +170,7 @@ def constant_floor(loss: Loss, targets: Tensor, shape: torch.Size, kind: str) ->
 
 
 def ignores_pairing(loss: Loss, targets: Tensor, shape: torch.Size, kind: str) -> bool | None:
-    """Say whether the loss stays the same when the targets change places: it then holds every output against all of
+    """Return whether the loss stays the same when the targets change places: it then holds every output against all of
     them, as a broadcast of (N, 1) with (N) does. None where it cannot be said.
     """
     if targets.ndim != 1:
@@ -188,7 +188,7 @@ def ignores_pairing(loss: Loss, targets: Tensor, shape: torch.Size, kind: str) -
 
 
 def over_batch(loss: Loss, targets: Tensor, shape: torch.Size) -> bool | None:
-    """Say whether the loss normalises raw scores over the examples of the batch in place of the classes.
+    """Return whether the loss normalises raw scores over the examples of the batch in place of the classes.
 
     A softmax does not see what is added to all scores that it normalises: over classes that is a number per example,
     over the batch a number per class. None where it cannot be said.
@@ -209,7 +209,7 @@ def over_batch(loss: Loss, targets: Tensor, shape: torch.Size) -> bool | None:
 
 
 def rewards_wrong(loss: Loss, targets: Tensor, shape: torch.Size, kind: str) -> bool | None:
-    """Say whether raising the target's output raises the loss: a sign error. None where it cannot be said."""
+    """Return whether raising the target's output raises the loss: a sign error. None where it cannot be said."""
     if len(shape) != 2 or shape[1] < 2:
         return None
     step = 0.1 * towards_targets(targets, shape)

@@ -41,15 +41,15 @@ ELSEWHERE = Limit("elsewhere", 0.1, "accuracy", "zoo: averaged weights and views
     meaning="The model is as sure of its wrong answers as of its right ones: many of these labels may be wrong.",
     detected="right and wrong answers on val (else on the train subset, before it is learnt by heart) are compared in "
     "pairs: in less than 65 % of them the right one is the surer, at the upper end of the 95 % interval; at least 20 "
-    "wrong answers, 5 % of all, and accuracy 10 points above the commonest class",
+    "wrong answers, 5 % of all, and accuracy 10 points above the majority class",
     why="No model can learn a wrong label but by heart: it caps the accuracy, and what is tuned then is memory.",
-    fix="Look at the examples that are answered wrongly with the highest confidence, and mend their labels.",
+    fix="Look at the examples that are answered wrongly with the highest confidence, and fix their labels.",
     confused_with="ambiguous classes, where a model is less sure where it is wrong; a model that has learnt nothing",
     source="Northcutt et al. 2021, Confident learning: confident disagreement with the given label",
 )
 def sure_of_wrong_answers(predictions: ValPredictions, curves: Curves) -> Finding | None:
     answers = need(predictions.answers, "the winner's answers were not compared example by example")
-    share = need(curves.majority_share, "the share of the commonest class is not known")
+    share = need(curves.majority_share, "the share of the majority class is not known")
     few = True
     for split in ("val", "train"):
         if split not in answers:

@@ -33,7 +33,7 @@ def sheets(result: StageResult[Any], trials: Sequence[Row]) -> dict[str, Figure]
 
 
 def importance_sheet(title: str, result: StageResult[Any]) -> Figure:
-    """Draw a bar per key with its 95 % interval; a key that cannot be told from chance is an empty bar."""
+    """Draw a bar per key with its 95 % interval; a key that cannot be distinguished from chance is an empty bar."""
     found = entries(result)
     figure, ((ax,),) = style.sheet(title, panel=(7.2, 1.3 + 0.42 * len(found)))
     names = short_keys([entry.key for entry in found])
@@ -46,7 +46,7 @@ def importance_sheet(title: str, result: StageResult[Any]) -> Figure:
             ax.plot([low, high], [place, place], color=style.BLACK, linewidth=1.4, zorder=3)
         ends = [end for end in (value, high) if end is not None]
         ax.annotate(
-            fixed(value, 2) if told else "cannot be told",
+            fixed(value, 2) if told else "not distinguishable",
             (max(ends, default=0.0), place),
             xytext=(6, 0),
             textcoords="offset points",

@@ -100,6 +100,6 @@ def dress(ax: Axes, axis: KeyAxis, which: str = "x") -> None:
 
 
 def by_importance(result: StageResult[Any], keys: Sequence[str]) -> list[str]:
-    """Return keys in the order of their importance, those that cannot be told last; without one, as they are."""
+    """Return keys in the order of their importance, those that chance explains last; without one, as they are."""
     order = [entry.key for entry in entries(result)]
     return sorted(keys, key=lambda key: order.index(key) if key in order else len(order))

@@ -9,7 +9,7 @@ from typing import Any
 from tuner.core.formatting import plural
 from tuner.core.metrics import FinalistMetrics, FineMetrics
 from tuner.core.result import StageResult
-from tuner.core.statistics import cannot_be_told
+from tuner.core.statistics import is_indistinguishable
 from tuner.view import artifacts
 from tuner.view.blocks import Blocks
 from tuner.view.curves import Mark, Series
@@ -74,7 +74,7 @@ def _against(metrics: FineMetrics) -> str:
     said += [f"{fixed(gap, 4)} +- {fixed(error, 4)} over the seeds"] if gap is not None and error is not None else []
     if not said:
         return ""
-    sure = "cannot be told from #2" if cannot_be_told(p, gap, error) else "more than noise"
+    sure = "cannot be distinguished from #2" if is_indistinguishable(p, gap, error) else "more than noise"
     return f"Against the second: {', '.join(said)}; {sure}."
 
 

@@ -21,7 +21,7 @@ def body(result: StageResult[LrSweepMetrics], stage_dir: Path, page: Blocks) -> 
     chosen = result.choice.get("lr")
     low, high = result.choice.get("lr_low"), result.choice.get("lr_high")
     steps = result.metrics.steps
-    loss_head = f"loss after {number(steps)} it" if steps else "loss after"
+    loss_head = f"loss at step {number(steps)}" if steps else "final loss"
     rows, styles = [], []
     for entry in rates:
         ok = entry.status == "completed"

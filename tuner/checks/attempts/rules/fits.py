@@ -80,7 +80,7 @@ def loss_never_moves(fit: Attempts) -> Finding | None:
     detected="The loss turned NaN or infinite in every attempt.",
     why="That is no matter of the rate any more: a numerical fault in the model, the loss or the data.",
     fix="Look at the layer table of check-init; for log, division or exp without a guard; and for NaN inputs.",
-    confused_with="A rate that is too high, which a lower one mends.",
+    confused_with="A rate that is too high, which a lower one fixes.",
     source="Full Stack Deep Learning, troubleshooting",
 )
 def diverges_everywhere(fit: Attempts) -> Finding | None:
@@ -104,7 +104,7 @@ def diverges_everywhere(fit: Attempts) -> Finding | None:
     ),
     why="What is learned is not what is evaluated: val would be wrong while training looks fine.",
     fix="Check batch norm's momentum and track_running_stats, and code that depends on self.training.",
-    confused_with="Running statistics that have not caught up after few steps, which the extra forwards mend.",
+    confused_with="Running statistics that have not caught up after few steps, which the extra forwards fix.",
     source="PyTorch documentation of BatchNorm; checklist, step 2",
 )
 def modes_disagree(fit: Attempts) -> Finding | None:
@@ -214,7 +214,7 @@ def only_adam_fits(fit: Attempts) -> Finding | None:
     if best.status != "floor" or not best.reference:
         return None
     if fit.clip_norm is not None:
-        return None  # Adam's steps are the same whatever the gradients are multiplied by: what it mends is their size
+        return None  # Adam's steps are the same whatever the gradients are multiplied by: what it fixes is their size
     severity, title = _only_adam(fit, best)
     return found("OV210", severity, title, evidence=facts_of(best) | {"rates": rates_of(fit)})
 
@@ -225,7 +225,7 @@ def only_adam_fits(fit: Attempts) -> Finding | None:
     "overfit",
     meaning="Adam fits the tiny subset, the recipe's optimizer does not, and the recipe clips gradients.",
     detected="As OV210, with train.clip_norm set.",
-    why="Adam's steps are the same whatever the gradients are multiplied by: what it mends is their size.",
+    why="Adam's steps are the same whatever the gradients are multiplied by: what it fixes is their size.",
     fix="Raise train.clip_norm to about the 90th percentile of the gradients' norms, or leave it out.",
     confused_with="An optimizer that does not suit the model, without clipping.",
     source="Google tuning playbook: clipping more than half of the steps is extremely aggressive",
@@ -262,7 +262,7 @@ def rates_of(fit: Attempts) -> list[dict[str, Any]]:
     meaning="The subset is not fitted, and step 1 has found what can be the reason.",
     detected="A warning of check-init whose cause keeps a model from fitting.",
     why="What a probe has measured is likelier than what the level of a loss suggests.",
-    fix="Mend what check-init found, then run this step again.",
+    fix="Fix what check-init found, then run this step again.",
     confused_with="A warning that is meant and harmless: accept its code in the recipe.",
     source="checklist: one step after the other",
 )

@@ -99,7 +99,7 @@ def stuck_at_constant_output(fit: Attempts) -> Finding | None:
 
 
 def _ignores_input(best: Overfit) -> bool:
-    """Say whether what was learned is the same for every input."""
+    """Return whether what was learned is the same for every input."""
     loss, level, span = number(best.final_loss), number(best.constant_floor), number(best.span) or 1.0
     varies = number(best.outputs_vary)
     flat = varies is not None and varies < 1e-6
@@ -134,7 +134,7 @@ def scores_cut_off(fit: Attempts) -> Finding | None:
 
 
 def _cut_off(best: Overfit) -> bool:
-    """Say whether a rectifier behind the last layer is what keeps wrong answers wrong."""
+    """Return whether a rectifier behind the last layer is what keeps wrong answers wrong."""
     if best.kind != "logits" or best.outputs_low != 0 or _ignores_input(best):
         return False  # a sigmoid can give exactly 0 as well
     return (number(best.cut_off) or 0.0) >= CUT_OFF

@@ -53,8 +53,8 @@ def all_trials_diverged(search: Coarse) -> Finding | None:
     "CO403",
     "at-baseline",
     "coarse",
-    meaning="The best configuration is no better than always answering the commonest class.",
-    detected="the 95 % interval (Wilson) of the best val accuracy reaches down to the share of the commonest class in "
+    meaning="The best configuration is no better than always answering the majority class.",
+    detected="the 95 % interval (Wilson) of the best val accuracy reaches down to the share of the majority class in "
     "val; an error where the interval is narrower than 5 points either way, else a warning. Where one class has more "
     "than half and the val loss is below nine tenths of that at uniform outputs and at the class shares, the input is "
     "used: the cause named is the imbalance, a note where something else than accuracy is monitored",
@@ -129,7 +129,7 @@ def coarse_best_at_edge(search: Coarse) -> Finding | None:
     meaning="Some configurations failed: memory, data, a crash, or the recipe's own code.",
     detected="at least one trial failed, and at least one did not",
     why="What fails is no longer searched: the region may be good, and is not seen.",
-    fix="Mend the cause in the message; for memory, search smaller batches or models.",
+    fix="Fix the cause in the message; for memory, search smaller batches or models.",
     source="Optuna #6085",
 )
 def some_failed(search: Coarse) -> Finding | None:
@@ -163,5 +163,5 @@ def many_diverged(search: Coarse) -> Finding | None:
 
 def _seen(search: Coarse) -> AtBaseline:
     accuracy = need(search.best_val_accuracy, "no trial has a val accuracy")
-    share = need(search.majority_share, "the share of the commonest class is not known")
+    share = need(search.majority_share, "the share of the majority class is not known")
     return AtBaseline(accuracy, need(search.val_n, "the size of val is not known"), share)

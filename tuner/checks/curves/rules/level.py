@@ -21,7 +21,7 @@ LEARNT = Limit("learnt", 0.2, "accuracy above the majority class", "derived: wha
     "misaligned-labels",
     "diagnose",
     meaning="Train is learnt by heart and nothing carries over, to val or to train examples not seen before.",
-    detected="train accuracy 20 points above the commonest class, val not above it, and neither the accuracy over the "
+    detected="train accuracy 20 points above the majority class, val not above it, and neither the accuracy over the "
     "batches of the first epoch, which are new to the model as well",
     why="Labels that do not belong to their inputs can be memorised; there is nothing else to learn.",
     fix="Pair inputs and labels by a key: look for a shuffle or sort of one of them, and for globs in different order.",
@@ -33,7 +33,7 @@ def only_memorised(curves: Curves) -> Finding | None:
     if facts is None or facts["first_epoch_learns"]:
         return None
     title = (
-        f"train is learnt by heart ({facts['train_accuracy']:.3f}), val stays at the commonest class "
+        f"train is learnt by heart ({facts['train_accuracy']:.3f}), val stays at the majority class "
         f"({facts['val_accuracy']:.3f}), and so did the first epoch ({facts['first_epoch']:.3f})"
     )
     return found("CU642", "error", title, evidence=facts)
@@ -44,7 +44,7 @@ def only_memorised(curves: Curves) -> Finding | None:
     "train-val-shift",
     "diagnose",
     meaning="What is learnt carries over to new train examples, and not at all to val.",
-    detected="train accuracy 20 points above the commonest class, val not above it, while the batches of the first "
+    detected="train accuracy 20 points above the majority class, val not above it, while the batches of the first "
     "epoch, new to the model, were answered above it",
     why="Train is sound, so val is not: other labels, another class map, another normalisation, or another world.",
     fix="Compare the labels and statistics of val with those of train; pass train images through the val pipeline.",
@@ -57,7 +57,7 @@ def val_is_another_world(curves: Curves) -> Finding | None:
         return None
     title = (
         f"new train examples were answered in the first epoch ({facts['first_epoch']:.3f}), val never is "
-        f"({facts['val_accuracy']:.3f}, the commonest class {facts['majority_share']:.3f})"
+        f"({facts['val_accuracy']:.3f}, the majority class {facts['majority_share']:.3f})"
     )
     return found("CU643", "error", title, evidence=facts)
 
@@ -68,7 +68,7 @@ def _learnt_but_not_val(curves: Curves) -> dict[str, Any] | None:
     val = need(curves.val_accuracies, "the winner has no val accuracy")
     running = need(curves.running_accuracies, "accuracy was not measured while training")
     n = need(curves.val_n, "the size of val is not known")
-    share = need(curves.majority_share, "the share of the commonest class is not known")
+    share = need(curves.majority_share, "the share of the majority class is not known")
     # the last epoch: a score that never rises above chance is best wherever chance was kindest
     if wilson(train[-1], n)[0] <= share + LEARNT or wilson(max(val[-1], 0.0), n)[0] > share:
         return None
@@ -91,8 +91,8 @@ EASIER = Limit("easier", 0.02, "accuracy", "zoo: easier val splits of sound prog
     "CU606",
     "at-baseline",
     "diagnose",
-    meaning="The winner is no better than always answering the commonest class.",
-    detected="the 95 % interval (Wilson) of its val accuracy reaches down to the commonest class's share of val; an "
+    meaning="The winner is no better than always answering the majority class.",
+    detected="the 95 % interval (Wilson) of its val accuracy reaches down to the majority class's share of val; an "
     "error where the interval is narrower than 5 points either way, else a warning",
     why="No curve of such a model says anything about tuning.",
     fix="Stop tuning: go back to steps 1 and 2 and look at labels, loader and normalisation.",
@@ -179,4 +179,4 @@ def _counted(predictions: ValPredictions | None) -> tuple[Sequence[float | None]
 def _seen(curves: Curves) -> AtBaseline:
     accuracy = need(curves.val_accuracy, "the winner has no val accuracy")
     n = need(curves.val_n, "the size of val is not known")
-    return AtBaseline(accuracy, n, need(curves.majority_share, "the share of the commonest class is not known"))
+    return AtBaseline(accuracy, n, need(curves.majority_share, "the share of the majority class is not known"))

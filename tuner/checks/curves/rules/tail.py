@@ -9,7 +9,7 @@ from tuner.checks.cards import Missing, found, need, rule, series
 from tuner.checks.confirming.evidence import Confirming
 from tuner.checks.curves.evidence import Curves
 from tuner.checks.limits import Limit
-from tuner.core.confirming_arms import AFRESH, CONTROL, SLOWER
+from tuner.core.confirming_arms import CONTROL, FROM_SCRATCH, SLOWER
 from tuner.core.result import Finding, Proposal
 from tuner.core.statistics import binomial_noise, drift, moving, robust_sigma, theil_sen, wilson, wilson_half
 
@@ -220,7 +220,7 @@ def underfitting(curves: Curves, confirming: Confirming) -> Finding | None:
 
 
 def _low_without_gap(curves: Curves) -> bool:
-    """Say whether train accuracy misses the target and the gap to val may be nothing."""
+    """Return whether train accuracy misses the target and the gap to val may be nothing."""
     low = curves.gap_interval[0] if curves.gap_interval else (curves.gap or 0.0)
     return low <= NO_GAP and (curves.train_accuracy or 0.0) < curves.target and not _at_baseline(curves)
 
@@ -281,7 +281,7 @@ def plateau(curves: Curves, confirming: Confirming) -> Finding | None:
         return None
     if (fitted is not None and fitted >= CEILING) or _at_baseline(curves):
         return None
-    if _answer(confirming, SLOWER) is False or _answer(confirming, SLOWER + AFRESH):
+    if _answer(confirming, SLOWER) is False or _answer(confirming, SLOWER + FROM_SCRATCH):
         return None
     title = f"loss and accuracy have stopped moving at a constant rate of {rates[-1]:.3g}"
     seen = {"rate": rates[-1], "loss_drift": drift(running), "accuracy_drift": drift(accuracy)}
@@ -333,7 +333,7 @@ def unstable(curves: Curves, confirming: Confirming) -> Finding | None:
     meaning="Val loss rises while val accuracy does not fall: over-confident, but not yet worse at the task.",
     detected="as CU603, but val accuracy since the minimum of the loss is level or rising",
     why="The few wrong answers are given with growing confidence, which costs loss and no accuracy.",
-    fix="Keep choosing by accuracy if that is what counts; label smoothing, weight decay or temperature mend the loss.",
+    fix="Keep choosing by accuracy if that is what counts; label smoothing, weight decay or temperature fix the loss.",
     confused_with="overfitting proper, where accuracy falls as well",
     source="Guo et al. 2017, On calibration of modern neural networks",
 )

@@ -36,7 +36,7 @@ FEW = Limit("few", 20, "times that each example is there", "zoo: over-sampling o
     meaning="An input holds NaN or an infinity.",
     detected="Every value of train and val is checked once, and the first bad place is named.",
     why="One such value makes the loss, and after one update every weight, NaN.",
-    fix="Mend or leave out the named examples, or fill the missing values in before they reach the model.",
+    fix="Fix or leave out the named examples, or fill the missing values in before they reach the model.",
     confused_with="A rate that is too high: there the step at which the loss turns NaN moves with the rate.",
     source="UMLAUT; SageMaker Debugger ExplodingTensor; TheDeepChecker",
 )

@@ -56,7 +56,7 @@ LONGER = Limit("longer", 3.0, "times the longest run", "derived: memory then doe
         "Hooks on every optimizer say which one makes the updates of a few steps, and whether what it remembered after "
         "one update (momentum, second moments) is still there at the next."
     ),
-    why="Momentum and Adam's averages start anew each time, and the schedule moves a rate that nobody uses.",
+    why="Momentum and Adam's averages start again each time, and the schedule moves a rate that nobody uses.",
     fix="Use the optimizer that the step is given; never build one, and never clear its state, within a step.",
     confused_with="A second optimizer of one's own that is kept between steps; plain SGD, which remembers nothing.",
     source="Full Stack Deep Learning, troubleshooting; derived",
