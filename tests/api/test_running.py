@@ -38,7 +38,7 @@ def functions(tmp_path, monkeypatch):
 
 
 def test_tables_and_functions_go_through_the_checklist(functions, tmp_path):
-    run = tuner.run(TABLES, functions=functions, run_dir=tmp_path / "run", workers=0, test=True)
+    run = tuner.run(TABLES, **functions, run_dir=tmp_path / "run", workers=0, test=True)
     assert run.result("fine")["metrics"]["score_name"] == "accuracy"
     assert run.result("test")["metrics"]["n"] == 24
     assert 'source = "mine_in_python.py:load"' in (tmp_path / "mine.toml").read_text()
@@ -46,13 +46,13 @@ def test_tables_and_functions_go_through_the_checklist(functions, tmp_path):
 
 def test_a_function_without_a_file_is_refused(tmp_path):
     with pytest.raises(UsageError, match="stands in no file that workers can import"):
-        tuner.run(TABLES, functions={"model": lambda: None}, run_dir=tmp_path / "run")
+        tuner.run(TABLES, model=lambda: None, run_dir=tmp_path / "run")
 
 
 def test_a_recipe_that_is_there_is_not_written_over(functions, tmp_path):
     (tmp_path / "mine.toml").write_text("name = 'other'\n")
     with pytest.raises(UsageError, match=r"mine\.toml is there, and was not made from Python"):
-        tuner.run(TABLES, functions=functions, run_dir=tmp_path / "run")
+        tuner.run(TABLES, **functions, run_dir=tmp_path / "run")
 
 
 def test_an_unknown_option_is_refused():

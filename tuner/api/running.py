@@ -42,7 +42,9 @@ class Quiet:
 def run(
     recipe: str | Path | Mapping[str, Any],
     *,
-    functions: Mapping[str, Callable[..., Any]] | None = None,
+    model: Callable[..., Any] | None = None,
+    data: Callable[..., Any] | None = None,
+    loss: Callable[..., Any] | None = None,
     set: Sequence[str] = (),
     budget: str | None = None,
     rounds: int = 0,
@@ -52,15 +54,15 @@ def run(
     """Carry out the checklist, from where it stopped, and return the run; `test` looks at the test split at the end.
 
     `recipe`: the path or the name of one, or its tables as a dictionary, which are written beside the functions as
-    <name>.toml. `functions`: {"model": build, "data": load,
-    "loss": fn} that stand for the recipe's names: each is imported from its file in the worker processes, so it must
-    stand in one. `set`: texts as of `--set`. `options`: run_dir, workers, device, deadline, force, fresh, allow_stale.
+    <name>.toml. `model`, `data`, `loss`: functions (or a loss class) that stand for the recipe's names: each is
+    imported from its file in the worker processes, so it must stand in one. `set`: texts as of `--set`. `options`: run_dir, workers, device, deadline, force, fresh, allow_stale.
 
     Raises:
         UsageError: the recipe, a function that stands in no file, an unknown option.
         TunerError: what the command would end with.
     """
-    path, loaded = _recipe(recipe, functions or {}, set)
+    given = {"model": model, "data": data, "loss": loss}
+    path, loaded = _recipe(recipe, {table: fn for table, fn in given.items() if fn is not None}, set)
     chosen = Options(overrides=overrides_of(set, None), **_known(options))
     workflow = Workflow(path, loaded, chosen, Quiet())
     try:
@@ -69,7 +71,7 @@ def run(
             if passed and rounds:
                 workflow.run_rounds(rounds, _nothing, _nothing)
             if passed and test:
-                workflow.run_stage(StageRef("test"))
+                workflow.run_stage(StageRef(stages.only("on_test_split")))
     finally:
         workflow.close()
     return Run(workflow.run.path)
@@ -125,7 +127,7 @@ def _written(tables: Mapping[str, Any], path: Path) -> Path:
         text = MADE + tomlkit.dumps(tables)
     except (TypeError, ValueError) as error:
         raise UsageError(
-            f"tuner.run: the tables cannot be a recipe: {error}", "Give functions in `functions`."
+            f"tuner.run: the tables cannot be a recipe: {error}", "Give functions as model=, data= and loss=."
         ) from error
     if path.is_file() and not path.read_text(encoding="utf-8").startswith(MADE):
         raise UsageError(f"tuner.run: {path} is there, and was not made from Python", "Give the tables another name.")
