@@ -62,7 +62,8 @@ def run(
         TunerError: what the command would end with.
     """
     given = {"model": model, "data": data, "loss": loss}
-    path, loaded = _recipe(recipe, {table: fn for table, fn in given.items() if fn is not None}, set)
+    functions = {table: fn for table, fn in given.items() if fn is not None}
+    path, loaded = _recipe(recipe, functions, set)
     chosen = Options(overrides=overrides_of(set, None), **_known(options))
     workflow = Workflow(path, loaded, chosen, Quiet())
     try:
