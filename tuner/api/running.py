@@ -55,7 +55,8 @@ def run(
 
     `recipe`: the path or the name of one, or its tables as a dictionary, which are written beside the functions as
     <name>.toml. `model`, `data`, `loss`: functions (or a loss class) that stand for the recipe's names: each is
-    imported from its file in the worker processes, so it must stand in one. `set`: texts as of `--set`. `options`: run_dir, workers, device, deadline, force, fresh, allow_stale.
+    imported from its file in the worker processes, so it must stand in one. `set`: texts as of
+    `--set`. `options`: run_dir, workers, device, deadline, force, fresh, allow_stale.
 
     Raises:
         UsageError: the recipe, a function that stands in no file, an unknown option.
