@@ -173,3 +173,16 @@ def test_a_softmax_over_the_batch_does_not_see_what_a_class_gets_throughout(loss
 @pytest.mark.parametrize("shape", [torch.Size([20]), torch.Size([20, 1]), torch.Size([1, 10]), torch.Size([4, 10, 8])])
 def test_the_axis_of_other_shapes_is_not_known(shape):
     assert _outputs.over_batch(F.cross_entropy, TARGETS[: shape[0]], shape) is None
+
+
+def test_the_floor_of_a_loss_of_angles_is_that_of_features_in_bundles():
+    targets = torch.arange(4).repeat(4)  # four identities of four: each example has three matches
+
+    def contrast(features, targets, temperature=0.05):  # Khosla et al. 2020
+        near = nn.functional.normalize(features, dim=1)
+        scores = (near @ near.T / temperature).fill_diagonal_(-1e4)
+        match = (targets[:, None] == targets[None]).float().fill_diagonal_(0)
+        return -(nn.functional.log_softmax(scores, 1) * match).sum(1).div(match.sum(1)).mean()
+
+    # in three dimensions four bundles lie as the corners of a tetrahedron: what is left is choosing among the matches
+    assert _outputs.floor(contrast, targets, torch.Size((16, 3)), "logits") == pytest.approx(math.log(3), abs=1e-3)

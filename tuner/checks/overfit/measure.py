@@ -41,13 +41,14 @@ RECALIBRATE = 50
 
 @dataclass
 class _Run:
-    """The state of one attempt."""
+    """The state of one attempt. `has_classes`: an output per class, so that answers are right or wrong."""
 
     model: nn.Module
     batch: Batch
     loss: Any
     target: float | None
     span: float
+    has_classes: bool = True
     rows: list[dict[str, Any]] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     right: float | None = None
@@ -62,7 +63,8 @@ class _Run:
         with torch.no_grad():
             for name, buffer in self.model.named_buffers():
                 buffer.copy_(kept[name])
-            return float(self.loss(outputs, self.batch[1])), accuracy(outputs, self.batch[1]), outputs
+            right = accuracy(outputs, self.batch[1]) if self.has_classes else None
+            return float(self.loss(outputs, self.batch[1])), right, outputs
 
     def at_floor(self, value: float, right: float | None) -> bool:
         return self.target is not None and value <= self.target and right in (None, 1.0)
@@ -95,7 +97,8 @@ def overfit(
         optimizer: torch.optim.Optimizer = torch.optim.Adam(model.parameters(), lr=rate)
     else:
         optimizer = fresh_optimizer(setup, model, decay=False)
-    run = _Run(model, batch, loss, facts["target"], facts["span"])
+    has_classes = "accuracy" in setup.data.task.scores
+    run = _Run(model, batch, loss, facts["target"], facts["span"], has_classes)
     facts |= {"first_loss": run.look(training=True)[0]}
     status = _train(setup, run, optimizer, max_steps, give_up_early)
     facts |= {
@@ -210,7 +213,7 @@ def _verdict(run: _Run) -> dict[str, Any]:
         "outputs_low": float(outputs.min()),
         "outputs_high": float(outputs.max()),
         "outputs_vary": float((eval_outputs - eval_outputs[:1]).abs().max()),
-        "cut_off": _cut_off(outputs, run.batch[1]),
+        "cut_off": _cut_off(outputs, run.batch[1]) if run.has_classes else None,
     }
     if run.at_floor(eval_loss, eval_right) and not run.at_floor(train_loss, train_right):
         facts |= {"final_loss": eval_loss, "final_accuracy": eval_right}

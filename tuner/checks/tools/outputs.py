@@ -92,9 +92,19 @@ def _inside(outputs: Tensor, kind: str) -> bool:
 
 
 def towards_targets(targets: Tensor, shape: torch.Size) -> Tensor:
-    """Return outputs of the shape that favour each target by 1: one-hot, or +-1 for a single output."""
+    """Return outputs of the shape that favour each target by 1: one-hot, or +-1 for a single output.
+
+    Where the shape has no place for the targets (features), each target has a direction of its own, drawn at random:
+    at zeros, a loss of angles has no gradient.
+    """
     found = towards(targets, shape)
-    return torch.zeros(shape, device=targets.device) if found is None else found
+    if found is not None:
+        return found
+    generator = torch.Generator().manual_seed(0)
+    if targets.ndim == 1 and not targets.is_floating_point() and len(shape) == 2:
+        directions = torch.randn((int(targets.max()) + 1, shape[1]), generator=generator)
+        return directions.to(targets.device)[targets]
+    return torch.zeros(shape, device=targets.device)
 
 
 def uniform(kind: str, shape: torch.Size, device: torch.device) -> Tensor:
