@@ -175,14 +175,16 @@ def test_the_axis_of_other_shapes_is_not_known(shape):
     assert _outputs.over_batch(F.cross_entropy, TARGETS[: shape[0]], shape) is None
 
 
-def test_the_floor_of_a_loss_of_angles_is_that_of_features_in_bundles():
+@pytest.mark.parametrize("temperature", [0.1, 0.2])
+def test_the_floor_of_a_loss_of_angles_is_that_of_features_in_bundles(temperature):
     targets = torch.arange(4).repeat(4)  # four identities of four: each example has three matches
 
-    def contrast(features, targets, temperature=0.05):  # Khosla et al. 2020
-        near = nn.functional.normalize(features, dim=1)
+    def contrast(features, targets):  # Khosla et al. 2020
+        near = F.normalize(features, dim=1)
         scores = (near @ near.T / temperature).fill_diagonal_(-1e4)
         match = (targets[:, None] == targets[None]).float().fill_diagonal_(0)
-        return -(nn.functional.log_softmax(scores, 1) * match).sum(1).div(match.sum(1)).mean()
+        return -(F.log_softmax(scores, 1) * match).sum(1).div(match.sum(1)).mean()
 
-    # in three dimensions four bundles lie as the corners of a tetrahedron: what is left is choosing among the matches
-    assert _outputs.floor(contrast, targets, torch.Size((16, 3)), "logits") == pytest.approx(math.log(3), abs=1e-3)
+    # in three dimensions four bundles lie as the corners of a tetrahedron, whose cosines are -1/3
+    corners = math.log(3 + 12 * math.exp((-1 / 3 - 1) / temperature))
+    assert _outputs.floor(contrast, targets, torch.Size((16, 3)), "logits") == pytest.approx(corners, abs=1e-4)
