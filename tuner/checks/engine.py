@@ -51,6 +51,11 @@ def apply_rules(
         except Missing as missing:
             skipped.append(Skipped(f"{card.code} {card.name}", str(missing)))
             continue
+        except TypeError as error:  # a number that a broken model or broken data left out is compared
+            if "NoneType" not in str(error):
+                raise
+            skipped.append(Skipped(f"{card.code} {card.name}", "a number that it compares could not be measured"))
+            continue
         ran.append(f"{card.code} {card.name}")
         if finding is not None:
             rate = RATES.get(finding.code)

@@ -31,6 +31,12 @@ def test_noisy_copies_of_train_rows_in_val_are_relatives_of_the_same_label(setup
     assert found.agreeing == 1.0
 
 
+def test_inputs_of_two_values_are_not_asked(setup_of):
+    train, val = ((inputs > 0).float() for inputs in (rows(2000, 0)[0], rows(400, 1)[0]))
+    with pytest.raises(CannotProbe, match="one of two values: distances are counts"):
+        relatives(setup_of((train, torch.arange(2000) % 2), mlp(), val=(val, torch.arange(400) % 2)))
+
+
 def test_copies_within_train_alone_are_told_from_relatives_across_the_split(setup_of):
     train = rows(1000, 0)
     twice = tuple(torch.cat([a, b]) for a, b in zip(train, near(train, 0.1), strict=True))

@@ -47,6 +47,9 @@ def relatives(setup: Any) -> Relatives:
     if len(inputs) < RANKS[0] * WIDER[1] * 2:
         raise CannotProbe(f"only {len(inputs)} train examples")
     scale = Scaler.of(features := small(inputs))
+    low, high = features.amin(0), features.amax(0)
+    if bool(((features == low) | (features == high)).all()):
+        raise CannotProbe("every input is one of two values: distances are counts, and small ones are common")
     train, val = scale(features), scale(small(others))
     own = torch.linspace(0, len(train) - 1, min(ASKED, len(train))).long()
     found = [_at_rank(train, val, rank) for rank in RANKS if rank * WIDER[1] * 2 <= len(train)]
