@@ -36,7 +36,7 @@ def test_a_key_that_is_told_has_a_bar_and_the_map_is_drawn():
     text = printed({"importance": KEYS, "importance_epoch": 2, "importance_trials": 6})
     assert "What mattered (6 trials, compared at epoch 2)" in text
     assert re.search(r"lr +0\.50 +0\.25 to 0\.75", text) and text.count("\u2588") == 12  # half of 24
-    assert "Cannot be told from chance with this many trials: width." in text
+    assert "Not distinguishable from chance with this many trials: width." in text
     assert "best third" in text and "worst third" in text
     assert max(map(len, text.splitlines())) <= 80
     assert "############" in printed({"importance": KEYS}, encoding="ascii")
@@ -44,7 +44,7 @@ def test_a_key_that_is_told_has_a_bar_and_the_map_is_drawn():
 
 def test_where_nothing_can_be_told_there_is_no_map():
     text = printed({"importance": [{**entry, "enough": False, "importance": None} for entry in KEYS]})
-    assert "Cannot be told from chance with this many trials: lr, width." in text and "third" not in text
+    assert "Not distinguishable from chance with this many trials: lr, width." in text and "third" not in text
 
 
 @pytest.mark.parametrize("metrics", [{}, {"importance": []}])

@@ -30,7 +30,7 @@ def what_mattered(result: StageResult[Any], trials: Sequence[Row], page: Blocks)
     page.table(["key", "share", "95 % interval", "of the variance of the scores"], rows, left=(0, 3))
     rest = [names[entry.key] for entry in found if entry not in told]
     if rest:
-        page.text(f"Cannot be told from chance with this many trials: {', '.join(rest)}.", 3, hang=2)
+        page.text(f"Not distinguishable from chance with this many trials: {', '.join(rest)}.", 3, hang=2)
     keys = [entry.key for entry in found]
     if told and len(keys) > 1:
         _map(*map_keys(keys, trials), trials, page)
