@@ -2,6 +2,7 @@
 VENV ?= .venv
 PYTHON ?= python3
 RECIPE ?= recipes/digits.toml
+WORKERS ?= 2
 BIN = $(VENV)/bin
 SETUP = $(VENV)/.tuner-$(shell (pwd; cat pyproject.toml constraints.txt) | cksum | cut -d' ' -f1)
 
