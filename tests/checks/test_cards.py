@@ -13,12 +13,14 @@ from tuner.checks.engine import all_rules, ordered
 from tuner.core.result import Finding
 
 RULES = all_rules()
-FILES = [path for path in sorted(Path(tuner.checks.__path__[0]).rglob("*.py")) if "rules" in path.as_posix()]
+CHECKS = Path(tuner.checks.__path__[0])
+PACKAGES = CHECKS.parent.parent
+FILES = [path for path in sorted(CHECKS.rglob("*.py")) if "rules" in path.relative_to(CHECKS).as_posix()]
 
 
 def limits():
-    for path in [*FILES, *Path(tuner.checks.__path__[0]).glob("*.py")]:
-        name = ".".join(path.with_suffix("").parts[path.parts.index("tuner") :])
+    for path in [*FILES, *CHECKS.glob("*.py")]:
+        name = ".".join(path.with_suffix("").relative_to(PACKAGES).parts)
         for key, value in vars(importlib.import_module(name.removesuffix(".__init__"))).items():
             for item in value if isinstance(value, tuple) else (value,):
                 if isinstance(item, Limit):
