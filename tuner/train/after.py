@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from tuner.core.errors import UsageError
 from tuner.train.evaluate import as_float
+from tuner.train.setup import Setup
 
 FOLDS = 5
 
@@ -49,7 +50,7 @@ def answers(model: nn.Module, batches: Any, views: Sequence[str], autocast: Any)
     return torch.cat(found), torch.cat(labels)
 
 
-def after(setup: Any, model: nn.Module, snapshots: Sequence[Mapping[str, Tensor]], batch: int) -> dict[str, Any]:
+def after(setup: Setup, model: nn.Module, snapshots: Sequence[Mapping[str, Tensor]], batch: int) -> dict[str, Any]:
     """Return what the `[after]` table makes of val: accuracy alone, and with views, snapshots and stacking.
 
     The stacked answers are a logistic regression's on the members' log-probabilities, out of fold, so that val stays

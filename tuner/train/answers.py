@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from tuner.core.statistics import Z95
+from tuner.train.data import Data
 from tuner.train.evaluate import as_float
 from tuner.train.nested import mapped
 from tuner.train.scoring import REFUSALS, Scorer
+from tuner.train.setup import Setup
 
 BATCH = 512
 DRAWS = 200  # of the test examples, for an interval
@@ -45,7 +47,7 @@ def answered(model: nn.Module, batches: Any, scorer: Scorer, each: Callable[...,
     return found
 
 
-def values_of_each(setup: Any, model: nn.Module, split: str) -> np.ndarray:
+def values_of_each(setup: Setup, model: nn.Module, split: str) -> np.ndarray:
     """Return one number per example that is larger where its answer is better: the task's own, else minus the loss.
 
     Raises:
@@ -83,7 +85,7 @@ def packed(values: np.ndarray) -> str:
     return base64.b64encode(values.astype(np.float32).tobytes()).decode()
 
 
-def interval(setup: Any, data: Any, model: nn.Module, name: str, seed: int = 0) -> list[float] | None:
+def interval(setup: Setup, data: Data, model: nn.Module, name: str, seed: int = 0) -> list[float] | None:
     """Return the 95 % interval of a test score: of draws of the examples, whole examples with all their positions.
 
     Where examples are compared with each other (retrieval), it is that of the mean over queries.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from tuner.train.setup import Setup
 
 # about one class per example: what a label says, who is right, how classes are shared out
 OF_CLASSES = frozenset(
@@ -18,7 +18,7 @@ OF_ANY_INPUT = frozenset(
 )  # fmt: skip
 
 
-def why_not(setup: Any, name: str) -> str | None:
+def why_not(setup: Setup, name: str) -> str | None:
     """Return why a measurement cannot be made here; None where it can."""
     task = getattr(setup.data, "task", None)
     if task is not None and name in OF_CLASSES and not setup.data.one_class_each:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tuner.train.data import Data
 
-def class_counts(data: Any) -> Tensor:
+
+def class_counts(data: Data) -> Tensor:
     """Return how many train examples, or positions, each class has; an ignored position has none.
 
     Of labels: how many examples have each. Of quantities there is nothing to count: one class.
@@ -24,7 +25,7 @@ def class_counts(data: Any) -> Tensor:
     return torch.bincount(inside, minlength=data.num_classes)[: data.num_classes]
 
 
-def entropies(data: Any, counts: Tensor) -> dict[str, float | None]:
+def entropies(data: Data, counts: Tensor) -> dict[str, float | None]:
     """Return the loss of knowing nothing in nats, where the targets have one: at equal shares and at the real ones."""
     if data.task.noun == "value":
         return {"log_c": None, "prior_entropy": None}

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tuner.core.errors import InputError
+from tuner.train.data import Data
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Interface:
         return cls(**{**found, "dtype": getattr(torch, found["dtype"])})
 
 
-def interface_of(data: Any) -> Interface:
+def interface_of(data: Data) -> Interface:
     """Return the interface of a model that is trained on `data`."""
     part = data.part("train")
     dtype = part.inputs(torch.zeros(1, dtype=torch.int64)).dtype

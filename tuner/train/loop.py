@@ -168,8 +168,8 @@ def evaluate_epoch(setup: Setup, training: Training, epoch: int) -> None:
         UsageError: the monitored value is not measured.
     """
     batches = setup.data.batches("train", setup.batch_size)
-    told = {"model": training.model, "batches": batches, "epoch": epoch, "epochs": setup.spec.horizon_epochs}
-    with training.points.evaluated(**told):
+    offered = {"batches": batches, "epoch": epoch, "epochs": setup.spec.horizon_epochs}
+    with training.points.evaluated(training.model, **offered):
         _evaluate_epoch(setup, training, epoch)
 
 

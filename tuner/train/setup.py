@@ -22,6 +22,7 @@ from tuner.core.trial import TrialEnv, TrialSpec
 from tuner.parts.heads import check_input, fit_head
 from tuner.recipe.registry import Hook, arguments, bind, call, hook, resolve
 from tuner.train import finetune
+from tuner.train.data import Data, load_data
 from tuner.train.device import keep_freed_memory, pick_device, seed_everything
 from tuner.train.finetune import loaded
 from tuner.train.finish import change, check_changes, first_weights, split_table
@@ -62,7 +63,7 @@ class Setup:
 
     spec: TrialSpec
     env: TrialEnv
-    data: Any
+    data: Data
     functions: Mapping[str, Callable[..., Any]]
     train_step: Hook | None = None
     evaluate_hook: Hook | None = None
@@ -221,8 +222,6 @@ def make_setup(spec: TrialSpec, env: TrialEnv, on_progress: Callable[[float, str
     Raises:
         UsageError, UserCodeError, InputError, EnvironmentProblem: what is wrong with a component or the data.
     """
-    from tuner.train.data import load_data
-
     env = replace(env, device=pick_device(env.device))
     keep_freed_memory()
     functions, hooks = resolve_all(spec.tables, env.recipe_dir)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ from tuner.core.errors import InputError, UsageError
 from tuner.core.streams import derive_seed
 from tuner.recipe.model import expand_path
 from tuner.train.finetune import load_into, read_weights
+
+if TYPE_CHECKING:
+    from tuner.train.setup import Setup
 
 
 class Distillation:
@@ -100,7 +103,7 @@ class PseudoLabels:
         self.steps = state["steps"]
 
 
-def teachers(setup: Any, model: nn.Module) -> list[dict[str, Any]]:
+def teachers(setup: Setup, model: nn.Module) -> list[dict[str, Any]]:
     """Return the parts of the step that the `[teacher]` table stands for.
 
     Raises:

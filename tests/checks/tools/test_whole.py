@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from tuner.checks.tools.whole import Whole, in_place
+from tuner.checks.tools.whole import in_place, whole
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ class Named(nn.Linear):
 
 
 def test_a_loss_of_the_whole_outputs_can_be_asked_about_a_tensor():
-    setup = Whole(SimpleNamespace(model=lambda: Named(5, 3), loss=lambda: lambda o, t: F.cross_entropy(o["logits"], t)))
+    setup = whole(SimpleNamespace(model=lambda: Named(5, 3), loss=lambda: lambda o, t: F.cross_entropy(o["logits"], t)))
     loss, targets = setup.loss(), torch.tensor([0, 1])
     outputs = setup.model()(torch.randn(2, 5))
     assert torch.equal(loss(outputs["logits"], targets), loss(outputs, targets))
@@ -46,7 +46,7 @@ def test_a_loss_of_the_whole_outputs_can_be_asked_about_a_tensor():
 
 
 def test_outputs_that_are_a_tensor_are_left_alone():
-    setup = Whole(SimpleNamespace(model=lambda: nn.Linear(5, 3), loss=lambda: F.cross_entropy))
+    setup = whole(SimpleNamespace(model=lambda: nn.Linear(5, 3), loss=lambda: F.cross_entropy))
     outputs = setup.model()(torch.randn(2, 5))
     assert torch.equal(setup.loss()(outputs, torch.tensor([0, 1])), F.cross_entropy(outputs, torch.tensor([0, 1])))
 
@@ -61,10 +61,10 @@ def test_a_model_can_be_copied_as_steps_that_average_weights_do():
         def model(self):
             return nn.Linear(5, 3)
 
-    assert copy.deepcopy(Whole(Unique()).model())(torch.zeros(2, 5)).shape == (2, 3)
+    assert copy.deepcopy(whole(Unique()).model())(torch.zeros(2, 5)).shape == (2, 3)
 
 
 def test_what_holds_the_setup_can_be_copied_after_a_forward():
-    setup = Whole(SimpleNamespace(model=lambda: nn.Linear(5, 3)))
+    setup = whole(SimpleNamespace(model=lambda: nn.Linear(5, 3)))
     setup.model()(torch.zeros(2, 5))
     assert copy.deepcopy([setup]) == [setup]

@@ -11,6 +11,7 @@ from torch import Tensor
 from tuner.checks.augmentation.evidence import Augmentation
 from tuner.checks.tools.features import Kernel, Scaler, small
 from tuner.checks.tools.frame import CannotProbe, before_training, keys_of
+from tuner.train.setup import Setup
 
 MOST = 1024
 
@@ -28,7 +29,7 @@ MOSTLY = 0.55  # an even mean of two examples may be named after either
 
 
 @before_training
-def augmentation(setup: Any) -> Augmentation:
+def augmentation(setup: Setup) -> Augmentation:
     """Compare the first batches of an epoch with and without augmentation: the same examples in the same order.
 
     `mispaired`: of the augmented inputs that equal another example of the batch, the share with a label that is not
@@ -68,7 +69,7 @@ def augmentation(setup: Any) -> Augmentation:
     )
 
 
-def _batches(setup: Any) -> list[tuple[Tensor, ...]]:
+def _batches(setup: Setup) -> list[tuple[Tensor, ...]]:
     """Return the first batches of an epoch: clean inputs and labels, augmented ones."""
     size = setup.spec.tables["train"]["batch_size"]
     epochs = [setup.data.epoch(setup.spec.seed, 1, size, augment=augment) for augment in (False, True)]

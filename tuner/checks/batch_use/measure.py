@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 
@@ -11,6 +10,7 @@ from tuner.checks.batch_use.evidence import BatchUse
 from tuner.checks.gradient_seen.measure import gradient_on
 from tuner.checks.tools.frame import Batch, CannotProbe, before_training, one_batch
 from tuner.checks.tools.updates import Gradient, dot, step_size
+from tuner.train.setup import Setup
 
 ROUNDS = 3  # batches, in all of which it must be the same half that is not used
 
@@ -19,7 +19,7 @@ SAME = 1e-4  # of the gradient's norm: rounding in single precision
 
 
 @before_training
-def batch_use(setup: Any) -> BatchUse:
+def batch_use(setup: Setup) -> BatchUse:
     """Put other examples in the place of either half of a batch: the gradient that the update sees must change.
 
     `idle`: the halves (0, 1) without effect in every round.

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from tuner.checks.class_shares.evidence import ClassShares
 from tuner.checks.tools.frame import CannotProbe, of_data_alone
+from tuner.train.setup import Setup
 
 
 @of_data_alone
-def class_shares(setup: Any) -> ClassShares:
+def class_shares(setup: Setup) -> ClassShares:
     """Compare the classes of the whole splits: half the summed difference of their shares, and chi-squared's p."""
     if not setup.data.size("val"):
         raise CannotProbe("there is no val split to compare with")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -12,6 +10,7 @@ from tuner.checks.augmentation.measure import ENOUGH, _batches, _joined
 from tuner.checks.classes_augmented.evidence import ClassesAugmented
 from tuner.checks.tools.features import Kernel, Scaler
 from tuner.checks.tools.frame import CannotProbe, before_training
+from tuner.train.setup import Setup
 
 MOST_CLASSES = 100
 
@@ -20,7 +19,7 @@ SIDE = 16  # a mirror image may differ in a few strokes
 
 
 @before_training
-def classes_augmented(setup: Any) -> ClassesAugmented:
+def classes_augmented(setup: Setup) -> ClassesAugmented:
     """Ask a kernel classifier that was made on clean examples about others of each class, clean and augmented.
 
     `recall`: per class (clean, augmented); `taken_for`: the class that answers go to where they did not without

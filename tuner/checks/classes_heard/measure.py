@@ -10,12 +10,13 @@ from torch import Tensor
 from tuner.checks.classes_heard.evidence import ClassesHeard
 from tuner.checks.tools import outputs as _outputs
 from tuner.checks.tools.frame import CannotProbe, before_training, forward, fresh_model, one_batch
+from tuner.train.setup import Setup
 
 MOST_CLASSES = 100
 
 
 @before_training
-def classes_heard(setup: Any) -> ClassesHeard:
+def classes_heard(setup: Setup) -> ClassesHeard:
     """Ask the loss about batches of one class each: where no output has a gradient, it does not hear that class.
 
     `unheard`: such classes with the share of train that they have; classes without examples are not asked.

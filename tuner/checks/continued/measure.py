@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tuner.checks.continued.evidence import Continued
 from tuner.checks.evidence import NotMeasured
 from tuner.checks.tools.frame import dropout_off
 from tuner.core.errors import InputError
 from tuner.train.checkpoint import load
 from tuner.train.loop import evaluate_epoch, train_epoch
+from tuner.train.setup import Setup
 from tuner.train.state import start
 
 
-def continued(setup: Any, checkpoint: str, epochs: int, dropout: bool = True) -> Continued | NotMeasured:
+def continued(setup: Setup, checkpoint: str, epochs: int, dropout: bool = True) -> Continued | NotMeasured:
     """Load a checkpoint (path relative to the run's folder) and train on from it with this trial's recipe.
 
     All arms of a question start from the same weights, and see the same batches where they have the same seed, so that

@@ -12,12 +12,15 @@ from torch import Tensor
 from tuner.checks.data_scan.evidence import DataScan
 from tuner.checks.tools.columns import _by_column
 from tuner.checks.tools.frame import keys_of, of_data_alone
+from tuner.tasks.classification import Positions
+from tuner.train.data import Data
+from tuner.train.setup import Setup
 
 SPLITS = ("train", "val")
 
 
 @of_data_alone
-def data_scan(setup: Any, scan_chunk: int = 2048) -> DataScan:
+def data_scan(setup: Setup, scan_chunk: int = 2048) -> DataScan:
     """Scan the inputs and labels of train and val, as loaded (before normalisation)."""
     data = setup.data
     found: dict[str, Any] = {"class_names": list(data.class_names or []), "num_classes": data.num_classes}
@@ -37,7 +40,7 @@ def data_scan(setup: Any, scan_chunk: int = 2048) -> DataScan:
     return DataScan.from_json(found)
 
 
-def _chunks(data: Any, split: str, chunk: int) -> Iterator[tuple[int, Tensor]]:
+def _chunks(data: Data, split: str, chunk: int) -> Iterator[tuple[int, Tensor]]:
     size = data.size(split)
     for start in range(0, size, chunk):
         yield start, data.inputs(split, torch.arange(start, min(start + chunk, size)))
@@ -73,7 +76,7 @@ class _Sums:
         return {name: t.tolist() for name, t in (("min", self.low), ("max", self.high), ("mean", mean), ("std", std))}
 
 
-def _scan(data: Any, split: str, chunk: int) -> tuple[dict[str, Any], list[bytes]]:
+def _scan(data: Data, split: str, chunk: int) -> tuple[dict[str, Any], list[bytes]]:
     """Return the statistics of one split and one hash per example."""
     bad, first_bad, constant = 0, None, 0
     bad_columns: dict[int, int] = {}
@@ -108,11 +111,11 @@ def _scan(data: Any, split: str, chunk: int) -> tuple[dict[str, Any], list[bytes
     }, prints
 
 
-def _labels(data: Any, split: str) -> dict[str, Any]:
+def _labels(data: Data, split: str) -> dict[str, Any]:
     targets = data.targets(split)
     if data.task.noun != "class":
         return _quantities(data, targets)
-    if targets.ndim > 1:
+    if isinstance(data.task, Positions):
         targets = targets[targets != data.task.ignore_index]
     is_outside = (targets < 0) | (targets >= data.num_classes)
     outside = torch.nonzero(is_outside).flatten().tolist()
@@ -124,7 +127,7 @@ def _labels(data: Any, split: str) -> dict[str, Any]:
     }
 
 
-def _quantities(data: Any, targets: Tensor) -> dict[str, Any]:
+def _quantities(data: Data, targets: Tensor) -> dict[str, Any]:
     """Say of targets that are no classes how they spread; of labels how many examples have each."""
     wide = targets.reshape(len(targets), -1).double()
     counts = wide.sum(0).long().tolist() if data.task.noun == "label" else []
@@ -138,17 +141,17 @@ def _quantities(data: Any, targets: Tensor) -> dict[str, Any]:
     }
 
 
-def _column(data: Any, index: int) -> str:
+def _column(data: Data, index: int) -> str:
     names = data.feature_names
     return str(names[index]) if names else f"channel {index}" if data.is_image else f"column {index}"
 
 
-def _place(data: Any, split: str, start: int, bad: Tensor) -> str:
+def _place(data: Data, split: str, start: int, bad: Tensor) -> str:
     row, column, _ = (int(i) for i in bad.nonzero()[0])
     return f"{data.describe(split, start + row)}, {_column(data, column)}"
 
 
-def _repeats(data: Any, split: str, prints: list[bytes]) -> dict[str, Any]:
+def _repeats(data: Data, split: str, prints: list[bytes]) -> dict[str, Any]:
     """Count the examples that repeat an earlier one of the split, and those whose label contradicts it."""
     targets = [tuple(row) for row in data.targets(split).reshape(len(prints), -1).tolist()]
     first: dict[bytes, int] = {}
@@ -165,7 +168,7 @@ def _repeats(data: Any, split: str, prints: list[bytes]) -> dict[str, Any]:
     }
 
 
-def _shared(data: Any, prints: dict[str, list[bytes]]) -> dict[str, Any]:
+def _shared(data: Data, prints: dict[str, list[bytes]]) -> dict[str, Any]:
     """Count the val examples that are in train as well."""
     train: dict[bytes, int] = {}
     for i, key in enumerate(prints["train"]):
@@ -181,7 +184,7 @@ def _shared(data: Any, prints: dict[str, list[bytes]]) -> dict[str, Any]:
     }
 
 
-def _pair(data: Any, split_a: str, split_b: str, pairs: list[tuple[int, int]]) -> list[str] | None:
+def _pair(data: Data, split_a: str, split_b: str, pairs: list[tuple[int, int]]) -> list[str] | None:
     if not pairs:
         return None
     a, b = pairs[0]

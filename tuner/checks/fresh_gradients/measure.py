@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +10,11 @@ from torch import Tensor, nn
 from tuner.checks.fresh_gradients.evidence import FreshGradients
 from tuner.checks.tools.frame import CannotProbe, before_training, fresh_model, fresh_optimizer
 from tuner.checks.tools.updates import MOST_CALLS, Gradient, copied, dot, updates_of
+from tuner.train.setup import Setup
 
 
 @before_training
-def fresh_gradients(setup: Any) -> FreshGradients:
+def fresh_gradients(setup: Setup) -> FreshGradients:
     """Repeat one step with the rate at 0: each update must see the same gradient, none left over from the last.
 
     `ratios`: the norm of each update's gradient over the first one's; 1, 2, 3 means that they add up.
@@ -39,7 +39,7 @@ def fresh_gradients(setup: Any) -> FreshGradients:
     )
 
 
-def _held(setup: Any, model: nn.Module) -> set[str]:
+def _held(setup: Setup, model: nn.Module) -> set[str]:
     """Return the names of the parameters that the recipe's optimizer holds."""
     known = {id(p) for group in fresh_optimizer(setup, model).param_groups for p in group["params"]}
     return {name for name, p in model.named_parameters() if id(p) in known}

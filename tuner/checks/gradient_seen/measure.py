@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,10 +10,11 @@ from torch import Tensor
 from tuner.checks.gradient_seen.evidence import GradientSeen
 from tuner.checks.tools.frame import Batch, CannotProbe, before_training, fresh_model, one_batch, random_state
 from tuner.checks.tools.updates import dot, step_size, updates_of
+from tuner.train.setup import Setup
 
 
 @before_training
-def gradient_seen(setup: Any, batches: int = 2) -> GradientSeen:
+def gradient_seen(setup: Setup, batches: int = 2) -> GradientSeen:
     """Compare the gradient that an update sees with the one that the loss has on that batch, computed apart.
 
     `ratios`: the norm that is left of it (clipping, scaling); `cosines`: -1 means that the step goes uphill. `calls`:
@@ -47,7 +47,7 @@ def gradient_seen(setup: Any, batches: int = 2) -> GradientSeen:
     )
 
 
-def gradient_on(setup: Any, batch: Batch) -> tuple[dict[str, Tensor | None], int, torch.optim.Optimizer]:
+def gradient_on(setup: Setup, batch: Batch) -> tuple[dict[str, Tensor | None], int, torch.optim.Optimizer]:
     """Return the gradient that a whole update on a batch sees, how many calls of the step it took, and the optimizer.
 
     Every call is given the same batch.

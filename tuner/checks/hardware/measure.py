@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -11,9 +9,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from tuner.checks.hardware.evidence import Hardware
 from tuner.core.errors import user_code
 from tuner.train.device import short_format
+from tuner.train.setup import Setup
 
 
-def hardware(setup: Any) -> Hardware:
+def hardware(setup: Setup) -> Hardware:
     """Say which short format the device multiplies in, and how many multiply-adds a forward of one train batch takes.
 
     `grouped`: whether there are convolutions in groups (depthwise ones among them).

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import nn
 
 from tuner.checks.image_axes.evidence import ImageAxes
 from tuner.checks.tools.frame import before_training, forward, fresh_model, one_batch, random_state
+from tuner.train.setup import Setup
 
 
 @before_training
-def image_axes(setup: Any) -> ImageAxes:
+def image_axes(setup: Setup) -> ImageAxes:
     """Run two images through the fresh model and note the channels of the first convolution that they meet."""
     shape = [int(size) for size in setup.data.input_shape] if setup.data.is_image else []
     if not shape:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from tuner.checks.image_layout.evidence import ImageLayout
 from tuner.checks.tools.frame import CannotProbe, of_data_alone, sample
+from tuner.train.setup import Setup
 
 MOST = 256
 
 
 @of_data_alone
-def image_layout(setup: Any) -> ImageLayout:
+def image_layout(setup: Setup) -> ImageLayout:
     """Compare how alike neighbouring pixels are as the images come, and with their values read in another order.
 
     Images of (height, width, channels) that were reshaped to (channels, height, width), not transposed, become smooth

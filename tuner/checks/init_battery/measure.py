@@ -11,15 +11,16 @@ from tuner.checks import measures
 from tuner.checks.evidence import Evidence, NotMeasured
 from tuner.checks.initial_loss.evidence import InitialLoss
 from tuner.checks.tools.frame import BATTERY, OF_DATA, CannotProbe, offered
-from tuner.checks.tools.whole import Whole
+from tuner.checks.tools.whole import whole
 from tuner.core.errors import user_code
 from tuner.train.applicable import why_not
+from tuner.train.setup import Setup
 
 # it sees whether the loss can be computed at all; on a GPU a label out of range ends the process
 FIRST = "initial_loss"
 
 
-def init_battery(setup: Any, until: float | None = None, **settings: Any) -> dict[str, Any]:
+def init_battery(setup: Setup, until: float | None = None, **settings: Any) -> dict[str, Any]:
     """Return {measurement: its evidence as JSON}; one that cannot be made leaves the reason instead.
 
     `settings` go to the measures that have an argument of that name. After the moment `until` (time.monotonic) no more
@@ -27,7 +28,7 @@ def init_battery(setup: Any, until: float | None = None, **settings: Any) -> dic
     is taken for a measurement that does not apply.
     """
     measures()
-    setup = Whole(setup)
+    setup = whole(setup)
     evidence: dict[str, Evidence | NotMeasured] = {}
     for name, measure in sorted(BATTERY.items(), key=lambda item: (item[0] != FIRST, item[0])):
         first = evidence.get(FIRST)

@@ -21,11 +21,13 @@ from tuner.checks.tools.frame import (
 )
 from tuner.core.statistics import mean_std
 from tuner.tasks.base import monitored_score
+from tuner.train.data import Data
 from tuner.train.expected import class_counts, entropies
+from tuner.train.setup import Setup
 
 
 @before_training
-def initial_loss(setup: Any, seeds: int = 3, examples: int = 512) -> InitialLoss:
+def initial_loss(setup: Setup, seeds: int = 3, examples: int = 512) -> InitialLoss:
     """Measure the loss of the fresh model over several seeds: train mode, dropout off, no augmentation.
 
     `loss_at_uniform` is the loss function's own value, on the same batches, where the outputs say nothing about the
@@ -34,7 +36,7 @@ def initial_loss(setup: Any, seeds: int = 3, examples: int = 512) -> InitialLoss
     data, loss = setup.data, setup.loss()
     batches = equal_batches(setup, affordable(setup, examples), "initial_loss")
     counts = class_counts(data)
-    facts = {
+    facts: dict[str, Any] = {
         "task": data.task.name,
         "score_name": monitored_score(data.task, setup.tables["train"].get("monitor", "val_accuracy")),
         "num_classes": data.num_classes,
@@ -77,7 +79,7 @@ def initial_loss(setup: Any, seeds: int = 3, examples: int = 512) -> InitialLoss
 
 
 def _knowing_nothing(
-    data: Any, loss: _outputs.Loss, given: list[Any], kind: str, counts: torch.Tensor
+    data: Data, loss: _outputs.Loss, given: list[Any], kind: str, counts: torch.Tensor
 ) -> tuple[float | None, float | None]:
     """Return the loss at outputs that say nothing of the input, and at those that know the targets' shares.
 

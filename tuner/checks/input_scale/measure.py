@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from tuner.checks.input_scale.evidence import InputScale
 from tuner.checks.tools.columns import _by_column
 from tuner.checks.tools.cost import affordable
 from tuner.checks.tools.frame import CannotProbe, before_training, forward, one_batch, shaken_model
+from tuner.train.setup import Setup
 
 
 @before_training
-def input_scale(setup: Any, examples: int = 512) -> InputScale:
+def input_scale(setup: Setup, examples: int = 512) -> InputScale:
     """Measure the inputs as the model gets them, and whether their scale matters to it.
 
     The intervention: the same batch standardised per channel or column. `spread_ratio` is how much more the fresh

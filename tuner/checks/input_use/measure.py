@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from tuner.checks.input_use.evidence import InputUse
 from tuner.checks.tools.cost import affordable
 from tuner.checks.tools.frame import CannotProbe, before_training, forward, one_batch, shaken_model
+from tuner.train.setup import Setup
 
 
 @before_training
-def input_use(setup: Any) -> InputUse:
+def input_use(setup: Setup) -> InputUse:
     """Measure how much the outputs of a shaken model vary over real examples, and change when inputs are zeroed."""
     inputs, _ = one_batch(setup, affordable(setup, 64), "input_use")
     if torch.equal(inputs, inputs[:1].expand_as(inputs)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +10,7 @@ from torch import Tensor
 from tuner.checks.label_order.evidence import LabelOrder
 from tuner.checks.tools.frame import before_training, entropy, gathered, keys_of, sample
 from tuner.core.streams import derive_seed
+from tuner.train.setup import Setup
 
 MOST = 2048  # examples of the epoch that are looked at
 
@@ -19,7 +19,7 @@ DRAWS = 200  # batches drawn at random, for the entropy that chance gives
 
 
 @before_training
-def label_order(setup: Any) -> LabelOrder:
+def label_order(setup: Setup) -> LabelOrder:
     """Look at the labels of an epoch's first batches as training gets them, against batches drawn at random.
 
     `entropy`: mean over the batches; `z`: how many standard deviations it lies off what chance gives. `relabelled`:

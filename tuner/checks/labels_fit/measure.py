@@ -13,10 +13,11 @@ from tuner.checks.tools.features import Kernel, Scaler, small, without_copies
 from tuner.checks.tools.frame import CannotProbe, of_data_alone
 from tuner.core.statistics import mean_std
 from tuner.core.streams import derive_seed
+from tuner.train.setup import Setup
 
 
 @of_data_alone
-def labels_fit(setup: Any) -> LabelsFit:
+def labels_fit(setup: Setup) -> LabelsFit:
     """Ask a kernel classifier on small pictures of the inputs how much they say about the labels.
 
     `train`: accuracy on train, every example judged by the others; `val`: by the train examples; `val_renamed`: with

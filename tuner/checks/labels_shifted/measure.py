@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -11,10 +9,11 @@ from tuner.checks.labels_shifted.evidence import LabelsShifted
 from tuner.checks.tools.examples import ENOUGH, MOST
 from tuner.checks.tools.features import Kernel, Scaler, small
 from tuner.checks.tools.frame import CannotProbe, gathered, of_data_alone
+from tuner.train.setup import Setup
 
 
 @of_data_alone
-def labels_shifted(setup: Any) -> LabelsShifted:
+def labels_shifted(setup: Setup) -> LabelsShifted:
     """Ask the kernel classifier about a run of train examples as they are stored: does the label before or after fit?
 
     `own`, `before`, `after`: its accuracy on the labels as they are, and on those of the neighbours in the order of the

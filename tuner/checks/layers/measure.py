@@ -11,6 +11,7 @@ from tuner.checks.layers.evidence import Layers
 from tuner.checks.tools.cost import affordable
 from tuner.checks.tools.forwards import LINEAR, _by_unit
 from tuner.checks.tools.frame import before_training, equal_batches, fresh_model, random_state
+from tuner.train.setup import Setup
 
 ENOUGH = 64  # examples: fewer do not say what a unit never does
 MOST_IMAGES = 256  # each of which shows a unit of a convolution hundreds of places
@@ -24,7 +25,7 @@ SATURATED = {nn.Tanh: (-0.99, 0.99), nn.Sigmoid: (0.01, 0.99)}
 
 
 @before_training
-def layers(setup: Any, examples: int = 512) -> Layers:
+def layers(setup: Setup, examples: int = 512) -> Layers:
     """Measure every leaf module's outputs in a train-mode forward (dropout off) and its gradient after one backward.
 
     `signal_std`: how much a unit varies over the examples, averaged over units; `dead_fraction`: the share of units

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -11,10 +9,11 @@ from tuner.checks.linearity.evidence import Linearity
 from tuner.checks.tools.cost import affordable
 from tuner.checks.tools.frame import CannotProbe, before_training, forward, one_batch, shaken_model
 from tuner.checks.tools.outputs import kind_of
+from tuner.train.setup import Setup
 
 
 @before_training
-def linearity(setup: Any) -> Linearity:
+def linearity(setup: Setup) -> Linearity:
     """Ask whether the model in eval mode is an affine function of its input: f(2a - b) = 2 f(a) - f(b) everywhere.
 
     Squashed outputs are unsquashed first. `deviation`: the largest deviation over the spread of the outputs.

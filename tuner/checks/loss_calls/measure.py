@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 from tuner.checks.loss_calls.evidence import LossCalls
 from tuner.checks.tools.cost import affordable
 from tuner.checks.tools.frame import before_training, fresh_model, one_batch
+from tuner.train.setup import Setup
 
 LOG_SHARES = (F.kl_div, F.nll_loss)
 
@@ -65,7 +66,7 @@ def _given(func: Any, tensors: list[Tensor], kwargs: Any) -> dict[str, Any]:
 
 
 @before_training
-def loss_calls(setup: Any) -> LossCalls:
+def loss_calls(setup: Setup) -> LossCalls:
     """Call model and loss once, and say what torch's loss functions were given on the way.
 
     `calls`: per call its `function`, the `shape`, `low` and `high` of its outputs, whether these `are_shares` (not

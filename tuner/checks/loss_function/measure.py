@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 
@@ -11,10 +10,11 @@ from tuner.checks.loss_function.evidence import LossFunction
 from tuner.checks.tools import outputs as _outputs
 from tuner.checks.tools.cost import affordable
 from tuner.checks.tools.frame import CannotProbe, before_training, forward, fresh_model, one_batch
+from tuner.train.setup import Setup
 
 
 @before_training
-def loss_function(setup: Any) -> LossFunction:
+def loss_function(setup: Setup) -> LossFunction:
     """Find how low the loss can go over free outputs, and over outputs squashed as the model's are.
 
     A gap between the two is a floor under training that no weights get below: softmax, sigmoid or tanh before a

@@ -24,6 +24,7 @@ from tuner.checks.tools.frame import (
     sample,
 )
 from tuner.train.loop import evaluation_batch
+from tuner.train.setup import Setup
 
 MOST = 400  # examples; a share of right answers among them is exact, not estimated
 
@@ -43,7 +44,7 @@ class Plan:
 
 
 @before_training
-def metric_check(setup: Any) -> MetricCheck:
+def metric_check(setup: Setup) -> MetricCheck:
     """Give the user's evaluate and metric planned outputs; what they report must be what was planned.
 
     A forward hook replaces the model's outputs on val by ones of which 80 %, then 30 %, then the same 80 % are right,
@@ -151,8 +152,9 @@ def _replacing(model: nn.Module, replaced: _Replaced) -> Iterator[None]:
         handle.remove()
 
 
-def _evaluate(setup: Any, model: nn.Module, split: str, indices: Tensor, batch_size: int) -> dict[str, Any]:
+def _evaluate(setup: Setup, model: nn.Module, split: str, indices: Tensor, batch_size: int) -> dict[str, Any]:
     """Evaluate three planned models with the user's evaluate; say which quantity its accuracy is."""
+    assert setup.evaluate_hook is not None
     inputs, targets = gathered(setup, split, indices)
     replaced = _Replaced(inputs)
     if len(replaced.row_of) < len(inputs):
@@ -192,7 +194,7 @@ def _reads(values: list[float], plans: list[Plan]) -> str | None:
     return None
 
 
-def _moves(setup: Any, reported: list[dict[str, float]]) -> dict[str, Any]:
+def _moves(setup: Setup, reported: list[dict[str, float]]) -> dict[str, Any]:
     """Return whether the monitored value is better for the better model: +1, 0 where they are equal, -1 where worse."""
     train = setup.spec.tables["train"]
     monitor, sign = train.get("monitor", "val_accuracy"), -1 if train.get("monitor_mode", "max") == "min" else 1
@@ -203,14 +205,16 @@ def _moves(setup: Any, reported: list[dict[str, float]]) -> dict[str, Any]:
     return {"monitor": monitor, "monitored": [good, poor], "improves": way}
 
 
-def _metric(setup: Any, model: nn.Module, split: str, indices: Tensor) -> dict[str, Any]:
+def _metric(setup: Setup, model: nn.Module, split: str, indices: Tensor) -> dict[str, Any]:
     """Ask the user's metric about planned outputs: twice the same, in another order, better and worse ones."""
+    metric = setup.metric_hook
+    assert metric is not None
     inputs, targets = gathered(setup, split, indices)
     plans = _plans(setup, model, inputs, targets, len(targets))
 
     def ask(one: Plan, order: Tensor, of_targets: Tensor | None = None) -> float:
         wanted = targets[order if of_targets is None else of_targets]
-        return as_number(setup.metric_hook(outputs=one.outputs.to(inputs.device)[order], targets=wanted))
+        return as_number(metric(outputs=one.outputs.to(inputs.device)[order], targets=wanted))
 
     straight = torch.arange(len(targets), device=targets.device)
     sorted_, turned = targets.argsort(), targets.argsort(descending=True)
@@ -229,7 +233,7 @@ def _metric(setup: Any, model: nn.Module, split: str, indices: Tensor) -> dict[s
     }
 
 
-def _plans(setup: Any, model: nn.Module, inputs: Tensor, targets: Tensor, batch_size: int) -> list[Plan]:
+def _plans(setup: Setup, model: nn.Module, inputs: Tensor, targets: Tensor, batch_size: int) -> list[Plan]:
     """Plan a good model, a poor one, and the good one again."""
     outputs = forward(model, inputs[:4])
     if outputs.ndim != 2 or outputs.shape[1] < 2 or len(outputs) != len(inputs[:4]):

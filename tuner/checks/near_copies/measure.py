@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +10,8 @@ from torch import Tensor
 from tuner.checks.near_copies.evidence import NearCopies
 from tuner.checks.tools.features import small
 from tuner.checks.tools.frame import CannotProbe, of_data_alone, sample
+from tuner.train.data import Data
+from tuner.train.setup import Setup
 
 ASKED = 600  # examples of val
 
@@ -31,7 +32,7 @@ NEAR = 0.25  # of the median distance between examples
 
 
 @of_data_alone
-def near_copies(setup: Any) -> NearCopies:
+def near_copies(setup: Setup) -> NearCopies:
     """Find val images whose nearest train image is far nearer than the tenth nearest and than images are apart.
 
     In data that fill d dimensions evenly, the nearest of ten is q times nearer than the tenth with probability about
@@ -81,7 +82,7 @@ def near_copies(setup: Any) -> NearCopies:
     )
 
 
-def _chunk(data: Any, split: str, indices: Tensor) -> Tensor:
+def _chunk(data: Data, split: str, indices: Tensor) -> Tensor:
     """Return small pictures of raw images, each about its own mean, so that a change of brightness does not hide it."""
     pictures = small(data.inputs(split, indices))
     return pictures - pictures.mean(1, keepdim=True)

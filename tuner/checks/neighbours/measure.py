@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from tuner.checks.neighbours.evidence import Neighbours
 from tuner.checks.tools.cost import affordable
 from tuner.checks.tools.evaluations import _differs
 from tuner.checks.tools.frame import CannotProbe, before_training, forward, one_batch, random_state, shaken_model
+from tuner.train.setup import Setup
 
 
 @before_training
-def neighbours(setup: Any) -> Neighbours:
+def neighbours(setup: Setup) -> Neighbours:
     """Swap the examples before and after a part of an eval-mode batch: its own outputs must stay as they are.
 
     On both sides, since what runs along the batch, as a recurrent layer that takes it for time, only looks back.

@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from tuner.checks.one_step.evidence import OneStep
 from tuner.checks.tools.frame import NORMALISATION, before_training, fresh_model, one_batch
 from tuner.checks.tools.updates import Gradient, updates_of
+from tuner.train.setup import Setup
 
 # a zero-initialised head over zero-initialised branches lets gradient through at the third update
 UPDATES = 4
 
 
 @before_training
-def one_step(setup: Any) -> OneStep:
+def one_step(setup: Setup) -> OneStep:
     """Make a few updates with the recipe's optimizer and step; say which parameters got gradient and which moved."""
     untouched = setup.model()
     # copied: a user may hand out modules that several models share
@@ -76,7 +77,7 @@ def one_step(setup: Any) -> OneStep:
     )
 
 
-def _unregistered(setup: Any) -> list[list[int]]:
+def _unregistered(setup: Setup) -> list[list[int]]:
     """Return the shapes of trainable tensors that the outputs are made with and that are no parameters of the model."""
     model = fresh_model(setup)
     known = {id(p) for p in model.parameters()}
@@ -120,7 +121,7 @@ def _size(gradient: Tensor) -> float:
     return size if math.isfinite(size) else math.inf
 
 
-def _at_random(setup: Any, frozen: set[str], before: dict[str, Tensor]) -> list[str]:
+def _at_random(setup: Setup, frozen: set[str], before: dict[str, Tensor]) -> list[str]:
     """Return the frozen weights that another seed makes different."""
     if not frozen:
         return []

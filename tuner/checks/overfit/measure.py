@@ -25,9 +25,10 @@ from tuner.checks.tools.frame import (
     random_state,
     train_once,
 )
-from tuner.checks.tools.whole import Whole
+from tuner.checks.tools.whole import whole
 from tuner.core.streams import derive_seed
 from tuner.train.nested import leaves, mapped
+from tuner.train.setup import Setup
 
 LOOK_EVERY = 10
 
@@ -71,7 +72,7 @@ class _Run:
 
 
 def overfit(
-    setup: Any,
+    setup: Setup,
     examples: int = 32,
     max_steps: int = 400,
     tolerance: float = 0.02,
@@ -85,7 +86,7 @@ def overfit(
     loss at uniform outputs. `reference`: Adam takes the place of the recipe's optimizer. `status`: floor, plateau
     (stuck), steps (still falling at the end), diverged.
     """
-    setup = Whole(setup)
+    setup = whole(setup)
     strata = torch.from_numpy(setup.data.task.strata(setup.data.targets("train").numpy()))
     indices = balanced(strata, examples, derive_seed(setup.spec.seed, "overfit"))
     batch = gathered(setup, "train", indices)
@@ -172,7 +173,7 @@ def _label_entropy(targets: Tensor) -> float | None:
     return None if inside is None else entropy(torch.bincount(inside))
 
 
-def _train(setup: Any, run: _Run, optimizer: Any, max_steps: int, give_up_early: bool) -> str:
+def _train(setup: Setup, run: _Run, optimizer: Any, max_steps: int, give_up_early: bool) -> str:
     """Train until the floor, a plateau, divergence or the last step; append to the run's rows."""
     lowest: list[float] = []
     for step in range(1, max_steps + 1):

@@ -22,6 +22,7 @@ from tuner.checks.tools.frame import (
     train_once,
 )
 from tuner.core.streams import derive_seed
+from tuner.train.setup import Setup
 
 EXAMPLES = 32
 
@@ -36,7 +37,7 @@ LOOKS = (3, 6)  # updates after which evaluate is watched
 
 
 @before_training
-def own_evaluation(setup: Any) -> OwnEvaluation:
+def own_evaluation(setup: Setup) -> OwnEvaluation:
     """Train on a few examples until they are learnt, and let the recipe's evaluate judge them.
 
     `learnt`: whether the objective fell to a twentieth of what it was; `hook`: what evaluate then returns, and `loss`
@@ -51,8 +52,9 @@ def own_evaluation(setup: Any) -> OwnEvaluation:
     return OwnEvaluation(**(found if found["learnt"] else _attempt(setup, batch, 3e-3) | {"with_adam": True}))
 
 
-def _attempt(setup: Any, batch: Batch, adam: float | None) -> dict[str, Any]:
+def _attempt(setup: Setup, batch: Batch, adam: float | None) -> dict[str, Any]:
     """Train with the recipe's optimizer, or with Adam at a rate that suits most small nets."""
+    assert setup.evaluate_hook is not None
     model, loss = fresh_model(setup), setup.loss()
     optimizer: torch.optim.Optimizer = (
         fresh_optimizer(setup, model, decay=False) if adam is None else torch.optim.Adam(model.parameters(), lr=adam)
@@ -80,8 +82,10 @@ def _attempt(setup: Any, batch: Batch, adam: float | None) -> dict[str, Any]:
     }
 
 
-def _norms_in_evaluation(setup: Any, model: nn.Module, batch: Batch, loss: Any) -> tuple[list[Tensor], list[Tensor]]:
+def _norms_in_evaluation(setup: Setup, model: nn.Module, batch: Batch, loss: Any) -> tuple[list[Tensor], list[Tensor]]:
     """Return the running means of the normalisation layers that evaluate runs beside the model's, and of its own."""
+    evaluate = setup.evaluate_hook
+    assert evaluate is not None
     own = {id(module) for module in model.modules()}
     seen: dict[int, Any] = {}
 
@@ -92,7 +96,7 @@ def _norms_in_evaluation(setup: Any, model: nn.Module, batch: Batch, loss: Any) 
     handle = nn.modules.module.register_module_forward_pre_hook(look)
     try:
         with random_state(0):
-            setup.evaluate_hook(model=model, batches=[batch], loss=loss)
+            evaluate(model=model, batches=[batch], loss=loss)
     finally:
         handle.remove()
     model.train()

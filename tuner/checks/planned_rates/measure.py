@@ -12,6 +12,7 @@ from torch import nn
 from tuner.checks.planned_rates.evidence import PlannedRates
 from tuner.checks.tools.frame import CannotProbe, before_training, fresh_model, fresh_optimizer
 from tuner.train.scheduling import watches_val
+from tuner.train.setup import Setup
 
 POINTS = 120  # of a simulated run that are kept for the picture
 
@@ -26,7 +27,7 @@ SWING = 0.5  # a rise or fall by this share of the highest rate is a swing
 
 
 @before_training
-def planned_rates(setup: Any, horizons: Mapping[str, int] | None = None) -> PlannedRates:
+def planned_rates(setup: Setup, horizons: Mapping[str, int] | None = None) -> PlannedRates:
     """Step the schedule through each planned run (`horizons`: stage -> epochs) and say how the rate moves.
 
     Rates are the largest of the optimizer's groups, over the recipe's rate. `follows_recipe`: with the recipe's rate
@@ -56,7 +57,7 @@ def planned_rates(setup: Any, horizons: Mapping[str, int] | None = None) -> Plan
 
 
 def _simulated(
-    setup: Any, model: nn.Module, length: tuple[int, int], until: int, **table: Any
+    setup: Setup, model: nn.Module, length: tuple[int, int], until: int, **table: Any
 ) -> tuple[list[float], str, str | None]:
     """Return the rates of a run's updates `until` one of them, the schedule's class, and what it raised on the way.
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from tuner.checks.recurrent_memory.evidence import RecurrentMemory
 from tuner.checks.tools.frame import CannotProbe, before_training, fresh_model, one_batch, random_state
+from tuner.train.setup import Setup
 
 HEARD = 1e-3  # of the largest gradient at a step
 
@@ -17,7 +18,7 @@ EXAMPLES = 32
 
 
 @before_training
-def recurrent_memory(setup: Any) -> RecurrentMemory:
+def recurrent_memory(setup: Setup) -> RecurrentMemory:
     """Follow the gradient of the loss back to the input of every recurrent layer (RNN, LSTM, GRU), step by step.
 
     Per layer: `steps` of the sequence; `heard`: at how many of them the gradient, averaged over examples, is at least a

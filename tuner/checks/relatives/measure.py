@@ -11,6 +11,7 @@ from torch import Tensor
 from tuner.checks.relatives.evidence import Relatives
 from tuner.checks.tools.features import Scaler, small
 from tuner.checks.tools.frame import CannotProbe, gathered, of_data_alone, sample
+from tuner.train.setup import Setup
 
 MOST, ASKED = 6000, 400  # examples of train and of val
 
@@ -28,7 +29,7 @@ EQUAL = 1e-5  # of the typical distance: copies, which other checks count
 
 
 @of_data_alone
-def relatives(setup: Any) -> Relatives:
+def relatives(setup: Setup) -> Relatives:
     """Ask how near the nearest train example of each val example is, for the dimension that examples fill further out.
 
     Where examples are drawn one by one, the nearest of k is r times nearer than the k-th with probability

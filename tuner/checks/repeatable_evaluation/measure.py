@@ -20,10 +20,11 @@ from tuner.checks.tools.frame import (
     random_state,
     shaken_model,
 )
+from tuner.train.setup import Setup
 
 
 @before_training
-def repeatable_evaluation(setup: Any) -> RepeatableEvaluation:
+def repeatable_evaluation(setup: Setup) -> RepeatableEvaluation:
     """Evaluate one batch twice in eval mode, with different random states; with the user's evaluate where there is one.
 
     `outputs_differ`: the largest difference over the outputs' spread. `statistics_moved`: normalisation layers whose
@@ -57,7 +58,7 @@ def repeatable_evaluation(setup: Any) -> RepeatableEvaluation:
     return RepeatableEvaluation(**(found))
 
 
-def _val_reads(setup: Any) -> dict[str, Any]:
+def _val_reads(setup: Setup) -> dict[str, Any]:
     """Return the share of val examples that are other inputs when they are read again, and what they are then.
 
     `val_reads_times`: the one number that all of them are multiplied by, beside a number that is added; None where

@@ -25,6 +25,7 @@ from tuner.checks.tools.frame import (
     train_once,
 )
 from tuner.core.streams import derive_seed
+from tuner.train.setup import Setup
 
 FADES = 0.05  # a signal that keeps more than this on its way through the layers is not asked further
 
@@ -45,7 +46,7 @@ LEARNT, CLEARLY = 0.97, 0.75  # of the loss of a constant output: a slow start i
 
 
 @before_training
-def rescaled_start(setup: Any) -> RescaledStart:
+def rescaled_start(setup: Setup) -> RescaledStart:
     """Where the signal fades with depth, train on a few batches as initialised, and with every layer's size fixed.
 
     The intervention: each linear layer in turn is scaled to outputs of unit spread around 0 (as Mishkin and Matas 2016
@@ -131,7 +132,7 @@ def _hooked_forward(model: nn.Module, inputs: Tensor, hook: Any) -> None:
 
 
 def _attempt(
-    setup: Any, model: nn.Module, batches: Sequence[Batch], lr: float, steps: int, enough: float
+    setup: Setup, model: nn.Module, batches: Sequence[Batch], lr: float, steps: int, enough: float
 ) -> tuple[float, int]:
     """Train until the loss, smoothed, is below `enough`; return the lowest that it was and the steps made."""
     optimizer, loss = fresh_optimizer(setup, model, decay=False, lr=lr), setup.loss()

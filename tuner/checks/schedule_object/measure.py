@@ -9,12 +9,13 @@ import torch
 
 from tuner.checks.schedule_object.evidence import ScheduleObject
 from tuner.checks.tools.frame import before_training, fresh_model, fresh_optimizer
+from tuner.train.setup import Setup
 
 LENGTHS = ("total_steps", "T_max", "total_iters")  # as torch's schedulers call the number of steps that they last
 
 
 @before_training
-def schedule_object(setup: Any, horizons: Mapping[str, int] | None = None) -> ScheduleObject:
+def schedule_object(setup: Setup, horizons: Mapping[str, int] | None = None) -> ScheduleObject:
     """Read the schedule's own length and mode, for the longest planned run (`horizons`: stage -> epochs).
 
     `made_for`: the steps that the object, or the longest one inside it, lasts; None where it has no end of its own.

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from tuner.checks.seeds.evidence import Seeds
 from tuner.checks.tools.frame import before_training
+from tuner.train.setup import Setup
 
 
 @before_training
-def seeds(setup: Any) -> Seeds:
+def seeds(setup: Setup) -> Seeds:
     """Build the model with two seeds and compare the parameters."""
     one, other = (setup.model(seed=setup.spec.seed + offset) for offset in (0, 1))
     pairs = list(zip(one.parameters(), other.parameters(), strict=False))

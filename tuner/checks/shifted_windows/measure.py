@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from tuner.checks.shifted_windows.evidence import ShiftedWindows
 from tuner.checks.tools.frame import CannotProbe, gathered, of_data_alone, sample
+from tuner.train.setup import Setup
 
 MOST, ASKED = 6000, 400  # examples of train and of val
 
@@ -27,7 +26,7 @@ TURNS = 3  # random numbers that stand for a block
 
 
 @of_data_alone
-def shifted_windows(setup: Any) -> ShiftedWindows:
+def shifted_windows(setup: Setup) -> ShiftedWindows:
     """Look for a block of each val sequence, a quarter of its length, in the train sequences, at any other place.
 
     A block is known by a few random numbers: its inner products, without its mean and over its spread, with fixed

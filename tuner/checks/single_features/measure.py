@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -11,6 +9,7 @@ from tuner.checks.single_features.evidence import SingleFeatures
 from tuner.checks.tools.examples import ENOUGH, MOST, _examples
 from tuner.checks.tools.frame import CannotProbe, of_data_alone
 from tuner.core.streams import derive_seed
+from tuner.train.setup import Setup
 
 WIDEST = 4096  # values of an example that are looked at one by one
 
@@ -19,7 +18,7 @@ BINS = 64
 
 
 @of_data_alone
-def single_features(setup: Any) -> SingleFeatures:
+def single_features(setup: Setup) -> SingleFeatures:
     """Find the one column or pixel that says most about the label: bins made on one half of train, judged on the other.
 
     `second`: the accuracy of the best one that does not go with it.

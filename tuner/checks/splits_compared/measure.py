@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -11,12 +9,13 @@ from tuner.checks.splits_compared.evidence import SplitsCompared
 from tuner.checks.tools.examples import ENOUGH, _examples
 from tuner.checks.tools.features import separability, textured
 from tuner.checks.tools.frame import Batch, CannotProbe, of_data_alone
+from tuner.train.setup import Setup
 
 IN_ORDER = 0.98  # rank correlation with the place in train
 
 
 @of_data_alone
-def splits_compared(setup: Any) -> SplitsCompared:
+def splits_compared(setup: Setup) -> SplitsCompared:
     """Compare train with val, both through the val pipeline: statistics, and whether a classifier tells them apart.
 
     `shifts`: per channel or column the difference of means in units of its spread over examples, its z, and the ratio

@@ -11,6 +11,7 @@ from tuner.checks.state_between_calls.evidence import StateBetweenCalls
 from tuner.checks.tools.cost import affordable
 from tuner.checks.tools.frame import CannotProbe, before_training, one_batch, random_state, shaken_model
 from tuner.train.device import seed_everything
+from tuner.train.setup import Setup
 
 EXAMPLES = 16
 
@@ -19,7 +20,7 @@ PLAIN = (bool, int, float, str)
 
 
 @before_training
-def state_between_calls(setup: Any) -> StateBetweenCalls:
+def state_between_calls(setup: Setup) -> StateBetweenCalls:
     """Call the model in eval mode on one batch, on another of the same size, and on the first again.
 
     The random state is the same for each call: outputs that differ come from what the model kept. `differ`: the

@@ -18,10 +18,11 @@ from tuner.checks.tools.frame import (
     random_state,
     train_once,
 )
+from tuner.train.setup import Setup
 
 
 @before_training
-def step_diet(setup: Any, batches: int = 4) -> StepDiet:
+def step_diet(setup: Setup, batches: int = 4) -> StepDiet:
     """Give the user's step batches of different examples and see which examples reach the model, with which labels.
 
     `used`: the share of each batch that the model sees; `stale`: of what it sees, the share that was in an earlier
@@ -45,7 +46,7 @@ def step_diet(setup: Any, batches: int = 4) -> StepDiet:
 class _Diet:
     """Hears what the model is given, and what the loss is given after it."""
 
-    def __init__(self, setup: Any, label_of: dict[bytes, int]) -> None:
+    def __init__(self, setup: Setup, label_of: dict[bytes, int]) -> None:
         self.setup, self.label_of = setup, label_of
         self.model, self.loss = fresh_model(setup), setup.loss()
         self.optimizer = fresh_optimizer(setup, self.model, decay=False)

@@ -15,10 +15,12 @@ from tuner.core.errors import InputError
 from tuner.tasks.base import monitored_score
 from tuner.train.answers import interval
 from tuner.train.checkpoint import load
+from tuner.train.data import Data
 from tuner.train.evaluate import evaluate
+from tuner.train.setup import Setup
 
 
-def test_evaluation(setup: Any, checkpoint: str) -> TestEvaluation | NotMeasured:
+def test_evaluation(setup: Setup, checkpoint: str) -> TestEvaluation | NotMeasured:
     """Load a checkpoint (path relative to the run's folder) and evaluate it on the test split, in fp32.
 
     `confusion[i][j]`: test examples of class i that the model takes for class j.
@@ -29,7 +31,7 @@ def test_evaluation(setup: Any, checkpoint: str) -> TestEvaluation | NotMeasured
         raise ValueError("the test evaluation needs the run's folder")
     path = setup.env.stage_dir.parent / checkpoint
     model = setup.model()
-    weights = load(path, setup.env.device).get("model")
+    weights: Any = load(path, setup.env.device).get("model")
     try:
         model.load_state_dict(weights)
     except (RuntimeError, TypeError, AttributeError) as error:
@@ -68,7 +70,7 @@ def test_evaluation(setup: Any, checkpoint: str) -> TestEvaluation | NotMeasured
     )
 
 
-def _picture(data: Any, outputs: Tensor, targets: Tensor) -> dict[str, Any]:
+def _picture(data: Data, outputs: Tensor, targets: Tensor) -> dict[str, Any]:
     """Return what the test's picture shows, and how many examples have outputs that are not finite."""
     broken = int((~outputs.isfinite()).any(1).sum())
     shown = {} if broken else data.task.picture(outputs.numpy(), targets.numpy())

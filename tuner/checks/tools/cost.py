@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from tuner.train.setup import Setup
+
 FORWARD = 1e11  # floating-point operations of one forward: a second on two cores
 FEWEST = 8  # examples that a forward has in any case, where there are as many
 TRAINED = 3  # a step forwards and backwards is three forwards
@@ -15,14 +17,14 @@ FEWEST_TRAINED = 4
 _last: tuple[Any, float] | None = None
 
 
-def affordable(setup: Any, count: int, trained: bool = False) -> int:
+def affordable(setup: Setup, count: int, trained: bool = False) -> int:
     """Return how many of `count` examples a measurement may push through the model at once; `trained`: and back."""
     per_example = _operations(setup) * (TRAINED if trained else 1)
     fewest = FEWEST_TRAINED if trained else FEWEST
     return count if per_example <= 0 else min(count, max(fewest, int(FORWARD / per_example)))
 
 
-def _operations(setup: Any) -> float:
+def _operations(setup: Setup) -> float:
     """Return the floating-point operations of a forward per example; 0 where they cannot be counted."""
     global _last
     if _last is not None and _last[0] is setup:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from tuner.checks.tools.frame import Batch, keys_of, one_batch
+from tuner.train.setup import Setup
 
 MOST = 1000  # examples of each split
 
@@ -14,7 +13,7 @@ MOST = 1000  # examples of each split
 ENOUGH = 60
 
 
-def _examples(setup: Any, split: str, count: int = MOST) -> Batch:
+def _examples(setup: Setup, split: str, count: int = MOST) -> Batch:
     """Return different examples of a split as val sees them: normalised, not augmented, none twice."""
     inputs, targets = (part.cpu() for part in one_batch(setup, count, f"splits {split}", split))
     first = {key: place for place, key in reversed(list(enumerate(keys_of(inputs))))}

@@ -20,6 +20,7 @@ from tuner.checks.evidence import Evidence, NotMeasured
 from tuner.core.errors import UserCodeError
 from tuner.core.streams import derive_seed
 from tuner.train.nested import scored_part, together
+from tuner.train.setup import Setup
 from tuner.train.step import How, default_step
 
 Measure = Callable[..., Evidence | NotMeasured]
@@ -56,13 +57,13 @@ def of_data_alone(measure: Measure) -> Measure:
     return before_training(measure)
 
 
-def sample(setup: Any, count: int, stream: str, split: str = "train") -> Tensor:
+def sample(setup: Setup, count: int, stream: str, split: str = "train") -> Tensor:
     """Return `count` indices of a split (all, when it has fewer), drawn from the named random stream."""
     generator = torch.Generator().manual_seed(derive_seed(setup.spec.seed, "probe", stream))
     return torch.randperm(setup.data.size(split), generator=generator)[:count].sort().values
 
 
-def equal_batches(setup: Any, at_least: int, stream: str) -> list[Batch]:
+def equal_batches(setup: Setup, at_least: int, stream: str) -> list[Batch]:
     """Return train batches of one size, together `at_least` examples or (but for a remainder) all of them.
 
     One size, so that a loss that is summed over the batch is the same for each of them.
@@ -76,13 +77,13 @@ def equal_batches(setup: Any, at_least: int, stream: str) -> list[Batch]:
     return list(setup.data.batches("train", batch_size, indices=indices))
 
 
-def gathered(setup: Any, split: str, indices: Tensor) -> Batch:
+def gathered(setup: Setup, split: str, indices: Tensor) -> Batch:
     """Return the examples of a split at `indices` as one batch."""
     inputs, targets = zip(*setup.data.batches(split, max(1, len(indices)), indices=indices), strict=True)
     return together(torch.cat, inputs), torch.cat(targets)
 
 
-def one_batch(setup: Any, count: int, stream: str, split: str = "train") -> Batch:
+def one_batch(setup: Setup, count: int, stream: str, split: str = "train") -> Batch:
     """Return one batch of at most `count` examples of a split, drawn from the named random stream."""
     return gathered(setup, split, sample(setup, count, stream, split))
 
@@ -107,13 +108,13 @@ def dropout_off(model: nn.Module) -> nn.Module:
     return model
 
 
-def fresh_model(setup: Any, seed: int | None = None) -> nn.Module:
+def fresh_model(setup: Setup, seed: int | None = None) -> nn.Module:
     """Return a newly initialised model in train mode with dropout off."""
     model: nn.Module = setup.model(seed=seed)
     return dropout_off(model).train()
 
 
-def shaken_model(setup: Any) -> nn.Module:
+def shaken_model(setup: Setup) -> nn.Module:
     """Return a fresh model with a little noise on every weight, so that no zero-initialised layer hides the rest."""
     model = fresh_model(setup)
     generator = torch.Generator().manual_seed(setup.spec.seed)
@@ -124,7 +125,7 @@ def shaken_model(setup: Any) -> nn.Module:
     return model
 
 
-def fresh_optimizer(setup: Any, model: nn.Module, *, decay: bool = True, **table: Any) -> torch.optim.Optimizer:
+def fresh_optimizer(setup: Setup, model: nn.Module, *, decay: bool = True, **table: Any) -> torch.optim.Optimizer:
     """Return the recipe's optimizer over a model, without weight decay where `decay` is off."""
     optimizer: torch.optim.Optimizer = setup.optimizer(model, **table)
     if not decay:
@@ -134,7 +135,7 @@ def fresh_optimizer(setup: Any, model: nn.Module, *, decay: bool = True, **table
     return optimizer
 
 
-def train_once(setup: Any, model: nn.Module, batch: Batch, loss: Callable[..., Tensor], optimizer: Any) -> float:
+def train_once(setup: Setup, model: nn.Module, batch: Batch, loss: Callable[..., Tensor], optimizer: Any) -> float:
     """Make one training step, the user's own where the recipe has one, and return the loss it reports."""
     if setup.train_step is not None:
         value = setup.train_step(model=model, batch=batch, loss=loss, optimizer=optimizer)

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from tuner.checks.tools.predictions import BATCH, _predict
+from tuner.train.setup import Setup
 
 SHOWN = 8
 SIDE = 64  # pixels; larger pictures are made smaller
 
 
-def surest_mistakes(setup: Any, model: nn.Module) -> list[dict[str, Any]]:
+def surest_mistakes(setup: Setup, model: nn.Module) -> list[dict[str, Any]]:
     """Return up to eight wrong answers on val, the surest first; none where inputs are no grey or colour images.
 
     Each: `target` and `answer` (names of classes), `share` (the softmax of the answer), `place` (the file or the row of

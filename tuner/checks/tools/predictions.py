@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 from tuner.checks.tools.frame import CannotProbe
 from tuner.train.answers import NoAnswers, answered
+from tuner.train.setup import Setup
 
 BATCH = 512
 
 
-def _predict(setup: Any, model: nn.Module, batches: Any) -> tuple[Tensor, Tensor]:
+def _predict(setup: Setup, model: nn.Module, batches: Any) -> tuple[Tensor, Tensor]:
     """Return outputs and targets of every example, in eval mode, on the CPU."""
 
     def rows_of(outputs: Any, targets: Tensor, rows: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

@@ -20,6 +20,7 @@ from tuner.checks.tools.frame import (
     random_state,
     train_once,
 )
+from tuner.train.setup import Setup
 
 Gradient = Mapping[str, Tensor | None]
 Keep = Callable[[Gradient], Any]
@@ -86,7 +87,7 @@ def _entries(optimizer: torch.optim.Optimizer) -> int:
     return sum(any(value is not None for value in entry.values()) for entry in optimizer.state.values())
 
 
-def step_size(setup: Any) -> int:
+def step_size(setup: Setup) -> int:
     """Return how many examples the batches of an instrumented step have: the recipe's, as far as that is affordable."""
     return affordable(setup, min(64, setup.spec.tables["train"]["batch_size"]), trained=True)
 
@@ -98,7 +99,7 @@ def dot(first: Gradient, second: Gradient) -> float:
 
 
 def updates_of(
-    setup: Any, updates: int, *, at_rest: bool, batch: Batch | None = None, keep: Keep | None = None
+    setup: Setup, updates: int, *, at_rest: bool, batch: Batch | None = None, keep: Keep | None = None
 ) -> tuple[nn.Module, Any, _Watch, list[bool]]:
     """Make a number of updates on one batch; `at_rest`: with rate and decay 0, so that nothing moves.
 

@@ -8,25 +8,31 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from tuner.train.nested import scored_part
+from tuner.train.setup import Setup
 
 
-class Whole:
+def whole(setup: Setup) -> Setup:
+    """Return the setup with losses that take the scored part of the outputs for all of them."""
+    return cast(Setup, _Whole(setup))
+
+
+class _Whole:
     """A trial's setup whose losses take the scored part of the outputs for all of them; the rest is the setup's."""
 
-    def __init__(self, setup: Any) -> None:
+    def __init__(self, setup: Setup) -> None:
         self._setup = setup
         self._last: dict[str, Any] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._setup, name)
 
-    def __deepcopy__(self, memo: Any) -> Whole:
+    def __deepcopy__(self, memo: Any) -> _Whole:
         """Return itself: copies of a model carry hooks that know of it, and outputs with a graph cannot be copied."""
         return self
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -11,12 +9,13 @@ from tuner.checks.tools import outputs as _outputs
 from tuner.checks.tools.cost import affordable
 from tuner.checks.tools.frame import CannotProbe, before_training, forward, fresh_model, one_batch
 from tuner.checks.unheard_mistakes.evidence import UnheardMistakes
+from tuner.train.setup import Setup
 
 EXAMPLES = 64
 
 
 @before_training
-def unheard_mistakes(setup: Any) -> UnheardMistakes:
+def unheard_mistakes(setup: Setup) -> UnheardMistakes:
     """Ask the loss about free outputs, drawn at random: which wrongly answered examples have no gradient at all?
 
     `wrong`: how many examples are answered wrongly; `silent`: the share of them for which no output has a gradient,

@@ -15,9 +15,10 @@ from tuner.checks.tools.frame import CannotProbe
 from tuner.checks.tools.predictions import BATCH, _predict
 from tuner.checks.val_predictions.evidence import ValPredictions
 from tuner.train.answers import NoAnswers, packed, values_of_each
+from tuner.train.setup import Setup
 
 
-def val_predictions(setup: Any) -> ValPredictions | NotMeasured:
+def val_predictions(setup: Setup) -> ValPredictions | NotMeasured:
     """Say of every val example whether the trained model gets it right: one bit each, packed, base64.
 
     Bits are in the split's order, the first in the highest bit of the first byte; `n` is their number. `parameters`:
@@ -54,7 +55,7 @@ def val_predictions(setup: Any) -> ValPredictions | NotMeasured:
     )
 
 
-def _values(setup: Any, model: nn.Module) -> ValPredictions | NotMeasured:
+def _values(setup: Setup, model: nn.Module) -> ValPredictions | NotMeasured:
     """Say how good each val answer is; see `train.answers.values_of_each`."""
     try:
         values = values_of_each(setup, model, "val")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from tuner.checks.tools.frame import CannotProbe, before_training, fresh_model, fresh_optimizer
 from tuner.checks.weight_decay.evidence import WeightDecay
+from tuner.train.setup import Setup
 
 
 @before_training
-def weight_decay(setup: Any) -> WeightDecay:
+def weight_decay(setup: Setup) -> WeightDecay:
     """Make a step with zero gradients: it must shrink exactly the decayed parameters, and none with decay off.
 
     The step is made at rate 1e-3 and with at least 0.1 of decay where the recipe has any, so that it shows in
@@ -38,7 +37,7 @@ def weight_decay(setup: Any) -> WeightDecay:
     )
 
 
-def _decay_step(setup: Any, *, on: bool) -> dict[str, tuple[float, str, float]]:
+def _decay_step(setup: Setup, *, on: bool) -> dict[str, tuple[float, str, float]]:
     """Return, per non-zero parameter that the optimizer has: its group's decay, what it did, and by what factor."""
     model = fresh_model(setup)
     optimizer = fresh_optimizer(setup, model)

@@ -11,6 +11,7 @@ import numpy as np
 from tuner.parts.image_files import decode
 from tuner.recipe import registry
 from tuner.recipe.model import paths_expanded
+from tuner.train.data import Data
 from tuner.train.interface import compact
 from tuner.train.setup import Setup
 from tuner.train.stores import ArrayStore
@@ -64,12 +65,12 @@ def as_source(value):
 """
 
 
-def own_val(data: Any) -> bool:
+def own_val(data: Data) -> bool:
     """Return whether val comes from a source of its own, rather than from train's."""
     return data.part("val").store is not data.part("train").store
 
 
-def splits_of(data: Any) -> dict[str, np.ndarray]:
+def splits_of(data: Data) -> dict[str, np.ndarray]:
     """Return the positions of each split in its source, statistics that are too long for a script, and what else the
     script cannot load by itself: names of image files, or the rows of a table.
     """
@@ -139,7 +140,7 @@ def load_text(setup: Setup, names: Names, arrays: dict[str, np.ndarray]) -> str:
     return ARRAYS.format(sources="{" + pairs + "}")
 
 
-def _from(source: str, data: Any) -> tuple[str, ...]:
+def _from(source: str, data: Data) -> tuple[str, ...]:
     """Return the splits that are taken from a source."""
     if source == "val":
         return ("val",)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tuner.core.trial import TrialEnv, TrialSpec
+from tuner.train.data import Data
 from tuner.train.looking.pictures import grid
 from tuner.train.setup import make_setup
 
@@ -107,7 +108,7 @@ def suspect_labels(features: Tensor, targets: Tensor) -> list[tuple[int, int, in
     return sorted(rows, key=lambda row: row[3])
 
 
-def _samples(data: Any, path: Path) -> Path:
+def _samples(data: Data, path: Path) -> Path:
     """Write a row for each of some train examples: the original, then augmented versions of it."""
     chosen = torch.linspace(0, data.size("train") - 1, SHOWN).long()
     part = data.part("train")
