@@ -10,6 +10,7 @@ from typing import Any
 
 from tuner import stages
 from tuner.core.errors import UsageError
+from tuner.core.result import TrialResult
 from tuner.core.stage_ref import StageRef
 from tuner.core.store import write_bytes
 from tuner.core.trial import Progress
@@ -17,6 +18,7 @@ from tuner.recipe.file import load_recipe, overrides_of
 from tuner.recipe.model import Recipe
 from tuner.recipe.templates import find_recipe
 from tuner.stages import checklist
+from tuner.view.progress import Epochs
 from tuner.workflow.engine import Workflow
 from tuner.workflow.freshness import Options
 from tuner.workflow.run_folder import Run
@@ -28,11 +30,11 @@ FUNCTIONS = {"model": ("model", "name"), "data": ("data", "source"), "loss": ("l
 class Quiet:
     """Hears of trials, and says nothing: what happened is in the run."""
 
-    def start(self, title: str, total: int, done: int, epochs: Any = None) -> None: ...
+    def start(self, title: str, total: int, done: int, epochs: Epochs | None = None) -> None: ...
 
     def update(self, progress: Progress) -> None: ...
 
-    def finish(self, result: Any, number: int | None = None) -> None: ...
+    def finish(self, result: TrialResult, number: int | None = None) -> None: ...
 
     def stop(self) -> None: ...
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
@@ -24,6 +24,11 @@ from tuner.cli.safe_pipes import make_unbreakable
 from tuner.core.errors import InputError, UsageError, did_you_mean
 from tuner.core.stage_ref import StageRef
 from tuner.stages import checklist
+
+if TYPE_CHECKING:
+    from tuner.cli.output import Reporter
+    from tuner.workflow.engine import Workflow
+    from tuner.workflow.stage_run import Outcome
 
 HELP = "Carry out the deep-learning tuning checklist on your model and data, step by step."
 
@@ -162,10 +167,10 @@ def _apply(recipe: str, flags: Mapping[str, Mapping[str, Any]], options: Mapping
         _finish(reporter)
 
 
-def _shower(reporter: Any, workflow: Any) -> Callable[[Any], None]:
+def _shower(reporter: Reporter, workflow: Workflow) -> Callable[[Outcome], None]:
     """Return what a workflow calls with each outcome: a whole report of a new one, a line of one that stood there."""
 
-    def show(outcome: Any) -> None:
+    def show(outcome: Outcome) -> None:
         reporter.show(outcome.ref, outcome.result, workflow.run.path, brief=not outcome.ran)
 
     return show
@@ -211,7 +216,7 @@ def _run(recipe: str, **options: Any) -> None:
         _finish(reporter)
 
 
-def _finish(reporter: Any) -> None:
+def _finish(reporter: Reporter) -> None:
     """End the command: print what is left to print; a failed verdict is exit code 1."""
     reporter.finish()
     if any(result.verdict == "fail" for result in reporter.results):
@@ -286,7 +291,7 @@ def _session(
             workflow.close()
 
 
-def _reporter(recipe: str, options: Mapping[str, Any], many: bool) -> Any:
+def _reporter(recipe: str, options: Mapping[str, Any], many: bool) -> Reporter:
     from tuner.cli.output import Reporter
 
     repeated = [part for text in options["set"] or [] for part in ("--set", text)]

@@ -43,20 +43,20 @@ class SplitScan:
     mean: Sequence[float | None] | float | None = ()
     std: Sequence[float | None] | float | None = ()
     non_finite: int = 0
-    first_non_finite: Any = None
+    first_non_finite: str | None = None
     non_finite_columns: Mapping[str, int] = field(default_factory=dict)
     constant_inputs: int = 0
-    constant_columns: Sequence[Any] = ()
+    constant_columns: Sequence[str] = ()
     class_counts: Sequence[int] = ()
-    label_range: Sequence[Any] | None = None
+    label_range: Sequence[float] | None = None
     target_mean: Sequence[float] | None = None
     target_std: Sequence[float] | None = None
     labels_outside: int = 0
-    first_label_outside: Any = None
+    first_label_outside: str | None = None
     duplicates: int | None = None
-    first_duplicate: Any = None
+    first_duplicate: Sequence[str] | None = None
     conflicting: int | None = None
-    first_conflict: Any = None
+    first_conflict: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)

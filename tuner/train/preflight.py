@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tuner.core.errors import TunerError, UsageError, first_line, text_of, user_code
 from tuner.core.preflight import Preflight
@@ -215,7 +216,12 @@ def _labels_fit(setup: Setup) -> bool:
     return int(labels.min()) >= 0 and int(labels.max()) < setup.data.num_classes
 
 
-def _try_gradient(setup: Setup, model: torch.nn.Module, loss: Any, batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+def _try_gradient(
+    setup: Setup,
+    model: torch.nn.Module,
+    loss: Callable[[Any, Tensor], Tensor],
+    batch: tuple[Tensor, Tensor],
+) -> None:
     """Check that the loss leads back to a weight; a step of the user's own may take another way."""
     if setup.train_step is not None or not any(item.requires_grad for item in model.parameters()):
         return
@@ -227,7 +233,7 @@ def _try_gradient(setup: Setup, model: torch.nn.Module, loss: Any, batch: tuple[
         )
 
 
-def _try_outputs(setup: Setup, model: torch.nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> Any:
+def _try_outputs(setup: Setup, model: torch.nn.Module, batch: tuple[Tensor, Tensor]) -> Any:
     """Check that a forward pass works."""
     inputs, _ = batch
     model.eval()
@@ -241,14 +247,16 @@ def _try_outputs(setup: Setup, model: torch.nn.Module, batch: tuple[torch.Tensor
         raise UsageError(text) from error
 
 
-def _too_narrow(setup: Setup, outputs: Any, targets: torch.Tensor) -> bool:
+def _too_narrow(setup: Setup, outputs: Any, targets: Tensor) -> bool:
     part = scored_part(outputs)
-    if setup.data.task.noun != "class" or not isinstance(part, torch.Tensor) or part.ndim != 2 or targets.ndim != 1:
+    if setup.data.task.noun != "class" or not isinstance(part, Tensor) or part.ndim != 2 or targets.ndim != 1:
         return False
     return len(part) == len(targets) and 1 < part.shape[1] < setup.data.num_classes
 
 
-def _try_evaluation(setup: Setup, model: torch.nn.Module, loss: Any, batches: Any) -> dict[str, float]:
+def _try_evaluation(
+    setup: Setup, model: torch.nn.Module, loss: Callable[[Any, Tensor], Tensor], batches: Any
+) -> dict[str, float]:
     try:
         return measure_split(setup, model, "train", loss, batches)
     except BaseException as error:
@@ -307,7 +315,7 @@ def _shown_outputs(model: torch.nn.Module, inputs: Any) -> str:
     """Return what to do where the model gives something else in train mode than in eval: auxiliary outputs, mostly."""
     with torch.no_grad():
         outputs = model(inputs)
-    if isinstance(outputs, torch.Tensor):
+    if isinstance(outputs, Tensor):
         return ""
     return (
         f"In train mode the model returns {described(outputs)}: write a loss that takes it (file.py:name), or leave "

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeGuard
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
@@ -79,7 +80,10 @@ class Timm:
         self.scheduler.load_state_dict(state["timm"])
 
 
-def watches_val(schedule: Any) -> bool:
+Schedule = LRScheduler | Led | Timm
+
+
+def watches_val(schedule: Schedule) -> TypeGuard[Led | ReduceLROnPlateau]:
     """Return whether a schedule is told the val loss when it is stepped."""
     return isinstance(schedule.inner if isinstance(schedule, Led) else schedule, ReduceLROnPlateau)
 
@@ -114,10 +118,10 @@ def is_factor(fn: Callable[..., Any]) -> bool:
 def by_factor(
     fn: Callable[..., Any],
     table: Mapping[str, Any],
-    optimizer: Any,
+    optimizer: torch.optim.Optimizer,
     total_steps: int,
     steps_per_epoch: int,
-    folder: Any,
+    folder: Path,
 ) -> LambdaLR:
     """Return the schedule that multiplies the rate by `fn(epoch, step, ...)`; epoch is a real number of epochs done."""
     args = arguments(table, ("name", "every"))
@@ -133,7 +137,11 @@ def by_factor(
 
 
 def led(
-    build: Callable[[int], Any], lead: tuple[int, int], optimizer: Any, total_steps: int, steps_per_epoch: int
+    build: Callable[[int], Any],
+    lead: tuple[int, int],
+    optimizer: torch.optim.Optimizer,
+    total_steps: int,
+    steps_per_epoch: int,
 ) -> Any:
     """Build a schedule over the updates that are left after its lead, and put the lead in front.
 

@@ -32,7 +32,7 @@ from tuner.train.layout import fails_channels_last, plain
 from tuner.train.nested import hand_over_parts, is_one, take_part, zeros_of
 from tuner.train.objective import as_scalar, check_terms, feature_terms, objective
 from tuner.train.points import Part, Points, as_list, build, part_of, resolve_parts
-from tuner.train.scheduling import FACTOR_OFFERS, Led, Timm, by_factor, is_factor, lead_of, led, watches_val
+from tuner.train.scheduling import FACTOR_OFFERS, Schedule, by_factor, is_factor, lead_of, led, watches_val
 from tuner.train.scoring import Scorer
 from tuner.train.teacher import teachers
 
@@ -193,7 +193,7 @@ class Setup:
         shape, classes = self.data.input_shape, self.data.num_classes
         return built_model(functions, table, shape, classes, self.env.recipe_dir, self.spec.seed).to(self.env.device)
 
-    def schedule(self, optimizer: torch.optim.Optimizer, total_steps: int, steps_per_epoch: int) -> Any:
+    def schedule(self, optimizer: torch.optim.Optimizer, total_steps: int, steps_per_epoch: int) -> Schedule:
         """Build the learning-rate schedule over `total_steps` updates.
 
         With `every = "epoch"` it is told epochs in place of steps, and is to be stepped after each epoch.
@@ -209,7 +209,7 @@ class Setup:
             return call(fn, schedule_arguments(fn, table, optimizer, steps, steps_per_epoch), "schedule", folder)
 
         schedule = led(build, (warmup, hold), optimizer, total_steps, steps_per_epoch)
-        if not isinstance(schedule, (torch.optim.lr_scheduler.LRScheduler, Led, Timm)):
+        if not isinstance(schedule, Schedule):
             raise _not_a("schedule.name", fn, schedule, "torch.optim.lr_scheduler.LRScheduler")
         if watches_val(schedule) and self.schedule_every != "epoch":
             raise UsageError("schedule.every: ReduceLROnPlateau watches the val loss", 'Set schedule.every = "epoch".')
@@ -385,7 +385,11 @@ def can_fuse(fn: Callable[..., Any], kwargs: Mapping[str, Any], model: nn.Module
 
 
 def schedule_arguments(
-    fn: Callable[..., Any], table: Mapping[str, Any], optimizer: Any, total_steps: int, steps_per_epoch: int
+    fn: Callable[..., Any],
+    table: Mapping[str, Any],
+    optimizer: torch.optim.Optimizer | None,
+    total_steps: int,
+    steps_per_epoch: int,
 ) -> dict[str, Any]:
     """Return the arguments of a schedule, without those of what goes before it."""
     if is_factor(fn):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tuner.core.errors import InputError
 from tuner.train import checkpoint
 from tuner.train.points import Points
+from tuner.train.scheduling import Schedule
 from tuner.train.scoring import Scorer
 from tuner.train.setup import Setup
 
@@ -43,7 +44,7 @@ class Training:
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
-    schedule: Any
+    schedule: Schedule
     schedule_steps: int
     scaler: torch.amp.GradScaler
     loss: Callable[[Any, Tensor], Tensor]
@@ -172,7 +173,7 @@ def save_state(setup: Setup, training: Training, path: Path) -> None:
         "epoch": training.epoch,
         "updates": training.updates,
         "scheduled": training.scheduled,
-        "model": training.model.state_dict(),
+        "model": dict(training.model.state_dict()),
         "optimizer": training.optimizer.state_dict(),
         "schedule": training.schedule.state_dict(),
         "scaler": training.scaler.state_dict(),
@@ -184,7 +185,6 @@ def save_state(setup: Setup, training: Training, path: Path) -> None:
     }
     if setup.train_step is not None:  # a step that accumulates may leave gradients for the next epoch
         state["grads"] = {name: item.grad for name, item in training.model.named_parameters() if item.grad is not None}
-    state["model"] = dict(state["model"])
     if checkpoint.is_plain(state):
         checkpoint.save(path, state)
 

@@ -69,7 +69,7 @@ def read_json(path: Path) -> Any:
         return None
 
 
-def curve(stage_dir: Path, trial: Any) -> list[Row]:
+def curve(stage_dir: Path, trial: str | None) -> list[Row]:
     """Read the curve of a trial: rows {step, epoch, split, loss, accuracy, ...}."""
     return read_csv(stage_dir / "curves" / f"{trial}.csv") if trial else []
 
@@ -112,7 +112,7 @@ def is_log(key: str, values: Iterable[Any]) -> bool:
     return spans_decades(values, factor=2 if key.rsplit(".", 1)[-1] in LOG_KEYS else 8)
 
 
-def has_won(finalist: FinalistMetrics, winner: Any) -> bool:
+def has_won(finalist: FinalistMetrics, winner: str | None) -> bool:
     """Return whether the winning trial is one of a finalist's: the first, or one of those with new seeds."""
     return winner is not None and winner in (finalist.trial, *finalist.trials)
 

@@ -134,7 +134,7 @@ def _wrapped(text: str, width: int) -> list[str]:
     return wrap(text, width) or [""]
 
 
-def evidence_text(evidence: Any, title: str = "") -> str:
+def evidence_text(evidence: Mapping[str, Any], title: str = "") -> str:
     """Return a finding's evidence in a few numbers: `gap 0.21; best epoch 7`.
 
     Long lists and tables are left out, what is null, and what the title has said already.
@@ -182,7 +182,7 @@ def _changes(page: Blocks, result: StageResult[Any]) -> None:
         page.text(f"{text}  ({change.reason})" if change.reason else text, 3, hang=2)
 
 
-def space_lines(space: Any, before: Any = None) -> list[str]:
+def space_lines(space: Mapping[str, Any] | None, before: Mapping[str, Any] | None = None) -> list[str]:
     """Describe a search space, one key per line: `lr: 1e-4 to 1e-1 -> 0.003 to 0.03  (reason)`."""
     if not isinstance(space, Mapping):
         return []

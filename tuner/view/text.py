@@ -67,7 +67,7 @@ def number(value: Any, digits: int = 4) -> str:
     return str(value)
 
 
-def plus_minus(mean: Any, std: Any, places: int = 3) -> str:
+def plus_minus(mean: float | None, std: float | None, places: int = 3) -> str:
     """Format `mean +- std`; without a spread the mean alone."""
     if not is_number(mean) or not is_number(std):
         return fixed(mean, places)
@@ -81,9 +81,9 @@ def interval(value: Any, places: int = 3) -> str:
     return f"{rounded(value[0], places)} to {rounded(value[1], places)}"
 
 
-def duration(seconds: Any) -> str:
+def duration(seconds: float | None) -> str:
     """Format seconds: `0.4s` (a whole number of them: `4s`), `34s`, `1m20s`, `2h05m`."""
-    if not is_number(seconds):
+    if seconds is None or not is_number(seconds):
         return "-"
     if 0 < seconds < 9.95 and isinstance(seconds, float):
         return f"{seconds:.1f}s"

@@ -20,7 +20,7 @@ from tuner.recipe.space import Space
 from tuner.search import scores
 from tuner.search.budget import AIM, MOST_TRIALS, Bounds, Budget, Fit, Outline, fit, parse
 from tuner.search.costs import Costs, disk_bytes, of_search, of_sweep, of_timing
-from tuner.stages import SearchSettings
+from tuner.stages import SearchSettings, StageSettings
 from tuner.workflow import rounds
 from tuner.workflow.freshness import Session
 from tuner.workflow.work import Work
@@ -57,7 +57,7 @@ def timing_trials(session: Session, work: Work) -> list[WorkItem]:
     ]
 
 
-def lacks_times(session: Session, ref: StageRef, settings: Any) -> bool:
+def lacks_times(session: Session, ref: StageRef, settings: StageSettings) -> bool:
     """Return whether a budget in time cannot be planned yet, because nothing has measured what a step takes."""
     if not isinstance(settings, SearchSettings) or settings.budget is None:
         return False
@@ -74,11 +74,11 @@ def _earlier_search(ref: StageRef) -> StageRef | None:
 def planned(
     session: Session,
     ref: StageRef,
-    settings: Any,
+    settings: StageSettings,
     workers: int,
     timed: Sequence[Record] = (),
     at_any_price: bool = False,
-) -> tuple[Any, dict[str, Any] | None]:
+) -> tuple[StageSettings, dict[str, Any] | None]:
     """Return the settings with the trials and epochs of the plan, and the plan; None for a stage that searches nothing.
 
     A stage with a budget whose plan was made from the same things keeps it, whatever time and workers there are now.

@@ -23,7 +23,7 @@ class Work:
 
     ref: StageRef
     recipe: Recipe
-    settings: Any
+    settings: stages.StageSettings
     inputs: stages.Inputs
     folder: StageDir
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -36,7 +36,7 @@ def classes_heard(setup: Setup) -> ClassesHeard:
     return ClassesHeard(unheard=shares if len(unheard) < len(there) else {}, asked=len(there))
 
 
-def _unheard(loss: Any, label: int, shape: torch.Size, kind: str, like: Tensor) -> bool:
+def _unheard(loss: Callable[..., Tensor], label: int, shape: torch.Size, kind: str, like: Tensor) -> bool:
     generator = torch.Generator().manual_seed(0)
     outputs = torch.randn(shape, generator=generator).to(like.device).requires_grad_()
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,7 +47,7 @@ class _Run:
 
     model: nn.Module
     batch: Batch
-    loss: Any
+    loss: Callable[..., Tensor]
     target: float | None
     span: float
     has_classes: bool = True
@@ -139,7 +140,7 @@ def balanced(targets: Tensor, examples: int, seed: int) -> Tensor:
     return torch.tensor(sorted(picked[:total]))
 
 
-def _levels(model: nn.Module, loss: Any, batch: Batch, tolerance: float) -> dict[str, Any]:
+def _levels(model: nn.Module, loss: Callable[..., Tensor], batch: Batch, tolerance: float) -> dict[str, Any]:
     """Return the levels that the loss can be stuck at: floors over outputs of each kind, and without the input."""
     inputs, targets = batch
     shape = forward(model, inputs).shape
@@ -173,7 +174,7 @@ def _label_entropy(targets: Tensor) -> float | None:
     return None if inside is None else entropy(torch.bincount(inside))
 
 
-def _train(setup: Setup, run: _Run, optimizer: Any, max_steps: int, give_up_early: bool) -> str:
+def _train(setup: Setup, run: _Run, optimizer: torch.optim.Optimizer, max_steps: int, give_up_early: bool) -> str:
     """Train until the floor, a plateau, divergence or the last step; append to the run's rows."""
     lowest: list[float] = []
     for step in range(1, max_steps + 1):

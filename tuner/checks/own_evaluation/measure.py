@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -82,7 +83,9 @@ def _attempt(setup: Setup, batch: Batch, adam: float | None) -> dict[str, Any]:
     }
 
 
-def _norms_in_evaluation(setup: Setup, model: nn.Module, batch: Batch, loss: Any) -> tuple[list[Tensor], list[Tensor]]:
+def _norms_in_evaluation(
+    setup: Setup, model: nn.Module, batch: Batch, loss: Callable[..., Tensor]
+) -> tuple[list[Tensor], list[Tensor]]:
     """Return the running means of the normalisation layers that evaluate runs beside the model's, and of its own."""
     evaluate = setup.evaluate_hook
     assert evaluate is not None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-import torch
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from tuner.checks.schedule_object.evidence import ScheduleObject
 from tuner.checks.tools.frame import before_training, fresh_model, fresh_optimizer
+from tuner.train.scheduling import Schedule
 from tuner.train.setup import Setup
 
 LENGTHS = ("total_steps", "T_max", "total_iters")  # as torch's schedulers call the number of steps that they last
@@ -26,7 +26,6 @@ def schedule_object(setup: Setup, horizons: Mapping[str, int] | None = None) -> 
     optimizer = fresh_optimizer(setup, fresh_model(setup))
     schedule = setup.schedule(optimizer, epochs * steps_per_epoch, steps_per_epoch)
     by_epoch = setup.schedule_every == "epoch"
-    watches = isinstance(schedule, torch.optim.lr_scheduler.ReduceLROnPlateau)
     return ScheduleObject(
         kind=type(schedule).__name__,
         stage=stage,
@@ -35,11 +34,11 @@ def schedule_object(setup: Setup, horizons: Mapping[str, int] | None = None) -> 
         steps_per_epoch=steps_per_epoch,
         made_for=_length(schedule),
         stepped=epochs if by_epoch else epochs * steps_per_epoch,
-        mode=schedule.mode if watches else None,
+        mode=schedule.mode if isinstance(schedule, ReduceLROnPlateau) else None,
     )
 
 
-def _length(schedule: Any) -> int | None:
+def _length(schedule: Schedule) -> int | None:
     """Return the steps that a scheduler lasts: its own, or in a chain those of its longest part."""
     parts = [length for part in getattr(schedule, "_schedulers", ()) if (length := _length(part)) is not None]
     own = [value for name in LENGTHS if isinstance(value := getattr(schedule, name, None), int)]

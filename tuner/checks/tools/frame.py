@@ -135,7 +135,9 @@ def fresh_optimizer(setup: Setup, model: nn.Module, *, decay: bool = True, **tab
     return optimizer
 
 
-def train_once(setup: Setup, model: nn.Module, batch: Batch, loss: Callable[..., Tensor], optimizer: Any) -> float:
+def train_once(
+    setup: Setup, model: nn.Module, batch: Batch, loss: Callable[..., Tensor], optimizer: torch.optim.Optimizer
+) -> float:
     """Make one training step, the user's own where the recipe has one, and return the loss it reports."""
     if setup.train_step is not None:
         value = setup.train_step(model=model, batch=batch, loss=loss, optimizer=optimizer)

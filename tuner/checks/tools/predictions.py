@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from tuner.train.setup import Setup
 BATCH = 512
 
 
-def _predict(setup: Setup, model: nn.Module, batches: Any) -> tuple[Tensor, Tensor]:
+def _predict(setup: Setup, model: nn.Module, batches: Iterable[tuple[Any, Tensor]]) -> tuple[Tensor, Tensor]:
     """Return outputs and targets of every example, in eval mode, on the CPU."""
 
     def rows_of(outputs: Any, targets: Tensor, rows: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

@@ -59,7 +59,7 @@ def of_search(result: Mapping[str, Any], stage_dir: Path) -> list[Figure]:
     return [figure for figure in found if figure]
 
 
-def _curves(ranked: Sequence[Row], keys: Sequence[str], chosen: Any, stage_dir: Path, metric: str) -> Figure:
+def _curves(ranked: Sequence[Row], keys: Sequence[str], chosen: str | None, stage_dir: Path, metric: str) -> Figure:
     shown = ranked[:CURVES_SHOWN]
     shown = shown if any(row["trial"] == chosen for row in shown) else [*shown, *_of(ranked, chosen)]
     series = []
@@ -75,7 +75,7 @@ def _curves(ranked: Sequence[Row], keys: Sequence[str], chosen: Any, stage_dir: 
     return {"title": title, "xLabel": "epoch", "yLabel": f"val {metric}", "series": series}
 
 
-def _of(ranked: Sequence[Row], trial: Any) -> list[Row]:
+def _of(ranked: Sequence[Row], trial: str | None) -> list[Row]:
     return [row for row in ranked if row["trial"] == trial]
 
 
@@ -84,7 +84,7 @@ def _name(row: Row, keys: Sequence[str]) -> str:
     return f"trial {row['trial']}" + (f" ({params_text(params)})" if params else "")
 
 
-def _parallel(ranked: Sequence[Row], keys: Sequence[str], chosen: Any, of: int) -> Figure:
+def _parallel(ranked: Sequence[Row], keys: Sequence[str], chosen: str | None, of: int) -> Figure:
     names = short_keys(keys)
     axes = [
         _axis(names[key], [row.get(key) for row in ranked], artifacts.is_log(key, [r.get(key) for r in ranked]))

@@ -88,7 +88,7 @@ def comparison_page(comparison: Mapping[str, Any]) -> str:
     return _document(f"{title}: two runs compared", body, comparison, page.figures)
 
 
-def _document(title: str, body: str, results: Any, figures: Sequence[Figure]) -> str:
+def _document(title: str, body: str, results: Mapping[str, Any], figures: Sequence[Figure]) -> str:
     """Return a whole page: style, body, both pieces of JSON, and the script that draws."""
     style, script = (resources.files("tuner.view.html").joinpath(file).read_text("utf-8") for file in FILES)
     return f"""<!DOCTYPE html>

@@ -93,7 +93,7 @@ def _classes(ax: Axes, metrics: CheckInitMetrics) -> None:
     style.legend(ax, ncols=len(drawn), loc="upper right")
 
 
-def class_counts(counts: Any) -> list[float]:
+def class_counts(counts: Sequence[int]) -> list[float]:
     """Return counts per class, whether they came as a list or by name."""
     values = list(counts.values()) if isinstance(counts, Mapping) else counts
     return (

@@ -14,7 +14,7 @@ from tuner.view.artifacts import Row, get
 from tuner.view.importance import told_text
 from tuner.view.plots import importance, style
 from tuner.view.plots.keys import KeyAxis, by_importance, dress, key_axis
-from tuner.view.plots.style import Figure
+from tuner.view.plots.style import Axes, Figure
 from tuner.view.text import as_float, fixed, short_keys
 
 SEARCH = "Best val accuracy of each trial over each searched key"
@@ -60,7 +60,7 @@ def search_sheet(title: str, trials: Sequence[Row], result: StageResult[Any]) ->
 
 
 def _panel(
-    ax: Any, axis: KeyAxis, trials: Sequence[Row], result: StageResult[CoarseMetrics], known: Sequence[float]
+    ax: Axes, axis: KeyAxis, trials: Sequence[Row], result: StageResult[CoarseMetrics], known: Sequence[float]
 ) -> None:
     scores = [row["val_accuracy"] for row in trials]
     low, high = style.value_range(known)
@@ -81,7 +81,7 @@ def _panel(
     dress(ax, axis)
 
 
-def curves_sheet(title: str, trials: Sequence[Row], stage_dir: Path, chosen: Any = None) -> Figure:
+def curves_sheet(title: str, trials: Sequence[Row], stage_dir: Path, chosen: str | None = None) -> Figure:
     """Draw val loss and val accuracy of every trial by epoch; the better the trial, the brighter its colour.
 
     The `chosen` trial stands out; without it, the best does.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from tuner.core.metrics import FinalistMetrics, FineMetrics
 from tuner.core.result import StageResult
@@ -33,7 +32,7 @@ def figures(result: StageResult[FineMetrics], stage_dir: Path) -> dict[str, Figu
 
 
 def _finalists(
-    title: str, finalists: Sequence[FinalistMetrics], winner: Any, result: StageResult[FineMetrics]
+    title: str, finalists: Sequence[FinalistMetrics], winner: str | None, result: StageResult[FineMetrics]
 ) -> Figure:
     figure, ((ax,),) = style.sheet(title, panel=(7.6, 1.1 + 0.62 * len(finalists)))
     names = []

@@ -69,19 +69,18 @@ def _drop(ax: Axes, rates: Sequence[SweptLr], choice: Mapping[str, Any]) -> None
     style.legend(ax)
 
 
-def _curves(ax: Axes, rates: Sequence[SweptLr], trials: Any, stage_dir: Path) -> None:
+def _curves(ax: Axes, rates: Sequence[SweptLr], trials: Mapping[str, Sequence[str]], stage_dir: Path) -> None:
     import matplotlib
 
-    ids = {as_float(key): value for key, value in trials.items()} if isinstance(trials, Mapping) else {}
+    ids = {as_float(key): value for key, value in trials.items()}
     colours = matplotlib.colormaps[style.VALUES]
     known = [lr for entry in rates if (lr := as_float(entry.lr)) is not None]
     texts = dict(zip(known, formatting.rates(known), strict=True))  # as the ticks beside them
     drawn, starts, lows = 0, [], []
     for index, entry in enumerate(rates):
         lr = as_float(entry.lr)
-        names = ids.get(lr) or []
         label = None if lr is None else texts[lr]
-        for trial in names if isinstance(names, list) else [names]:
+        for trial in ids.get(lr, ()):
             x, y = style.pairs(*artifacts.column(artifacts.curve(stage_dir, trial), "train", "step", "loss"))
             if not x:
                 continue

@@ -9,7 +9,7 @@ from tuner.core.metrics import OverfitMetrics
 from tuner.core.result import StageResult
 from tuner.view import artifacts
 from tuner.view.plots import style
-from tuner.view.plots.style import Figure
+from tuner.view.plots.style import Axes, Figure
 from tuner.view.text import as_float, number, rate, spans_decades
 
 
@@ -38,7 +38,7 @@ def figures(result: StageResult[OverfitMetrics], stage_dir: Path) -> dict[str, F
     return {"overfit": figure}
 
 
-def _loss(ax: Any, rows: list[dict[str, Any]], metrics: OverfitMetrics, title: str) -> None:
+def _loss(ax: Axes, rows: list[dict[str, Any]], metrics: OverfitMetrics, title: str) -> None:
     values: list[float] = []
     for split, name, colour in (("train", "objective", style.BLUE), ("train_eval", "eval mode", style.ORANGE)):
         x, y = style.pairs(*artifacts.column(rows, split, "step", "loss"))

@@ -73,7 +73,7 @@ def _middle(values: list[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _per_class(counts: Any) -> str:
+def _per_class(counts: Sequence[int]) -> str:
     values = list(counts.values()) if isinstance(counts, Mapping) else counts
     if not isinstance(values, list) or not values or not all(isinstance(value, (int, float)) for value in values):
         return "-"

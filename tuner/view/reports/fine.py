@@ -78,7 +78,7 @@ def _against(metrics: FineMetrics) -> str:
     return f"Against the second: {', '.join(said)}; {sure}."
 
 
-def _finalists(finalists: Sequence[FinalistMetrics], winner: Any, page: Blocks) -> None:
+def _finalists(finalists: Sequence[FinalistMetrics], winner: str | None, page: Blocks) -> None:
     rows = []
     for entry in finalists:
         mark = " *" if artifacts.has_won(entry, winner) else ""
@@ -94,7 +94,7 @@ def _finalists(finalists: Sequence[FinalistMetrics], winner: Any, page: Blocks) 
 
 
 def learning_curve(
-    rows: list[dict[str, Any]], page: Blocks, metric: str, best_epoch: Any = None, height: int = 10
+    rows: list[dict[str, Any]], page: Blocks, metric: str, best_epoch: int | None = None, height: int = 10
 ) -> None:
     """Draw a trial's metric by epoch on val and on the train subset (else the running train objective)."""
     x_val, val = artifacts.column(rows, "val", "epoch", metric)
