@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -50,6 +51,14 @@ def listen() -> None:
             signal.signal(number, stop)
     except ValueError:
         return  # not the main thread: signals do not come here
+    atexit.unregister(_ignore)
+    atexit.register(_ignore)
+
+
+def _ignore() -> None:
+    """Ignore signals from here on: while the interpreter shuts down, handlers and with them exit codes are gone."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _leave(number: int) -> None:

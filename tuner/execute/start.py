@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from types import ModuleType
 from typing import Any
@@ -46,7 +47,7 @@ class Process:
             target=serve, args=arguments, name=f"tuner-worker-{slot.index + 1}", daemon=True
         )
         try:
-            with _main_left_out():
+            with _main_left_out(), _without_ctrl_c():
                 self._process.start()
         except BaseException:
             self.pipe.close()
@@ -95,6 +96,23 @@ def start(slot: Slot, task: Task, value: Any, env: TrialEnv) -> Process:
             preload()  # a package that cannot be imported ends the server
             time.sleep(RETRY_SECONDS)
     raise EnvironmentProblem(f"no worker process can be started: {why}", "Free memory, or allow more processes.")
+
+
+@contextlib.contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Start what is started here with SIGINT blocked: Ctrl-C reaches the whole group, and the supervisor alone decides.
+
+    A worker ignores it soon enough; until then Python's own handler would print a traceback.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # its own start would unblock the signal here
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager
