@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from tuner.api.logs import curve_of, judged, read_log
+from tuner.api.log_reading import curve_of, read_log
+from tuner.api.logs import judged
 from tuner.api.watching import watch
 from tuner.core.errors import InputError, UsageError
 

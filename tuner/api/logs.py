@@ -1,140 +1,162 @@
-"""The log of a training that tuner never saw: read from the usual files, judged by the rules of step 6."""
+"""The log of a training that tuner never saw, judged by the rules of step 6, as a value or as a run of its own."""
 
 from __future__ import annotations
 
-import csv
-import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tuner.api.log_reading import curve_of, read_log
 from tuner.api.report import Report
-from tuner.core.errors import InputError, UsageError
+from tuner.core.errors import InputError
+from tuner.core.manifest import output_hashes, read_manifest
 from tuner.core.metrics import FineMetrics
-from tuner.core.result import Record, StageResult, TrialResult
+from tuner.core.result import Record, Skipped, StageResult, TrialResult
+from tuner.core.stage_ref import StageRef
+from tuner.core.store import RunDir, StageDir, sha256, write_curve, write_json
 from tuner.core.trial import TrialSpec, WorkItem
 from tuner.recipe.model import Recipe
-from tuner.stages import Inputs, load
+from tuner.stages import Inputs, load, only, read_result
+from tuner.workflow.outputs import draw_plots, versions
 
-# what columns are called; the first that is there counts
-LOSS = {
-    "train": ("train_loss_epoch", "train_loss", "train/loss", "loss"),
-    "val": ("val_loss", "eval_loss", "valid_loss", "validation_loss", "val/loss"),
-}
-ACCURACY = {
-    "train": ("train_acc", "train_accuracy", "train/acc", "accuracy", "acc"),
-    "val": ("val_acc", "val_accuracy", "eval_accuracy", "valid_acc", "validation_accuracy", "val/acc"),
-}
-LR = ("lr", "learning_rate", "lr-Adam", "lr-SGD", "lr-AdamW")
-GRAD_NORM = ("grad_norm", "gradient_norm")
+RUNNING = Skipped(
+    "the gap on a train subset in eval mode",
+    "a log has train metrics as they were while training, with dropout and augmentation: they stand in for it",
+)
 
 
-def read_log(path: Path) -> list[dict[str, float]]:
-    """Return the rows of a log: CSV (Lightning's too), JSON lines, or Hugging Face's trainer_state.json.
+def judged(
+    curve: Sequence[Mapping[str, Any]],
+    batch: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Report:
+    """Judge a curve as step 6 does, without confirming runs.
 
-    Raises:
-        InputError: no such file, no rows, not one of these.
+    `batch`: tables of a recipe that are known (the optimizer's name and rate). `settings`: of step 6.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file", "Give a CSV, a .jsonl, or Hugging Face's trainer_state.json.")
-    text = path.read_text(encoding="utf-8-sig", errors="replace")
-    try:
-        if path.suffix == ".json":
-            found = json.loads(text)
-            rows: Iterable[Mapping[str, Any]] = found["log_history"] if isinstance(found, dict) else found
-        elif path.suffix in (".jsonl", ".ndjson"):
-            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
-        else:
-            rows = list(csv.DictReader(text.splitlines()))
-        read = [_numbers(row) for row in rows]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{path}: not a log that is known ({error})", "CSV, JSON lines or trainer_state.json."
-        ) from None
-    kept = [row for row in read if row]
-    if not kept:
-        raise InputError(f"{path}: no row has a number in it", "One row per epoch or step, one column per quantity.")
-    return kept
+    recipe, record = _as_trial(curve, batch or {})
+    return Report((_judged(recipe, record, settings or {}),))
 
 
-def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
-    found = {}
-    for key, value in row.items():
-        try:
-            found[str(key).strip()] = float(value)
-        except (TypeError, ValueError):
-            continue
-    return found
-
-
-def curve_of(rows: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
-    """Return the rows of a curve (step, epoch, split, loss, ...): of each epoch the mean over its rows.
-
-    Raises:
-        UsageError: no column is a loss.
-    """
-    names = {key for row in rows for key in row}
-    if not names & {*LOSS["train"], *LOSS["val"]}:
-        raise UsageError(
-            f"the log has no column of a loss (it has: {', '.join(sorted(names)[:12])})",
-            f"Call them {LOSS['train'][1]} and {LOSS['val'][0]}.",
-        )
-    by_epoch: dict[int, list[Mapping[str, float]]] = {}
-    for place, row in enumerate(rows):
-        epoch = row.get("epoch")
-        by_epoch.setdefault(place if epoch is None else math.ceil(epoch - 1e-9), []).append(row)
-    curve: list[dict[str, Any]] = []
-    for number, (_, group) in enumerate(sorted(by_epoch.items()), 1):
-        step = int(max(row.get("step", row.get("global_step", number)) for row in group))
-        for split in ("train", "val"):
-            loss, accuracy = (_mean(group, choice[split]) for choice in (LOSS, ACCURACY))
-            if loss is None:
-                continue
-            made = {"step": step, "epoch": number, "split": split, "loss": loss, "accuracy": accuracy}
-            if split == "train":
-                made |= {"lr": _mean(group, LR), "grad_norm": _mean(group, GRAD_NORM)}
-            curve.append({key: value for key, value in made.items() if value is not None})
-    return curve
-
-
-def _mean(rows: Sequence[Mapping[str, float]], names: Sequence[str]) -> float | None:
-    for name in names:
-        values = [row[name] for row in rows if name in row and not math.isnan(row[name])]
-        if values:
-            return sum(values) / len(values)
-        if any(name in row for row in rows) and name in ("loss", "train_loss"):
-            return math.nan
-    return None
-
-
-def judged(curve: Sequence[Mapping[str, Any]], batch: Mapping[str, Any] | None = None) -> Report:
-    """Judge a curve as step 6 does, without confirming runs; a loss that is not finite, or never falls, is said first.
-
-    `batch`: tables of a recipe that are known (the optimizer's name and rate).
-    """
+def _as_trial(curve: Sequence[Mapping[str, Any]], known: Mapping[str, Any]) -> tuple[Recipe, Record]:
+    """Return the recipe and the trial that stand for the training whose curve this is."""
     train = [row for row in curve if row["split"] == "train"]
     val = [row for row in curve if row["split"] == "val"]
-    table = {"name": "log", "data": {"source": "log"}, "model": {"name": "log"}, **(batch or {})}
-    recipe = Recipe.model_validate(table)
+    recipe = Recipe.model_validate({"name": "log", "data": {"source": "log"}, "model": {"name": "log"}, **known})
     spec = TrialSpec(tables=recipe.tables(), overrides={}, seed=0, horizon_epochs=max(len(train), len(val), 1))
-    scored = [row for row in val if "accuracy" in row] or []
-    best = _best(val, scored)
     status = "completed" if all(math.isfinite(row["loss"]) for row in train) else "diverged"
     rows = [*curve, *({**row, "split": "train_eval"} for row in train)] if val else list(curve)
-    result = TrialResult(spec.id, None, status, rows, score=None, best_epoch=best)  # type: ignore[arg-type]
-    record = Record(WorkItem(spec, 0), result)
+    result = TrialResult(spec.id, None, status, rows, score=None, best_epoch=_best(val))  # type: ignore[arg-type]
+    return recipe, Record(WorkItem(spec, 0), result)
+
+
+def _judged(recipe: Recipe, record: Record, settings: Mapping[str, Any]) -> StageResult[Any]:
+    stage = only("judges_logs")
+    module = load(stage)
+    trial = record.result.id
     inputs = Inputs(
-        results={"fine": StageResult("fine", "", FineMetrics(), choice={"trial": spec.id})},
-        trials={"fine": [record]},
+        results={"fine": StageResult("fine", "", FineMetrics(), choice={"trial": trial})}, trials={"fine": [record]}
     )
-    module = load("diagnose")
-    found: StageResult[Any] = module.judge(recipe, inputs, module.Settings.model_validate({"confirm": False}), [])
-    return Report((found,))
+    result = module.judge(recipe, inputs, module.Settings.model_validate({**settings, "confirm": False}), [])
+    metrics = replace(result.metrics, curves_stage=stage)
+    return replace(result, metrics=metrics, skipped=[*result.skipped, RUNNING])
 
 
-def _best(val: Sequence[Mapping[str, Any]], scored: Sequence[Mapping[str, Any]]) -> int | None:
-    if scored:
+def _best(val: Sequence[Mapping[str, Any]]) -> int | None:
+    """Return the epoch with the best accuracy, with the lowest loss where the log has none."""
+    if scored := [row for row in val if "accuracy" in row]:
         return int(max(scored, key=lambda row: row["accuracy"])["epoch"])
     finite = [row for row in val if math.isfinite(row["loss"])]
     return int(min(finite, key=lambda row: row["loss"])["epoch"]) if finite else None
+
+
+@dataclass(frozen=True)
+class LogRun:
+    """What judging a log gave: its result, the stage and the folder where it lies, and whether it was made now."""
+
+    ref: StageRef
+    result: StageResult[Any]
+    run: Path
+    ran: bool
+
+
+def diagnose_log(
+    path: Path, run_dir: Path | None = None, settings: Mapping[str, Any] | None = None, command: str = ""
+) -> LogRun:
+    """Judge a log as step 6 does, and keep it as a run: `run_dir`, or runs/<name of the log>.
+
+    A log that has not changed since, with the same settings, is not judged again.
+
+    Raises:
+        InputError: the log cannot be read; the folder belongs to a recipe or to another log.
+        UsageError: no column of the log is a loss.
+    """
+    run, ref = RunDir(run_dir or Path("runs") / path.stem), StageRef(only("judges_logs"))
+    folder = ref.folder(run)
+    chosen = load(ref.stage).Settings.model_validate({**(settings or {}), "confirm": False})
+    rows = read_log(path)
+    made_from = {"log": str(path.resolve()), "sha256": sha256(path), "settings": chosen.model_dump(mode="json")}
+    with run.locked(command):
+        before = _made_before(run, folder)
+        if before is not None and before["log"] != made_from["log"]:
+            raise InputError(
+                f"{run.path} has the diagnosis of another log, {before['log']}", "Choose another folder with --run-dir."
+            )
+        if before == made_from:
+            return LogRun(ref, read_result(folder.result_path), run.path, ran=False)
+        recipe, record = _as_trial(curve_of(rows), {})
+        _write(folder, ref, recipe, record, made_from, command)
+    return LogRun(ref, read_result(folder.result_path), run.path, ran=True)
+
+
+def _made_before(run: RunDir, folder: StageDir) -> dict[str, Any] | None:
+    """Return what the diagnosis in a folder was made from; None where there is none.
+
+    Raises:
+        InputError: the folder belongs to a recipe.
+    """
+    for stage in sorted(entry for entry in run.path.iterdir() if (entry / "manifest.json").is_file()):
+        manifest = read_manifest(StageDir(stage)) or {}
+        if "made_from" not in manifest:
+            raise InputError(
+                f"{run.path} has a run of the recipe {manifest.get('recipe')}", "Choose another folder with --run-dir."
+            )
+        if stage == folder.path:
+            return dict(manifest["made_from"])
+    return None
+
+
+def _write(
+    folder: StageDir, ref: StageRef, recipe: Recipe, record: Record, made_from: Mapping[str, Any], command: str
+) -> None:
+    """Write what a stage leaves behind, the manifest last."""
+    began = time.monotonic()
+    folder.begin(recipe.model_dump(mode="json"))
+    logged = [row for row in record.result.curve if row["split"] != "train_eval"]
+    write_curve(
+        folder.path / "curves" / f"{record.result.id}.csv",
+        replace(record, result=replace(record.result, curve=logged)),
+    )
+    result = _judged(recipe, record, made_from["settings"])
+    write_json(folder.result_path, result.to_json())
+    draw_plots(result, folder, lambda text: None)
+    manifest = {
+        "schema": 1,
+        "stage": ref.stage,
+        "round": ref.round,
+        "recipe": "",
+        "made_from": made_from,
+        "tables": {},
+        "user_files": {},
+        "inputs": {},
+        "settings": made_from["settings"],
+        "outputs": output_hashes(folder),
+        "versions": versions(),
+        "command": command,
+        "finished_at": time.strftime("%Y-%m-%dT%H:%M:%S"),
+        "wall_seconds": time.monotonic() - began,
+    }
+    write_json(folder.manifest_path, manifest)

@@ -18,6 +18,7 @@ import tuner
 from tuner.cli.compare import compare
 from tuner.cli.exit_codes import brief, exit_codes, fail
 from tuner.cli.export import export
+from tuner.cli.log import LOG, judge_log
 from tuner.cli.looks import data, parts
 from tuner.cli.looks import inspect as inspect_command
 from tuner.cli.safe_pipes import make_unbreakable
@@ -35,6 +36,9 @@ HELP = "Carry out the deep-learning tuning checklist on your model and data, ste
 
 RecipePath = Annotated[
     str, typer.Argument(metavar="RECIPE", help="path of a recipe, or the name of a file in recipes/")
+]
+RecipeOrLog = Annotated[
+    str | None, typer.Argument(metavar="[RECIPE]", help="path or name of a recipe; none with --log")
 ]
 OptionalRecipe = Annotated[
     str | None, typer.Argument(metavar="[RECIPE]", help="path or name of a recipe; none: every run in runs/")
@@ -106,6 +110,7 @@ def _command(
     function: Callable[..., None],
     extra: Mapping[str, tuple[Any, Any, str]],
     short: str = "",
+    recipe_annotation: Any = RecipePath,
 ) -> None:
     """Register `function(recipe, **options)` as a command whose options are `extra` and the common ones."""
 
@@ -113,7 +118,8 @@ def _command(
         recipe = options.pop("recipe")
         function(recipe, **options)
 
-    recipe = inspect.Parameter("recipe", inspect.Parameter.KEYWORD_ONLY, annotation=RecipePath)
+    default = inspect.Parameter.empty if recipe_annotation is RecipePath else None
+    recipe = inspect.Parameter("recipe", inspect.Parameter.KEYWORD_ONLY, default=default, annotation=recipe_annotation)
     call.__signature__ = inspect.Signature([recipe, *_parameters(extra)])  # type: ignore[attr-defined]
     call.__doc__ = function.__doc__
     app.command(name, short_help=short or None)(call)
@@ -125,10 +131,19 @@ def _command(
 def _register_stage(app: typer.Typer, name: str, invoked: bool) -> None:
     """Register a stage's command; its settings become options only where it is the command that was given."""
     settings = _setting_options(name) if invoked else {}
-    extra = {**settings, **(APPLY if invoked and _writes_winner(name) else {})}
+    judges_logs = invoked and _has(name, "judges_logs")
+    extra = {
+        **settings,
+        **(APPLY if invoked and _has(name, "writes_winner") else {}),
+        **(LOG if judges_logs else {}),
+    }
 
     def stage(recipe: str, **options: Any) -> None:
         flags = {key: options.pop(key) for key in settings}
+        if judges_logs and (recipe is None or options["log"] is not None):
+            judge_log(recipe, flags, options)
+            return
+        options.pop("log", None)
         if options.pop("apply", False):
             _apply(recipe, {name: flags}, options)
             return
@@ -146,13 +161,14 @@ def _register_stage(app: typer.Typer, name: str, invoked: bool) -> None:
             _finish(reporter)
 
     stage.__doc__ = checklist.question(name)
-    _command(app, name, stage, extra, checklist.question(name))
+    annotation = RecipeOrLog if judges_logs else RecipePath
+    _command(app, name, stage, extra, checklist.question(name), annotation)
 
 
-def _writes_winner(name: str) -> bool:
+def _has(name: str, trait: str) -> bool:
     from tuner import stages
 
-    return stages.traits(name).writes_winner
+    return bool(getattr(stages.traits(name), trait))
 
 
 APPLY = {"apply": (bool, False, "do one round of step 7: apply what the diagnosis proposes, keep it if it helped")}
@@ -324,6 +340,8 @@ def status(
 
         for run in runs:
             head = f"{run.path}   recipe {run.recipe or 'unknown'}" + (f"\n {run.problem}" if run.problem else "")
+            if run.log:
+                head = f"{run.path}   log {run.log}"
             print(f"\n {printable(brief(head), sys.stdout.encoding)}")
             status_table([{**row.to_json(), "stage": row.ref.label} for row in run.rows], make_console())
             rounds_lines(run.rounds, make_console())
@@ -352,7 +370,9 @@ def report(
             repeated = ["--run-dir", str(run_dir)] if run_dir else []
             reporter = Reporter(recipe or run.recipe, repeated, as_json=as_json, many=True)
             for row in run.rows:
-                if row.result is not None:
+                if row.result is not None and run.log:
+                    reporter.show_log(row.result, run.path / row.ref.label)
+                elif row.result is not None:
                     reporter.show(row.ref, row.result, run.path)
             damaged = dict.fromkeys(reason for row in run.rows if row.state == "corrupt" for reason in row.reasons)
             if not reporter.results and not damaged:

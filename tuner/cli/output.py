@@ -75,6 +75,14 @@ class Reporter:
             report(result, run / ref.label, following, make_console())
             print()
 
+    def show_log(self, result: StageResult[Any], folder: Path) -> None:
+        """Print the report of a log, which no recipe goes on from: what is told to look up next is a finding."""
+        self.results.append(result)
+        if not self.as_json:
+            first = result.findings[0].code if result.findings else ""
+            report(result, folder, f"tuner explain {first}" if first else "tuner new NAME", make_console())
+            print()
+
     def after_rounds(self, more: int | None) -> None:
         """Print the command to type after rounds of step 7; `more`: rounds to ask for, where there is more to try."""
         self._next = f"{self.command('run')} --rounds {more}" if more else self._test()

@@ -20,7 +20,7 @@ def curve_facts(winner: Record, group: Sequence[Record], val_n: int | None) -> d
     best = winner.result.best_epoch
     facts: dict[str, Any] = {
         "trial": winner.result.id,
-        "epochs": len(val),
+        "epochs": len(val) or len(running),
         "steps": max((row["step"] for row in running), default=0),
         "best_epoch": best,
         "best_epochs": [record.result.best_epoch for record in group if record.result.best_epoch],
@@ -35,6 +35,7 @@ def curve_facts(winner: Record, group: Sequence[Record], val_n: int | None) -> d
         "gap": None,
         "gap_interval": None,
     }
+    facts |= _lost(running)
     at_val, at_train = winner.best_row("val") or {}, winner.best_row("train_eval") or {}
     for name, row in (("val", at_val), ("train", at_train)):
         facts[f"{name}_accuracy"], facts[f"{name}_loss"] = row.get("accuracy"), row.get("loss")
@@ -52,3 +53,13 @@ def column(rows: Sequence[Any], key: str) -> list[float] | None:
     if not values or any(not isinstance(value, (int, float)) or not math.isfinite(value) for value in values):
         return None
     return [float(value) for value in values]
+
+
+def _lost(running: Sequence[Any]) -> dict[str, Any]:
+    """Return where the running loss was lost, what it was before, and the rate; nothing where it never was."""
+    for place, row in enumerate(running):
+        loss = row.get("loss")
+        if loss is None or not math.isfinite(loss):
+            before = running[place - 1]["loss"] if place else None
+            return {"lost_at": place + 1, "last_finite_loss": before, "lost_lr": row.get("lr")}
+    return {}

@@ -130,7 +130,8 @@ class Traits:
     user's code raises, or its data cannot be read, ends it; elsewhere only when it happens in every trial.
     `repeats`: whether a round of step 7 runs it again: never, always, or where a change moves the good learning rates.
     `writes_winner`: its choice becomes `winner.json`. `on_test_split`: it reads the winner, and each look is logged.
-    `proposes_changes`: its choice has the changes that the next round applies.
+    `proposes_changes`: its choice has the changes that the next round applies. `judges_logs`: the log of a training
+    that tuner never saw can take the place of its inputs.
     """
 
     searches: bool = False
@@ -141,6 +142,7 @@ class Traits:
     writes_winner: bool = False
     on_test_split: bool = False
     proposes_changes: bool = False
+    judges_logs: bool = False
 
 
 class Stage(Protocol):

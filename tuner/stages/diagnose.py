@@ -15,6 +15,7 @@ from tuner.checks.curves.rules.tail import NO_GAP
 from tuner.checks.engine import apply_rules
 from tuner.checks.evidence import Evidence, NotMeasured, read
 from tuner.core.confirming_arms import FULL_PRECISION
+from tuner.core.formatting import plural
 from tuner.core.metrics import CheckInitMetrics, FineMetrics
 from tuner.core.metrics import DiagnoseMetrics as Metrics
 from tuner.core.result import Finding, Record, Skipped, StageResult
@@ -31,7 +32,7 @@ from tuner.stages import Inputs, StageSettings, Traits, earlier
 
 NEEDS = ("fine",)
 DEPENDS = ("data", "model", "loss", "optimizer", "schedule", "train", "search")
-TRAITS = Traits(repeats="always", proposes_changes=True)
+TRAITS = Traits(repeats="always", proposes_changes=True, judges_logs=True)
 REPORTED = ("train_accuracy", "val_accuracy", "train_loss", "val_loss", "gap", "gap_interval", "best_epoch", "epochs")
 
 ANNEALED = 0.5  # share of the highest rate below which a schedule has lowered it
@@ -63,7 +64,7 @@ def _facts(recipe: Recipe, inputs: Inputs, settings: Settings) -> dict[str, Any]
     records = inputs.trials.get("fine", ())
     trial = inputs.choice("fine").get("trial")
     winner = next((record for record in records if record.result.id == trial), None)
-    if winner is None or not winner.rows("val"):
+    if winner is None or not (winner.rows("val") or winner.rows("train")):
         return None
     group = [record for record in records if scores.same_params(record.params, winner.params)]
     known = scores.val_facts(inputs.metrics(CheckInitMetrics), records)
@@ -234,6 +235,8 @@ def _headline(facts: Mapping[str, Any], findings: Sequence[Finding]) -> str:
             text += f" ({round(100 * low, 1) + 0.0:.1f} to {round(100 * high, 1) + 0.0:.1f})"  # + 0.0: not -0.0
     elif facts["val_accuracy"] is not None:
         text = f"Val accuracy {facts['val_accuracy']:.4f} {at}; no train subset to compare with"
+    elif facts["best_epoch"] is None:
+        text = f"{plural(facts['epochs'], 'epoch')} without a measured val"
     else:
         loss = facts["val_loss"]
         text = f"Best {at}" + (f", val loss {loss:.4g}" if loss is not None else "")

@@ -47,16 +47,20 @@ class Row:
 
 @dataclass(frozen=True)
 class Overview:
-    """One run: its folder, its recipe and its rows. `problem` says why the recipe cannot be read, where it cannot."""
+    """One run: its folder, its recipe and its rows. `problem` says why the recipe cannot be read, where it cannot.
+
+    `log`: the log that was judged, of a run that has no recipe.
+    """
 
     path: Path
     recipe: str
     rows: Sequence[Row]
     problem: str = ""
     rounds: Sequence[Mapping[str, Any]] = ()
+    log: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        head = {"run": str(self.path), "recipe": self.recipe, "problem": self.problem}
+        head = {"run": str(self.path), "recipe": self.recipe, "problem": self.problem, "log": self.log}
         return {**head, "stages": [row.to_json() for row in self.rows], "rounds": list(self.rounds)}
 
 
@@ -79,14 +83,20 @@ def _of_folder(folder: Path) -> Overview:
     recorded = []
     for path in sorted(folder.glob("*/manifest.json")):
         with contextlib.suppress(InputError):  # its step is shown as corrupt
-            recorded.append(str(read_json(path).get("recipe", "")))
+            manifest = read_json(path)
+            if isinstance(log := manifest.get("made_from"), dict):
+                return Overview(folder, "", _all_finished(folder), log=str(log.get("log")))
+            recorded.append(str(manifest.get("recipe", "")))
     if not recorded:
         return Overview(folder, "", [], "no step has finished")
     try:
         return _overview(Path(recorded[-1]), folder, ())
     except TunerError as error:
-        rows = [_finished(folder, name) for name in stages.NAMES if (folder / name / "manifest.json").exists()]
-        return Overview(folder, recorded[-1], rows, error.message)
+        return Overview(folder, recorded[-1], _all_finished(folder), error.message)
+
+
+def _all_finished(folder: Path) -> list[Row]:
+    return [_finished(folder, name) for name in stages.NAMES if (folder / name / "manifest.json").exists()]
 
 
 def _overview(recipe: Path, run_dir: Path | None, overrides: Sequence[str]) -> Overview:

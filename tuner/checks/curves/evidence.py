@@ -18,7 +18,8 @@ class Curves(Evidence):
     minus val accuracy, `gap_interval`: its 95 % interval. `best_epochs`: of every seed, from 1. `majority_share`:
     of val's largest class. `target`: the train accuracy that counts as fitted. `own_evaluate`: val is measured by
     the recipe's own code.
-    `copies_in_train`: the share of train examples that have a near copy in train.
+    `copies_in_train`: the share of train examples that have a near copy in train. `lost_at`: the first epoch whose
+    running loss is not finite, `last_finite_loss` the one before it, `lost_lr` the rate then.
     """
 
     epochs: int
@@ -45,3 +46,6 @@ class Curves(Evidence):
     train_loss: float | None = None
     gap: float | None = None
     gap_interval: Sequence[float] | None = None
+    lost_at: int | None = None
+    last_finite_loss: float | None = None
+    lost_lr: float | None = None

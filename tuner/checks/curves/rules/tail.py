@@ -355,6 +355,7 @@ def over_confident(curves: Curves) -> Finding | None:
     fix="Lower the rate, warm up longer, or clip gradients (train.clip_norm).",
     confused_with="augmentation or dropout that starts late; a data order that changes",
     source="CS231n notes: loss curves; Google tuning playbook: training instability",
+    explained_by=("CU652",),
 )
 def loss_above_start(curves: Curves, confirming: Confirming) -> Finding | None:
     losses = series(curves.running_losses, "running losses", ENOUGH)
