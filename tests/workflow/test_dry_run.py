@@ -58,6 +58,18 @@ def test_a_budget_of_run_that_is_too_little_for_both_searches_says_what_is_left_
     assert " fine: left out: the budget is too short for it" in done.out
 
 
+def test_a_search_with_too_small_a_budget_of_its_own_is_planned_within_a_time_for_the_whole_run(
+    finished, command, monkeypatch
+):
+    monkeypatch.setattr(budgets, "of_sweep", lambda *_: SLOW)
+    own = ("--set", "stages.coarse.budget='40s'", "--dry-run")
+    alone = command("coarse", "small.toml", *own)
+    assert alone.code == 2 and "--budget 40s: too little for coarse" in alone.err
+    whole = command("run", "small.toml", "--budget", "2h", *own)
+    assert whole.code == 0, whole.err
+    assert re.search(r"coarse: .* to run first", " ".join(whole.out.split()))
+
+
 def test_auto_means_the_kind_of_device_that_the_finished_trials_ran_on(finished, command):
     folder = finished / "runs/small/fine"
     lines = (folder / "trials.jsonl").read_text().splitlines()

@@ -106,6 +106,7 @@ class Workflow:
     def plan_pending(self, names: Sequence[str], budget: str | None = None) -> list[dict[str, Any]]:
         """Return for each stage that it is fresh, or its plan; those behind the first that is not wait for it."""
         left_out: list[str] = []
+        whole = None
         if budget is not None:
             whole, said = WholeRun.of(self.session, budget, self.pool.workers), list[str]()
             for name in names:
@@ -114,12 +115,13 @@ class Workflow:
                 else:
                     self._give(name, given)
         kept = [name for name in names if name not in left_out]
-        plans = dry_run.plan_pending(self.session, kept, self.pool.workers, self._check)
-        return [*plans, *({"stage": name, "state": "left out: the budget is too short for it"} for name in left_out)]
 
-    def _check(self, ref: StageRef) -> None:
-        own_settings = bool(self.options.flags.get(ref.stage))
-        StageRun(self.session, ref, self.pool, self.listener, own_settings).check()
+        def check(ref: StageRef) -> None:
+            own_settings = bool(self.options.flags.get(ref.stage))
+            StageRun(self.session, ref, self.pool, self.listener, own_settings, whole).check()
+
+        plans = dry_run.plan_pending(self.session, kept, self.pool.workers, check, at_any_price=whole is not None)
+        return [*plans, *({"stage": name, "state": "left out: the budget is too short for it"} for name in left_out)]
 
     # -- step 7 -------------------------------------------------------------------------------------------------
 
