@@ -9,7 +9,7 @@ import torch
 from tuner.checks.batch_use.evidence import BatchUse
 from tuner.checks.gradient_seen.measure import gradient_on
 from tuner.checks.tools.frame import Batch, CannotProbe, before_training, one_batch
-from tuner.checks.tools.updates import Gradient, dot, step_size
+from tuner.checks.tools.updates import Gradient, dot, in_pieces, step_size
 from tuner.train.setup import Setup
 
 ROUNDS = 3  # batches, in all of which it must be the same half that is not used
@@ -55,4 +55,5 @@ def _apart(first: Gradient, second: Gradient) -> float:
     pairs = [(first[name], second[name]) for name in first]
     if any((a is None) != (b is None) for a, b in pairs):
         return math.inf
-    return math.sqrt(sum(float((a.double() - b).square().sum()) for a, b in pairs if a is not None and b is not None))
+    there = ((a, b) for a, b in pairs if a is not None and b is not None)
+    return math.sqrt(sum(float((a.double() - b).square().sum()) for a, b in in_pieces(there)))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tuner.checks.data_scan.evidence import DataScan
 from tuner.checks.tools.columns import _by_column
+from tuner.checks.tools.examples import per_chunk
 from tuner.checks.tools.frame import keys_of, of_data_alone
 from tuner.tasks.classification import Positions
 from tuner.train.data import Data
@@ -41,7 +42,7 @@ def data_scan(setup: Setup, scan_chunk: int = 2048) -> DataScan:
 
 
 def _chunks(data: Data, split: str, chunk: int) -> Iterator[tuple[int, Tensor]]:
-    size = data.size(split)
+    size, chunk = data.size(split), min(chunk, per_chunk(data.input_shape))
     for start in range(0, size, chunk):
         yield start, data.inputs(split, torch.arange(start, min(start + chunk, size)))
 

@@ -52,7 +52,8 @@ def gradient_on(setup: Setup, batch: Batch) -> tuple[dict[str, Tensor | None], i
 
     Every call is given the same batch.
     """
-    _, optimizer, watch, _ = updates_of(setup, 2, at_rest=True, batch=batch)
+    needed = 1 if setup.train_step is None else 2
+    _, optimizer, watch, _ = updates_of(setup, needed, at_rest=True, batch=batch)
     if not watch.gradients:
         raise CannotProbe("the training step makes no update with the recipe's optimizer")
     # a step that counts its calls beyond this model may be in the middle of a round: the second one is whole

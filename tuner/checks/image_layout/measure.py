@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from tuner.checks.image_layout.evidence import ImageLayout
+from tuner.checks.tools.examples import per_chunk
 from tuner.checks.tools.frame import CannotProbe, of_data_alone, sample
 from tuner.train.setup import Setup
 
@@ -22,7 +23,8 @@ def image_layout(setup: Setup) -> ImageLayout:
     """
     if not setup.data.is_image or setup.data.input_shape[0] not in (2, 3, 4) or min(setup.data.input_shape[1:]) < 8:
         raise CannotProbe("there are no images of several channels")
-    images = setup.data.inputs("train", sample(setup, MOST, "layout")).float().contiguous()
+    chosen = sample(setup, min(MOST, per_chunk(setup.data.input_shape)), "layout")
+    images = setup.data.inputs("train", chosen).float().contiguous()
     channels, high, wide = images.shape[1:]
     undone = images.reshape(-1, high, wide, channels).permute(0, 3, 1, 2)
     return ImageLayout(

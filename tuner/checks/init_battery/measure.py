@@ -11,6 +11,7 @@ from tuner.checks import measures
 from tuner.checks.evidence import Evidence, NotMeasured
 from tuner.checks.initial_loss.evidence import InitialLoss
 from tuner.checks.tools.frame import BATTERY, OF_DATA, CannotProbe, offered
+from tuner.checks.tools.rebuilt import rebuilt
 from tuner.checks.tools.whole import whole
 from tuner.core.errors import user_code
 from tuner.train.applicable import why_not
@@ -28,7 +29,7 @@ def init_battery(setup: Setup, until: float | None = None, **settings: Any) -> d
     is taken for a measurement that does not apply.
     """
     measures()
-    setup = whole(setup)
+    setup = whole(rebuilt(setup))
     evidence: dict[str, Evidence | NotMeasured] = {}
     for name, measure in sorted(BATTERY.items(), key=lambda item: (item[0] != FIRST, item[0])):
         first = evidence.get(FIRST)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tuner.checks.labels_fit.evidence import LabelsFit
-from tuner.checks.tools.examples import ENOUGH, _examples
+from tuner.checks.tools.examples import ENOUGH, MOST, different
 from tuner.checks.tools.features import Kernel, Scaler, small, without_copies
 from tuner.checks.tools.frame import CannotProbe, of_data_alone
 from tuner.core.statistics import mean_std
@@ -23,13 +23,13 @@ def labels_fit(setup: Setup) -> LabelsFit:
     `train`: accuracy on train, every example judged by the others; `val`: by the train examples; `val_renamed`: with
     its answers renamed class by class as fits best; `chance`: the share of the largest class.
     """
-    inputs, targets = _examples(setup, "train")
+    (features,), targets = different(setup, "train", MOST, small)
     classes = setup.data.num_classes
     inside = (targets >= 0) & (targets < classes)
-    inputs, targets = inputs[inside], targets[inside]
+    features, targets = features[inside], targets[inside]
     if len(targets) < ENOUGH:
         raise CannotProbe(f"only {len(targets)} different train examples")
-    scale = Scaler.of(features := small(inputs))
+    scale = Scaler.of(features)
     alone = without_copies(scale(features))
     targets = targets[alone]
     kernel = Kernel.fit(scale(features)[alone], targets, classes)
@@ -43,9 +43,9 @@ def labels_fit(setup: Setup) -> LabelsFit:
     }
     if not setup.data.size("val"):
         return LabelsFit(**(found))
-    val_inputs, val_targets = _examples(setup, "val")
+    (val_features,), val_targets = different(setup, "val", MOST, small)
     inside = (val_targets >= 0) & (val_targets < classes)
-    answers = kernel.scores(scale(small(val_inputs[inside]))).argmax(1)
+    answers = kernel.scores(scale(val_features[inside])).argmax(1)
     table = torch.zeros(classes, classes)
     table.index_put_((answers, val_targets[inside]), torch.ones(len(answers)), accumulate=True)
     total = max(len(answers), 1)

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from tuner.checks.labels_shifted.evidence import LabelsShifted
-from tuner.checks.tools.examples import ENOUGH, MOST
+from tuner.checks.tools.examples import ENOUGH, MOST, pictured
 from tuner.checks.tools.features import Kernel, Scaler, small
-from tuner.checks.tools.frame import CannotProbe, gathered, of_data_alone
+from tuner.checks.tools.frame import CannotProbe, of_data_alone
 from tuner.train.setup import Setup
 
 
@@ -22,11 +22,10 @@ def labels_shifted(setup: Setup) -> LabelsShifted:
     if not setup.data.is_image:
         raise CannotProbe("rows may follow each other in time, where an input tells the label before by right")
     run = torch.arange(min(MOST, setup.data.size("train")))
-    inputs, targets = (part.cpu() for part in gathered(setup, "train", run))
+    (features,), targets = pictured(setup, "train", run, small)
     classes = setup.data.num_classes
     if len(targets) < ENOUGH or int(targets.min()) < 0 or int(targets.max()) >= classes:
         raise CannotProbe(f"{len(targets)} train examples with labels in range are too few")
-    features = small(inputs)
     examples = Scaler.of(features)(features)
 
     def right(labels: Tensor) -> float:

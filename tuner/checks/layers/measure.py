@@ -77,7 +77,7 @@ def _measure(module: nn.Module, given: tuple[Any, ...], outputs: Tensor, before:
         "activation_mean": float(units.mean()),
         "activation_std": float(units.std()),
         "signal_std": float(units.std(0).mean()) if len(units) > 1 else None,
-        "zero_fraction": float((units == 0).double().mean()),
+        "zero_fraction": (units.numel() - int(units.count_nonzero())) / max(1, units.numel()),
         "dead_fraction": None,
         "saturated_fraction": None,
     }
@@ -86,7 +86,7 @@ def _measure(module: nn.Module, given: tuple[Any, ...], outputs: Tensor, before:
     elif isinstance(module, LINEAR) and before is not None and isinstance(given[0], Tensor):
         entry["dead_input_fraction"] = _dead_inputs(given[0].detach(), before)
     if (ends := SATURATED.get(type(module))) is not None:
-        entry["saturated_fraction"] = float(((units < ends[0]) | (units > ends[1])).double().mean())
+        entry["saturated_fraction"] = int(((units < ends[0]) | (units > ends[1])).count_nonzero()) / units.numel()
     return entry
 
 

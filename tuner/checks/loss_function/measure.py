@@ -23,10 +23,11 @@ def loss_function(setup: Setup) -> LossFunction:
     """
     inputs, targets = one_batch(setup, 64, "loss_function")
     model, loss = fresh_model(setup), setup.loss()
-    shape = torch.Size([len(inputs), *forward(model, inputs[: affordable(setup, len(inputs))]).shape[1:]])
+    some = affordable(setup, 16)
+    shape = torch.Size([len(inputs), *forward(model, inputs[:some]).shape[1:]])
     if len(shape) == 2 and 1 < shape[1] < setup.data.num_classes:
         raise CannotProbe(f"the model has {shape[1]} outputs for {setup.data.num_classes} classes")
-    kind = _outputs.kind_of(model, inputs[:16])
+    kind = _outputs.kind_of(model, inputs[:some])
     free = _outputs.floor(loss, targets, shape, "logits")
     own = free if kind == "logits" else _outputs.floor(loss, targets, shape, kind)
     return LossFunction(

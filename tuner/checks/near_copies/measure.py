@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tuner.checks.near_copies.evidence import NearCopies
+from tuner.checks.tools.examples import per_chunk
 from tuner.checks.tools.features import small
 from tuner.checks.tools.frame import CannotProbe, of_data_alone, sample
 from tuner.train.data import Data
@@ -44,12 +45,12 @@ def near_copies(setup: Setup) -> NearCopies:
         raise CannotProbe("near copies are looked for among images only")
     if not data.size("val") or data.stochastic:
         raise CannotProbe("there is no val split to compare with, or two reads of one example differ")
-    rows = sample(setup, MOST_TRAIN, "near train")
-    train = torch.cat([_chunk(data, "train", part) for part in rows.split(CHUNK)])
+    rows, at_once = sample(setup, MOST_TRAIN, "near train"), min(CHUNK, per_chunk(data.input_shape))
+    train = torch.cat([_chunk(data, "train", part) for part in rows.split(at_once)])
     if len(train) < 10 * NEIGHBOURS:
         raise CannotProbe(f"only {len(train)} train images")
     asked = sample(setup, ASKED, "near val", "val")
-    val = torch.cat([_chunk(data, "val", indices) for indices in asked.split(CHUNK)])
+    val = torch.cat([_chunk(data, "val", indices) for indices in asked.split(at_once)])
     scale = train.std()
     train, val = train / scale, val / scale
     if float(scale) == 0:

@@ -25,6 +25,7 @@ def one_step(setup: Setup) -> OneStep:
     # copied: a user may hand out modules that several models share
     before = {name: p.detach().clone() for name, p in untouched.named_parameters()}
     statistics = {name: b.clone() for name, b in untouched.named_buffers()}
+    del untouched
     model, optimizer, watch, modes = updates_of(setup, UPDATES, at_rest=False, keep=_largest)
     named = dict(model.named_parameters())
     known = {id(p) for group in optimizer.param_groups for p in group["params"]}

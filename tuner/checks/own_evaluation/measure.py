@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tuner.checks.overfit.measure import balanced
 from tuner.checks.own_evaluation.evidence import OwnEvaluation
+from tuner.checks.tools.cost import demand
 from tuner.checks.tools.frame import (
     NORMALISATION,
     Batch,
@@ -47,6 +48,7 @@ def own_evaluation(setup: Setup) -> OwnEvaluation:
     """
     if setup.evaluate_hook is None:
         return OwnEvaluation(learnt=False, first_loss=None, loss=None, hook={}, own=False)
+    demand(setup, 2 * STEPS * EXAMPLES, "learning examples by heart")
     indices = balanced(setup.data.targets("train"), EXAMPLES, derive_seed(setup.spec.seed, "own_evaluation"))
     batch = gathered(setup, "train", indices)
     found = _attempt(setup, batch, None)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tuner.checks.recurrent_memory.evidence import RecurrentMemory
+from tuner.checks.tools.cost import affordable
 from tuner.checks.tools.frame import CannotProbe, before_training, fresh_model, one_batch, random_state
 from tuner.train.setup import Setup
 
@@ -26,11 +27,11 @@ def recurrent_memory(setup: Setup) -> RecurrentMemory:
     gradient over the largest of all steps, in the median of the examples that have such a tail (None: none has).
     `tail`: the longest tail.
     """
-    inputs, targets = one_batch(setup, EXAMPLES, "recurrent_memory")
     model, loss = fresh_model(setup), setup.loss()
     names = {module: name for name, module in model.named_modules() if isinstance(module, nn.RNNBase)}
     if not names:
         return RecurrentMemory(layers=[])
+    inputs, targets = one_batch(setup, affordable(setup, EXAMPLES, trained=True), "recurrent_memory")
     taken: dict[nn.RNNBase, Tensor] = {}
 
     def take(module: Any, given: tuple[Any, ...]) -> Any:

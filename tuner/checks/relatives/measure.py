@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tuner.checks.relatives.evidence import Relatives
+from tuner.checks.tools.examples import pictured
 from tuner.checks.tools.features import Scaler, small
 from tuner.checks.tools.frame import CannotProbe, gathered, of_data_alone, sample
 from tuner.train.setup import Setup
@@ -42,22 +43,23 @@ def relatives(setup: Setup) -> Relatives:
     if not data.size("val") or data.stochastic:
         raise CannotProbe("there is no val split to compare with, or two reads of one example differ")
     kept, asked = sample(setup, MOST, "relatives train"), sample(setup, ASKED, "relatives val", "val")
-    (inputs, targets), (others, labels) = gathered(setup, "train", kept), gathered(setup, "val", asked)
-    if not inputs.is_floating_point():
+    if not gathered(setup, "train", kept[:1])[0].is_floating_point():
         raise CannotProbe("the inputs are whole numbers: their distances mean nothing")
-    if len(inputs) < RANKS[0] * WIDER[1] * 2:
-        raise CannotProbe(f"only {len(inputs)} train examples")
-    scale = Scaler.of(features := small(inputs))
+    if len(kept) < RANKS[0] * WIDER[1] * 2:
+        raise CannotProbe(f"only {len(kept)} train examples")
+    (features,), targets = pictured(setup, "train", kept, small)
+    (others,), labels = pictured(setup, "val", asked, small)
+    scale = Scaler.of(features)
     low, high = features.amin(0), features.amax(0)
     if bool(((features == low) | (features == high)).all()):
         raise CannotProbe("every input is one of two values: distances are counts, and small ones are common")
-    train, val = scale(features), scale(small(others))
+    train, val = scale(features), scale(others)
     own = torch.linspace(0, len(train) - 1, min(ASKED, len(train))).long()
     found = [_at_rank(train, val, rank) for rank in RANKS if rank * WIDER[1] * 2 <= len(train)]
     best = max(found, key=lambda item: int(item["hits"].sum()))
     among = max(_at_rank(train, train[own], item["rank"], skip=1)["rare"] for item in found)
     hits = best["hits"].nonzero().flatten()
-    agreeing = targets.cpu()[best["places"][hits]] == labels.cpu()[hits] if len(hits) else None
+    agreeing = targets[best["places"][hits]] == labels[hits] if len(hits) else None
     pair = [int(kept[best["places"][hits[0]]]), int(asked[hits[0]])] if len(hits) else None
     return Relatives(
         asked=len(val),

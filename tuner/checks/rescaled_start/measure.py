@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tuner.checks.rescaled_start.evidence import RescaledStart
 from tuner.checks.tools import outputs as _outputs
+from tuner.checks.tools.cost import affordable, demand
 from tuner.checks.tools.forwards import LINEAR, _by_unit
 from tuner.checks.tools.frame import (
     Batch,
@@ -20,8 +21,9 @@ from tuner.checks.tools.frame import (
     forward,
     fresh_model,
     fresh_optimizer,
-    one_batch,
+    gathered,
     random_state,
+    sample,
     train_once,
 )
 from tuner.core.streams import derive_seed
@@ -31,6 +33,9 @@ FADES = 0.05  # a signal that keeps more than this on its way through the layers
 
 
 STEPS = 200  # of an attempt; a model that is rescaled gets half as many
+
+
+TRIED = 3  # rates
 
 
 BATCHES = 8
@@ -54,11 +59,13 @@ def rescaled_start(setup: Setup) -> RescaledStart:
     rate, ten times that or a tenth.
     """
     size = min(64, setup.spec.tables["train"]["batch_size"])
-    inputs, targets = one_batch(setup, BATCHES * size, "rescaled_start")
+    rows, some = sample(setup, BATCHES * size, "rescaled_start"), affordable(setup, SOME)
     model, loss = fresh_model(setup), setup.loss()
-    left = _signal_left(model, inputs[:SOME])
+    left = _signal_left(model, gathered(setup, "train", rows[:some])[0])
     if left is None or left >= FADES:
         return RescaledStart.from_json({"left": left, "tried": False})
+    demand(setup, TRIED * (STEPS + STEPS // 2) * size, "training as initialised and rescaled")
+    inputs, targets = gathered(setup, "train", rows)
     shape = torch.Size([len(targets), *forward(model, inputs[:SOME]).shape[1:]])
     level = _outputs.constant_floor(loss, targets, shape, _outputs.kind_of(model, inputs[:16]))
     if level is None or level <= 0:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tuner.checks.single_features.evidence import SingleFeatures
-from tuner.checks.tools.examples import ENOUGH, MOST, _examples
+from tuner.checks.tools.examples import ENOUGH, MOST, different
 from tuner.checks.tools.frame import CannotProbe, of_data_alone
 from tuner.core.streams import derive_seed
 from tuner.train.setup import Setup
@@ -23,13 +23,10 @@ def single_features(setup: Setup) -> SingleFeatures:
 
     `second`: the accuracy of the best one that does not go with it.
     """
-    inputs, targets = _examples(setup, "train", MOST if setup.data.is_image else 2 * MOST)
+    (values,), targets = different(setup, "train", MOST if setup.data.is_image else 2 * MOST, _one_by_one)
     classes = setup.data.num_classes
-    values = inputs.reshape(len(inputs), -1).float().nan_to_num(0.0, 0.0, 0.0)
     if len(targets) < ENOUGH or int(targets.min()) < 0 or int(targets.max()) >= classes:
         raise CannotProbe(f"{len(targets)} different train examples with labels in range are too few")
-    if values.shape[1] > WIDEST:
-        values = values[:, torch.linspace(0, values.shape[1] - 1, WIDEST).long()]
     half = len(targets) // 2
     order = torch.randperm(
         len(targets), generator=torch.Generator().manual_seed(derive_seed(setup.spec.seed, "halves"))
@@ -49,6 +46,14 @@ def single_features(setup: Setup) -> SingleFeatures:
         n=len(judged),
         is_image=bool(setup.data.is_image),
     )
+
+
+def _one_by_one(inputs: Tensor) -> Tensor:
+    """Return (examples, values): the values of each input, at most WIDEST of them, spread over all."""
+    values = inputs.reshape(len(inputs), -1)
+    if values.shape[1] > WIDEST:
+        values = values[:, torch.linspace(0, values.shape[1] - 1, WIDEST).long()]
+    return values.float().nan_to_num(0.0, 0.0, 0.0)
 
 
 def _one_feature_accuracy(fit: Tensor, labels: Tensor, judged: Tensor, truth: Tensor, classes: int) -> Tensor:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from tuner.checks.splits_compared.evidence import SplitsCompared
-from tuner.checks.tools.examples import ENOUGH, _examples
+from tuner.checks.tools.examples import ENOUGH, MOST, different
 from tuner.checks.tools.features import separability, textured
-from tuner.checks.tools.frame import Batch, CannotProbe, of_data_alone
+from tuner.checks.tools.frame import CannotProbe, gathered, of_data_alone
 from tuner.train.setup import Setup
 
 IN_ORDER = 0.98  # rank correlation with the place in train
@@ -23,35 +25,37 @@ def splits_compared(setup: Setup) -> SplitsCompared:
     """
     if not setup.data.size("val"):
         raise CannotProbe("there is no val split to compare with")
-    whole = _examples(setup, "train")
-    if not whole[0].is_floating_point():
+    if not gathered(setup, "train", torch.tensor([0]))[0].is_floating_point():
         raise CannotProbe("the inputs are whole numbers, such as words or nodes by number: their sizes mean nothing")
-    train, val = _of_equal_classes(whole, _examples(setup, "val"))
-    if len(train) < ENOUGH:
-        raise CannotProbe(f"only {len(train)} different examples of each split with the same classes")
+    whole, labels = different(setup, "train", MOST, _by_channel, textured)
+    others, val_labels = different(setup, "val", MOST, _by_channel, textured)
+    rows, val_rows = _of_equal_classes(labels, val_labels)
+    if len(rows) < ENOUGH:
+        raise CannotProbe(f"only {len(rows)} different examples of each split with the same classes")
     shifts = [
         {**entry, "ordered": ordered}
-        for entry, ordered in zip(_shifts(_by_channel(train), _by_channel(val)), _in_order(whole[0]), strict=True)
+        for entry, ordered in zip(_shifts(whole[0][rows], others[0][val_rows]), _in_order(whole[0]), strict=True)
     ]
-    found = {"train": len(train), "val": len(val), "shifts": shifts, "augmented_by_itself": bool(setup.data.stochastic)}
-    found["separability"] = None if setup.data.stochastic else separability(textured(train), textured(val))
+    found: dict[str, Any] = {"train": len(rows), "val": len(val_rows), "shifts": shifts}
+    found["augmented_by_itself"] = bool(setup.data.stochastic)
+    found["separability"] = None if setup.data.stochastic else separability(whole[1][rows], others[1][val_rows])
     return SplitsCompared.from_json({**found, "is_image": bool(setup.data.is_image)})
 
 
-def _of_equal_classes(train: Batch, val: Batch) -> tuple[Tensor, Tensor]:
-    """Return as many inputs of each class from train as from val: other class shares make other pictures by nature."""
+def _of_equal_classes(train: Tensor, val: Tensor) -> tuple[Tensor, Tensor]:
+    """Return rows of as many examples of each label in train as in val: other class shares make other pictures."""
     kept: tuple[list[Tensor], list[Tensor]] = ([], [])
-    for label in train[1].unique().tolist():
-        places = [(targets == label).nonzero().flatten() for _, targets in (train, val)]
+    for label in train.unique().tolist():
+        places = [(targets == label).nonzero().flatten() for targets in (train, val)]
         count = min(map(len, places))
-        for part, (inputs, _), rows in zip(kept, (train, val), places, strict=True):
-            part.append(inputs[rows[:count]])
+        for part, rows in zip(kept, places, strict=True):
+            part.append(rows[:count])
     return torch.cat(kept[0]), torch.cat(kept[1])
 
 
-def _in_order(inputs: Tensor) -> list[bool]:
+def _in_order(by_channel: Tensor) -> list[bool]:
     """Say of each channel or column whether its rank among the examples is that of their places, or the reverse."""
-    values = _by_channel(inputs)[:, :, 0]
+    values = by_channel[:, :, 0]
     ranks = values.argsort(dim=0, stable=True).argsort(0).double()
     places = torch.arange(len(values)).double()[:, None].to(ranks)
     centred = (ranks - ranks.mean(0)) / ranks.std(0)

@@ -18,6 +18,7 @@ from tuner.checks.tools.frame import (
     random_state,
     train_once,
 )
+from tuner.checks.tools.updates import step_size
 from tuner.train.setup import Setup
 
 
@@ -31,7 +32,7 @@ def step_diet(setup: Setup, batches: int = 4) -> StepDiet:
     """
     if setup.train_step is None:
         return StepDiet(own_step=False)
-    size = min(32, setup.spec.tables["train"]["batch_size"])
+    size = min(32, step_size(setup))
     inputs, targets = one_batch(setup, batches * size, "step_diet")
     keys = keys_of(inputs)
     if len(set(keys)) < len(keys) or len(keys) < 2 * size:

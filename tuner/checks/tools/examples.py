@@ -1,10 +1,15 @@
-"""Do train and val come from one place, and do the labels belong to their inputs? Asked of the data alone."""
+"""Examples of a split as val sees them, for measurements of the data alone; a bounded number is in memory at once."""
 
 from __future__ import annotations
 
-import torch
+import math
+from collections.abc import Callable
+from typing import Any
 
-from tuner.checks.tools.frame import Batch, keys_of, one_batch
+import torch
+from torch import Tensor
+
+from tuner.checks.tools.frame import gathered, keys_of, sample
 from tuner.train.setup import Setup
 
 MOST = 1000  # examples of each split
@@ -13,9 +18,41 @@ MOST = 1000  # examples of each split
 ENOUGH = 60
 
 
-def _examples(setup: Setup, split: str, count: int = MOST) -> Batch:
-    """Return different examples of a split as val sees them: normalised, not augmented, none twice."""
-    inputs, targets = (part.cpu() for part in one_batch(setup, count, f"splits {split}", split))
-    first = {key: place for place, key in reversed(list(enumerate(keys_of(inputs))))}
+AT_ONCE = 1 << 24  # values of inputs that are read at once: 64 MiB in single precision
+
+
+Way = Callable[[Tensor], Tensor]
+
+
+def per_chunk(shape: Any) -> int:
+    """Return how many inputs of a shape are read at once, at least one."""
+    return max(1, AT_ONCE // max(1, math.prod(shape)))
+
+
+def pictured(setup: Setup, split: str, indices: Tensor, *ways: Way) -> tuple[list[Tensor], Tensor]:
+    """Return what each way makes of the inputs (CPU, normalised, not augmented), and the targets.
+
+    `ways`: functions of a batch that treat every example by itself, so that the inputs need not be kept.
+    """
+    made: list[list[Tensor]] = [[] for _ in ways]
+    targets: list[Tensor] = []
+    for part in indices.split(per_chunk(setup.data.input_shape)):
+        inputs, labels = (item.cpu() for item in gathered(setup, split, part))
+        targets.append(labels)
+        for kept, way in zip(made, ways, strict=True):
+            kept.append(way(inputs))
+    return [torch.cat(kept) for kept in made], torch.cat(targets)
+
+
+def different(setup: Setup, split: str, count: int, *ways: Way) -> tuple[list[Tensor], Tensor]:
+    """Return the same of at most `count` examples of a split, drawn at random, none of them twice."""
+    keys: list[bytes] = []
+
+    def noted(inputs: Tensor) -> Tensor:
+        keys.extend(keys_of(inputs))
+        return torch.empty(0)
+
+    (_, *made), targets = pictured(setup, split, sample(setup, count, f"splits {split}", split), noted, *ways)
+    first = {key: place for place, key in reversed(list(enumerate(keys)))}
     kept = torch.tensor(sorted(first.values()))
-    return inputs[kept], targets[kept]
+    return [item[kept] for item in made], targets[kept]

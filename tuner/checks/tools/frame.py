@@ -8,6 +8,7 @@ reason, which the report then shows.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,6 +37,9 @@ OF_DATA: set[str] = set()
 
 
 NORMALISATION = nn.modules.batchnorm._NormBase
+
+
+MOST_DRAWN = (1 << 19) - 1  # a prime, so that no two rows of a weight tensor get the same numbers
 
 
 DROPOUT_RATES = ("p", "drop_prob", "dropout")
@@ -121,8 +125,15 @@ def shaken_model(setup: Setup) -> nn.Module:
     with torch.no_grad():
         for p in model.parameters():
             if p.is_floating_point():
-                p.add_(0.02 * torch.randn(p.shape, generator=generator).to(p.device, p.dtype))
+                p.add_(0.02 * _noise(p.shape, generator).to(p.device, p.dtype))
     return model
+
+
+def _noise(shape: torch.Size, generator: torch.Generator) -> Tensor:
+    """Return random numbers; of a large tensor the first ones are repeated, which is faster than drawing them all."""
+    count = math.prod(shape)
+    drawn = torch.randn(min(count, MOST_DRAWN), generator=generator)
+    return drawn.repeat(-(-count // MOST_DRAWN))[:count].reshape(shape)
 
 
 def fresh_optimizer(setup: Setup, model: nn.Module, *, decay: bool = True, **table: Any) -> torch.optim.Optimizer:
@@ -205,5 +216,5 @@ def entropy(counts: Tensor) -> float:
 
 def offered(probe: Measure, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return those settings that the probe has an argument for."""
-    names = probe.__code__.co_varnames[: probe.__code__.co_argcount + probe.__code__.co_kwonlyargcount]
+    names = inspect.signature(probe).parameters
     return {name: value for name, value in settings.items() if name in names}

@@ -29,6 +29,9 @@ HEADS: dict[str, Callable[[Tensor], Tensor]] = {
 SQUASHED = ("probabilities", "unit", "signed")
 
 
+TRIED = 24  # parameters, the last ones: what squashes comes after all of them
+
+
 MARGINS = (0.0, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 50.0)
 
 
@@ -60,7 +63,7 @@ def looks_like(outputs: Tensor) -> str:
 def kind_of(model: nn.Module, inputs: Tensor) -> str:
     """Name the kind of a model's outputs: a key of HEADS; `logits` unless a bound is proved.
 
-    The proof is an intervention: large random numbers are added to one parameter after another, the last first.
+    The proof is an intervention: large random numbers are added to one parameter after another, the last ones first.
     Outputs that stay inside their range whatever the parameter are squashed; small logits leave it at once.
     """
     training = model.training
@@ -71,9 +74,8 @@ def kind_of(model: nn.Module, inputs: Tensor) -> str:
             if kind == "logits" or kind == "log-probabilities":
                 return kind
             generator = torch.Generator().manual_seed(0)
-            for parameter in reversed(list(model.parameters())):
-                if not parameter.is_floating_point():
-                    continue
+            held = [parameter for parameter in model.parameters() if parameter.is_floating_point()]
+            for parameter in held[: -TRIED - 1 : -1]:
                 kept = parameter.detach().clone()
                 noise = torch.randn(parameter.shape, generator=generator) * 100
                 parameter.add_(noise.to(parameter.device, parameter.dtype))

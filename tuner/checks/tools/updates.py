@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ Gradient = Mapping[str, Tensor | None]
 Keep = Callable[[Gradient], Any]
 # an accumulating step may skip updates; one that made none in this many calls makes none
 MOST_CALLS = 64
+PIECE = 1 << 20  # values
 
 
 def copied(gradients: Gradient) -> Gradient:
@@ -95,7 +96,13 @@ def step_size(setup: Setup) -> int:
 def dot(first: Gradient, second: Gradient) -> float:
     """Return the inner product over the parameters that both have a gradient for, summed in double precision."""
     pairs = ((a, b) for name, a in first.items() if a is not None and (b := second.get(name)) is not None)
-    return sum(float((a.double() * b).sum()) for a, b in pairs)
+    return sum(float((a.double() * b).sum()) for a, b in in_pieces(pairs))
+
+
+def in_pieces(pairs: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Give pairs of tensors of one shape in flat pieces, so that double precision takes little memory."""
+    for a, b in pairs:
+        yield from zip(a.reshape(-1).split(PIECE), b.reshape(-1).split(PIECE), strict=True)
 
 
 def updates_of(
