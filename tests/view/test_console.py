@@ -1,62 +1,97 @@
 from __future__ import annotations
 
 import contextlib
-import copy
+import io
+import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
+from rich.console import Console
 
-from tests.results import result_of
-from tests.view.view_fixtures import STAGES, finding, load, plain_console, result, text_of
-from tuner.core.result import StageResult
+from tests.view.seen import STAGES, bare, measured, plain_console, read, text_of
+from tuner import stages
+from tuner.core.metrics import ConfirmingRun
+from tuner.core.result import Change, Skipped, StageResult
 from tuner.view.console import evidence_text, report
 from tuner.view.page import make_console
 
 NEXT = "tuner coarse recipes/cifar10.toml --run-dir runs/example --set optimizer.weight_decay=1e-4"
 
 
-def printed(found, stage_dir, width=80, encoding="utf-8", command=NEXT):
+def printed(result, run, width=80, encoding="utf-8", folder=None):
     console, file = plain_console(width, encoding)
-    report(result_of(found["stage"], found), stage_dir, command, console)
+    report(result, run / (folder or result.stage), NEXT, console)
     return text_of(file)
+
+
+def widest(text):
+    """Return the length of the longest line, but for the path of the plots, which is one word."""
+    return max(len(line) for line in text.splitlines() if not line.startswith((" Plot:", " Plots:")))
 
 
 @pytest.mark.parametrize("width", [60, 80, 200])
 @pytest.mark.parametrize("stage", STAGES)
 def test_report_fits_its_width_and_has_no_ansi_codes(run_dir, stage, width):
-    text = printed(load(run_dir, stage), run_dir / stage, width)
-    assert max(map(len, text.splitlines())) <= min(width, 100)
+    text = printed(read(run_dir, stage), run_dir, width)
+    assert widest(text) <= min(width, 100)
     assert "\x1b" not in text
 
 
-KEY_NUMBERS = {
-    "check-init": [
-        "STEP 1",
-        "2.318 +- 0.012",
-        "2.303",
-        "block2.conv1",
-        "2 exact duplicates",
-        "fine's 15 epochs: 0.1 at first, 0.1 at most, 0.01 at last",
-        "DA104",
-        "IN109",
-    ],
-    "overfit": ["STEP 2", "0.0006", "diverged", "240", "0.01 *", "50 examples"],
-    "lr-sweep": ["STEP 3", "1.402 +- 0.021", "0.900", "falls, steepest", "Use 0.02", "bf16", "chosen, 0.02"],
-    "coarse": ["STEP 4", "0.912", "15 completed", "1 diverged", "0.005 to 0.08", "16 or 32", "best trial"],
-    "fine": ["STEP 5", "0.904 +- 0.004", "01ab34cd56ef *", "0.895 to 0.913", "p = 0.210", "(accepted in the recipe)"],
-    "diagnose": ["STEP 6", "0.988", "0.926", "0.062", "best epoch, 9", "1e-5 -> 1e-4", "CU603", "3 more"],
-    "test": ["TEST", "0.9580", "0.947 to 0.972", "cat taken for dog (8 times)", "airplane", "1000"],
-}
+def of_check_init(found):
+    loss = f"{found.metrics.init_loss:.3f} +- {found.metrics.init_loss_std:.3f}"
+    return ["STEP 1", loss, "2.303", "train 1,150 1x8x8", "2 ReLU", "fine's 3 epochs: 0.1 throughout"]
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_report_shows_verdict_numbers_and_the_next_command(run_dir, stage):
-    text = printed(load(run_dir, stage), run_dir / stage)
+def of_overfit(found):
+    metrics = found.metrics
+    return ["STEP 2", f"{metrics.lr:g} {metrics.steps} {metrics.final_loss:.4f} 1.000 reached the floor", "32 examples"]
+
+
+def of_lr_sweep(found):
+    best = max(found.metrics.rates, key=lambda rate: rate.drop)
+    drop, chosen = f"{best.drop:.3f} +- {best.drop_std:.3f} falls, steepest", f"{found.choice['lr']:g}"
+    return ["STEP 3", drop, f"Use {chosen}, in fp32", f"chosen, {chosen}", "too high"]
+
+
+def of_coarse(found):
+    metrics = found.metrics
+    counts = f"12 trials: {metrics.completed} completed, {metrics.stopped} stopped"
+    narrowed = found.choice["space"]["optimizer.lr"]
+    return ["STEP 4", counts, f"1 {metrics.best_val_accuracy:.3f}", f"to {narrowed['high']:g} (", "best trial", "share"]
+
+
+def of_fine(found):
+    metrics, winner = found.metrics, found.choice["trial"]
+    low, high = metrics.interval
+    finalist = next(entry for entry in metrics.finalists if winner in (entry.trial, *entry.trials))
+    row = f"{finalist.trial} * {metrics.mean:.3f} +- {metrics.std:.3f} 3"
+    return ["STEP 5", row, f"{low:.3f} to {high:.3f}", f"p = {metrics.runner_up_p:.3f}", found.findings[0].code]
+
+
+def of_diagnose(found):
+    metrics = found.metrics
+    row = f"accuracy {metrics.train_accuracy:.3f} {metrics.val_accuracy:.3f} {metrics.gap:.3f}"
+    return ["STEP 6", row, f"best epoch, {metrics.best_epoch} of 6", "not checked: CU602", "2 more"]
+
+
+def of_test(found):
+    metrics = found.metrics
+    low, high = metrics.interval
+    return ["TEST", f"{metrics.accuracy:.4f} (95 % interval {low:.3f} to {high:.3f})", "examples 359", "Confusion"]
+
+
+KEY_NUMBERS = (of_check_init, of_overfit, of_lr_sweep, of_coarse, of_fine, of_diagnose, of_test)
+
+
+@pytest.mark.parametrize(("stage", "numbers"), zip(STAGES, KEY_NUMBERS, strict=True))
+def test_report_shows_verdict_numbers_and_the_next_command(run_dir, stage, numbers):
+    found = read(run_dir, stage)
+    text = printed(found, run_dir)
     first = text.splitlines()[0]
     assert first.endswith("PASS") and len(first) == 80
     flat = " ".join(text.split())
-    assert [number for number in KEY_NUMBERS[stage] if number not in flat] == []
+    assert [number for number in numbers(found) if number not in flat] == []
     command = text.split("Next:")[1].replace("\\\n", " ").split()
     assert command == NEXT.split()
 
@@ -83,19 +118,19 @@ def keys_of(value):
 @pytest.mark.parametrize("change", [without, nulled])
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_result_that_lacks_any_key_is_refused_or_reported_without_it(run_dir, stage, change):
-    found = load(run_dir, stage)
+    written = json.loads((run_dir / stage / "result.json").read_text())
     shown = 0
-    for key in sorted(keys_of(found) - {"stage"}):
+    for key in sorted(keys_of(written) - {"stage"}):
         with contextlib.suppress(ValueError):  # not what tuner wrote: refused when it is read
-            text = printed({**change(found, key), "stage": stage}, run_dir / stage)
-            assert "None" not in text, key
+            found = StageResult.from_json({**change(written, key), "stage": stage}, stages.load(stage).Metrics)
+            assert "None" not in printed(found, run_dir), key
             shown += 1
     assert shown > 8
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_report_does_not_crash_on_an_empty_result_without_files(tmp_path, stage):
-    text = printed({"stage": stage}, tmp_path / stage)
+def test_report_does_not_crash_on_an_empty_result_without_files(run_dir, tmp_path, stage):
+    text = printed(bare(read(run_dir, stage)), tmp_path)
     assert "Next:" in text and "None" not in text
 
 
@@ -106,41 +141,57 @@ class Pruned:
 
 
 def test_report_of_a_stage_without_one_of_its_own_lists_its_numbers(tmp_path):
-    console, file = plain_console()
-    report(StageResult("prune", "half is gone", Pruned()), tmp_path / "prune", NEXT, console)
-    text = text_of(file)
+    text = printed(StageResult("prune", "half is gone", Pruned()), tmp_path)
     assert "PASS" in text and re.search(r"sparsity +0\.5", text)
 
 
 def test_report_names_the_round(run_dir):
-    found = load(run_dir, "diagnose")
-    assert "diagnosis of the winner, round 2" in printed(found, run_dir / "diagnose-2")
+    assert "diagnosis of the winner, round 2" in printed(read(run_dir, "diagnose"), run_dir, folder="diagnose-2")
 
 
 def test_report_is_plain_ascii_where_the_encoding_cannot_do_more(run_dir):
     for stage in STAGES:
-        text = printed(load(run_dir, stage), run_dir / stage, encoding="ascii")
-        assert text.isascii()
-    assert re.search(r"o\.+", printed(load(run_dir, "lr-sweep"), run_dir / "lr-sweep", encoding="ascii"))
+        assert printed(read(run_dir, stage), run_dir, encoding="ascii").isascii()
+    assert re.search(r"o\.+", printed(read(run_dir, "lr-sweep"), run_dir, encoding="ascii"))
 
 
-def test_report_replaces_what_cannot_be_printed(tmp_path):
-    found = result("test", "pass", "caf\u00e9 \x1b[31mred\x1b[0m")
-    assert "caf? " in printed(found, tmp_path / "test", encoding="ascii")
-    assert "\x1b" not in printed(found, tmp_path / "test")
+def test_report_replaces_what_cannot_be_printed(run_dir):
+    found = replace(read(run_dir, "test"), headline="caf\u00e9 \x1b[31mred\x1b[0m")
+    assert "caf? " in printed(found, run_dir, encoding="ascii")
+    assert "\x1b" not in printed(found, run_dir)
 
 
-def test_findings_beyond_six_are_counted(tmp_path):
-    found = result("fine", "warn", "many", findings=[finding(f"FI5{i:02d}", "warn", f"title {i}") for i in range(9)])
-    text = printed(found, tmp_path / "fine")
+def findings_of(found, *codes, **more):
+    """Return the result with its first finding under each of these codes."""
+    return replace(found, findings=[replace(found.findings[0], code=code, **more) for code in codes])
+
+
+def test_findings_beyond_six_are_counted(run_dir):
+    text = printed(findings_of(read(run_dir, "fine"), *(f"FI5{i:02d}" for i in range(9))), run_dir)
     assert "FI505" in text and "FI506" not in text and "3 findings more" in text
 
 
-def test_changes_of_findings_are_shown_once_when_the_choice_has_none(tmp_path):
-    change = {"key": "optimizer.lr", "from": 0.1, "to": 0.01, "reason": "too high"}
-    findings = [finding(code, "warn", "far too high", changes=[change]) for code in ("LR304", "LR305")]
-    text = printed(result("lr-sweep", "warn", "too high", findings=findings), tmp_path / "lr-sweep")
+def test_an_accepted_finding_says_so(run_dir):
+    assert "(accepted in the recipe)" in printed(findings_of(read(run_dir, "fine"), "FI501", accepted=True), run_dir)
+
+
+def test_changes_of_findings_are_shown_once_when_the_choice_has_none(run_dir):
+    change = Change("optimizer.lr", 0.1, 0.01, "too high")
+    text = printed(findings_of(read(run_dir, "fine"), "FI501", "FI502", changes=[change]), run_dir)
     assert text.count("optimizer.lr: 0.1 -> 0.01  (too high)") == 1
+
+
+def test_the_changes_of_the_choice_are_shown_with_their_reasons(run_dir):
+    change = Change("optimizer.weight_decay", 1e-5, 1e-4, "train 0.988 against val 0.926: regularise")
+    found = replace(read(run_dir, "diagnose"), choice={"changes": [change.to_json()]})
+    flat = " ".join(printed(found, run_dir).split())
+    assert "optimizer.weight_decay: 1e-5 -> 1e-4 (train 0.988 against val 0.926: regularise)" in flat
+
+
+def test_checks_that_were_skipped_beyond_four_are_counted(run_dir):
+    found = replace(read(run_dir, "diagnose"), skipped=[Skipped(f"CU60{i} a check", "too short") for i in range(7)])
+    text = printed(found, run_dir)
+    assert text.count("not checked: CU60") == 3 and "not checked: 4 more" in text
 
 
 def test_evidence_leaves_out_long_lists_what_is_null_and_what_the_title_said():
@@ -150,9 +201,15 @@ def test_evidence_leaves_out_long_lists_what_is_null_and_what_the_title_said():
 
 
 def test_lr_sweep_shows_dashes_for_numbers_that_are_null(run_dir):
-    found = copy.deepcopy(load(run_dir, "lr-sweep"))
-    rows = [line for line in printed(found, run_dir / "lr-sweep").splitlines() if "diverges, nan" in line]
-    assert rows and re.search(r"1 +diverged +- +diverges", rows[0])
+    found = read(run_dir, "lr-sweep")
+    gone = replace(
+        found.metrics.rates[-1],
+        **dict.fromkeys(("final_loss", "final_loss_std", "drop", "drop_std")),
+        status="diverged",
+        verdict="diverges, nan at step 14",
+    )
+    text = printed(measured(found, rates=[*found.metrics.rates[:-1], gone]), run_dir)
+    assert re.search(r"1 +diverged +- +diverges, nan at step 14", text)
 
 
 def test_make_console_is_plain_and_80_wide_in_a_pipe(capsys):
@@ -162,18 +219,10 @@ def test_make_console_is_plain_and_80_wide_in_a_pipe(capsys):
 
 
 def test_no_color_prints_no_codes_on_a_terminal(run_dir, monkeypatch):
-    import io
-
-    from rich.console import Console
-
     def on_terminal():
         file = io.StringIO()
-        report(
-            result_of("fine", load(run_dir, "fine")),
-            run_dir / "fine",
-            NEXT,
-            Console(file=file, width=80, force_terminal=True),
-        )
+        console = Console(file=file, width=80, force_terminal=True)
+        report(read(run_dir, "fine"), run_dir / "fine", NEXT, console)
         return file.getvalue()
 
     monkeypatch.delenv("NO_COLOR", raising=False)
@@ -184,43 +233,38 @@ def test_no_color_prints_no_codes_on_a_terminal(run_dir, monkeypatch):
 
 
 def test_check_init_reads_statistics_per_channel(run_dir):
-    found = load(run_dir, "check-init")
+    found = read(run_dir, "check-init")
     channels = {"min": [0.0, 3.0], "max": [200.0, 255.0], "mean": [10.0, 30.0], "std": [1.0, 3.0]}
-    found["metrics"]["data"]["train"].update(channels)
-    found["metrics"]["duplicates_across"] = {"duplicates": 3}
-    text = printed(found, run_dir / "check-init")
+    data = {**found.metrics.data, "train": replace(found.metrics.data["train"], **channels)}
+    text = printed(measured(found, data=data, duplicates_across={"duplicates": 3}), run_dir)
     assert "0 to 255" in text and "20.00 +- 2.00" in text and "3 exact duplicates" in text
+
+
+def test_check_init_says_how_a_planned_rate_moves(run_dir):
+    runs = {"fine": {"epochs": 15, "steps": 135, "places": [0.0, 0.5, 0.9], "rates": [1.0, 0.5, 0.1]}}
+    found = measured(read(run_dir, "check-init"), planned_rates={"name": "linear", "base": 0.1, "runs": runs})
+    assert "fine's 15 epochs: 0.1 at first, 0.1 at most, 0.01 at last" in " ".join(printed(found, run_dir).split())
 
 
 @pytest.mark.parametrize("width", [60, 80])
 @pytest.mark.parametrize("names", [[str(i) for i in range(10)], ["a rather long name of a class"] * 10])
 def test_test_shows_the_confusion_whatever_the_length_of_the_names(run_dir, names, width):
-    found = load(run_dir, "test")
-    found["metrics"]["class_names"] = names
-    text = printed(found, run_dir / "test", width)
+    text = printed(measured(read(run_dir, "test"), class_names=names), run_dir, width)
     assert "Confusion" in text and text.count(" %\n") == 10
-    assert max(map(len, text.splitlines())) <= width
+    assert widest(text) <= width
 
 
-def test_test_leaves_the_confusion_of_many_classes_to_the_plot(tmp_path):
+def test_test_leaves_the_confusion_of_many_classes_to_the_plot(run_dir):
     matrix = [[5 if i == j else 0 for j in range(21)] for i in range(21)]
     matrix[3][4] = 2
-    text = printed(result("test", "pass", "fine", metrics={"confusion": matrix}), tmp_path / "test")
+    text = printed(measured(read(run_dir, "test"), confusion=matrix, class_names=None), run_dir)
     assert "Confusion" not in text and "3 taken for 4 (2 times)" in text
 
 
 def test_the_diagnosis_shows_its_confirming_runs(run_dir):
-    found = load(run_dir, "diagnose")
-    helped = {"arm": "rate x 10", "runs": 2, "accuracy": 0.9, "gain": 0.2, "noise": 0.01, "helps": True}
-    control = helped | {"arm": "control", "accuracy": 0.7, "gain": None, "noise": None, "helps": False}
-    found["metrics"]["confirming"] = [control, helped]
-    lines = printed(found, run_dir / "diagnose").splitlines()
-    row = next(line for line in lines if "rate x 10" in line)
-    assert row.split() == ["rate", "x", "10", "2", "0.900", "0.200", "+-", "0.010", "helps"]
-    assert next(line for line in lines if line.strip().startswith("control")).split() == [
-        "control",
-        "2",
-        "0.700",
-        "-",
-        "-",
-    ]
+    helped = ConfirmingRun("rate x 10", runs=2, accuracy=0.9, gain=0.2, noise=0.01, helps=True)
+    control = ConfirmingRun("control", runs=2, accuracy=0.7, helps=False)
+    text = printed(measured(read(run_dir, "diagnose"), confirming=[control, helped]), run_dir)
+    rows = {line.split()[0]: line.split() for line in text.splitlines() if line.split()[:1] in (["rate"], ["control"])}
+    assert rows["rate"] == ["rate", "x", "10", "2", "0.900", "0.200", "+-", "0.010", "helps"]
+    assert rows["control"] == ["control", "2", "0.700", "-", "-"]

@@ -10,8 +10,7 @@ from html.parser import HTMLParser
 import pytest
 
 from tests.conftest import refused
-from tests.results import result_of
-from tests.view.view_fixtures import STAGES
+from tests.view.seen import STAGES, read
 from tuner.view.html.figures import CURVES_SHOWN, of_search
 from tuner.view.html.page import Step, embedded, page_of
 
@@ -21,13 +20,12 @@ EVIL = "</script><img src=x onerror=alert(1)>"
 
 
 def steps_of(run):
-    stored = {stage: json.loads((run / stage / "result.json").read_text()) for stage in STAGES}
-    return [Step(stage, result_of(stage, found), found) for stage, found in stored.items()]
+    return [Step(stage, read(run, stage), json.loads((run / stage / "result.json").read_text())) for stage in STAGES]
 
 
 @pytest.fixture(scope="module")
 def page(run_dir, tmp_path_factory):
-    """The page of the synthetic run, one of whose classes has a name that is markup."""
+    """The page of the run, one of whose classes has a name that is markup."""
     steps = steps_of(run_dir)
     steps[-1].result["metrics"]["class_names"][0] = EVIL
     steps[-1].result["metrics"]["mistakes"] = [
@@ -97,11 +95,11 @@ def test_embedded_json_is_safe_and_whole(text):
 
 def test_findings_come_errors_first_and_accepted_ones_only_in_their_step(run_dir):
     steps = steps_of(run_dir)
-    base = {"cause": "c", "evidence": {}, "remedy": "r", "changes": [], "confidence": None}
+    found = next(step.result["findings"][0] for step in steps if step.result["findings"])
     steps[0].result["findings"] = [
-        {**base, "code": "N1", "severity": "note", "title": "a note", "accepted": False},
-        {**base, "code": "E1", "severity": "error", "title": "an error", "accepted": False},
-        {**base, "code": "W1", "severity": "warn", "title": "meant so", "accepted": True},
+        {**found, "code": "N1", "severity": "note", "title": "a note", "accepted": False},
+        {**found, "code": "E1", "severity": "error", "title": "an error", "accepted": False},
+        {**found, "code": "W1", "severity": "warn", "title": "meant so", "accepted": True},
     ]
     text = page_of(run_dir, steps[:1], "example")
     top = text[text.index('id="findings"') : text.index('<section id="check-init"')]

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from tests.results import result_of
-from tests.view.view_fixtures import STAGES, load, write_csv
+from tests.view.seen import STAGES, bare, measured, read, write_csv
+from tuner.core.metrics import ConfirmingRun, KeyImportance
 from tuner.view.artifacts import is_log
 from tuner.view.plots import check_init, draw, importance, style
 from tuner.view.plots.coarse import curves_sheet
@@ -18,7 +21,7 @@ EXPECTED = {
     "overfit": {"overfit"},
     "lr-sweep": {"lr-sweep"},
     "coarse": {"search", "curves", "importance", "map", "parallel"},
-    "fine": {"search", "curves", "finalists", "importance", "map", "parallel"},
+    "fine": {"search", "curves", "finalists", "map", "parallel"},  # of four trials no key's importance can be told
     "diagnose": {"curves"},
     "test": {"test"},
 }
@@ -30,31 +33,30 @@ def is_png(path):
 
 @pytest.fixture
 def copied(run_dir, tmp_path):
-    """The synthetic run, in a folder of its own: drawing writes into it."""
-    import shutil
-
+    """The run, in a folder of its own: drawing writes into it."""
     return shutil.copytree(run_dir, tmp_path / "run")
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_draw_writes_the_plots_of_the_stage_without_warnings(copied, stage):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        paths = draw(result_of(stage, load(copied, stage)), copied / stage)
+def test_a_stage_writes_its_plots(run_dir, stage):
+    paths = list((run_dir / stage / "plots").iterdir())
     assert {path.stem for path in paths} == EXPECTED[stage]
     assert all(is_png(path) for path in paths)
-    assert sorted((copied / stage / "plots").iterdir()) == sorted(paths)
+
+
+def test_the_plots_of_a_search_are_drawn_without_warnings(searched):
+    assert searched.warned == ()
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_draw_gives_at_least_one_plot_of_an_empty_result(tmp_path, stage):
+def test_draw_gives_at_least_one_plot_of_an_empty_result(run_dir, tmp_path, stage):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        paths = draw(result_of(stage, {}), tmp_path / stage)
+        paths = draw(bare(read(run_dir, stage)), tmp_path / stage)
     assert paths and all(is_png(path) for path in paths)
 
 
-def test_what_mattered_is_drawn_of_trials_that_were_stopped_or_failed(tmp_path):
+def test_what_mattered_is_drawn_of_trials_that_were_stopped_or_failed(run_dir, tmp_path):
     keys = {"optimizer.lr": [1e-3, 0.01, 0.1, 1.0], "model.dropout": [0.0, 0.1, None, 0.3], "loss.name": list("abab")}
     ends = [("completed", 0.9), ("stopped", 0.5), ("completed", 0.8), ("diverged", None)]
     rows = [
@@ -70,7 +72,7 @@ def test_what_mattered_is_drawn_of_trials_that_were_stopped_or_failed(tmp_path):
     write_csv(tmp_path / "coarse" / "trials.csv", rows)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        paths = draw(result_of("coarse", {"headline": "four trials"}), tmp_path / "coarse")
+        paths = draw(bare(read(run_dir, "coarse")), tmp_path / "coarse")
     assert {path.stem for path in paths} == {"search", "curves", "map", "parallel"}  # no importance was measured
     assert all(is_png(path) for path in paths)
 
@@ -108,10 +110,11 @@ def test_a_key_is_drawn_in_the_logarithm_in_plots_and_reports_alike(key, values,
     assert key_axis(key, [{key: value} for value in values]).log == log
 
 
-def test_keys_are_ordered_by_their_importance():
-    entries = [{"key": "b"}, {"key": "a"}]
-    assert by_importance(result_of("coarse", {"metrics": {"importance": entries}}), ["c", "a", "b"]) == ["b", "a", "c"]
-    assert by_importance(result_of("coarse", {}), ["c", "a"]) == ["c", "a"]
+def test_keys_are_ordered_by_their_importance(run_dir):
+    found = read(run_dir, "coarse")
+    entries = [KeyImportance("b"), KeyImportance("a")]
+    assert by_importance(measured(found, importance=entries), ["c", "a", "b"]) == ["b", "a", "c"]
+    assert by_importance(measured(found, importance=()), ["c", "a"]) == ["c", "a"]
 
 
 def test_of_equal_trials_the_one_with_the_lower_val_loss_is_marked_as_the_best(tmp_path):
@@ -130,18 +133,16 @@ def test_of_equal_trials_the_one_with_the_lower_val_loss_is_marked_as_the_best(t
     assert named() == ["best trial, best"] and named(chosen="low") == ["chosen trial, low"]
 
 
-def test_draw_survives_names_that_matplotlib_would_read_as_mathematics(tmp_path):
-    metrics = {"confusion": [[3, 1], [0, 4]], "class_names": ["$x_{", "中文 class"], "accuracy": 0.875}
-    paths = draw(result_of("test", {"headline": "cost $5 or $6", "metrics": metrics}), tmp_path)
+def test_draw_survives_names_that_matplotlib_would_read_as_mathematics(run_dir, tmp_path):
+    found = bare(read(run_dir, "test"), confusion=[[3, 1], [0, 4]], class_names=["$x_{", "中文 class"], accuracy=0.875)
+    paths = draw(replace(found, headline="cost $5 or $6"), tmp_path)
     assert is_png(paths[0])
 
 
 def test_draw_of_a_round_uses_the_stage(copied):
-    found = load(copied, "diagnose")
     (copied / "diagnose-2").mkdir()
-    assert [path.parent.parent.name for path in draw(result_of("diagnose", found), copied / "diagnose-2")] == [
-        "diagnose-2"
-    ]
+    drawn = draw(read(copied, "diagnose"), copied / "diagnose-2")
+    assert [path.parent.parent.name for path in drawn] == ["diagnose-2"]
 
 
 def test_drawing_touches_no_pyplot_and_no_torch(copied):
@@ -156,19 +157,11 @@ def test_drawing_touches_no_pyplot_and_no_torch(copied):
 
 
 def test_confirming_runs_are_drawn_with_their_noise(copied):
-    found = load(copied, "diagnose")
-    answered = {
-        "arm": "rate x 10",
-        "runs": 2,
-        "accuracy": 0.9,
-        "control": 0.7,
-        "gain": 0.2,
-        "noise": 0.01,
-        "helps": True,
-    }
-    control = answered | {"arm": "control", "gain": None, "noise": None, "helps": False}
-    found["metrics"]["confirming"] = [control, answered, answered | {"arm": "fp32", "gain": 0.0, "helps": False}]
-    assert {path.stem for path in draw(result_of("diagnose", found), copied / "diagnose")} == {"curves", "confirming"}
+    answered = ConfirmingRun("rate x 10", runs=2, accuracy=0.9, control=0.7, gain=0.2, noise=0.01, helps=True)
+    control = replace(answered, arm="control", gain=None, noise=None, helps=False)
+    useless = replace(answered, arm="fp32", gain=0.0, helps=False)
+    found = measured(read(copied, "diagnose"), confirming=[control, answered, useless])
+    assert {path.stem for path in draw(found, copied / "diagnose")} == {"curves", "confirming"}
 
 
 @pytest.mark.parametrize(
@@ -193,7 +186,7 @@ def test_a_log_axis_has_ticks_of_one_form(limits, texts):
 
 
 def test_the_layers_need_no_legend_that_could_cover_them(run_dir):
-    figure = check_init.figures(result_of("check-init", load(run_dir, "check-init")), run_dir / "check-init")["layers"]
+    figure = check_init.figures(read(run_dir, "check-init"), run_dir / "check-init")["layers"]
     top, bottom = figure.axes
     assert top.get_legend() is None and bottom.get_legend() is None
     assert (top.get_ylabel(), bottom.get_ylabel()) == ("activation, mean +- std", "norm of the gradient")
@@ -205,12 +198,16 @@ def test_of_trials_at_one_place_the_best_is_drawn_on_top():
     assert [score for _, _, score in points] == [0.98, 0.99, 1.0]
 
 
-def test_the_rates_of_a_sweep_leave_their_legend_room(run_dir):
+@pytest.mark.parametrize("count", [4, 6, 7, 10])
+def test_the_rates_of_a_sweep_leave_their_legend_room(run_dir, count):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     from tuner.view.plots import lr_sweep
 
-    figure = lr_sweep.figures(result_of("lr-sweep", load(run_dir, "lr-sweep")), run_dir / "lr-sweep")["lr-sweep"]
+    found = read(run_dir, "lr-sweep")
+    rates = [replace(found.metrics.rates[0], lr=lr) for lr in np.geomspace(1e-4, 1, count).tolist()]
+    trials = dict.fromkeys((str(entry.lr) for entry in rates), next(iter(found.metrics.trials.values())))
+    figure = lr_sweep.figures(measured(found, rates=rates, trials=trials), run_dir / "lr-sweep")["lr-sweep"]
     FigureCanvasAgg(figure).draw()
     ax = figure.axes[1]
     low = ax.transData.inverted().transform(ax.get_legend().get_window_extent().min)[1]

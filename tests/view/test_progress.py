@@ -6,7 +6,7 @@ import time
 import pytest
 from rich.console import Console
 
-from tests.view.view_fixtures import plain_console, text_of
+from tests.view.seen import plain_console, text_of
 from tuner.core.result import TrialResult
 from tuner.core.trial import Progress
 from tuner.view import progress as progress_module

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.view.view_fixtures import plain_console, text_of
+from tests.view.seen import plain_console, text_of
 from tuner.core.errors import InputError, UsageError
 from tuner.view.errors import show_error
 from tuner.view.explain import explain, rules_table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -93,10 +94,12 @@ def _curves(ax: Axes, rates: Sequence[SweptLr], trials: Mapping[str, Sequence[st
         style.empty(ax, "no loss curve was written")
         return
     top, low = max(starts), min(lows)
+    columns = min(3, 1 + (len(rates) - 1) // 3)
+    lines = 1 + math.ceil(len(rates) / columns)  # of the legend, which lies above where the losses begin
     # what shoots up leaves the picture; what falls is what matters
-    ax.set_ylim(low - 0.08 * (top - low), top + 0.45 * (top - low) + 1e-3)
+    ax.set_ylim(low - 0.08 * (top - low), top + 0.115 * lines * (top - low) + 1e-3)
     style.label(ax, "step", "loss, mean of 5 steps [nats]", "By step")
-    style.legend(ax, title="learning rate", title_fontsize=8.5, ncols=min(3, 1 + len(rates) // 4), loc="upper right")
+    style.legend(ax, title="learning rate", title_fontsize=8.5, ncols=columns, loc="upper right")
 
 
 def smooth(values: list[float], window: int = 5) -> list[float]:
