@@ -44,7 +44,7 @@ def test_cut_boxes_is_torchvisions_resized_crop_without_antialiasing():
 
 
 def test_resized_crop_draws_areas_and_ratios_like_torchvisions():
-    n = 4000
+    n = 2000
     inputs = torch.arange(64).view(1, 1, 64, 1).expand(n, 1, 64, 64).to(torch.uint8)  # rows tell the height of the box
     found, _ = geometry.resized_crop(inputs, torch.zeros(n), drawn(), scale=(0.3, 0.9))
     heights = (found[:, 0, -1, 0].int() - found[:, 0, 0, 0].int() + 1).double()

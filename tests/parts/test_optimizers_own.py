@@ -136,7 +136,7 @@ def test_muon_says_so_where_the_model_has_no_hidden_matrix():
         {"name": "sam", "lr": 0.05, "momentum": 0.9, "weight_decay": 1e-3},
         {"name": "lookahead", "lr": 0.01, "k": 2},
         {"name": "muon", "lr": 0.01},
-        {"name": "lbfgs", "lr": 0.1},
+        {"name": "lbfgs", "lr": 0.1, "max_iter": 4},
         {"name": "adafactor", "lr": 0.01},
         {"name": "rprop", "lr": 0.01},
     ],

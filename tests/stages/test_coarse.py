@@ -1,9 +1,8 @@
 import math
-import time
 
 import pytest
 
-from tests.replay import ReplayExecutor, epochs, failure, replay
+from tests.replay import epochs, failure, replay
 from tests.search.search_cases import (
     SEARCH,
     SWEEP,
@@ -15,7 +14,7 @@ from tests.search.search_cases import (
     inputs_of,
     recipe_of,
 )
-from tuner.core.result import Record, TrialResult, last_of_each
+from tuner.core.result import TrialResult, last_of_each
 from tuner.core.trial import canonical_json
 from tuner.stages import Inputs, coarse
 
@@ -236,22 +235,3 @@ def test_a_search_at_the_baseline_warns_or_fails_by_the_size_of_val():
 def test_an_unknown_baseline_is_listed_as_skipped():
     result, _ = search(bowl(), inputs=inputs_of(check_init=None))
     assert [entry.check[:5] for entry in result.skipped] == ["CO403", "CO411", "CO412"]
-
-
-@pytest.mark.parametrize(("sampler", "limit"), [("sobol", 0.005), ("tpe", 0.05)])
-def test_a_thousand_trials_are_planned_and_judged_in_milliseconds_each(sampler, limit):
-    recipe, inputs, script = recipe_of(search=SEARCH), inputs_of(), bowl(noise=0.01)
-    settings = coarse.Settings(trials=1000, generation=50, sampler=sampler)
-    spent, records = 0.0, []
-    while True:
-        started = time.process_time()
-        items = coarse.plan(recipe, inputs, settings, sorted(records, key=lambda record: record.order))
-        spent += time.process_time() - started
-        if not items:
-            break
-        records += [Record(item, result) for item, result in zip(items, ReplayExecutor(script).run(items), strict=True)]
-    started = time.process_time()
-    result = coarse.judge(recipe, inputs, settings, records)
-    spent += time.process_time() - started
-    assert result.metrics.trials == 1000 and result.metrics.epochs_run < 0.7 * result.metrics.epochs_full
-    assert spent / 1000 < limit
