@@ -72,7 +72,7 @@ def of_fine(found):
 def of_diagnose(found):
     metrics = found.metrics
     row = f"accuracy {metrics.train_accuracy:.3f} {metrics.val_accuracy:.3f} {metrics.gap:.3f}"
-    return ["STEP 6", row, f"best epoch, {metrics.best_epoch} of 6", "not checked: CU602", "2 more"]
+    return ["STEP 6", row, f"best epoch, {metrics.best_epoch} of 6", "not checked: CU602"]
 
 
 def of_test(found):
