@@ -37,6 +37,19 @@ BY_NAME = {
 }
 TORCHLESS = ("core", "recipe", "checks", "search", "stages", "view", "workflow", "cli")
 
+MOST_PARAMETERS = 6
+# functions of more parameters outside cli, where options are parameters; ARCHITECTURE.md gives the reason of each
+LONG_SIGNATURES = {
+    ("api/checking.py", "check"),
+    ("api/running.py", "run"),
+    ("checks/cards.py", "rule"),
+    ("parts/augment/basic.py", "color_jitter"),
+    ("parts/augment/geometry.py", "affine"),
+    ("parts/models.py", "convnet"),
+    ("parts/optimizers/own.py", "muon"),
+    ("search/tpe.py", "ask"),
+}
+
 
 def room(path):
     """Return a module's room; what of checks/ measures, with torch and in workers only, is a room of its own."""
@@ -134,6 +147,26 @@ def test_heavy_packages_are_not_imported_with_the_module(path):
 def test_deciding_and_drawing_never_import_torch(path):
     names = {name.split(".")[0] for name in imports(ast.parse(path.read_text()))}
     assert not names & {"torch", "torchvision"}
+
+
+def parameters(function):
+    found = function.args
+    named = [item.arg for item in (*found.posonlyargs, *found.args, *found.kwonlyargs)]
+    return len([name for name in named if name not in ("self", "cls")]) + bool(found.vararg) + bool(found.kwarg)
+
+
+def test_functions_of_more_than_six_parameters_are_those_that_the_architecture_page_explains():
+    long = {
+        (str(path.relative_to(ROOT)), node.name)
+        for path in FILES
+        if room(path) != "cli"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and parameters(node) > MOST_PARAMETERS
+    }
+    assert long == LONG_SIGNATURES
+    page = (ROOT.parent / "ARCHITECTURE.md").read_text()
+    section = page[page.index("more than six parameters") :]
+    assert [name for _, name in LONG_SIGNATURES if f"`{name}`" not in section] == []
 
 
 @pytest.mark.parametrize(

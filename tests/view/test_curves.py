@@ -4,11 +4,11 @@ import math
 
 import pytest
 
-from tuner.view.curves import Axis, Mark, Series, make_axis, plot, ticks
+from tuner.view.curves import Axis, Mark, Plot, Series, make_axis, plot, ticks
 
 
-def draw(*series, **options):
-    return plot(list(series), **{"width": 60, "height": 8, **options})
+def draw(*series, width=60, unicode=True, **options):
+    return plot(Plot("", series, **{"height": 8, **options}), width, unicode)
 
 
 def cells(lines, glyph):

@@ -6,13 +6,13 @@ import math
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from tuner.checks.causes import CAUSES
 from tuner.checks.evidence import Evidence, NotMeasured
 from tuner.checks.limits import Limit
-from tuner.core.result import Change, Finding, Proposal, Severity
+from tuner.core.result import Finding, Proposal, Severity
 
 __all__ = ["Limit", "Missing", "NotMeasured", "Rule", "found", "loud", "need", "number", "rule", "series", "some"]
 
@@ -135,10 +135,9 @@ def found(
     *,
     evidence: Mapping[str, Any],
     remedy: str = "",
-    changes: Sequence[Change] = (),
     proposals: Sequence[Proposal] = (),
 ) -> Finding:
     """Return the Finding of a registered rule; without `remedy` the card's `fix` is used."""
     card = RULES[code]
-    finding = Finding(code, card.cause, severity, title, dict(evidence), remedy or card.fix)
-    return replace(finding, changes=tuple(changes), proposals=tuple(proposals))
+    remedy = remedy or card.fix
+    return Finding(code, card.cause, severity, title, dict(evidence), remedy, proposals=tuple(proposals))

@@ -106,7 +106,6 @@ def _confirming(
     """Return the arms that are asked for so far, with their work items; the second lot when the first is answered."""
     if _unconfirmed(inputs, settings, facts):
         return []
-    checkpoint = inputs.choice("fine")["checkpoint"]
     winner = _winner(recipe, facts)
     seen = apply_rules("diagnose", _evidence(inputs, facts), recipe.accept.codes)[0]
     codes = {finding.code for finding in seen if not finding.accepted}
@@ -117,8 +116,7 @@ def _confirming(
         for arm in arms:
             at = sum(len(items) for _, items in asked)
             seeds = range(recipe.seed, recipe.seed + settings.seeds)
-            makers = [_item(recipe, inputs, winner, arm, checkpoint, seed, at + i) for i, seed in enumerate(seeds)]
-            asked.append((arm, makers))
+            asked.append((arm, [_item(inputs, winner, arm, seed, at + i) for i, seed in enumerate(seeds)]))
 
     ask(first_arms(codes, winner))
     if all(item.key in done for _, items in asked for item in items):
@@ -155,18 +153,18 @@ def _winner(recipe: Recipe, facts: Mapping[str, Any]) -> Winner:
     )
 
 
-def _item(
-    recipe: Recipe, inputs: Inputs, winner: Winner, arm: Arm, checkpoint: str, seed: int, number: int
-) -> WorkItem:
+def _item(inputs: Inputs, winner: Winner, arm: Arm, seed: int, number: int) -> WorkItem:
     """Make the work item of an arm: a horizon of its own from new weights, or a measure that trains on."""
     precision = "fp32" if arm.name == FULL_PRECISION else winner.precision
     if arm.fresh:
         params = {**winner.params, **arm.changes}
         horizon = winner.epochs_from_scratch
-        return WorkItem(inputs.spec(recipe, params, seed=seed, horizon_epochs=horizon, precision=precision), number)
-    arguments = {"checkpoint": checkpoint, "epochs": winner.epochs_on, "dropout": arm.dropout}
+        return WorkItem(
+            inputs.spec(winner.recipe, params, seed=seed, horizon_epochs=horizon, precision=precision), number
+        )
+    arguments = {"checkpoint": inputs.choice("fine")["checkpoint"], "epochs": winner.epochs_on, "dropout": arm.dropout}
     params = {**winner.params, "optimizer.lr": winner.rate, **arm.changes}
-    spec = inputs.spec(recipe, params, seed=seed, precision=precision, measure={"continued": arguments})
+    spec = inputs.spec(winner.recipe, params, seed=seed, precision=precision, measure={"continued": arguments})
     return WorkItem(replace(spec, tables={**spec.tables, "schedule": dict(CONSTANT)}), number)
 
 

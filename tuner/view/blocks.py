@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tuner.view.curves import Mark, Series
+from tuner.view.curves import Plot, Series
 
 
 @dataclass(frozen=True)
@@ -52,21 +52,6 @@ class Table:
     left: Sequence[int] = (0,)
     optional: Sequence[int] = ()
     styles: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class Plot:
-    """Series over two axes. `levels` are thin lines at a y, `places` at an x."""
-
-    title: str
-    series: Sequence[Series]
-    height: int = 10
-    x_label: str = ""
-    y_label: str = ""
-    log_x: bool = False
-    log_y: bool = False
-    levels: Sequence[Mark] = ()
-    places: Sequence[Mark] = ()
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,21 @@ class Mark:
 
 
 @dataclass(frozen=True)
+class Plot:
+    """Series over two axes. `levels` are thin lines at a y, `places` at an x."""
+
+    title: str
+    series: Sequence[Series]
+    height: int = 10
+    x_label: str = ""
+    y_label: str = ""
+    log_x: bool = False
+    log_y: bool = False
+    levels: Sequence[Mark] = ()
+    places: Sequence[Mark] = ()
+
+
+@dataclass(frozen=True)
 class Axis:
     """Maps values to 0..1; what cannot be shown (None, NaN, infinities, zero on a log axis) maps to None."""
 
@@ -107,47 +122,35 @@ def _log_ticks(axis: Axis, count: int) -> list[float]:
     return inside[:: max(stride, 1)]
 
 
-def plot(
-    series: Sequence[Series],
-    *,
-    width: int,
-    height: int = 10,
-    log_x: bool = False,
-    log_y: bool = False,
-    x_label: str = "",
-    y_label: str = "",
-    levels: Sequence[Mark] = (),
-    places: Sequence[Mark] = (),
-    unicode: bool = True,
-) -> list[str]:
-    """Draw the series into lines of text at most `width` wide and about `height` + 4 high.
+def plot(asked: Plot, width: int, unicode: bool = True) -> list[str]:
+    """Draw the series into lines of text at most `width` wide and about `height` + 4 high; the title is left out.
 
     A single dense line is drawn in dots (braille), everything else in one glyph per series, so that series can be told
     apart without colour. Nothing that can be shown gives an empty list.
     """
-    points = [(x, y) for item in series for x, y in zip(item.x, item.y, strict=False)]
-    x_axis = make_axis([x for x, _ in points] + [mark.value for mark in places], log_x)
-    y_axis = make_axis([y for _, y in points] + [mark.value for mark in levels], log_y)
-    if not any(_usable(x, log_x) and _usable(y, log_y) for x, y in points):
+    points = [(x, y) for item in asked.series for x, y in zip(item.x, item.y, strict=False)]
+    x_axis = make_axis([x for x, _ in points] + [mark.value for mark in asked.places], asked.log_x)
+    y_axis = make_axis([y for _, y in points] + [mark.value for mark in asked.levels], asked.log_y)
+    if not any(_usable(x, asked.log_x) and _usable(y, asked.log_y) for x, y in points):
         return []
-    at = ticks(y_axis, max(3, round(height / 2.5)))
-    labels = dict(zip(at, tick_texts(at, log_y), strict=True))
+    at = ticks(y_axis, max(3, round(asked.height / 2.5)))
+    labels = dict(zip(at, tick_texts(at, asked.log_y), strict=True))
     margin = max([len(text) for text in labels.values()] + [4]) + 1
-    canvas = Canvas(max(width - margin - 1, 10), height, x_axis, y_axis)
-    for mark in levels:
+    canvas = Canvas(max(width - margin - 1, 10), asked.height, x_axis, y_axis)
+    for mark in asked.levels:
         canvas.level(mark.value)
-    for mark in places:
+    for mark in asked.places:
         canvas.place(mark.value)
-    used = _draw(canvas, series, unicode)
-    lines = [f"{'':{margin}} {y_label}"] if y_label else []
+    used = _draw(canvas, asked.series, unicode)
+    lines = [f"{'':{margin}} {asked.y_label}"] if asked.y_label else []
     rows = {canvas.row(value): text for value, text in labels.items()}
     for index, row in enumerate(canvas.cells):
         lines.append(f"{rows.get(index, ''):>{margin}}{'┤' if index in rows else '│'}{''.join(row)}")
-    whole = not log_x and all(float(x).is_integer() for x, _ in points if x is not None and is_number(x))
-    axis_lines, x_label = _x_axis(canvas, margin, log_x, whole, x_label)
+    whole = not asked.log_x and all(float(x).is_integer() for x, _ in points if x is not None and is_number(x))
+    axis_lines, x_label = _x_axis(canvas, margin, asked.log_x, whole, asked.x_label)
     legend = [f"{glyph} {item.name}" for item, glyph in used if item.name]
-    legend += [f"┄ {mark.name}" for mark in levels if mark.name and is_number(mark.value)]
-    legend += [f"┊ {mark.name}" for mark in places if mark.name and is_number(mark.value)]
+    legend += [f"┄ {mark.name}" for mark in asked.levels if mark.name and is_number(mark.value)]
+    legend += [f"┊ {mark.name}" for mark in asked.places if mark.name and is_number(mark.value)]
     lines += axis_lines + _legend(legend, x_label, width - margin - 1, margin + 1)
     if not unicode:
         lines = ["".join(PLAIN.get(char, char) for char in line) for line in lines]

@@ -6,7 +6,7 @@ import os
 import sys
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tuner.view import curves
 
@@ -119,10 +119,11 @@ class Page:
                     texts.append(f"{text:<{widths[index]}}" if index in left else f"{text:>{widths[index]}}")
                 self.line((" " * indent + (" " * space).join(texts)).rstrip(), style)
 
-    def plot(self, series: Sequence[curves.Series], height: int = 10, **options: Any) -> None:
-        """Add a text plot; nothing when there is nothing to draw."""
-        lines = curves.plot(series, width=self.width - 3, height=height, unicode=self.unicode, **options)
-        for line in lines:
+    def plot(self, plot: curves.Plot) -> None:
+        """Add a text plot under its title; nothing below it when there is nothing to draw."""
+        self.gap()
+        self.text(plot.title, 3, style="bold")
+        for line in curves.plot(plot, self.width - 3, self.unicode):
             self.line(f"  {line}")
 
     def command(self, label: str, command: str) -> None:

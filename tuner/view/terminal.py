@@ -27,7 +27,7 @@ def show(blocks: Sequence[Block], page: Page) -> None:
                 rows = [[_cell(cell, page) for cell in row] for row in block.rows]
                 page.table(block.headers, rows, left=block.left, optional=block.optional, styles=block.styles)
             case Plot():
-                _plot(block, page)
+                page.plot(block)
             case Bars():
                 if page.unicode:
                     page.line("   " + bars(block.values, min(BAR_WIDTH, len(block.values))), "cyan")
@@ -39,13 +39,6 @@ def _cell(cell: Cell, page: Page) -> str:
     if isinstance(cell, Share):
         return ("\u2588" if page.unicode else "#") * round(SHARE_WIDTH * cell.value)
     return cell
-
-
-def _plot(plot: Plot, page: Page) -> None:
-    page.gap()
-    page.text(plot.title, 3, style="bold")
-    options = {name: getattr(plot, name) for name in ("x_label", "y_label", "log_x", "log_y", "levels", "places")}
-    page.plot(plot.series, plot.height, **options)
 
 
 def bars(values: Sequence[float], width: int) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tuner.checks.cards import Missing, found, rule
 from tuner.checks.input_scale.evidence import InputScale
 from tuner.core.result import Change, Finding
@@ -42,4 +44,4 @@ def unnormalised_input(scale: InputScale) -> Finding | None:
         f"the outputs vary {ratio:.3g} times as much as on standardised inputs"
     )
     change = Change("data.normalize", scale.normalize, "standardize", title)
-    return found("DA109", "warn", title, evidence=scale.to_json(), changes=[change])
+    return replace(found("DA109", "warn", title, evidence=scale.to_json()), changes=(change,))

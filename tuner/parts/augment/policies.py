@@ -13,6 +13,8 @@ from torch import Generator, Tensor
 from tuner.core.errors import UsageError
 from tuner.parts.augment._images import Batch, images, within
 
+LEARNT_BINS = 10  # strengths that AutoAugment's policies were learnt with
+
 
 def randaugment(inputs: Tensor, targets: Tensor, generator: Generator, num_ops: int = 2, magnitude: int = 9) -> Batch:
     """Apply `num_ops` of 14 operations, drawn for each image, at one strength of 0..30.
@@ -30,7 +32,7 @@ def randaugment(inputs: Tensor, targets: Tensor, generator: Generator, num_ops: 
         chosen = torch.randint(0, len(names), (len(inputs),), generator=generator, device=inputs.device)
         signs = torch.rand(len(inputs), generator=generator, device=inputs.device) < 0.5
         for index, name in enumerate(names):
-            _apply(policy, result, chosen == index, name, signs, magnitude, bins=31)
+            _apply(policy, result, chosen == index, name, signs, magnitude)
     return result, targets
 
 
@@ -52,7 +54,7 @@ def trivialaugment(inputs: Tensor, targets: Tensor, generator: Generator) -> Bat
         flat = scale is None or scale.ndim == 0
         for strength in [0] if flat else strengths[members].unique().tolist():
             same = members if flat else members & (strengths == strength)
-            _apply(policy, result, same, name, signs, strength, bins=31)
+            _apply(policy, result, same, name, signs, strength)
     return result, targets
 
 
@@ -72,7 +74,7 @@ def autoaugment(inputs: Tensor, targets: Tensor, generator: Generator, policy: s
         members = chosen == index
         draws = torch.rand(2, 2, n, generator=generator, device=inputs.device)
         for (name, probability, strength), (taken, signs) in zip(pair, draws, strict=True):
-            _apply(learnt, result, members & (taken <= probability), name, signs < 0.5, strength, bins=10)
+            _apply(learnt, result, members & (taken <= probability), name, signs < 0.5, strength)
     return result, targets
 
 
@@ -86,12 +88,10 @@ def _policy(kind: str, inputs: Tensor, name: str, learnt_on: str = "") -> Any:
     return getattr(v2, kind)(AutoAugmentPolicy(learnt_on)) if learnt_on else getattr(v2, kind)()
 
 
-def _apply(
-    policy: Any, images: Tensor, members: Tensor, name: str, signs: Tensor, strength: int | None, bins: int
-) -> None:
+def _apply(policy: Any, images: Tensor, members: Tensor, name: str, signs: Tensor, strength: int | None) -> None:
     """Apply one operation to the images that are its members, in place; those of each sign go together."""
     strengths, signed = policy._AUGMENTATION_SPACE[name]
-    scale = strengths(bins, *images.shape[2:])
+    scale = strengths(getattr(policy, "num_magnitude_bins", LEARNT_BINS), *images.shape[2:])
     value = float(scale[strength]) if scale is not None and scale.ndim > 0 and strength is not None else 0.0
     for negative in (False, True) if signed else (False,):
         rows = (members & (signs == negative) if signed else members).nonzero()[:, 0]
