@@ -9,10 +9,14 @@ from torch import Tensor
 
 from tuner.checks.classes_heard.evidence import ClassesHeard
 from tuner.checks.tools import outputs as _outputs
-from tuner.checks.tools.frame import CannotProbe, before_training, forward, fresh_model, one_batch
+from tuner.checks.tools.frame import CannotProbe, before_training
+from tuner.checks.tools.heads import head_of
 from tuner.train.setup import Setup
 
 MOST_CLASSES = 100
+
+
+EXAMPLES = 8
 
 
 @before_training
@@ -21,17 +25,15 @@ def classes_heard(setup: Setup) -> ClassesHeard:
 
     `unheard`: such classes with the share of train that they have; classes without examples are not asked.
     """
-    inputs, _ = one_batch(setup, 8, "classes")
-    model, loss = fresh_model(setup), setup.loss()
-    shape = forward(model, inputs).shape
+    head, loss = head_of(setup), setup.loss()
+    shape = head.of(EXAMPLES)
     targets = setup.data.targets("train")
     counts = torch.bincount(targets.clamp_min(0), minlength=setup.data.num_classes)
     if len(shape) != 2 or shape[1] < len(counts) or len(counts) > MOST_CLASSES:
         raise CannotProbe("the outputs are not one score per class, or there are too many classes")
-    kind = _outputs.kind_of(model, inputs)
     there = [label for label, count in enumerate(counts.tolist()) if count]
-    like = targets[:1].to(inputs.device)
-    unheard = [label for label in there if _unheard(loss, label, shape, kind, like)]
+    like = targets[:1].to(setup.data.device)
+    unheard = [label for label in there if _unheard(loss, label, shape, head.kind, like)]
     shares = {str(label): int(counts[label]) / len(targets) for label in unheard}
     return ClassesHeard(unheard=shares if len(unheard) < len(there) else {}, asked=len(there))
 

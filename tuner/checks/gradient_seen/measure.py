@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tuner.checks.gradient_seen.evidence import GradientSeen
+from tuner.checks.tools.cost import is_large
 from tuner.checks.tools.frame import Batch, CannotProbe, before_training, fresh_model, one_batch, random_state
 from tuner.checks.tools.updates import dot, step_size, updates_of
 from tuner.train.setup import Setup
@@ -21,6 +22,7 @@ def gradient_seen(setup: Setup, batches: int = 2) -> GradientSeen:
     of the step for one update, all with the same batch here; without division the gradient is as many times as large.
     """
     size, calls = step_size(setup), []
+    batches = 1 if is_large(setup) else batches
     norms: list[tuple[float, float]] = []
     inner: list[float] = []
     for index in range(batches):

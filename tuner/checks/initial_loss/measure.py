@@ -19,6 +19,7 @@ from tuner.checks.tools.frame import (
     random_state,
     share_right,
 )
+from tuner.checks.tools.heads import head_of
 from tuner.core.statistics import mean_std
 from tuner.tasks.base import monitored_score
 from tuner.train.data import Data
@@ -33,7 +34,7 @@ def initial_loss(setup: Setup, seeds: int = 3, examples: int = 512) -> InitialLo
     `loss_at_uniform` is the loss function's own value, on the same batches, where the outputs say nothing about the
     input; `loss_at_prior` where they say the classes' shares. Weight decay is not part of either.
     """
-    data, loss = setup.data, setup.loss()
+    data, loss, head = setup.data, setup.loss(), head_of(setup)
     batches = equal_batches(setup, affordable(setup, examples), "initial_loss")
     counts = class_counts(data)
     facts: dict[str, Any] = {
@@ -50,10 +51,8 @@ def initial_loss(setup: Setup, seeds: int = 3, examples: int = 512) -> InitialLo
     for seed in range(setup.spec.seed, setup.spec.seed + seeds):
         model = fresh_model(setup, seed)
         if seed == setup.spec.seed:
-            outputs = forward(model, batches[0][0])
-            kind = _outputs.kind_of(model, batches[0][0][:16])
-            facts |= {"output_shape": list(outputs.shape[1:]), "kind": kind}
-            if outputs.ndim == 2 and 1 < outputs.shape[1] < data.num_classes and data.task.noun == "class":
+            facts |= {"output_shape": list(head.shape), "kind": head.kind}
+            if len(head.shape) == 1 and 1 < head.shape[0] < data.num_classes and data.task.noun == "class":
                 return InitialLoss(**facts, too_narrow=True)
             facts["random_in_train_mode"] = random_in_train_mode(model, batches[0][0])
         with random_state(seed):
@@ -63,7 +62,7 @@ def initial_loss(setup: Setup, seeds: int = 3, examples: int = 512) -> InitialLo
         spreads.append(float(torch.cat([outputs.flatten() for outputs, _ in given]).std()))
         right.append(share_right(given))
     mean, std = mean_std(losses)
-    at_uniform, at_prior = _knowing_nothing(data, loss, given, kind, counts)
+    at_uniform, at_prior = _knowing_nothing(data, loss, given, head.kind, counts)
     ratio = _ratio_of_doubled(loss, *given[0])
     return InitialLoss(
         **facts,

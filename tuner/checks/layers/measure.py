@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tuner.checks.layers.evidence import Layers
 from tuner.checks.tools.cost import affordable
-from tuner.checks.tools.forwards import LINEAR, _by_unit
+from tuner.checks.tools.forwards import LINEAR, Units, _by_unit
 from tuner.checks.tools.frame import before_training, equal_batches, fresh_model, random_state
 from tuner.train.setup import Setup
 
@@ -71,18 +71,19 @@ def layers(setup: Setup, examples: int = 512) -> Layers:
 def _measure(module: nn.Module, given: tuple[Any, ...], outputs: Tensor, before: int | None) -> dict[str, Any]:
     """Measure one layer; `before`: the units of the linear layer before it, None where it is the first."""
     units = _by_unit(outputs)
+    sums = Units.of(units)
     entry: dict[str, Any] = {
         "type": type(module).__name__,
         "linear": isinstance(module, LINEAR),
-        "activation_mean": float(units.mean()),
-        "activation_std": float(units.std()),
-        "signal_std": float(units.std(0).mean()) if len(units) > 1 else None,
-        "zero_fraction": (units.numel() - int(units.count_nonzero())) / max(1, units.numel()),
+        "activation_mean": float(sums.mean.mean()),
+        "activation_std": sums.std,
+        "signal_std": sums.spread,
+        "zero_fraction": int(sums.zeros.sum()) / max(1, units.numel()),
         "dead_fraction": None,
         "saturated_fraction": None,
     }
     if isinstance(module, RECTIFIERS):
-        entry["dead_fraction"] = float((units == 0).all(0).double().mean())
+        entry["dead_fraction"] = float((sums.zeros == len(units)).double().mean())
     elif isinstance(module, LINEAR) and before is not None and isinstance(given[0], Tensor):
         entry["dead_input_fraction"] = _dead_inputs(given[0].detach(), before)
     if (ends := SATURATED.get(type(module))) is not None:

@@ -8,7 +8,7 @@ from torch import Tensor
 from tuner.checks.linearity.evidence import Linearity
 from tuner.checks.tools.cost import affordable
 from tuner.checks.tools.frame import CannotProbe, before_training, forward, one_batch, shaken_model
-from tuner.checks.tools.outputs import kind_of
+from tuner.checks.tools.heads import head_of
 from tuner.train.setup import Setup
 
 
@@ -24,7 +24,7 @@ def linearity(setup: Setup) -> Linearity:
         raise CannotProbe("the inputs are no real numbers, or too few")
     model = shaken_model(setup).eval()
     a, b = inputs[:half], inputs[half : 2 * half]
-    kind = kind_of(model, inputs[:16])
+    kind = head_of(setup).kind
     of_a, of_b, beyond = (_unsquashed(forward(model, x), kind) for x in (a, b, 2 * a - b))
     spread = float((of_a - of_a.mean(0)).abs().max())
     weights = sum(p.ndim >= 2 for p in model.parameters())

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 
-import torch
-
 from tuner.checks.loss_function.evidence import LossFunction
 from tuner.checks.tools import outputs as _outputs
-from tuner.checks.tools.cost import affordable
-from tuner.checks.tools.frame import CannotProbe, before_training, forward, fresh_model, one_batch
+from tuner.checks.tools.frame import CannotProbe, before_training, one_batch
+from tuner.checks.tools.heads import head_of
 from tuner.train.setup import Setup
 
 
@@ -21,13 +19,11 @@ def loss_function(setup: Setup) -> LossFunction:
     loss that does its own. `rewards_wrong`: raising the target's output raises the loss. `over_batch`: scores are
     normalised over the examples in place of the classes.
     """
-    inputs, targets = one_batch(setup, 64, "loss_function")
-    model, loss = fresh_model(setup), setup.loss()
-    some = affordable(setup, 16)
-    shape = torch.Size([len(inputs), *forward(model, inputs[:some]).shape[1:]])
+    head, loss = head_of(setup), setup.loss()
+    _, targets = one_batch(setup, 64, "loss_function")
+    kind, shape = head.kind, head.of(len(targets))
     if len(shape) == 2 and 1 < shape[1] < setup.data.num_classes:
         raise CannotProbe(f"the model has {shape[1]} outputs for {setup.data.num_classes} classes")
-    kind = _outputs.kind_of(model, inputs[:some])
     free = _outputs.floor(loss, targets, shape, "logits")
     own = free if kind == "logits" else _outputs.floor(loss, targets, shape, kind)
     return LossFunction(

@@ -7,13 +7,12 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from tuner.checks.rescaled_start.evidence import RescaledStart
 from tuner.checks.tools import outputs as _outputs
 from tuner.checks.tools.cost import affordable, demand
-from tuner.checks.tools.forwards import LINEAR, _by_unit
+from tuner.checks.tools.forwards import LINEAR, Units, _by_unit
 from tuner.checks.tools.frame import (
     Batch,
     CannotProbe,
@@ -26,6 +25,7 @@ from tuner.checks.tools.frame import (
     sample,
     train_once,
 )
+from tuner.checks.tools.heads import head_of
 from tuner.core.streams import derive_seed
 from tuner.train.setup import Setup
 
@@ -66,8 +66,8 @@ def rescaled_start(setup: Setup) -> RescaledStart:
         return RescaledStart.from_json({"left": left, "tried": False})
     demand(setup, TRIED * (STEPS + STEPS // 2) * size, "training as initialised and rescaled")
     inputs, targets = gathered(setup, "train", rows)
-    shape = torch.Size([len(targets), *forward(model, inputs[:SOME]).shape[1:]])
-    level = _outputs.constant_floor(loss, targets, shape, _outputs.kind_of(model, inputs[:16]))
+    head = head_of(setup)
+    level = _outputs.constant_floor(loss, targets, head.of(len(targets)), head.kind)
     if level is None or level <= 0:
         raise CannotProbe("the loss has no positive value at a constant output to compare with")
     batches = list(zip(inputs.split(size), targets.split(size), strict=True))
@@ -101,7 +101,7 @@ def _signal_left(model: nn.Module, inputs: Tensor) -> float | None:
     spreads: dict[nn.Module, float] = {}
 
     def look(module: nn.Module, given: tuple[Any, ...], outputs: Tensor) -> None:
-        spreads.setdefault(module, float(_by_unit(outputs).std(0).mean()))
+        spreads.setdefault(module, Units.of(_by_unit(outputs)).spread or 0.0)
 
     _hooked_forward(model, inputs, look)
     seen = list(spreads.values())
@@ -113,8 +113,8 @@ def _rescale(model: nn.Module, inputs: Tensor) -> None:
     done: set[nn.Module] = set()
 
     def fix(module: Any, given: tuple[Any, ...], outputs: Tensor) -> Tensor | None:
-        units = _by_unit(outputs)
-        spread, middle = float(units.std(0).mean()), units.mean(0)
+        units = Units.of(_by_unit(outputs))
+        spread, middle = units.spread or 0.0, units.mean.to(outputs)
         if module in done or not spread > 0 or not module.weight.requires_grad:
             return None
         done.add(module)

@@ -16,6 +16,7 @@ from tuner.train.setup import Setup
 
 FORWARD = 1e11  # floating-point operations of one pass over the examples: a second on two cores
 FEWEST = 8  # examples that a forward has in any case, where there are as many
+MANY = 64  # examples
 TRAINED = 3  # a step forwards and backwards is three forwards
 FEWEST_TRAINED = 4
 TRAINING = 5e12  # operations of a measurement that trains until something is learnt: a minute on two cores
@@ -28,6 +29,11 @@ def affordable(setup: Setup, count: int, trained: bool = False) -> int:
     per_example = _operations(setup) * (TRAINED if trained else 1)
     fewest = FEWEST_TRAINED if trained else FEWEST
     return count if per_example <= 0 else min(count, max(fewest, int(FORWARD / per_example)))
+
+
+def is_large(setup: Setup) -> bool:
+    """Return whether a forward over some examples is more than a measurement is given."""
+    return affordable(setup, MANY) < MANY
 
 
 def demand(setup: Setup, examples: int, doing: str) -> None:

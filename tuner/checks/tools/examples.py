@@ -18,7 +18,7 @@ MOST = 1000  # examples of each split
 ENOUGH = 60
 
 
-AT_ONCE = 1 << 24  # values of inputs that are read at once: 64 MiB in single precision
+AT_ONCE = 1 << 22  # values of inputs that are read at once: 16 MiB in single precision
 
 
 Way = Callable[[Tensor], Tensor]

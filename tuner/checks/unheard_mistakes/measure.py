@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from tuner.checks.tools import outputs as _outputs
-from tuner.checks.tools.cost import affordable
-from tuner.checks.tools.frame import CannotProbe, before_training, forward, fresh_model, one_batch
+from tuner.checks.tools.frame import CannotProbe, before_training, one_batch
+from tuner.checks.tools.heads import head_of
 from tuner.checks.unheard_mistakes.evidence import UnheardMistakes
 from tuner.train.setup import Setup
 
@@ -21,19 +20,18 @@ def unheard_mistakes(setup: Setup) -> UnheardMistakes:
     `wrong`: how many examples are answered wrongly; `silent`: the share of them for which no output has a gradient,
     to the last bit; `silent_right`: the same of those that are answered right.
     """
-    inputs, targets = one_batch(setup, affordable(setup, EXAMPLES), "unheard_mistakes")
-    outputs = forward(fresh_model(setup), inputs)
-    if not isinstance(outputs, Tensor) or outputs.ndim != 2 or outputs.shape[1] < setup.data.num_classes:
+    head = head_of(setup)
+    if len(head.shape) != 1 or head.shape[0] < setup.data.num_classes:
         raise CannotProbe("the outputs are not one score per class")
-    kind = _outputs.kind_of(fresh_model(setup), inputs[:16])
+    _, targets = one_batch(setup, EXAMPLES, "unheard_mistakes")
     generator = torch.Generator().manual_seed(0)
-    free = torch.randn(outputs.shape, generator=generator).to(outputs.device).requires_grad_()
-    given = _outputs.HEADS[kind](free)
+    free = torch.randn(head.of(len(targets)), generator=generator).to(targets.device).requires_grad_()
+    given = _outputs.HEADS[head.kind](free)
     try:
         setup.loss()(given, targets).backward()
     except _outputs.REFUSALS as error:
         raise CannotProbe(f"the loss does not take outputs at random: {error}".splitlines()[0]) from error
-    if free.grad is None or targets.shape != outputs.shape[:1]:
+    if free.grad is None or targets.shape != free.shape[:1]:
         raise CannotProbe("the loss has no gradient for outputs, or targets are not one class per example")
     silent = (free.grad == 0).all(1)
     wrong = free.detach().argmax(1) != targets
