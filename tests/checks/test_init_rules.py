@@ -104,8 +104,10 @@ HEALTHY = {
     "labels_shifted": {"n": 1000, "own": 0.5, "before": 0.1, "after": 0.12},
     "labels_fit": {
         "n": 1000, "classes": 10, "train": 0.5, "chance": 0.12, "shuffled": 0.1, "shuffled_std": 0.01, "val_n": 200,
-        "val": 0.49, "val_renamed": 0.52, "val_chance": 0.12,
+        "val": 0.49, "val_renamed": 0.52, "val_chance": 0.12, "recalls": [0.5, 0.52],
     },
+    "ends_of_range": {"examples": 256, "coloured": 0.9, "at_low": 0.1, "at_high": 0.02, "levels": 256},
+    "patch_order": {"differ": {"2": 0.4, "4": 0.3}, "pixels": 0.6, "sides": [8, 8]},
     "single_features": {
         "features": 3072, "best": 0.2, "second": 0.19, "name": "value 7", "chance": 0.12, "n": 1000, "is_image": True,
     },
@@ -118,6 +120,7 @@ HEALTHY = {
         "augments": True, "examples": 1000, "changed": 1.0, "moved": 0, "mispaired": None, "relabelled": 0.0, "finite": True,
         "mixed": 0.0, "outweighed": 0.0,
         "blanked": 0.0, "shift": -0.1, "ratio": 1.0, "clean": 0.6, "augmented": 0.4, "relearned": 0.45, "chance": 0.1,
+        "mirrored": 250, "of_mirrored": 0.55,
     },
     "fresh_gradients": {"growing": [], "rounded": [], "ratios": [1.0, 1.0, 1.0], "cosines": [1.0, 1.0, 1.0]},
     "weight_decay": {
@@ -196,7 +199,7 @@ def test_healthy_evidence_gives_no_finding_and_skips_no_rule():
     findings, ran, skipped = apply_rules("check-init", HEALTHY)
     assert not findings
     assert not skipped
-    assert len(ran) == 90
+    assert len(ran) == 94
 
 
 FIRES = [
@@ -291,6 +294,11 @@ FIRES = [
     ("DA118", "warn", {"class_shares__distance": 0.6, "class_shares__p": 0.0}),
     ("DA118", "note", {"class_shares__distance": 0.3, "class_shares__p": 0.0}),
     ("DA119", "warn", {"image_layout__smooth": [0.6, 0.3], "image_layout__undone": [0.93, 0.9]}),
+    ("DA119", "warn", {"image_axes__smooth": [0.3, -0.1], "image_axes__undone": [0.7, 0.6]}),
+    ("DA126", "warn", {"labels_fit__recalls": [0.7, 0.95], "labels_fit__val_n": 650}),
+    ("DA127", "warn", {"augmentation__of_mirrored": 0.2}),
+    ("DA128", "warn", {"ends_of_range__at_low": 0.4, "ends_of_range__at_high": 0.3}),
+    ("IN185", "warn", {"patch_order__differ": {"2": 0.3, "4": 1e-6}}),
     ("DA120", "error", {"augmentation__finite": False}),
     ("DA120", "warn", {"augmentation__blanked": 0.5}),
     ("DA120", "warn", {"augmentation__shift": -1.5}),
@@ -422,6 +430,15 @@ SILENT = {
     "splits of other groups": {"splits_compared__separability": 0.7},
     "digits, which lie close": {"near_copies__near": 20, "near_copies__share": 0.033, "near_copies__expected": 4.1, "near_copies__agreeing": 1.0, "near_copies__first": ["a", "b"]},
     "near images of other classes": {"near_copies__near": 60, "near_copies__share": 0.1, "near_copies__agreeing": 0.5, "near_copies__first": ["a", "b"]},
+    "a harder train split, by chance": {"labels_fit__recalls": [0.6, 0.72]},  # 6 standard errors of 200: 30 points
+    "a few mirrored examples": {"augmentation__mirrored": 49, "augmentation__of_mirrored": 0.2},
+    "more than half of what was read, mirrored": {"augmentation__of_mirrored": 0.36},
+    "a drawing of plain colours": {"ends_of_range__at_low": 0.5, "ends_of_range__at_high": 0.5, "ends_of_range__levels": 9},
+    "a photograph of black ink": {"ends_of_range__at_low": 0.9, "ends_of_range__coloured": 0.05},
+    "half of the values at an end": {"ends_of_range__at_low": 0.5, "ends_of_range__at_high": 0.0},
+    "a bag of colours by design": {"patch_order__differ": {"2": 0.0, "4": 0.0}, "patch_order__pixels": 0.0},
+    "kernels that sum in another order": {"patch_order__differ": {"2": 1e-3}},
+    "a model that permutes its inputs": {"image_axes__smooth": [0.7, 0.6], "image_axes__undone": [0.3, -0.1]},
     "a signal of four points": {"labels_fit__train": 0.14, "labels_fit__val": 0.13},
     "val of other people": {"labels_fit__train": 0.9, "labels_fit__val": 0.65},
     "means that are mostly the example's own": {"augmentation__mixed": 1.0, "augmentation__outweighed": 0.19},
@@ -524,7 +541,7 @@ def test_rules_say_what_they_miss_when_a_probe_did_not_run():
     findings, ran, skipped = apply_rules("check-init", {"failures": [], "recipe": {}})
     assert [finding.code for finding in findings] == ["IN100"]
     assert ran == ["IN100 nothing measured"]
-    assert len(skipped) == 89
+    assert len(skipped) == 93
     assert all(entry.why for entry in skipped)
 
 

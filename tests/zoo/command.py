@@ -1,4 +1,4 @@
-"""`python -m tests.zoo run | keep | score | certify | list`: the zoo of planted bugs and healthy look-alikes."""
+"""`python -m tests.zoo run | keep | remeasure | score | certify | list`: planted bugs and healthy look-alikes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from tests.zoo import evidence
 from tests.zoo.case import STEPS
 from tests.zoo.catalog import KINDS, PARTS, chosen, load_cases
 from tests.zoo.certificates import certify, why_not_certified, write_certificates
+from tests.zoo.remeasure import remeasure
 from tests.zoo.run import done_before, run_cases, tasks_of
 from tests.zoo.score import score
 from tests.zoo.table import lists, tables
@@ -23,6 +24,7 @@ def main() -> None:
         ("run", "run tuner's checklist on the cases, then print the score", 2),
         ("score", "print the score of the runs that are done", 2),
         ("keep", "store what the rules saw in the runs that are done, whatever code they ran with", 1),
+        ("remeasure", "make some of check-init's measurements again for the stored runs, and store them", 1),
         ("certify", "measure whether the bugs do harm and the look-alikes none", 5),
         ("list", "list the cases", 0),
     ):
@@ -39,6 +41,8 @@ def main() -> None:
         command.add_argument("--again", action="store_true", help="make records again that still hold")
         command.add_argument("--uncertified", action="store_true", help="score cases without a certificate too")
         command.add_argument("--markdown", action="store_true", help="the tables alone")
+        if name == "remeasure":
+            command.add_argument("--measure", nargs="+", required=True, metavar="NAME", help="which measurements")
     args = parser.parse_args()
     try:
         cases = chosen(args.part, args.kind, args.cases)
@@ -51,6 +55,9 @@ def main() -> None:
         return
     if args.command == "certify":
         write_certificates(certify(cases, args.seeds, args.out, args.workers, _say, args.again), print)
+        return
+    if args.command == "remeasure":
+        remeasure([case.name for case in cases], args.measure, args.out, args.workers, _say)
         return
     if args.command == "keep":
         for path in sorted((args.out / "records").glob("*.json")):

@@ -53,14 +53,15 @@ def keep(case: Case, left_out: str | None, record: Mapping[str, Any], folder: Pa
                 step["evidence"] = given_to_rules(recipe, RunDir(folder / "run"), step["step"])
                 step["accepted"] = list(recipe.accept.codes)
     path = store / f"{record['case']}-s{record['seed']}.json.gz"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(
-        _short({**record, "about": about(case), "left_out": left_out, "steps": steps}),
-        separators=(",", ":"),
-        sort_keys=True,
-    )
-    path.write_bytes(gzip.compress(text.encode(), mtime=0))
+    write(path, {**record, "about": about(case), "left_out": left_out, "steps": steps})
     return path
+
+
+def write(path: Path, run: Mapping[str, Any]) -> None:
+    """Store a run."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(_short(run), separators=(",", ":"), sort_keys=True)
+    path.write_bytes(gzip.compress(text.encode(), mtime=0))
 
 
 def given_to_rules(recipe: Recipe, run: RunDir, step: str) -> Any:

@@ -109,7 +109,7 @@ def rates_of(runs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 def rates_text(runs: Sequence[Mapping[str, Any]]) -> str:
     """Return the module tuner/checks/rates.py: how often codes are right, and the margins of the limits."""
     rates = "".join(f'    "{code}": {rate},\n' for code, rate in rates_of(runs).items())
-    rows = "".join(f"    {name!r}: {margin!r},\n" for name, margin in margins(runs).items())
+    rows = "".join(f'    "{name}": ("{sound}", "{bugs}"),\n' for name, (sound, bugs) in margins(runs).items())
     return f'''"""What the zoo says of codes and limits: written by `python -m tests.zoo judge --write`. Do not edit.
 
 RATES: in what share of a code's warns and errors the case has its cause. MARGINS: the values nearest to a limit, below
@@ -136,10 +136,9 @@ def compared(runs: Sequence[Mapping[str, Any]]) -> str:
         then, new = ([run for run in part.bugs if run.case.step == step] for part in (before, after))
         if then:
             lines.append(_row((step, str(len(then)), *_shares(then, new))))
-    changed = [line for old, new in zip(runs, now, strict=True) for line in _changed(old, new, cases[old["case"]])]
-    return "\n".join(
-        [*lines, "", f"{len(changed)} of {len(runs)} runs say something else (not in another order alone):", *changed]
-    )
+    told = [list(_changed(old, new, cases[old["case"]])) for old, new in zip(runs, now, strict=True)]
+    others = f"{sum(map(bool, told))} of {len(runs)} runs say something else (not in another order alone):"
+    return "\n".join([*lines, "", others, *(line for part in told for line in part)])
 
 
 def _part_row(name: str, then: Score, now: Score) -> str:

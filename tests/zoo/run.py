@@ -19,7 +19,7 @@ from tests.zoo.play import last_step, play
 from tuner.checks.cards import loud
 from tuner.core.store import write_json
 
-TIMEOUT_SECONDS = 300.0
+TIMEOUT_SECONDS = 900.0
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pytest
 
 from tests.zoo.case import HERE
 from tests.zoo.evidence import case_of, stored
-from tests.zoo.rejudge import judged_again
+from tests.zoo.rejudge import judged_again, rates_text
 
 RUNS = stored()
 
@@ -31,6 +31,12 @@ def test_a_step_that_fails_now_ends_the_run():
     again = judged_again({**run, "steps": [{**first, "evidence": broken}, *run["steps"][1:]]})
     assert [step["step"] for step in again["steps"]] == ["check-init"]
     assert again["steps"][0]["verdict"] == "fail"
+
+
+def test_rates_are_written_as_the_formatter_writes():
+    text = rates_text(RUNS)
+    command = [sys.executable, "-m", "ruff", "format", "--config", str(HERE.parent.parent / "pyproject.toml"), "-"]
+    assert subprocess.run(command, input=text, capture_output=True, text=True, check=True).stdout == text
 
 
 def test_judging_loads_no_torch():

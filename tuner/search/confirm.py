@@ -38,7 +38,7 @@ LEARNT = 3.0  # standard errors above the majority class: several arms are looke
 BASELINE = {"CU606"}
 LOW = {"CU605", "CU613"}
 RISING = {"CU601"}
-RATE = {"CU607", "CU608", "CU612"}
+RATE = {"CU607", "CU608", "CU612", "CU648"}
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ def asked(check, facts):
 
 ALL = [curves.train_longer, curves.trained_too_long, curves.overfitting, curves.gap_only, curves.underfitting,
        curves.plateau, curves.unstable, curves.over_confident, curves.loss_above_start, curves.schedule_ended,
+       curves.evaluation_lags,
        evaluation.at_baseline, evaluation.val_too_small, evaluation.val_above_train]  # fmt: skip
 
 
@@ -125,6 +126,8 @@ def test_a_gap_alone_is_room_to_regularise(low, fires):
         ({"gap_interval": [0.031, 0.06]}, False),
         ({"gap": 0.031, "gap_interval": None}, False),  # the size of val is not known
         ({"train_losses": [1.0 - 0.05 * i for i in range(15)]}, False),  # still falling
+        ({"train_losses": [1.0 - 0.005 * i for i in range(15)]}, True),  # it creeps, and val has been best for long
+        ({"train_losses": [1.0 - 0.005 * i for i in range(15)], "best_epoch": 15}, False),  # longer may do
         ({"majority_share": 0.75}, False),  # at the baseline: another finding
     ],
 )
@@ -253,3 +256,24 @@ def test_a_rise_that_slows_down_is_not_unstable():
 def test_at_the_baseline_no_curve_gives_advice(check, changes):
     assert asked(check, evidence(**changes)) is not None
     assert asked(check, evidence(**changes, val_accuracy=0.1)) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "fires"),
+    [
+        ({4: 7.6}, True),
+        ({4: 7.4}, False),  # 5 times 1.5, the first running loss
+        ({1: 90.0}, False),  # the averages of a few first steps
+    ],
+)
+def test_a_loss_in_eval_mode_that_jumps_above_the_start_is_unstable(changes, fires):
+    losses = [changes.get(epoch, loss) for epoch, loss in enumerate(evidence()["train_losses"])]
+    finding = asked(curves.evaluation_lags, evidence(train_losses=losses))
+    assert (finding is not None) == fires
+    assert not fires or (finding.severity, finding.evidence["epoch"]) == ("note", 5)
+
+
+def test_a_loss_that_rose_on_the_batches_too_is_another_finding():
+    running = [1.5, 0.8, 0.5, 9.0, 9.0, *[0.25] * 10]
+    losses = [1.4, 0.8, 0.5, 9.0, 9.0, *[0.25] * 10]
+    assert asked(curves.evaluation_lags, evidence(train_losses=losses, running_losses=running)) is None

@@ -54,3 +54,33 @@ def test_a_model_that_fails_in_either_layout_is_left_to_its_own_error():
 def test_the_plain_layout_is_a_note():
     assert plain_layout(ImageAxes(shape=[3, 8, 8], channels=3, plain_layout=True)).severity == "note"
     assert plain_layout(ImageAxes(shape=[3, 8, 8], channels=3)) is None
+
+
+class Reshaping(nn.Module):
+    """Permutes to channels last, and comes back by reshape where it should permute."""
+
+    def __init__(self, back):
+        super().__init__()
+        self.conv, self.back = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()), back
+
+    def forward(self, images):
+        last = images.permute(0, 2, 3, 1).contiguous()
+        return self.conv(last.reshape(images.shape) if self.back == "reshape" else last.permute(0, 3, 1, 2) + 0.1)
+
+
+def gradients():
+    """Return smooth colour images: a slope in a random direction, of a colour each."""
+    generator = torch.Generator().manual_seed(0)
+    y, x = torch.meshgrid(torch.linspace(-1, 1, 12), torch.linspace(-1, 1, 12), indexing="ij")
+    ways = torch.randn(40, 3, 2, 1, 1, generator=generator)
+    return ways[:, :, 0] * x + ways[:, :, 1] * y, torch.arange(40) % 2
+
+
+@pytest.mark.parametrize(("back", "fires"), [("reshape", True), ("permute", False)])
+def test_what_the_first_convolution_is_given_is_looked_at_where_the_model_changes_the_images(setup_of, back, fires):
+    axes = image_axes(setup_of(gradients(), lambda: Reshaping(back)))
+    assert (axes.undone[0] - axes.smooth[0] > 0.1) is fires
+
+
+def test_images_that_arrive_as_they_are_need_no_second_look(setup_of):
+    assert image_axes(setup_of(gradients(), net(3))).smooth is None

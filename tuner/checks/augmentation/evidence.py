@@ -17,7 +17,8 @@ class Augmentation(Evidence):
     the batch; `mispaired`: the share of these with a label that is not that example's. `shift`, `ratio`: of means
     in units of the clean spread, and of spreads. `clean`, `augmented`: accuracy of a kernel classifier made on one
     half of the clean examples, on the other half as it is and augmented; `relearned`: made on augmented ones as
-    well; `chance`: the share of the largest class.
+    well; `chance`: the share of the largest class. `mirrored`: how many of those asked are mirror images or turns of
+    the clean ones, and `of_mirrored` the accuracy on them of the classifier made on clean examples.
     """
 
     augments: bool
@@ -36,3 +37,5 @@ class Augmentation(Evidence):
     augmented: float = 0.0
     relearned: float = 0.0
     chance: float = 0.0
+    mirrored: int = 0
+    of_mirrored: float | None = None

@@ -139,4 +139,20 @@ def _readable(clean: Tensor, targets: Tensor, changed: Tensor, labels: Tensor, c
         "augmented": right(of_clean, now, labels),
         "relearned": right(of_changed, now, labels),
         "chance": float(torch.bincount(targets[half:]).max()) / (len(clean) - half),
+        **_mirrored(of_clean, (clean[half:], changed[half:]), now[half:], targets[half:]),
     }
+
+
+def _mirrored(kernel: Kernel, pair: tuple[Tensor, Tensor], features: Tensor, truth: Tensor) -> dict[str, Any]:
+    """Say how many inputs became a mirror image or a turn of themselves, and what of them is still read."""
+    clean, changed = pair
+    if clean.ndim != 4:
+        return {}
+    turned = [x for x in (clean, clean.transpose(2, 3)) if x.shape == clean.shape]
+    images = [x.flip(sides) if sides else x for x in turned for sides in ((), (2,), (3,), (2, 3))][1:]
+    hits = torch.stack([(x == changed).flatten(1).all(1) for x in images]).any(0)
+    hits &= (clean != changed).flatten(1).any(1)
+    if not hits.any():
+        return {}
+    right = kernel.scores(features[hits]).argmax(1) == truth[hits]
+    return {"mirrored": int(hits.sum()), "of_mirrored": float(right.double().mean())}

@@ -25,6 +25,15 @@ RATIOS = (
 )
 
 
+LEFT_OF_MIRRORED = Limit(
+    "left of mirrored",
+    0.5,
+    "of what is read from clean inputs",
+    "zoo: mirrored photographs, symmetric marks",
+)
+ENOUGH_MIRRORED = Limit("enough mirrored", 50, "examples", "derived: one in fifty is 2 %")
+
+
 MISPAIRED = Limit(
     "mispaired",
     0.2,
@@ -108,3 +117,33 @@ def augmentation_mispairs(answer: Augmentation) -> Finding | None:
         return None
     title = f"{answer.mispaired:.0%} of the {answer.moved} inputs that augmentation moved have another's label"
     return found("DA121", "error", title, evidence=answer.to_json())
+
+
+@rule(
+    "DA127",
+    "augmentation-harms",
+    "check-init",
+    meaning="Mirrored or turned, the examples are no longer what their labels say.",
+    detected=(
+        "A kernel classifier that was made on clean examples is asked about others that augmentation mirrored or "
+        f"turned: above chance, it reads less than {LEFT_OF_MIRRORED:.0%} of what it reads of clean ones; of "
+        f"{ENOUGH_MIRRORED} or more."
+    ),
+    why="A mirrored 5 is no digit, and val has none: the model spends itself on pictures that nobody will ask about, "
+    "and some of them look like another class.",
+    fix="Leave the flip or the turn out, unless the pictures that you will ask about come so as well.",
+    confused_with="Photographs, which mirrored left and right are still read as before; symmetric marks.",
+    source="Shorten and Khoshgoftaar 2019, A survey on image data augmentation: safety of a transform (6 and 9)",
+    explained_by=("DA120", "DA121", "DA122"),
+)
+def mirrored_is_another_thing(answer: Augmentation) -> Finding | None:
+    """Mirror images that clean examples say nothing about."""
+    clean, read = number(answer.clean), number(answer.of_mirrored)
+    if clean is None or read is None or answer.mirrored < ENOUGH_MIRRORED or clean - answer.chance < SIGNAL:
+        return None
+    left = (read - answer.chance) / (clean - answer.chance)
+    if left >= LEFT_OF_MIRRORED:
+        return None
+    title = f"a classifier that reads {clean:.0%} of clean examples right reads {read:.0%} of mirrored or turned ones"
+    facts = answer.only("clean", "of_mirrored", "mirrored", "chance")
+    return found("DA127", "warn", title, evidence={**facts, "left": left})

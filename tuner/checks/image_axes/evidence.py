@@ -13,9 +13,12 @@ class ImageAxes(Evidence):
     """What the axes of an image are taken for. `shape`: of one image as the model gets it, (C, H, W) as tuner has it.
 
     `channels`: the input channels of the first two-dimensional convolution that the fresh model runs; None without one.
-    `plain_layout`: the model fails on channels-last images and is trained in the plain layout.
+    `plain_layout`: the model fails on channels-last images and is trained in the plain layout. `smooth`, `undone`: as
+    in ImageLayout, of what that convolution is given; None where the model hands it the images as they are.
     """
 
     shape: Sequence[int]
     channels: int | None = None
     plain_layout: bool = False
+    smooth: Sequence[float] | None = None
+    undone: Sequence[float] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -21,17 +22,21 @@ from tuner.train.setup import Setup
 FIRST = "initial_loss"
 
 
-def init_battery(setup: Setup, until: float | None = None, **settings: Any) -> dict[str, Any]:
+def init_battery(
+    setup: Setup, until: float | None = None, only: Collection[str] = (), **settings: Any
+) -> dict[str, Any]:
     """Return {measurement: its evidence as JSON}; one that cannot be made leaves the reason instead.
 
     `settings` go to the measures that have an argument of that name. After the moment `until` (time.monotonic) no more
-    are begun. What the user's own code raises is the user's to see, and lack of memory is the trial's failure; neither
-    is taken for a measurement that does not apply.
+    are begun. `only`: these alone are made, and the first one. What the user's own code raises is the user's to see,
+    and lack of memory is the trial's failure; neither is taken for a measurement that does not apply.
     """
     measures()
     setup = whole(rebuilt(setup))
     evidence: dict[str, Evidence | NotMeasured] = {}
     for name, measure in sorted(BATTERY.items(), key=lambda item: (item[0] != FIRST, item[0])):
+        if only and name not in (FIRST, *only):
+            continue
         first = evidence.get(FIRST)
         if isinstance(first, InitialLoss) and first.too_narrow and name not in OF_DATA:
             evidence[name] = NotMeasured("the model has fewer outputs than there are classes")

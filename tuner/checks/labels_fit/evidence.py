@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tuner.checks.evidence import Evidence
@@ -13,7 +14,9 @@ class LabelsFit(Evidence):
 
     `train`: every train example judged by the others; `chance`: the share of the largest class; `shuffled`,
     `shuffled_std`: on labels in a random order. `val`: judged by train (None without a val split); `val_renamed`:
-    with its answers renamed class by class as fits best; `val_chance`: the share of val's largest class.
+    with its answers renamed class by class as fits best; `val_chance`: the share of val's largest class. `recalls`:
+    the mean recall over the classes that both splits have enough of, every example judged by the others of its own
+    split: [train, val], from as many examples of each.
     """
 
     n: int
@@ -26,3 +29,4 @@ class LabelsFit(Evidence):
     val: float | None = None
     val_renamed: float = 0.0
     val_chance: float = 0.0
+    recalls: Sequence[float] | None = None

@@ -10,10 +10,12 @@ from torch import Tensor
 from tuner.checks.labels_fit.evidence import LabelsFit
 from tuner.checks.tools.examples import ENOUGH, MOST, different
 from tuner.checks.tools.features import Kernel, Scaler, small, without_copies
-from tuner.checks.tools.frame import CannotProbe, of_data_alone
+from tuner.checks.tools.frame import Batch, CannotProbe, of_data_alone
 from tuner.core.statistics import mean_std
 from tuner.core.streams import derive_seed
 from tuner.train.setup import Setup
+
+OF_A_CLASS = 10  # examples
 
 
 @of_data_alone
@@ -21,7 +23,8 @@ def labels_fit(setup: Setup) -> LabelsFit:
     """Ask a kernel classifier on small pictures of the inputs how much they say about the labels.
 
     `train`: accuracy on train, every example judged by the others; `val`: by the train examples; `val_renamed`: with
-    its answers renamed class by class as fits best; `chance`: the share of the largest class.
+    its answers renamed class by class as fits best; `chance`: the share of the largest class; `recalls`: within each
+    split, balanced.
     """
     (features,), targets = different(setup, "train", MOST, small)
     classes = setup.data.num_classes
@@ -51,16 +54,34 @@ def labels_fit(setup: Setup) -> LabelsFit:
     total = max(len(answers), 1)
     majority = float(torch.bincount(val_targets[inside], minlength=classes).max()) / total
     return LabelsFit(
-        **(
-            found
-            | {
-                "val_n": len(answers),
-                "val": float(table.diagonal().sum()) / total,
-                "val_renamed": float(table.max(1).values.sum()) / total,
-                "val_chance": majority,
-            }
-        )
+        **found,
+        val_n=len(answers),
+        val=float(table.diagonal().sum()) / total,
+        val_renamed=float(table.max(1).values.sum()) / total,
+        val_chance=majority,
+        recalls=_recalls((scale(features)[alone], targets), (scale(small(val_inputs[inside])), val_targets[inside])),
     )
+
+
+def _recalls(train: Batch, val: Batch) -> list[float] | None:
+    """Return the mean recall within each split, from as many examples of a class in one as in the other."""
+    val = tuple(part[without_copies(val[0])] for part in val)  # type: ignore[assignment]
+    kept: tuple[list[Tensor], list[Tensor]] = ([], [])
+    for label in train[1].unique().tolist():
+        places = [(targets == label).nonzero().flatten() for _, targets in (train, val)]
+        count = min(map(len, places))
+        if count >= OF_A_CLASS:
+            for part, rows in zip(kept, places, strict=True):
+                part.append(rows[:count])
+    if len(kept[0]) < 2:
+        return None
+    recalls = []
+    for (features, targets), rows in zip((train, val), kept, strict=True):
+        names, truth = targets[torch.cat(rows)].unique(return_inverse=True)
+        guesses = Kernel.fit(features[torch.cat(rows)], truth, len(names)).left_out.argmax(1)
+        hits = [float((guesses[truth == label] == label).double().mean()) for label in range(len(names))]
+        recalls.append(sum(hits) / len(hits))
+    return recalls
 
 
 def _shuffled(kernel: Kernel, targets: Tensor, seed: int) -> dict[str, float | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from tuner.checks.cards import Missing, found, number, rule
+from tuner.checks.cards import Missing, found, need, number, rule
 from tuner.checks.data_scan.evidence import DataScan
 from tuner.checks.label_order.evidence import LabelOrder
 from tuner.checks.labels_fit.evidence import LabelsFit
@@ -18,6 +18,9 @@ MISSED = Limit("missed", 0.25, "accuracy", "zoo: val of other people or days los
 
 
 NEIGHBOURS = Limit("neighbours", 0.15, "accuracy", "zoo: sorted sets give neighbours less")
+
+
+UNLIKE = Limit("unlike", 0.1, "mean recall", "zoo: sound splits that were drawn at random are as hard as each other")
 
 
 RELATIVES = Limit(
@@ -66,6 +69,35 @@ def val_labels_do_not_fit(answer: LabelsFit, order: LabelOrder | None, relatives
 def _read_twice_alike(order: LabelOrder | None) -> None:
     if order is not None and order.relabelled > 0:
         raise Missing("examples change their labels from one reading to the next")
+
+
+@rule(
+    "DA126",
+    "label-noise",
+    "check-init",
+    meaning="The labels of train contradict one another where those of val do not.",
+    detected=(
+        "A kernel classifier on small pictures of the inputs, each example judged by the others of its own split, "
+        f"from as many of every class: the mean recall within train is more than {UNLIKE:.0%} below that within val, "
+        f"at {SURE:g} standard errors."
+    ),
+    why="No model can learn a wrong label but by heart; val was labelled with more care, so it still tells the truth, "
+    "and what train is missing is what the labels spoil.",
+    fix="Look at train examples whose label is not that of their neighbours, class by class; label them again, or use "
+    "a loss that bears noise.",
+    confused_with="A train split of harder pictures than val (augmented copies, other sources): compare the pictures.",
+    source="Northcutt et al. 2021, Confident learning: neighbours' labels out of sample",
+    explained_by=("DA110", "DA113", "DA115", "DA119", "IN154"),
+)
+def train_labels_contradict(answer: LabelsFit, order: LabelOrder | None) -> Finding | None:
+    """Labels of train that are less of one mind than those of val."""
+    _read_twice_alike(order)
+    train, val = need(answer.recalls, "the classes are too small to judge each split by itself")
+    error = math.sqrt(0.5 / max(min(answer.n, answer.val_n), 1))
+    if val - train <= max(UNLIKE, SURE * error):
+        return None
+    title = f"of the labels of train, {train:.0%} are what their neighbours say; of val's, {val:.0%}"
+    return found("DA126", "warn", title, evidence={"recalls": [train, val], "n": answer.n, "val_n": answer.val_n})
 
 
 @rule(

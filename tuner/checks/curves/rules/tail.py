@@ -25,12 +25,18 @@ NO_GAP = Limit("no gap", 0.03, "accuracy", "CS231n notes: val tracks train")
 RATE_GONE = Limit("rate gone", 0.02, "of the highest lr", "derived: an end of the schedule, not a phase of it")
 
 
+LATE = Limit("late", 0.75, "of the epochs", "Google tuning playbook: best step in the last 25 % of training")
+
+
 UNSTABLE = Limit(
     "unstable",
     1.5,
     "times the sampling noise of val",
     "zoo: successive models see the same examples and differ by less",
 )
+
+
+UPSET = Limit("upset", 5, "times the first running loss", "zoo: sound runs with batch norm stay below")
 
 
 STILL_FALLS = Limit("still falls", 0.1, "of its own level", "zoo: a plateau falls by less over the tail")
@@ -51,6 +57,11 @@ def _answer(confirming: Confirming, arm: str) -> bool | None:
     """Return whether a confirming run helped; None where it was not made."""
     answers = confirming.runs or {}
     return answers[arm].helps if arm in answers else None
+
+
+def _best_is_late(curves: Curves) -> bool:
+    """Return whether the best epoch lies in the last quarter of the run."""
+    return (curves.best_epoch or 0) > LATE * curves.epochs
 
 
 def _rate_gone(curves: Curves) -> bool:
@@ -77,7 +88,7 @@ def train_longer(curves: Curves) -> Finding | None:
     rise = drift(accuracy)
     n = curves.val_n
     half = wilson_half(min(1.0, accuracy[-1]), n) if n else 0.0
-    if (best or 0) <= 0.75 * epochs or rise <= max(2 * robust_sigma(accuracy), half) or _rate_gone(curves):
+    if not _best_is_late(curves) or rise <= max(2 * robust_sigma(accuracy), half) or _rate_gone(curves):
         return None
     if _at_baseline(curves) or _loss_has_turned(curves):
         return None
@@ -196,8 +207,8 @@ def gap_only(curves: Curves) -> Finding | None:
     "diagnose",
     meaning="Train and val accuracy are equally low, and train no longer moves.",
     detected="the 95 % interval of the gap reaches down to 3 points or less, train accuracy below the target "
-    "(--target, default 0.95), train loss not moving; and no confirming run (rate, regularisation, width) has named "
-    "the cause",
+    f"(--target, default 0.95), train loss not moving, or by less than {STILL_FALLS:.0%} of its level while val is no "
+    "better in the last quarter; and no confirming run (rate, regularisation, width) has named the cause",
     why="A tiny subset could be fitted (step 2), so something limits what is learnt of the whole.",
     fix="Less regularisation, a larger model, or another rate: whichever helps in a longer run is the cause.",
     confused_with="label noise or overlapping classes, which no model can fit; a rate that is too low",
@@ -209,8 +220,9 @@ def underfitting(curves: Curves, confirming: Confirming) -> Finding | None:
     train = series(curves.train_losses, "train losses", ENOUGH)
     if not _low_without_gap(curves) or _helped(confirming):
         return None
-    if moving(train) and drift(train) < 0:
-        return None
+    falls = -drift(train) if moving(train) else 0.0
+    if falls > 0 and (falls > STILL_FALLS * train[-1] or _best_is_late(curves) or _rate_gone(curves)):
+        return None  # more of the same training may do: CU601, CU613
     title = f"train accuracy stays at {curves.train_accuracy:.3f}, val at {curves.val_accuracy:.3f}"
     if tried := [name for name in confirming.runs or {} if not name.startswith(CONTROL)]:
         title += f"; short runs with {', '.join(tried)} do not lift it"
@@ -370,3 +382,38 @@ def loss_above_start(curves: Curves, confirming: Confirming) -> Finding | None:
     seen = {"first": losses[0], "highest": max(late), "epoch": epoch}
     _note_the_gain(confirming, seen)
     return found("CU612", "note", title, evidence=seen, proposals=proposals)
+
+
+@rule(
+    "CU648",
+    "unstable",
+    "diagnose",
+    meaning="In eval mode, the loss on train rose far above where it began, while the batches were answered well.",
+    detected=(
+        "After the second epoch, the loss of the train subset in eval mode is more than "
+        f"{UPSET:g} times the running loss of the first epoch, in an epoch whose own running loss is below that."
+    ),
+    why="The weights move so fast that the averages of normalisation layers do not follow: what is evaluated is a "
+    "mixture of models, and which epoch is best is chance.",
+    fix="Lower the rate or the momentum (0.9), warm up, or average the weights.",
+    confused_with="batch norm whose averages hardly move at all (momentum near 0), which steps 1 and 2 look for",
+    source="Google tuning playbook: training instability; Ioffe and Szegedy 2015 (moving averages)",
+    explained_by=("CU612",),
+)
+def evaluation_lags(curves: Curves, confirming: Confirming) -> Finding | None:
+    running = series(curves.running_losses, "running losses", ENOUGH)
+    train = series(curves.train_losses, "train losses", ENOUGH)
+    late = [i for i in range(2, len(train)) if running[i] < running[0]]
+    if not late or running[0] <= 0:
+        return None
+    worst = max(late, key=train.__getitem__)
+    if train[worst] / running[0] <= UPSET:
+        return None
+    title = (
+        f"in epoch {worst + 1} the train loss is {train[worst]:.3g} in eval mode and {running[worst]:.3g} on the "
+        f"batches; the first epoch had {running[0]:.3g}"
+    )
+    proposals = [Proposal("schedule.name", "calm", "the loss in eval mode jumps far above that of the batches")]
+    seen = {"epoch": worst + 1, "in_eval_mode": train[worst], "running": running[worst], "first": running[0]}
+    _note_the_gain(confirming, seen)
+    return found("CU648", "note", title, evidence=seen, proposals=proposals)

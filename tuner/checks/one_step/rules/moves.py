@@ -23,7 +23,7 @@ from tuner.core.result import Finding
     ),
     confused_with="A warm-up that starts at rate 0: the probe uses no schedule.",
     source="torchtest; TheDeepChecker",
-    explained_by=("IN113", "IN125"),
+    explained_by=("IN113", "IN125", "IN184"),
 )
 def no_update(step: OneStep) -> Finding | None:
     """Weights that stay as they are."""
