@@ -59,7 +59,7 @@ def labels_fit(setup: Setup) -> LabelsFit:
         val=float(table.diagonal().sum()) / total,
         val_renamed=float(table.max(1).values.sum()) / total,
         val_chance=majority,
-        recalls=_recalls((scale(features)[alone], targets), (scale(small(val_inputs[inside])), val_targets[inside])),
+        recalls=_recalls((scale(features)[alone], targets), (scale(val_features[inside]), val_targets[inside])),
     )
 
 
