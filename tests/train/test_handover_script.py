@@ -16,7 +16,7 @@ from tuner.core.result import Record
 from tuner.core.store import write_curve
 from tuner.core.trial import TrialSpec, WorkItem
 from tuner.recipe.user_files import hash_user_files
-from tuner.train.handover import script
+from tuner.train.handover import script_parts
 from tuner.train.handover.bundle import Bundle
 from tuner.train.handover.script import Facts, write_script
 from tuner.train.setup import make_setup
@@ -51,6 +51,42 @@ def streamed():
 
 def whole():
     return load()[0], None
+
+def quantities():
+    (x, _), (v, _) = load()
+    return (x, x.sum(1) + 0.1 * x[:, 0]), (v, v.sum(1))
+
+def sets():
+    (x, _), (v, _) = load()
+    return (x, (x[:, :3] > 0).float()), (v, (v[:, :3] > 0).float())
+
+def squared(outputs, targets):
+    return ((outputs.squeeze(1) - targets) ** 2).mean()
+
+class Viewing(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4 * 36, 3)
+
+    def forward(self, x):
+        x = self.conv(x)
+        return self.head(x.view(len(x), -1))
+
+def viewing():
+    return Viewing()
+
+def pixels():
+    (x, _), (v, _) = images()
+    return (x, (x.sum(1) > 380).long()), (v, (v.sum(1) > 380).long())
+
+def per_pixel(num_classes):
+    return nn.Conv2d(3, num_classes, 1)
+
+def halved(epoch):
+    return 0.5 ** epoch
+
+def off_centre(model, outputs, size=0.1):
+    return size * outputs.mean() ** 2
 """
 
 
@@ -90,6 +126,52 @@ CASES = {
         "train.monitor": "val_loss",
         "train.monitor_mode": "min",
     },
+    "groups, averaged weights": {
+        "optimizer.groups": ["no_decay_on_norms", {"name": "head_lr", "factor": 3.0}],
+        "optimizer.weight_decay": 0.01,
+        "train.ema": 0.8,
+        "train.max_norm": 1.0,
+    },
+    "stochastic weight averaging of a net with batch norm": {
+        "data.source": "mine.py:images",
+        "model": {"name": "convnet", "width": 4, "depth": 1},
+        "train.swa": 0.4,
+    },
+    "a sum of losses, one of features": {
+        "loss": [
+            {"name": "cross_entropy", "factor": 0.5},
+            {"name": "multi_margin"},
+            {"name": "center", "factor": 0.1},
+        ],
+    },
+    "accumulated, penalised, a sampler": {
+        "train.accumulate": 2,
+        "train.penalty": [{"name": "mine.py:off_centre", "size": 0.5}],
+        "train.l1": 1e-3,
+        "data.sampler": "balanced",
+    },
+    "an optimizer that computes the loss itself": {
+        "optimizer": {"name": "lbfgs", "max_iter": 3},
+        "train.clip_norm": 1.0,
+    },
+    "a schedule of factors after a warm-up": {"schedule": {"name": "mine.py:halved", "warmup_epochs": 0.5}},
+    "a warm-up and a hold before a step schedule": {
+        "schedule": {"name": "step", "step_epochs": 1, "warmup_epochs": 0.4, "hold_epochs": 0.4},
+    },
+    "quantities": {"data.source": "mine.py:quantities", "data.task": "regression", "loss.name": "mine.py:squared"},
+    "several labels": {
+        "data.source": "mine.py:sets",
+        "data.task": "multilabel",
+        "loss.name": "torch.nn.BCEWithLogitsLoss",
+        "train.monitor": "val_macro_f1",
+    },
+    "a class per pixel": {"data.source": "mine.py:pixels", "model": {"name": "mine.py:per_pixel"}},
+    "images in the plain layout": {"data.source": "mine.py:images", "model": {"name": "mine.py:viewing"}},
+    "another score": {"train.monitor": "val_balanced_accuracy"},
+    "a model with changes, first weights that are measured": {
+        "model": {"name": "mlp", "width": 6, "depth": 1, "activation": {"name": "elu", "alpha": 0.5}, "init": "lsuv"},
+    },
+    "a fine-tuned head": {"finetune": {"way": "head", "release_epoch": 1}},
     "val cut from train, clipped": {"data.source": "mine.py:whole", "train.clip_norm": 0.5, "optimizer.name": "adamw"},
 }
 
@@ -118,8 +200,9 @@ def test_the_script_reads_a_folder_of_images_itself(tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        ({"train.ema": 0.9}, "train.ema"),
-        ({"optimizer.name": "lbfgs"}, "an optimizer that computes the loss itself"),
+        ({"train.snapshots": 2}, "train.snapshots"),
+        ({"optimizer.name": "sam"}, r"tuner\.recipe\.\S+"),
+        ({"after": {"tta": ["hflip"]}}, r"\[after\]"),
     ],
 )
 def test_what_scripts_do_not_have_is_refused_by_name(overrides, words, tmp_path):
@@ -130,7 +213,7 @@ def test_what_scripts_do_not_have_is_refused_by_name(overrides, words, tmp_path)
 
 def test_a_script_that_would_train_something_else_is_refused(tmp_path, monkeypatch):
     case = make_case(tmp_path)
-    monkeypatch.setattr(script, "_augment", lambda setup, names: "    inputs = inputs + 1\n")
+    monkeypatch.setattr(script_parts, "augment_text", lambda setup, names: "    inputs = inputs + 1\n")
     with pytest.raises(EnvironmentProblem, match="the first batch of .* is not the trial's own"):
         write_script(case.setup(), Facts("case", "t", 1, 0.5), tmp_path / "train.py", tmp_path)
 

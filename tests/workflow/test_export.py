@@ -130,6 +130,24 @@ def test_the_description_of_inputs_that_are_passed_on_has_no_statistics():
     assert json.loads(json.dumps(found)) == found
 
 
+class Viewing(nn.Module):
+    """A conv net of a user's that flattens by `view`, which fails on channels-last images."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x):
+        return self.conv(x).view(len(x), -1)
+
+
+def test_a_winner_that_needs_images_in_the_plain_layout_gets_them_so():
+    winner = Winner(Viewing(), Interface((3, 6, 6), torch.float32, None, None, 2, ("a", "b"), None))
+    images = torch.randn(2, 3, 6, 6).contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        assert torch.equal(winner(images), winner.model(images.contiguous()))
+
+
 def test_an_export_without_a_way_names_the_ways(finished, command):
     refused(command("export", "small.toml"), 2, "nothing to export was named", "--weights", "--onnx", "--optuna")
     refused(command("export", "small.toml", "--fold", "--weights", "w.safetensors"), 2, "--fold goes with --onnx")

@@ -47,10 +47,10 @@ def change(model: nn.Module, changes: Mapping[str, Any], base_dir: Path) -> nn.M
     if "activation" in changes:
         replace_activations(model, activation_of(changes["activation"], base_dir))
     if "global_pool" in changes:
-        fn, args = _named("pool", changes["global_pool"], base_dir)
+        fn, args = named("pool", changes["global_pool"], base_dir)
         set_global_pool(model, call(fn, bind(fn, {}, args, "model.global_pool"), "model.global_pool", base_dir))
     if "head" in changes:
-        fn, args = _named("head", changes["head"], base_dir)
+        fn, args = named("head", changes["head"], base_dir)
         wanted = bind(fn, dict.fromkeys(("features", "num_classes")), args, "model.head")
 
         def build(features: int, num_classes: int) -> nn.Module:
@@ -77,7 +77,7 @@ def check_changes(changes: Mapping[str, Any], base_dir: Path) -> None:
         activation_of(changes["activation"], base_dir)
     for key, kind, offered in (("global_pool", "pool", ()), ("head", "head", ("features", "num_classes"))):
         if key in changes:
-            fn, args = _named(kind, changes[key], base_dir)
+            fn, args = named(kind, changes[key], base_dir)
             bind(fn, dict.fromkeys(offered), args, f"model.{key}")
 
 
@@ -85,13 +85,18 @@ def first_weights(
     model: nn.Module, item: Any, base_dir: Path, inputs: Callable[[], Tensor], targets: Callable[[], Tensor]
 ) -> None:
     """Initialise the model's weights as `model.init` says."""
-    fn, args = _named("init", item, base_dir)
+    fn, args = named("init", item, base_dir)
     made = {"inputs": inputs, "targets": targets}
     offered = {key: made[key]() for key in asked(fn, tuple(made))}
     call(fn, bind(fn, offered, args, "model.init", positional=1), "model.init", base_dir, model)
 
 
-def _named(kind: str, item: Any, base_dir: Path) -> tuple[Callable[..., Any], dict[str, Any]]:
+def named(kind: str, item: Any, base_dir: Path) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """Return the component that a key of the model table names, and its arguments.
+
+    Raises:
+        UsageError: "a table needs a name", "unknown ...".
+    """
     table = {"name": item} if isinstance(item, str) else item
     if not isinstance(table, Mapping) or not isinstance(table.get("name"), str):
         raise UsageError(f"model: a table needs a name (got {item!r})", 'Write { name = "...", ... }.')

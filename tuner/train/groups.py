@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,15 @@ def param_groups(model: nn.Module, table: Mapping[str, Any], base_dir: Path, mor
     items = [*as_list(table.get("groups")), *more]
     if not items:
         return list(model.parameters())
+    parts = [part_of("param_groups", item, base_dir, "optimizer.groups").build()["param_groups"] for item in items]
+    return combined(model, table, parts)
+
+
+def combined(model: nn.Module, table: Mapping[str, Any], parts: Sequence[Callable[..., Any]]) -> list[Any]:
+    """Return the model's parameters in the groups that all `parts` together give."""
     options: dict[nn.Parameter, dict[str, Any]] = {item: {} for item in model.parameters()}
-    for item in items:
-        part = part_of("param_groups", item, base_dir, "optimizer.groups")
-        for group in _checked(part.build()["param_groups"](model=model, table=table), options):
+    for part in parts:
+        for group in _checked(part(model=model, table=table), options):
             own = {key: value for key, value in group.items() if key != "params"}
             for parameter in group["params"]:
                 before = options[parameter]

@@ -89,12 +89,15 @@ def one(table: Mapping[str, Any], device: str, base_dir: Path, class_counts: Cal
 
 
 class FeatureTerm:
-    """A loss of features as a penalty of the step: it listens to what the head is given in train mode."""
+    """A loss of features as a penalty of the step: it listens to what the head is given in train mode.
 
-    def __init__(self, loss: Loss, factor: float) -> None:
+    `raw`: what the loss calls; it may have a state that is saved with the training.
+    """
+
+    def __init__(self, loss: Loss, factor: float, raw: Any) -> None:
         self.loss, self.factor = loss, factor
         self.features: Tensor | None = None
-        self.raw = loss.raw  # type: ignore[attr-defined]
+        self.raw = raw
 
     def attach(self, model: nn.Module) -> None:
         """Listen to the model's head from now on."""
@@ -120,11 +123,10 @@ def feature_terms(
     table: Mapping[str, Any], device: str, base_dir: Path, class_counts: Callable[[], Tensor]
 ) -> list[FeatureTerm]:
     """Return the terms of a list of losses that are taken of the head's input."""
-    return [
-        FeatureTerm(one(term, device, base_dir, class_counts), factor)
-        for factor, term in zip(factors_of(table), terms_of(table), strict=True)
-        if is_of_features(term, table, base_dir)
-    ]
+    pairs = zip(factors_of(table), terms_of(table), strict=True)
+    chosen = [(factor, term) for factor, term in pairs if is_of_features(term, table, base_dir)]
+    built = [(factor, one(term, device, base_dir, class_counts)) for factor, term in chosen]
+    return [FeatureTerm(loss, factor, loss.raw) for factor, loss in built]  # type: ignore[attr-defined]
 
 
 def balanced(counts: Tensor) -> list[float]:

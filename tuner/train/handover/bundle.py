@@ -16,6 +16,7 @@ from tuner.core.errors import UsageError
 
 OURS = "tuner."
 ERRORS = errors.__name__
+MACHINERY = "tuner.recipe."  # how recipes are read: it needs all of tuner
 SUPPRESSED = ("noqa", "type: ignore")
 
 
@@ -46,6 +47,11 @@ class Bundle:
             return self._names[key]
         taken = {*self.reserved, *self._names.values()}
         self._names[key] = given = name if name not in taken else f"{module.__name__.rpartition('.')[2]}_{name}"
+        if module.__name__.startswith(MACHINERY):
+            raise UsageError(
+                f"--script: scripts do not have {module.__name__}.{name} yet, which a part of the recipe looks up",
+                "Use --weights or --onnx.",
+            )
         if module.__name__ == ERRORS:
             self.definitions[given] = _error(name)
             return given
@@ -57,6 +63,8 @@ class Bundle:
         for used in dict.fromkeys(_names(node)):
             if used in top.definitions:
                 renamed[used] = self._add(module, used)
+            elif used in top.imports and (of := _module_of(*top.imports[used][1:])) is not None:
+                renamed |= {f"{used}.{part}": self._add(of, part) for part in _parts_of(node, used)}
             elif used in top.imports:
                 renamed[used] = self._import(*top.imports[used], used)
         self.definitions[given] = _source(node, top.lines, renamed)
@@ -73,6 +81,20 @@ class Bundle:
             return used
         self.imports[line] = None
         return used
+
+
+def _module_of(source: str, name: str) -> ModuleType | None:
+    """Return the module of ours that an import binds a name to; None where it binds something else."""
+    if not source.startswith(OURS):
+        return None
+    value = getattr(importlib.import_module(source), name, None) if name else importlib.import_module(source)
+    return value if isinstance(value, ModuleType) else None
+
+
+def _parts_of(node: ast.AST, module: str) -> Iterable[str]:
+    """Return what a definition takes of a module that it knows by this name."""
+    found = (item for item in ast.walk(node) if isinstance(item, ast.Attribute) and isinstance(item.value, ast.Name))
+    return dict.fromkeys(item.attr for item in found if item.value.id == module)  # type: ignore[attr-defined]
 
 
 def _error(name: str) -> str:
@@ -117,7 +139,14 @@ def _top_level(module: ModuleType) -> _Top:
 
 
 def _names(node: ast.AST) -> Iterable[str]:
-    """Yield every name that a definition reads and does not bind itself, in the order of its source."""
+    """Yield every name that a definition reads and does not bind itself, in the order of its source.
+
+    What a class body binds is not seen in its methods: each of its statements is looked at by itself.
+    """
+    if isinstance(node, ast.ClassDef):
+        for part in (*node.decorator_list, *node.bases, *node.body):
+            yield from _names(part)
+        return
     bound = {item.arg for item in ast.walk(node) if isinstance(item, ast.arg)}
     bound |= {item.id for item in ast.walk(node) if isinstance(item, ast.Name) and isinstance(item.ctx, ast.Store)}
     if isinstance(node, (ast.Assign, ast.AnnAssign)):
@@ -132,10 +161,11 @@ def _source(node: ast.stmt, lines: list[str], renamed: Mapping[str, str]) -> str
     decorators = getattr(node, "decorator_list", [])
     first = min([node.lineno, *(item.lineno for item in decorators)]) - 1
     kept = lines[first : node.end_lineno]
+    found = [(item, _dotted(item)) for item in ast.walk(node) if isinstance(item, (ast.Name, ast.Attribute))]
     changes = [
-        (item.lineno, item.col_offset, item.id)
-        for item in ast.walk(node)
-        if isinstance(item, ast.Name) and renamed.get(item.id, item.id) != item.id
+        (item.lineno, item.col_offset, name)
+        for item, name in found
+        if name is not None and renamed.get(name, name) != name
     ]
     for number, column, name in sorted(set(changes), reverse=True):
         line = kept[number - 1 - first].encode()
@@ -146,6 +176,13 @@ def _source(node: ast.stmt, lines: list[str], renamed: Mapping[str, str]) -> str
         at = node.lineno - 1 - first
         kept[at] = re.sub(rf"\b{node.name}\b", renamed[node.name], kept[at], count=1)
     return "\n".join(_without_note(line) for line in kept)
+
+
+def _dotted(node: ast.Name | ast.Attribute) -> str | None:
+    """Return a name, or a name and what is taken of it; None for what is taken of anything else."""
+    if isinstance(node, ast.Name):
+        return node.id
+    return f"{node.value.id}.{node.attr}" if isinstance(node.value, ast.Name) else None
 
 
 def _without_note(line: str) -> str:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from tuner.core.streams import derive_seed
 from tuner.parts.image_files import decode
 from tuner.recipe import registry
 from tuner.recipe.model import paths_expanded
 from tuner.train.data import Data
+from tuner.train.handover.names import Names, call_text
 from tuner.train.interface import compact
 from tuner.train.setup import Setup
 from tuner.train.stores import ArrayStore
-
-if TYPE_CHECKING:
-    from tuner.train.handover.script import Names
 
 IN_SCRIPT = 16  # statistics up to this many numbers are written into the script itself
 TORCHVISION = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
@@ -58,10 +57,10 @@ def as_source(value):
     \"\"\"Return inputs and targets as tensors; of a Dataset the Dataset itself and its targets.\"\"\"
     value = value.tensors if isinstance(value, torch.utils.data.TensorDataset) else value
     if not isinstance(value, (tuple, list)):
-        return value, torch.tensor([int(value[i][1]) for i in range(len(value))])
+        return value, torch.stack([torch.as_tensor(value[i][1]) for i in range(len(value))]).{cast}()
     inputs, targets = (torch.as_tensor(part) for part in value)
     inputs = inputs.float() if inputs.is_floating_point() else inputs
-    return inputs.permute(0, 2, 3, 1).contiguous() if inputs.dim() == 4 else inputs, targets.long()
+    return inputs.permute(0, 2, 3, 1).contiguous() if inputs.dim() == 4 else inputs, targets.{cast}()
 """
 
 
@@ -82,8 +81,11 @@ def splits_of(data: Data) -> dict[str, np.ndarray]:
     return arrays
 
 
-def normalise_text(arrays: dict[str, np.ndarray], dimensions: int) -> str:
-    """Return the body of `normalise`; statistics are in the script where they are few."""
+def normalise_text(arrays: dict[str, np.ndarray], is_image: bool, plain: bool) -> str:
+    """Return the body of `normalise`; statistics are in the script where they are few.
+
+    `plain`: the model fails on images whose channels lie last in memory.
+    """
     if "shift" not in arrays:
         lines = ["    values = inputs if inputs.dtype in (torch.int32, torch.int64) else inputs.float()"]
     elif arrays["shift"].size <= IN_SCRIPT:
@@ -97,21 +99,21 @@ def normalise_text(arrays: dict[str, np.ndarray], dimensions: int) -> str:
         lines = [
             '    values = (inputs.float() - torch.from_numpy(SPLITS["shift"])) * torch.from_numpy(SPLITS["factor"])'
         ]
-    layout = ".contiguous(memory_format=torch.channels_last)" if dimensions == 3 else ""
+    layout = f".contiguous({'' if plain else 'memory_format=torch.channels_last'})" if is_image else ""
     return "\n".join([*lines, f"    return values{layout}"]) + "\n"
 
 
 def load_text(setup: Setup, names: Names, arrays: dict[str, np.ndarray]) -> str:
     """Return the body of `load`, and add to `arrays` what it cannot read elsewhere."""
-    from tuner.train.handover.script import call_text, user_load_seed
-
     table, data = paths_expanded(setup.tables["data"], setup.env.recipe_dir), setup.data
     source = table["source"]
     if ":" in source or "." in source:
         fn = registry.resolve("source", source, setup.env.recipe_dir)
         known = set(type_fields())
         kwargs = {**{key: value for key, value in table.items() if key not in known}, **table.get("args", {})}
-        return USERS.format(seed=user_load_seed(setup), call=call_text(names.of(fn, source), kwargs))
+        seed = derive_seed(table.get("split_seed", 0), "load")  # as tuner calls it
+        cast = "float" if data.targets("train").is_floating_point() else "long"
+        return USERS.format(seed=seed, cast=cast, call=call_text(names.of(fn, source), kwargs))
     if source == "digits":
         return DIGITS
     sources = ("train", "val") if own_val(data) else ("train",)

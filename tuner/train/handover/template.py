@@ -71,7 +71,8 @@ def steps_per_epoch(size):
 
 def train_batches(source, epoch):
     """Give the batches of one epoch; their order and their augmentation follow from the seed and the epoch alone."""
-    order = torch.randperm(len(SPLITS["train"]), generator=torch.Generator().manual_seed(stream("order", epoch)))
+    generator = torch.Generator().manual_seed(stream("order", epoch))
+{targets}    order = {order}
     draws = torch.Generator().manual_seed(stream("augment", epoch))
     chosen = torch.from_numpy(SPLITS["train"]).index_select(0, order).split(BATCH_SIZE)
     for positions in chosen[: steps_per_epoch(len(order))]:
@@ -82,8 +83,8 @@ def train_batches(source, epoch):
 class Batches:
     """The batches of one split in its fixed order; it can be iterated again and again."""
 
-    def __init__(self, source, split):
-        self.source, self.positions = source, torch.from_numpy(SPLITS[split]).split(EVAL_BATCH_SIZE)
+    def __init__(self, source, split, size=EVAL_BATCH_SIZE):
+        self.source, self.positions = source, torch.from_numpy(SPLITS[split]).split(size)
 
     def __len__(self):
         return len(self.positions)
@@ -115,75 +116,52 @@ def autocast():
     return {autocast}
 
 
-def as_float(outputs):
-    """Return outputs of reduced precision as float32."""
-    return outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs
+{helpers}{loss}
 
-
-def are_scores(outputs, targets):
-    """Return whether outputs are one row of class scores per example."""
-    return outputs.ndim == 2 and outputs.shape[0] == len(targets) and targets.ndim == 1
-
-
-def hard(targets):
-    """Return classes; of shares of the classes (mixed examples) the largest."""
-    return targets.argmax(dim=1) if targets.ndim == 2 and targets.is_floating_point() else targets
-
-
-{loss}
-
-def build_model():
-    """Return the network with its weights drawn."""
+def build_model(source):
+    """Return the network with its first weights."""
     seed_everything(stream("init"))
     model = {model}
-{after_model}    return model.to(memory_format={layout}).train()
+{after_model}    return model{layout}.train()
 
-
-{step}
+{points}{step}
 
 {evaluate}
 
 def main():
     torch.set_num_threads({threads})
     sources = load()
-    steps = steps_per_epoch(len(SPLITS["train"]))
+    steps = {steps}
     total_steps = EPOCHS * steps
-    model = build_model()
+    model = build_model(sources["train"])
     optimizer = {optimizer}
     schedule = {schedule}
-    updates = []
+{make_points}    updates = []
     optimizer.register_step_post_hook(lambda *_: updates.append(1))
     curve, best, scheduled = [], None, 0
 
     for epoch in range(1, EPOCHS + 1):
-        seed_everything(stream("dropout", epoch))
+{patience}        seed_everything(stream("dropout", epoch))
         model.train()
-        losses, sizes, hits, norm = [], [], [], None
-        for inputs, targets in train_batches(sources["train"], epoch):
+{freeze}        losses, sizes, hits, norm = [], [], [], None
+        for {batch} in {batches}:
             lr, before = optimizer.param_groups[0]["lr"], len(updates)
-            value, hit, norm = train_step(model, inputs, targets, optimizer)
+            value, hit, norm = train_step({step_arguments})
             losses.append(float(value.detach()))
-            sizes.append(len(targets))
+            sizes.append({size})
             hits += [] if hit is None else [hit]
-{step_schedule}        row = {{"step": len(updates), "epoch": epoch, "split": "train"}}
+{after_update}{step_schedule}        row = {{"step": len(updates), "epoch": epoch, "split": "train"}}
         row["loss"] = math.fsum(a * b for a, b in zip(losses, sizes)) / sum(sizes)
         row["lr"] = float(lr)
         if len(hits) == len(losses):
-            row["accuracy"] = sum(hits) / sum(sizes)
+            row["accuracy"] = float(torch.stack(hits).sum()) / sum(sizes)
         if norm is None:
             grads = [item.grad for item in model.parameters() if item.grad is not None]
             norm = nn.utils.get_total_norm(grads) if grads else None
         if norm is not None:
             row["grad_norm"] = float(norm)
         curve.append(row)
-        for split in {splits}:
-            values = evaluate(model, Batches(sources[{source_of}], split))
-            curve.append({{"step": len(updates), "epoch": epoch, "split": split, **values}})
-        score, val_loss = {sign}values["{monitor_key}"], values["loss"]
-        if best is None or score > best[0] or (score == best[0] and val_loss < best[1]):
-            best = score, val_loss, epoch
-            torch.save(model.state_dict(), HERE / "{stem}_weights.pt")
-        shown = f"train loss {{row['loss']:.4f}}  val {monitor_key} {{values['{monitor_key}']:.4f}}"
+{measure}        shown = f"train loss {{row['loss']:.4f}}  val {monitor_key} {{values['{monitor_key}']:.4f}}"
         print(f"epoch {{epoch}}/{{EPOCHS}}  {{shown}}")
 {epoch_schedule}
     columns = list(dict.fromkeys(key for row in curve for key in row))
@@ -198,6 +176,57 @@ if __name__ == "__main__":
     main()
 '''
 
+MEASURE = """        for split in {splits}:
+            values = evaluate(model, Batches(sources[{source_of}], split))
+            curve.append({{"step": len(updates), "epoch": epoch, "split": split, **values}})
+        score, val_loss = {sign}values["{monitor_key}"], values["loss"]
+        if best is None or score > best[0] or (score == best[0] and val_loss < best[1]):
+            best = score, val_loss, epoch
+            torch.save(model.state_dict(), HERE / "{stem}_weights.pt")
+"""
+
+EVALUATED = """        in_order = Batches(sources["train"], "train", BATCH_SIZE)
+        with points.evaluated(model=model, batches=in_order, epoch=epoch, epochs=EPOCHS):
+"""
+
+AFTER_UPDATE = """            if len(updates) > before:
+                points.after_update(model=model, step=len(updates), total_steps=total_steps, steps_per_epoch=steps)
+"""
+
+PATIENCE = """        if best is not None and epoch - 1 - best[2] >= {patience}:
+            break
+"""
+
+FIRST_INPUTS = '''
+def first_inputs(source):
+    """Return some examples of train, which the first weights are measured on."""
+    return next(iter(Batches(source, "train", 256)))[0]
+'''
+
+POINTS = '''
+def build_points(model):
+    """Return what has its say within a step: penalties, averages of the weights and the like."""
+{body}    return {points}(
+        [{parts}]
+    )
+
+'''
+
+AS_FLOAT = '''def as_float(outputs):
+    """Return outputs of reduced precision as float32."""
+    return outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs
+'''
+
+ARE_SCORES = '''def are_scores(outputs, targets):
+    """Return whether outputs are one row of class scores per example."""
+    return outputs.ndim == 2 and outputs.shape[0] == len(targets) and targets.ndim == 1
+
+
+def hard(targets):
+    """Return classes; of shares of the classes (mixed examples) the largest."""
+    return targets.argmax(dim=1) if targets.ndim == 2 and targets.is_floating_point() else targets
+'''
+
 STEP = '''
 def train_step(model, inputs, targets, optimizer):
     """Make one update; return the loss before it, how many answers were right, and the norm of the gradients."""
@@ -209,8 +238,24 @@ def train_step(model, inputs, targets, optimizer):
     norm = None if CLIP_NORM is None else nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
     optimizer.step()
     labels = hard(targets)
-    right = int((outputs.detach().argmax(dim=1) == labels).sum()) if are_scores(outputs, labels) else None
+    right = (outputs.detach().argmax(dim=1) == labels).sum() if are_scores(outputs, labels) else None
     return value, right, norm
+'''
+
+WHOLE_STEP = '''
+def groups_of(batches):
+    """Give the batches that each update is made of."""
+    batches = iter(batches)
+    while group := list(itertools.islice(batches, {accumulate})):
+        yield group
+
+
+def train_step(model, batches, optimizer{points}):
+    """Make one update; return the objective before it, how many answers were right, and the norm of the gradients."""
+    tape = {Tape}(SCORER)
+    how = {How}(autocast, None, CLIP_NORM{penalty})
+    value = {default_step}(model, batches, loss, optimizer, how, tape)
+    return value, tape.hits[0] if tape.hits else None, tape.grad_norm
 '''
 
 OWN_STEP = '''
@@ -240,6 +285,12 @@ def evaluate(model, batches):
     if len(hits) == len(sizes):
         values["accuracy"] = float(torch.stack(hits).sum()) / sum(sizes)
     return values
+'''
+
+WHOLE_EVALUATE = '''
+def evaluate(model, batches):
+    """Return the loss and the scores of the task."""
+    return {evaluate}(model, batches, loss, SCORER, {metric}, autocast)
 '''
 
 OWN_EVALUATE = '''

@@ -12,6 +12,8 @@ from tuner.core.trial import TrialSpec
 from tuner.parts.normalise import TOKENS
 from tuner.train import checkpoint
 from tuner.train.interface import Interface
+from tuner.train.layout import fails_channels_last
+from tuner.train.nested import is_one
 from tuner.train.setup import built_model, resolve_all
 
 
@@ -32,6 +34,9 @@ class Winner(nn.Module):
         self.register_buffer("shift", interface.shift, persistent=False)
         self.register_buffer("factor", interface.factor, persistent=False)
         self.eval()
+        shape = interface.shape
+        images = is_one(shape) and len(shape) == 3
+        self.channels_last = images and not fails_channels_last(model, torch.zeros(2, *shape))
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -49,7 +54,7 @@ class Winner(nn.Module):
             values = inputs if inputs.dtype in TOKENS else inputs.float()
         else:
             values = (inputs.float() - self.shift) * self.factor
-        return values.contiguous(memory_format=torch.channels_last) if values.dim() == 4 else values
+        return values.contiguous(memory_format=torch.channels_last) if self.channels_last else values.contiguous()
 
     def forward(self, inputs: Tensor) -> Tensor:
         return self.model(self.preprocess(inputs))
