@@ -19,7 +19,13 @@ from tuner.view.reference import keys_page
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
-NEEDS = {"safetensors": "safetensors", "onnxruntime": "onnxruntime", "--onnx": "onnxscript", "--weights": "safetensors"}
+NEEDS = {
+    "safetensors": "safetensors",
+    "onnxruntime": "onnxruntime",
+    "--onnx": "onnxscript",
+    "--weights": "safetensors",
+    "--log tensorboard": "tensorboard",
+}
 STANDS_FOR = (("recipes/digits.toml", "small.toml"), ("runs/digits", "runs/small"), ("runs/first", "runs/small"))
 
 

@@ -135,7 +135,7 @@ def _register_stage(app: typer.Typer, name: str, invoked: bool) -> None:
     extra = {
         **settings,
         **(APPLY if invoked and _has(name, "writes_winner") else {}),
-        **(LOG if judges_logs else {}),
+        **(LOG if judges_logs else TRACKERS),
     }
 
     def stage(recipe: str, **options: Any) -> None:
@@ -143,7 +143,6 @@ def _register_stage(app: typer.Typer, name: str, invoked: bool) -> None:
         if judges_logs and (recipe is None or options["log"] is not None):
             judge_log(recipe, flags, options)
             return
-        options.pop("log", None)
         if options.pop("apply", False):
             _apply(recipe, {name: flags}, options)
             return
@@ -171,6 +170,9 @@ def _has(name: str, trait: str) -> bool:
     return bool(getattr(stages.traits(name), trait))
 
 
+TRACKERS = {
+    "log": (list[str] | None, None, "show trials as they run in tensorboard, mlflow or wandb too; may be repeated")
+}
 APPLY = {"apply": (bool, False, "do one round of step 7: apply what the diagnosis proposes, keep it if it helped")}
 
 
@@ -193,6 +195,7 @@ def _shower(reporter: Reporter, workflow: Workflow) -> Callable[[Outcome], None]
 
 
 RUN_OPTIONS = {
+    **TRACKERS,
     "through": (str, checklist.LAST_BEFORE_TEST, "stop after this stage"),
     "rounds": (int, 0, "how often to go back to step 5 with what the diagnosis proposes"),
     "html": (Path | None, None, "write the reports as one HTML page to this file as well"),
@@ -298,6 +301,7 @@ def _session(
             command=shlex.join(["tuner", *sys.argv[1:]]),
             flags=given,
             overrides=overrides_of(options["set"] or [], options["seed"]),
+            log=options.get("log") or (),
         )
         workflow = Workflow(path, loaded, chosen, ProgressView(quiet=options["quiet"] or options["json"]))
         run_dir.append(workflow.run.path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -129,9 +129,13 @@ class TrialEnv:
 
 @dataclass(frozen=True)
 class Progress:
-    """A trial's news while it runs: the share that is done (0..1) and a few words; `lasting`: a line that stays."""
+    """A trial's news while it runs: the share that is done (0..1) and a few words; `lasting`: a line that stays.
+
+    `rows`: those that the curve has got since the last news that had some.
+    """
 
     number: int
     fraction: float
     note: str = ""
     lasting: bool = False
+    rows: Sequence[Mapping[str, Any]] = ()

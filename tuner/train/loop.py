@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
@@ -26,7 +26,11 @@ SAVE_SECONDS = 30.0  # a trial that is killed loses about this much
 CHECK_EVERY = 16  # steps between looks at the loss on a GPU, which waits for each; on a CPU every step is looked at
 EVAL_VALUES = 3 << 16  # input values of a batch in evaluation: 64 images of 32x32, which stay in a processor's cache
 
-OnStep = Callable[[float, str], None]  # share done (0..1), a few words
+
+class OnStep(Protocol):
+    """Hear of the share that is done (0..1) in a few words, and of rows that were added to the curve."""
+
+    def __call__(self, share: float, words: str, rows: Sequence[Mapping[str, Any]] = ()) -> None: ...
 
 
 def fit(setup: Setup, until_epoch: int | None = None, on_step: OnStep | None = None) -> Training:
@@ -55,9 +59,12 @@ def train_epochs(setup: Setup, training: Training, until_epoch: int | None, on_s
     for epoch in range(training.epoch + 1, last + 1):
         if gave_up(setup, training):
             break
+        known = len(training.curve)
         train_epoch(setup, training, epoch, last, on_step)
         if training.diverged is None:
             evaluate_epoch(setup, training, epoch)
+        if on_step is not None:
+            on_step(epoch / last, f"epoch {epoch}/{last}{latest(training, setup)}", training.curve[known:])
         if training.diverged is not None:
             break
         if setup.schedule_every == "epoch":

@@ -7,7 +7,7 @@ import errno
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from tuner.train import checkpoint
 from tuner.train.after import after
 from tuner.train.device import peak_memory_bytes, pick_device, reset_peak_memory, seed_everything
 from tuner.train.interface import interface_of
-from tuner.train.loop import evaluation_batch, fit, gave_up
+from tuner.train.loop import OnStep, evaluation_batch, fit, gave_up
 from tuner.train.preflight import preflight
 from tuner.train.setup import Setup, Trained, make_setup
 from tuner.train.state import Training, drop_unusable_state
@@ -161,18 +161,18 @@ def _remove_state(setup: Setup) -> None:
         checkpoint.state_path(setup.env.stage_dir, setup.spec.id).unlink(missing_ok=True)
 
 
-def _throttled(number: int, on_progress: OnProgress | None) -> Callable[[float, str], None] | None:
-    """Pass progress on a few times a second at most, and always the first and the last of it."""
+def _throttled(number: int, on_progress: OnProgress | None) -> OnStep | None:
+    """Pass progress on a few times a second at most, and always the first and the last of it, and rows of the curve."""
     if on_progress is None:
         return None
     due = 0.0
 
-    def on_step(fraction: float, note: str) -> None:
+    def on_step(share: float, words: str, rows: Sequence[Mapping[str, Any]] = ()) -> None:
         nonlocal due
         now = time.monotonic()
-        if now >= due or fraction >= 1:
+        if rows or now >= due or share >= 1:
             due = now + PROGRESS_SECONDS
-            on_progress(Progress(number, min(fraction, 1.0), note))
+            on_progress(Progress(number, min(share, 1.0), words, rows=rows))
 
     return on_step
 

@@ -20,6 +20,7 @@ from tuner.workflow.executor_pool import ExecutorPool
 from tuner.workflow.freshness import Options, Session
 from tuner.workflow.listener import ProgressListener
 from tuner.workflow.stage_run import Outcome, StageRun
+from tuner.workflow.trackers import Journal, trackers
 from tuner.workflow.whole_run import FIRST_STEPS, WholeRun
 
 Show = Callable[[Outcome], None]
@@ -31,9 +32,10 @@ class Workflow:
 
     def __init__(self, recipe_path: Path, recipe: Recipe, options: Options, listener: ProgressListener) -> None:
         self.session = Session(recipe_path, recipe, options)
+        journal = Journal(trackers(options.log, self.session.run.path, recipe.name))
         self.run = self.session.run
         self.listener = listener
-        self.pool = ExecutorPool(self.session, listener)
+        self.pool = ExecutorPool(self.session, listener, journal)
 
     @property
     def options(self) -> Options:

@@ -22,6 +22,7 @@ from tuner.recipe.file import Places, key_lines
 from tuner.recipe.user_files import libraries
 from tuner.workflow.freshness import Session
 from tuner.workflow.listener import ProgressListener
+from tuner.workflow.trackers import Journal
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,9 @@ def device_kind(session: Session, ref: StageRef) -> str:
 class ExecutorPool:
     """The one executor of a command. `device`: the kind that trials run on, "" until the recipe was checked."""
 
-    def __init__(self, session: Session, listener: ProgressListener) -> None:
+    def __init__(self, session: Session, listener: ProgressListener, journal: Journal) -> None:
         self.session = session
-        self.listener = listener
+        self.listener, self.journal = listener, journal
         self.device = ""
         self._executor: Executor | None = None
 
@@ -89,6 +90,7 @@ class ExecutorPool:
         self.listener.stop()
         if self._executor is not None:
             self._executor.close()
+        self.journal.close()
 
     def _start(self) -> Executor:
         from tuner.execute.deadlines import Deadlines
@@ -135,3 +137,4 @@ class ExecutorPool:
             self.listener.note(progress.note)
         else:
             self.listener.update(progress)
+            self.journal.hear(progress)

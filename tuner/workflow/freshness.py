@@ -36,6 +36,7 @@ class Options:
     `engine`: what runs trials (`ENGINES`); `address`: of the Ray cluster (None: one on this machine).
     `device`: auto, a kind, or a list of CUDA devices; `trials_per_device`: None: as many as its memory holds.
     `deadline`: how many seconds a trial may take (None: by what finished trials took).
+    `log`: experiment trackers that hear of the trials too.
     """
 
     run_dir: Path | None = None
@@ -45,6 +46,7 @@ class Options:
     device: str = "auto"
     trials_per_device: int | None = None
     deadline: float | None = None
+    log: Sequence[str] = ()
     force: bool = False
     fresh: bool = False
     allow_stale: bool = False

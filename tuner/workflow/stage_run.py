@@ -175,11 +175,13 @@ class StageRun:
     ) -> Iterator[Record]:
         """Run work items, with progress; `total` counts the finished ones of the stage too."""
         by_key = {item.key: item for item in items}
+        self.pool.journal.expect(self.ref, items)
         self.listener.start(title or checklist.title(self.ref.stage), total, total - len(items), epochs)
         try:
             for result in runner.run(items):
                 record = _as_stored(Record(by_key[result.id, result.until_epoch], result))
                 raise_hopeless(self.ref.stage, [record], every=False)
+                self.pool.journal.end(record)
                 yield record
                 self.listener.finish(record.result, record.number)
         finally:
