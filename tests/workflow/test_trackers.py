@@ -117,9 +117,10 @@ def test_mlflow_reads_the_curve(tmp_path, monkeypatch):
 
 
 def test_wandb_gets_the_curve_offline(tmp_path, monkeypatch):
-    pytest.importorskip("wandb")
+    wandb = pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     told(trackers(["wandb"], tmp_path, "mine")[0])
+    wandb.teardown()  # it writes behind our backs, and here to the end
     (folder,) = (tmp_path / "wandb").glob("offline-run-*")
     (file,) = folder.glob("*.wandb")
     content = file.read_bytes()
