@@ -26,7 +26,7 @@ class Tracker:
         self._runs: dict[str, str] = {}
 
     def begin(self, trial: Tracked) -> None:
-        tags = {"tuner.stage": trial.stage, "tuner.trial": trial.id}
+        tags = {"stage": trial.stage, "trial": trial.id}
         run = self._client.create_run(self._experiment, run_name=trial.name, tags=tags)
         self._runs[trial.id] = run.info.run_id
         for key, value in trial.params.items():
