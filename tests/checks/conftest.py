@@ -22,7 +22,7 @@ class TinyData:
         self.class_names, self.feature_names = list(class_names), None
         self.input_shape, self.device = tuple(train[0].shape[1:]), torch.device("cpu")
         self.is_image, self.stochastic = train[0].ndim == 4, stochastic
-        self.task, self.is_one = Classification(), True
+        self.task, self.is_one, self.streams = Classification(), True, False
         self.augment, self.augmentations = augment, () if augment is None else (augment,)
 
     def size(self, split):

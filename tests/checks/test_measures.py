@@ -7,12 +7,22 @@ from torch.nn import functional as F
 
 from tests.checks.probe_models import mlp, zero
 from tests.train.training_cases import make_case
+from tuner.checks.data_scan import measure as scanning
 from tuner.checks.data_scan.measure import data_scan
 from tuner.checks.init_battery.measure import init_battery
 from tuner.checks.initial_loss.measure import initial_loss
 from tuner.checks.input_scale.measure import input_scale
+from tuner.checks.labels_fit.measure import labels_fit
+from tuner.checks.labels_shifted.measure import labels_shifted
 from tuner.checks.loss_function.measure import loss_function
-from tuner.checks.tools.frame import BATTERY, dropout_off
+from tuner.checks.near_copies.measure import near_copies
+from tuner.checks.own_evaluation.measure import own_evaluation
+from tuner.checks.relatives.measure import relatives
+from tuner.checks.single_features.measure import single_features
+from tuner.checks.splits_compared.measure import splits_compared
+from tuner.checks.tools import cost
+from tuner.checks.tools import examples as reading
+from tuner.checks.tools.frame import BATTERY, CannotProbe, dropout_off
 
 # -- the loss ---------------------------------------------------------------------------------------------------
 
@@ -161,3 +171,35 @@ def test_battery_runs_every_marked_probe_on_a_sound_model(setup_of, blobs):
 def test_battery_keeps_the_reason_of_a_probe_that_does_not_apply(setup_of, blobs):
     found = init_battery(setup_of(blobs(), mlp(), optimizer=torch.optim.Rprop))
     assert found["weight_decay"] == {"skipped": "Rprop has no weight_decay to ask for"}
+
+
+def test_a_large_split_is_scanned_in_part_and_says_so(setup_of, blobs, monkeypatch):
+    monkeypatch.setattr(scanning, "MOST", 50)
+    inputs, targets = blobs(200)
+    inputs[-1, 3] = torch.nan
+    found = data_scan(setup_of((inputs, targets), mlp(), val=blobs(40, seed=1)))
+    assert (found.train.n, found.train.scanned, found.val.scanned) == (200, 50, None)
+    assert sum(found.train.class_counts) == 200
+    assert found.train.first_non_finite == "train row 199, column 3"
+    assert found.train.duplicates is None and found.across is None
+    assert found.no_duplicates == "only 50 of 200 train examples were read"
+
+
+def test_measures_of_the_data_see_the_same_when_inputs_are_read_in_pieces(setup_of, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(200, 3, 12, 12, generator=generator)
+    targets = torch.arange(200) % 4
+    images[:, 0] += targets[:, None, None] / 4
+    setup = setup_of((images, targets), mlp(), val=(images[:80] + 0.1, targets[:80]))
+    measures = (labels_fit, splits_compared, single_features, relatives, near_copies, labels_shifted)
+    whole = [measure(setup) for measure in measures]
+    monkeypatch.setattr(reading, "AT_ONCE", 7 * 3 * 12 * 12)
+    assert [measure(setup) for measure in measures] == whole
+
+
+def test_training_until_something_is_learnt_is_refused_for_a_large_model(setup_of, blobs, monkeypatch):
+    judge = lambda model, batches, loss: {"loss": 0.0}  # noqa: E731
+    setup = setup_of(blobs(), mlp(), evaluate_hook=judge)
+    monkeypatch.setattr(cost, "TRAINING", 1e3)
+    with pytest.raises(CannotProbe, match=r"would take up to 300 of the model's own training steps"):
+        own_evaluation(setup)

@@ -1,5 +1,7 @@
 """Data from the user's own file."""
 
+import hashlib
+import struct
 import textwrap
 from pathlib import Path
 
@@ -7,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from tuner.core.cached import entries
 from tuner.core.errors import InputError, UsageError, UserCodeError
 from tuner.core.trial import TrialEnv
+from tuner.train import userdata
 from tuner.train.data import Data, load_data
 
 DATASET = """
@@ -153,9 +157,8 @@ def test_labels_of_a_data_set_are_read_once_and_inputs_when_needed(tmp_path):
     type(dataset).reads.clear()
     next(data.epoch(0, 1, 8))
     assert len(type(dataset).reads) == 8
-    type(dataset).reads.clear()
-    load(tmp_path, "return Squares(200), Squares(50)")
-    assert len(type(dataset).reads) <= 64 + 2  # only the probes, not all 250
+    again = load(tmp_path, "return Squares(200), Squares(50)")
+    assert len(reads_of(again)) < 100  # only the probes, not all 250
 
 
 def test_labels_are_read_again_when_the_users_file_changes(tmp_path):
@@ -168,6 +171,46 @@ def test_labels_are_read_again_when_the_users_file_changes(tmp_path):
     """
     changed = load(tmp_path, body)
     assert set(changed.targets("train").tolist()) == {0, 2}
+
+
+LARGE = "return Squares(3000), Squares(50)"
+
+
+def reads_of(data: Data) -> list[int]:
+    return type(data.part("train").store.dataset).reads
+
+
+def test_labels_of_a_large_data_set_are_kept_for_the_next_process(tmp_path):
+    first = load(tmp_path, LARGE)
+    reads_of(first).clear()
+    userdata._labels.clear()  # as in a process of its own
+    again = load(tmp_path, LARGE)
+    assert len(reads_of(again)) < 300
+    assert torch.equal(again.targets("train"), first.targets("train"))
+    assert [entry.source.split()[0] for entry in entries(tmp_path) if entry.kind == "decoded"] == ["labels"]
+
+
+def test_what_makes_a_data_set_another_is_the_same_in_every_process():
+    values = torch.arange(6.0)
+    expected = hashlib.blake2b(struct.pack("6f", *range(6)), digest_size=8).hexdigest()
+    assert userdata._print_of(values.reshape(2, 3)) == expected
+
+
+def test_labels_in_the_cache_that_are_not_those_of_the_examples_are_read_again(tmp_path):
+    body = """
+        class Other(Squares):
+            def __getitem__(self, i):
+                return torch.zeros(3), int((self.folder / "label.txt").read_text()) * (i % 7 == 0) + i % 2
+        Other.folder = __import__("pathlib").Path(__file__).parent
+        return Other(3000), Other(50)
+    """
+    (tmp_path / "label.txt").write_text("2")
+    before = load(tmp_path, body).targets("train")
+    path = next((tmp_path / "decoded").glob("labels-*.npy"))
+    wrong = np.load(path) + 2
+    np.save(path, wrong)
+    userdata._labels.clear()
+    assert torch.equal(load(tmp_path, body).targets("train"), before)
 
 
 def test_a_data_set_is_held_when_cache_is_true(tmp_path):

@@ -146,6 +146,11 @@ class Data:
         return self.is_one and len(self.input_shape) == 3
 
     @property
+    def streams(self) -> bool:
+        """Whether train's examples are made each time that they are read: a user's Dataset."""
+        return isinstance(self.prepared.parts["train"].store, StreamStore)
+
+    @property
     def stochastic(self) -> bool:
         """Whether two reads of one train example differ: a user's Dataset that augments by itself."""
         return self.prepared.stochastic

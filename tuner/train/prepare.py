@@ -145,7 +145,13 @@ def prepare_users(wanted: Wanted, env: TrialEnv, report: OnProgress) -> Prepared
     table, device, with_test = wanted.table, wanted.device, wanted.with_test
     seed = derive_seed(table.split_seed, "load")
     reading = Reading(
-        env.recipe_dir, bool(table.cache), table.loader_workers, table.collate, table.task, dict(wanted.loss)
+        env.recipe_dir,
+        bool(table.cache),
+        table.loader_workers,
+        table.collate,
+        table.task,
+        dict(wanted.loss),
+        env.cache_dir,
     )
     found, task = load_user(table.source, wanted.args, reading, seed, with_test, report)
     present = {name: split for name, split in found.items() if split is not None}

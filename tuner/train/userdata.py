@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,14 +16,17 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from tuner.core.errors import TunerError, UsageError, UserCodeError
+from tuner.core.store import sha256
 from tuner.core.trial import digest
 from tuner.parts.examples import OnProgress, native, numbered
 from tuner.recipe import registry
+from tuner.recipe.user_files import hash_data
 from tuner.tasks.base import Task
-from tuner.tasks.classification import IGNORED
 from tuner.tasks.told import task_of
+from tuner.train.cache import cache_folder
 from tuner.train.forms import Given, as_pair, splits_of, taken
-from tuner.train.nested import is_one, leaves, shape_of, together
+from tuner.train.labels import labels_at_hand, labels_of, read_all
+from tuner.train.nested import is_one, leaves, shape_of
 from tuner.train.stores import (
     ArrayStore,
     SequentialStore,
@@ -50,6 +54,7 @@ class Reading:
     collate: str | None = None
     task: str | None = None
     loss: Mapping[str, Any] = field(default_factory=dict)
+    cache_dir: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,7 @@ def load_user(
         split: value for split, value in splits_of(returned, where).items() if split != "test" or value is not None
     }
     present = {split: taken(value, f"{where}: {split}") for split, value in given.items() if value is not None}
-    memo = [name, dict(args), str(base_dir), _stamps()]
+    memo = [name, dict(args), str(base_dir), hash_data(args, base_dir), _stamps()]
     kept = {split: value for split, value in present.items() if split != "test" or with_test}
     splits, task = read_splits(kept, reading, memo, on_progress)
     unread = {split: _unread(value, split) for split, value in present.items() if split not in kept}
@@ -195,32 +200,15 @@ def _user_split(
         )
     key = digest([memo, len(store), task.name, probe])
     if reading.cache and given.collate is None and is_one(store.shape):
-        inputs, labels = _read_all(store, on_progress, keep=True)
+        inputs, labels = read_all(store, on_progress, keep=True)
         assert inputs is not None
         return UserSplit(_array_store(inputs, labels, given.where), labels, numbered(split), names)
     targets = _labels.get(key) if memo is not None else None
-    if targets is None:
-        at_hand = _targets_at_hand(given, store, task)
-        targets = _read_all(store, on_progress, keep=False)[1] if at_hand is None else at_hand
+    if targets is None and (targets := labels_at_hand(given, store, task)) is None:
+        targets = labels_of(store, key if memo is not None else None, cache_folder(reading.cache_dir), on_progress)
     if memo is not None:
         _labels[key] = targets
     return UserSplit(store, targets, numbered(split), names, stochastic)
-
-
-def _targets_at_hand(given: Given, store: StreamStore, task: Task) -> np.ndarray | None:
-    """Return the targets that the Dataset holds beside its examples (`.targets`, `.labels`), as torchvision's do.
-
-    Where they agree with those of examples that are read: a million need not be made for their labels then.
-    """
-    held = next((getattr(given.dataset, name, None) for name in ("targets", "labels")), None)
-    if not isinstance(held, (list, np.ndarray, Tensor)) or len(held) != len(store) or given.collate is not None:
-        return None
-    try:
-        targets = task.as_targets(as_array(held), given.where)
-    except (UsageError, ValueError):
-        return None
-    places = {i * (len(store) - 1) // PROBED for i in range(PROBED + 1)}
-    return targets if all(np.array_equal(store.example(i)[1], targets[i]) for i in places) else None
 
 
 def _array_store(inputs: Any, targets: np.ndarray, where: str) -> ArrayStore:
@@ -239,6 +227,11 @@ def _array_store(inputs: Any, targets: np.ndarray, where: str) -> ArrayStore:
     return ArrayStore(values, torch.from_numpy(np.ascontiguousarray(targets)), images)
 
 
+def _print_of(values: Tensor) -> str:
+    """Return a hash of values that is the same in every process, as Python's own is not."""
+    return hashlib.blake2b(values.contiguous().numpy().tobytes(), digest_size=8).hexdigest()
+
+
 def _read_twice(store: StreamStore) -> tuple[bool, list[Any]]:
     """Read a few examples twice; return whether any read differs, and what tells this data set from another."""
     size = len(store)
@@ -252,30 +245,9 @@ def _read_twice(store: StreamStore) -> tuple[bool, list[Any]]:
         pairs = zip(leaves(once), leaves(again), strict=True)
         same = all(a.shape == b.shape and torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in pairs)
         stochastic |= not same or not np.array_equal(target, target_again)
-        prints = [hash(leaf.contiguous().numpy().tobytes()) for leaf in leaves(once)]
+        prints = [_print_of(leaf) for leaf in leaves(once)]
         seen.append([np.asarray(target).tolist(), *prints])
     return stochastic, [entry[0] for entry in seen] if stochastic else seen
-
-
-def _read_all(store: StreamStore, on_progress: OnProgress, keep: bool) -> tuple[Any, np.ndarray]:
-    inputs, targets = [], []
-    for i, (example, target) in enumerate(store.examples()):
-        targets.append(np.asarray(target))
-        if keep:
-            inputs.append(example)
-        if i % 256 == 0:
-            on_progress(i / len(store), f"reading the labels of {len(store)} examples")
-    widths = {target.shape for target in targets}
-    if len(widths) > 1:
-        targets = _padded(targets)
-    return together(torch.stack, inputs) if keep else None, np.stack(targets)
-
-
-def _padded(targets: list[np.ndarray]) -> list[np.ndarray]:
-    """Pad targets of several lengths (tokens) with the class that is ignored, so that they can be counted."""
-    longest = np.max([target.shape for target in targets], axis=0)
-    room = [[(0, most - size) for most, size in zip(longest, target.shape, strict=True)] for target in targets]
-    return [np.pad(target, pad, constant_values=IGNORED) for target, pad in zip(targets, room, strict=True)]
 
 
 def _class_names(value: Any) -> tuple[str, ...] | None:
@@ -285,6 +257,6 @@ def _class_names(value: Any) -> tuple[str, ...] | None:
     return None
 
 
-def _stamps() -> list[list[Any]]:
-    found = [(str(path), path.stat()) for path in registry.user_module_files() if path.exists()]
-    return [[path, stat.st_size, stat.st_mtime_ns] for path, stat in found]
+def _stamps() -> list[list[str]]:
+    """Return the user's files that are loaded, with their content's hash."""
+    return [[str(path), sha256(path)] for path in registry.user_module_files() if path.exists()]

@@ -12,6 +12,7 @@ from tuner.checks.evidence import Evidence
 class SplitScan:
     """One split. `min`, `max`, `mean`, `std`: per channel or column. `class_counts`: by label, those in range.
 
+    `scanned`: how many of the `n` examples were looked at, where not all were.
     `duplicates`: examples that repeat an earlier one; `conflicting`: those of them with another label; None where they
     were not looked for. `first_*`: where the first is; `non_finite_columns`: how many by column or channel.
     """
@@ -38,6 +39,7 @@ class SplitScan:
     first_duplicate: Sequence[str] | None = None
     conflicting: int | None = None
     first_conflict: Sequence[str] | None = None
+    scanned: int | None = None
 
 
 @dataclass(frozen=True)

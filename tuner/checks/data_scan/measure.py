@@ -18,11 +18,17 @@ from tuner.train.data import Data
 from tuner.train.setup import Setup
 
 SPLITS = ("train", "val")
+MOST = 200_000  # examples of a split that are looked at
+MOST_STREAMED = 50_000  # of those that are made each time that they are read
 
 
 @of_data_alone
 def data_scan(setup: Setup, scan_chunk: int = 2048) -> DataScan:
-    """Scan the inputs and labels of train and val, as loaded (before normalisation)."""
+    """Scan the inputs and labels of train and val, as loaded (before normalisation).
+
+    Of splits that are larger than MOST (MOST_STREAMED where examples are made when they are read) the inputs of an even
+    sample are looked at, among which equal ones are not looked for; labels are all looked at.
+    """
     data = setup.data
     found: dict[str, Any] = {"class_names": list(data.class_names or []), "num_classes": data.num_classes}
     found["test_examples"] = data.size("test")
@@ -34,6 +40,9 @@ def data_scan(setup: Setup, scan_chunk: int = 2048) -> DataScan:
         return DataScan.from_json(
             {**found, "no_duplicates": "two reads of one example differ, so equal examples cannot be decided"}
         )
+    if partly := [split for split in prints if len(prints[split]) < data.size(split)]:
+        read = " and ".join(f"{len(prints[split]):,} of {data.size(split):,} {split} examples" for split in partly)
+        return DataScan.from_json({**found, "no_duplicates": f"only {read} were read"})
     for split, hashes in prints.items():
         found[split] |= _repeats(data, split, hashes)
     if len(prints) == len(SPLITS):
@@ -41,10 +50,12 @@ def data_scan(setup: Setup, scan_chunk: int = 2048) -> DataScan:
     return DataScan.from_json(found)
 
 
-def _chunks(data: Data, split: str, chunk: int) -> Iterator[tuple[int, Tensor]]:
-    size, chunk = data.size(split), min(chunk, per_chunk(data.input_shape))
-    for start in range(0, size, chunk):
-        yield start, data.inputs(split, torch.arange(start, min(start + chunk, size)))
+def _chunks(data: Data, split: str, chunk: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Give the places in a split that are looked at, and their inputs, some at a time."""
+    size, most = data.size(split), MOST_STREAMED if data.streams else MOST
+    places = torch.arange(size) if size <= most else torch.linspace(0, size - 1, most, dtype=torch.double).long()
+    for some in places.split(min(chunk, per_chunk(data.input_shape))):
+        yield some, data.inputs(split, some)
 
 
 @dataclass
@@ -84,13 +95,13 @@ def _scan(data: Data, split: str, chunk: int) -> tuple[dict[str, Any], list[byte
     sums: _Sums | None = None
     prints: list[bytes] = []
     raw = torch.empty(0)
-    for start, raw in _chunks(data, split, chunk):
+    for places, raw in _chunks(data, split, chunk):
         prints += keys_of(raw)
         values = _by_column(raw)
         finite = values.isfinite()
         if not finite.all():
             bad += int((~finite).sum())
-            first_bad = first_bad or _place(data, split, start, ~finite)
+            first_bad = first_bad or _place(data, split, places, ~finite)
             for column, count in enumerate((~finite).sum((0, 2)).tolist()):
                 bad_columns[column] = bad_columns.get(column, 0) + count
             values = torch.where(finite, values, torch.zeros_like(values))
@@ -100,6 +111,7 @@ def _scan(data: Data, split: str, chunk: int) -> tuple[dict[str, Any], list[byte
     assert sums is not None  # the split has examples
     return {
         "n": data.size(split),
+        "scanned": len(prints) if len(prints) < data.size(split) else None,
         "shape": list(raw.shape[1:]),
         "dtype": str(raw.dtype).removeprefix("torch."),
         **sums.to_json(),
@@ -147,9 +159,9 @@ def _column(data: Data, index: int) -> str:
     return str(names[index]) if names else f"channel {index}" if data.is_image else f"column {index}"
 
 
-def _place(data: Data, split: str, start: int, bad: Tensor) -> str:
+def _place(data: Data, split: str, places: Tensor, bad: Tensor) -> str:
     row, column, _ = (int(i) for i in bad.nonzero()[0])
-    return f"{data.describe(split, start + row)}, {_column(data, column)}"
+    return f"{data.describe(split, int(places[row]))}, {_column(data, column)}"
 
 
 def _repeats(data: Data, split: str, prints: list[bytes]) -> dict[str, Any]:

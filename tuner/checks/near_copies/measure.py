@@ -18,6 +18,7 @@ ASKED = 600  # examples of val
 
 
 MOST_TRAIN = 60_000
+MOST_STREAMED = 10_000  # of train examples that are made each time that they are read
 
 
 CHUNK = 4096
@@ -45,7 +46,8 @@ def near_copies(setup: Setup) -> NearCopies:
         raise CannotProbe("near copies are looked for among images only")
     if not data.size("val") or data.stochastic:
         raise CannotProbe("there is no val split to compare with, or two reads of one example differ")
-    rows, at_once = sample(setup, MOST_TRAIN, "near train"), min(CHUNK, per_chunk(data.input_shape))
+    rows = sample(setup, MOST_STREAMED if data.streams else MOST_TRAIN, "near train")
+    at_once = min(CHUNK, per_chunk(data.input_shape))
     train = torch.cat([_chunk(data, "train", part) for part in rows.split(at_once)])
     if len(train) < 10 * NEIGHBOURS:
         raise CannotProbe(f"only {len(train)} train images")

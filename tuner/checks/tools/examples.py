@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tuner.checks.tools.frame import gathered, keys_of, sample
+from tuner.train.nested import values_of
 from tuner.train.setup import Setup
 
 MOST = 1000  # examples of each split
@@ -26,7 +26,7 @@ Way = Callable[[Tensor], Tensor]
 
 def per_chunk(shape: Any) -> int:
     """Return how many inputs of a shape are read at once, at least one."""
-    return max(1, AT_ONCE // max(1, math.prod(shape)))
+    return max(1, AT_ONCE // max(1, values_of(shape)))
 
 
 def pictured(setup: Setup, split: str, indices: Tensor, *ways: Way) -> tuple[list[Tensor], Tensor]:

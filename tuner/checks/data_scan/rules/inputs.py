@@ -79,7 +79,7 @@ def non_finite_input(scan: DataScan) -> Finding | None:
 def constant_input(scan: DataScan) -> Finding | None:
     """Inputs that do not vary."""
     split = train_of(scan)
-    share = split.constant_inputs / split.n if is_image(split) else 0.0
+    share = split.constant_inputs / (split.scanned or split.n) if is_image(split) else 0.0
     columns = split.constant_columns
     width = max(1, len(split.min))
     facts = {"constant_inputs": split.constant_inputs, "n": split.n, "constant_columns": columns[:20]}
