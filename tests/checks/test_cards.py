@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import re
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,70 @@ def test_every_limit_has_a_name_a_unit_and_a_source():
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_no_constant_of_a_rule_is_a_bare_number(path):
     assert not list(numbers(path)), "make it a Limit with a source"
+
+
+PROSE = ("meaning", "detected", "why", "confused_with")
+NO_LIMITS = (  # digits that are no limit of ours
+    r"\b[A-Z]{2}\d{3}\b",  # a code
+    r"\b95 %",  # the level of every interval
+    r"\bfp32\b|\bfp16\b|\bbf16\b|\b16[- ]bits?\b|\b16-bit\b|\bfloat\d+\b",  # a precision
+    r"\b[Ss]teps? \d( and \d| to \d)?\b",  # of the checklist
+    r"(?<![\d.])-?[01](?!\.?\d| ?%)",  # exactly 0, 1 or -1
+    r"\blog 2\b|\b1/C\b|\bsqrt 6\b|\b2a\b|\b2 f\(a\)|1 / \(1 - m",  # of a formula
+)
+EXPLAINED = {  # the others: (code, field) -> why the number is no limit
+    ("OV210", "detected"): "the optimizer that takes the other's place",
+    ("OV208", "detected"): "all of them",
+    ("CU614", "detected"): "what the run changes",
+    ("DA127", "why"): "a digit that is drawn",
+    ("CO404", "detected"): "what the search counts as its border, search.edges",
+    ("FI503", "detected"): "what the search counts as its border, search.edges",
+    ("FI501", "detected"): "the usual level of a test",
+    ("DA125", "detected"): "the channels that colours have",
+    ("IN131", "detected"): "the ends that the measure counts, SATURATED in layers/measure.py",
+    ("IN135", "detected"): "how many pairs the measure asks",
+    ("IN120", "detected"): "the planned answers of the measure",
+    ("DA111", "detected"): "how many images the measure asks",
+    ("IN140", "detected"): "what the measure counts as gone",
+    ("DA123", "detected"): "how many the measure asks, and what it counts as rare",
+    ("IN136", "detected"): "the trials of the measure, rescaled_start/measure.py",
+    ("DA114", "detected"): "the bins of the measure",
+    ("DA110", "detected"): "how many examples the measure asks",
+    ("IN110", "detected"): "gradients that add up",
+    ("IN109", "confused_with"): "what another value gives, by arithmetic",
+    ("LR302", "confused_with"): "the setting of lr-sweep",
+    ("LR308", "why"): "of the format",
+    ("LR309", "confused_with"): "published settings",
+    ("LR312", "confused_with"): "a published setting",
+    ("IN116", "confused_with"): "what kernels differ by",
+    ("IN141", "confused_with"): "Smith 2018",
+    ("IN140", "confused_with"): "what the measure counts as gone",
+}
+
+
+def prose():
+    """Yield (code, field, the text of the card without what is formatted into it)."""
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "rule" and node.args:
+                for item in node.keywords:
+                    if item.arg in PROSE:
+                        parts = item.value.values if isinstance(item.value, ast.JoinedStr) else [item.value]
+                        text = " ".join(part.value for part in parts if isinstance(part, ast.Constant))
+                        yield node.args[0].value, item.arg, text
+
+
+def test_numbers_in_a_card_are_formatted_from_limits_or_explained():
+    texts = list(prose())
+    assert len({code for code, _, _ in texts}) > 150
+    bare = {}
+    for code, field, text in texts:
+        for pattern in NO_LIMITS:
+            text = re.sub(pattern, "", text)
+        if digits := re.findall(r"\S*\d\S*", text):
+            bare[code, field] = digits
+    assert not {place: digits for place, digits in bare.items() if place not in EXPLAINED}
+    assert not sorted(set(EXPLAINED) - set(bare)), "these explain nothing"
 
 
 def test_what_explains_a_finding_is_a_code_or_a_cause_that_exists():

@@ -199,8 +199,10 @@ def _culprits(confirming: Confirming) -> tuple[ArmAnswer | None, list[str]]:
     "capacity-too-small",
     "diagnose",
     meaning="A model of twice the width learns clearly more in the same short run.",
-    detected="accuracy stays low and nothing else helped; confirming runs from new weights with twice the width, "
-    "beside ones of the recipe's that come near the winner's accuracy; a warning from 10 points on",
+    detected=(
+        "accuracy stays low and nothing else helped; confirming runs from new weights with twice the width, beside "
+        f"ones of the recipe's that come near the winner's accuracy; a warning from {COSTS_OF_WIDTH:.0%} on"
+    ),
     why="Rate and regularisation were tried and are not to blame: the model cannot represent more.",
     fix="Widen or deepen the model.",
     confused_with="a rate that is too low, over-regularisation: tried first",

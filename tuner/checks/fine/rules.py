@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tuner.checks.baseline import small_split
+from tuner.checks.baseline import SMALL_HALF_WIDTH, small_split
 from tuner.checks.cards import Missing, found, need, rule
 from tuner.checks.fine.evidence import Fine
 from tuner.checks.search_results import edge, none_left
@@ -75,7 +75,7 @@ def fine_best_at_edge(search: Fine) -> Finding | None:
     "val-too-small",
     "fine",
     meaning="The val split is too small for the differences that this step is about.",
-    detected="half the width of the 95 % interval (Wilson) of the winner's val accuracy > 2.5 points",
+    detected=f"half the width of the 95 % interval (Wilson) of the winner's val accuracy > {SMALL_HALF_WIDTH:.1%}",
     why="Differences between good configurations are a point or less.",
     fix="Set a larger data.val_fraction, or read the winner as one of several equals.",
     confused_with="noise of the training itself, which more seeds show",

@@ -61,8 +61,9 @@ def gradient_cut(seen: GradientSeen) -> Finding | None:
     "check-init",
     meaning="The training step adds up the gradients of several batches and does not divide by their number.",
     detected=(
-        "The same batch is given for all calls that make one update: the gradient of the update is as many times that "
-        "of the loss as there were calls, within 2 %. For optimizers that divide by the gradient's size a note."
+        "The same batch is given for all calls that make one update: the gradient of the update is as many times "
+        f"that of the loss as there were calls, within {EXACT:.0%}. For optimizers that divide by the gradient's "
+        "size a note."
     ),
     why="The effective rate is the recipe's times the number of batches, and moves when that number is changed.",
     fix="Divide the loss by the number of batches that make one update before backward.",
@@ -86,8 +87,8 @@ def adds_up_batches(seen: GradientSeen) -> Finding | None:
     "check-init",
     meaning="The training step goes uphill: it makes the loss larger.",
     detected=(
-        "The gradient that the optimizer sees points against that of the loss on the same batch (cosine below -0.5), "
-        "or the optimizer maximises."
+        "The gradient that the optimizer sees points against that of the loss on the same batch (cosine below "
+        f"{UPHILL:g}), or the optimizer maximises."
     ),
     why="Training raises the loss, at any rate.",
     fix="Give backward the loss itself, not its negative; leave maximize off.",

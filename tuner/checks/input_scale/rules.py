@@ -6,7 +6,20 @@ from dataclasses import replace
 
 from tuner.checks.cards import Missing, found, rule
 from tuner.checks.input_scale.evidence import InputScale
+from tuner.checks.limits import Limit
 from tuner.core.result import Change, Finding
+
+LARGE = Limit(
+    "large", 5.0, "spread of a channel", "derived: standardised channels have 1, photographs of ImageNet 2.6 at most"
+)
+FAR_OFF = Limit("far off", 10.0, "spreads from zero", "derived: as large")
+SMALL = Limit("small", 0.05, "spread of a channel", "derived: pixels in 0 .. 1 have 0.2 or more")
+SCALED = Limit(
+    "scaled",
+    3.0,
+    "times the outputs' spread on standardised inputs",
+    "zoo: models that normalise their inputs themselves stay near 1",
+)
 
 
 @rule(
@@ -16,7 +29,8 @@ from tuner.core.result import Change, Finding
     meaning="The inputs are far from zero mean and unit scale, and the model feels it.",
     detected=(
         "Mean and standard deviation per channel or column of a batch as the model gets it; and the fresh model's "
-        "outputs vary over the examples at least 3 times more, or less, than on the same batch standardised."
+        f"outputs vary over the examples at least {SCALED:g} times more, or less, than on the same batch "
+        "standardised."
     ),
     why=(
         "Weights are initialised for inputs of unit scale: otherwise units saturate or die, or the useful "
@@ -34,9 +48,9 @@ def unnormalised_input(scale: InputScale) -> Finding | None:
     if ratio is None or not spreads:
         raise Missing("the outputs do not vary, so the effect of the scale cannot be decided")
     offset = max(abs(mean) for mean in scale.mean)
-    large = max(spreads) > 5 or offset > 10
-    small = max(spreads) < 0.05
-    if not ((large and ratio > 3) or (small and ratio < 1 / 3)):
+    large = max(spreads) > LARGE or offset > FAR_OFF
+    small = max(spreads) < SMALL
+    if not ((large and ratio > SCALED) or (small and ratio < 1 / SCALED)):
         return None
     kind = "large" if large else "small"
     title = (

@@ -7,6 +7,9 @@ from tuner.checks.label_order.evidence import LabelOrder
 from tuner.checks.limits import SURE, Limit
 from tuner.core.result import Finding
 
+MIXED = Limit("mixed", 0.9, "of the entropy of random batches", "derived: a balanced sampler changes it by less")
+
+
 RELABELLED = Limit("relabelled", 0.02, "of the examples", "zoo: careless sound Datasets change none")
 
 
@@ -16,8 +19,9 @@ RELABELLED = Limit("relabelled", 0.02, "of the examples", "zoo: careless sound D
     "check-init",
     meaning="The order or the choice of the examples is not what training asks for.",
     detected=(
-        "The labels of the first batches of an epoch have less entropy than batches drawn at random, by 6 standard "
-        "errors and a tenth; or examples come with another label when they are asked for by the same index again."
+        f"The labels of the first batches of an epoch have less entropy than batches drawn at random, by {SURE:g} "
+        f"standard errors and below {MIXED:.0%} of it; or examples come with another label when they are asked for "
+        "by the same index again."
     ),
     why="Batches of one class pull the model to and fro; it ends where the last ones left it.",
     fix="Let __getitem__ read the example of its index, without state; give a map-style Dataset in any order.",
@@ -27,7 +31,7 @@ RELABELLED = Limit("relabelled", 0.02, "of the examples", "zoo: careless sound D
 def batches_not_mixed(answer: LabelOrder) -> Finding | None:
     """Batches of few classes, or a Dataset that ignores its index."""
     z = number(answer.z)
-    if z is not None and z < -SURE and (answer.entropy or 0.0) < 0.9 * (answer.expected or 0.0):
+    if z is not None and z < -SURE and (answer.entropy or 0.0) < MIXED * (answer.expected or 0.0):
         title = (
             f"the labels of a batch have an entropy of {answer.entropy:.2f} on average, of batches drawn at random "
             f"{answer.expected:.2f}: training gets them in an order"

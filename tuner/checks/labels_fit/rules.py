@@ -34,9 +34,9 @@ RELATIVES = Limit(
     "check-init",
     meaning="Val's labels do not go with its inputs as those of train do.",
     detected=(
-        "A kernel classifier on small pictures of the inputs: every train example is judged by the others, every val "
-        "example by train. Val is 25 points worse, at 6 standard errors; where renaming its answers class by class "
-        "fixes that, the classes are numbered differently."
+        "A kernel classifier on small pictures of the inputs: every train example is judged by the others, every "
+        f"val example by train. Val is {MISSED:.0%} worse, at {SURE:g} standard errors; where renaming its answers "
+        "class by class fixes that, the classes are numbered differently."
     ),
     why="The val accuracy is wrong by that much, whatever is learned.",
     fix="Build one map from class names to numbers, on train, and use it for val; pair inputs and labels by key.",
@@ -107,8 +107,9 @@ def train_labels_contradict(answer: LabelsFit, order: LabelOrder | None) -> Find
     meaning="The labels of train seem to have nothing to do with the inputs.",
     detected=(
         "A kernel classifier on small pictures, each example judged by the others, is right no more often than on "
-        "labels in a random order, though there are examples enough to see a few points; or it is right clearly more "
-        "often (15 points, 6 standard errors) about the labels of the images before, or after, as they are stored."
+        "labels in a random order, though there are examples enough to see a few points; or it is right clearly "
+        f"more often ({NEIGHBOURS:.0%}, {SURE:g} standard errors) about the labels of the images before, or after, "
+        "as they are stored."
     ),
     why="A model can memorise such labels, and step 2 passes; nothing carries over to val.",
     fix="Look at some examples with their labels; sort file lists as numbers, shuffle pairs, join tables by key.",

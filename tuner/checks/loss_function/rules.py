@@ -124,7 +124,7 @@ def sign_flipped(function: LossFunction) -> Finding | None:
     "smoothing-too-strong",
     "check-init",
     meaning="Even perfect outputs leave the loss near that of knowing nothing.",
-    detected="The least loss over free outputs is more than 70 % of the loss at uniform outputs.",
+    detected=f"The least loss over free outputs is more than {STRONG_SMOOTHING:.0%} of the loss at uniform outputs.",
     why="Little of the loss depends on the model: gradients are weak and the outputs stay flat.",
     fix="Lower loss.label_smoothing (0.1 is usual), or the constant part of the loss.",
     confused_with=(

@@ -29,6 +29,9 @@ FLAT = Limit("flat", 0.02, "of the highest lr", "derived: no annealing that anyb
 HIGH = Limit("high", 10.0, "times the recipe's lr", "PyTorch: OneCycleLR divides its highest lr by 25 at the start")
 
 
+SWING = Limit("swing", 0.5, "of the highest lr", "derived: less is a decay that wavers")
+
+
 PER_EPOCH = Limit(
     "per epoch", 1.5, "swings per epoch", "Loshchilov and Hutter 2017: restarts come once per epoch at most"
 )
@@ -72,8 +75,8 @@ def _first(code: str, planned: PlannedRates, seen: Callable[[PlannedRun], Seen])
     meaning="The schedule takes the learning rate away long before the planned run ends, or starts with none.",
     detected=(
         "The schedule is stepped through the whole run that coarse and fine plan: the rate stays below 1 % of its "
-        "highest from the middle of the run or earlier, or is 0 for the first twentieth. An error where it is gone "
-        "within the first fifth."
+        f"highest from {FADED:.0%} of the run or earlier, or is 0 for the first {IDLE:.0%}. An error where it is "
+        f"gone within the first {STOPPED:.0%}."
     ),
     why="Updates with such a rate change nothing: most of the run is wasted, and the curves freeze.",
     fix='Durations are in updates unless schedule.every = "epoch"; let decay end where the run ends.',
@@ -124,8 +127,8 @@ def long_warmup(planned: PlannedRates) -> Finding | None:
     "check-init",
     meaning="The learning rate swings up and down within epochs, or climbs again after a cosine has ended.",
     detected=(
-        "Swings of at least half of the highest rate in the simulated run, more than 1.5 per epoch; or a "
-        "CosineAnnealingLR that is stepped on beyond its T_max."
+        f"Swings of at least {SWING:.0%} of the highest rate in the simulated run, more than {PER_EPOCH:g} per "
+        "epoch; or a CosineAnnealingLR that is stepped on beyond its T_max."
     ),
     why="A period counted in epochs but stepped per update gives noise in place of annealing.",
     fix='Give the schedule the run\'s updates (total_steps), or set schedule.every = "epoch".',
@@ -155,8 +158,8 @@ def rate_swings(planned: PlannedRates) -> Finding | None:
     "check-init",
     meaning="A schedule is named, but over the planned run it leaves the rate as it is.",
     detected=(
-        "The simulated rate changes by less than 2 %, though the schedule is not a constant one; or a "
-        "CosineAnnealingLR keeps more than half of the rate to the end."
+        f"The simulated rate changes by less than {FLAT:.0%}, though the schedule is not a constant one; or a "
+        f"CosineAnnealingLR keeps more than {SWING:.0%} of the rate to the end."
     ),
     why="The annealing that was meant does not take place: late training stays noisy.",
     fix="Milestones and T_max belong to the run's length; check whether they count epochs or updates.",
@@ -172,7 +175,7 @@ def no_effect(planned: PlannedRates) -> Finding | None:
     peak, final = run.peak or 0.0, run.final or 0.0
     if run.range is not None and run.range < FLAT:
         title = f"{planned.name} leaves the rate as it is over {stage}'s {run.epochs} epochs"
-    elif planned.kind == "CosineAnnealingLR" and final > 0.5 * peak and not run.rises:
+    elif planned.kind == "CosineAnnealingLR" and final > SWING * peak and not run.rises:
         title = f"the cosine ends {stage}'s {run.epochs} epochs at {final / peak:.0%} of the rate"
     else:
         return None
@@ -184,8 +187,10 @@ def no_effect(planned: PlannedRates) -> Finding | None:
     "schedule-mistake",
     "check-init",
     meaning="The schedule fails, or gives a rate that cannot be meant.",
-    detected="In the simulated run the schedule raises, or the rate is not finite, negative, 0 throughout, or rises "
-    "above ten times the recipe's.",
+    detected=(
+        "In the simulated run the schedule raises, or the rate is not finite, negative, 0 throughout, or rises "
+        f"above {HIGH:g} times the recipe's."
+    ),
     why="Training stops there, stands still, or diverges.",
     fix="Give the schedule the run's total_steps; factors multiply the recipe's rate.",
     confused_with="A one-cycle schedule with a highest rate of its own, up to ten times the recipe's.",

@@ -21,7 +21,7 @@ DECISIVE = Limit("decisive", 0.1, "accuracy", "zoo: the next column of sound tab
     meaning="One single column, or pixel, gives the label away.",
     detected=(
         "For each column the majority class in each of 64 bins, made on one half of train and judged on the other: "
-        "97 % right, and 10 points better than the best column that does not go with it."
+        f"{LEAK:.0%} right, and {DECISIVE:.0%} better than the best column that does not go with it."
     ),
     why="Such a column is often known only after the label (a result, a number given by outcome): it will be missing.",
     fix="Ask where the column comes from. If it is not known at the time of prediction, drop it.",

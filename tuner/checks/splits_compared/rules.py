@@ -30,9 +30,9 @@ TOLD_APART = Limit("told apart", 0.7, "area under the ROC curve", "derived: rand
     "check-init",
     meaning="Train and val images, or rows, look different once both have been through the val pipeline.",
     detected=(
-        "Up to 1000 examples of each split: means and spreads per channel or column, a difference of half the spread "
-        "over examples at 6 standard errors; or a linear classifier on small pictures that tells the splits apart "
-        "(area under its ROC curve above 0.7)."
+        f"Up to 1000 examples of each split: means and spreads per channel or column, a difference of {SHIFTED:g} of "
+        f"the spread over examples at {SURE:g} standard errors; or a linear classifier on small pictures that tells "
+        f"the splits apart (area under its ROC curve above {TOLD_APART:g})."
     ),
     why="Val then measures something else than what was learned: it is bad from the first epoch on, whatever is tuned.",
     fix="Share one pipeline (decoding, channel order, mean and std) between the splits, and draw them at random.",

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from tuner.checks.baseline import AtBaseline, baseline, small_split, tells_apart
+from tuner.checks.baseline import (
+    EVEN,
+    SMALL_HALF_WIDTH,
+    SURE_HALF_WIDTH,
+    TOLD,
+    AtBaseline,
+    baseline,
+    small_split,
+    tells_apart,
+)
 from tuner.checks.cards import Missing, found, need, rule
 from tuner.checks.test_evaluation.evidence import TestEvaluation
 from tuner.core.result import Finding
@@ -68,7 +77,7 @@ def _both(test: TestEvaluation, low: float, high: float) -> dict[str, Any]:
     "too-little-data",
     "test",
     meaning="The test split is so small that its accuracy is known to a few points at best.",
-    detected="half the width of the 95 % interval (Wilson) > 2.5 points",
+    detected=f"half the width of the 95 % interval (Wilson) > {SMALL_HALF_WIDTH:.1%}",
     why="Two models that differ by less cannot be distinguished by this test.",
     fix="Quote the interval with the accuracy; set a larger data.test_fraction next time.",
     source="Wilson 1927",
@@ -82,9 +91,11 @@ def test_too_small(test: TestEvaluation) -> Finding | None:
     "at-baseline",
     "test",
     meaning="On the test split the model is no better than always answering the majority class.",
-    detected="the 95 % interval (Wilson) of test accuracy reaches down to the share of the majority class in test; an "
-    "error where the interval is narrower than 5 points either way, else a warning; a note where one class has more "
-    "than half and the mean recall is above chance",
+    detected=(
+        "the 95 % interval (Wilson) of test accuracy reaches down to the share of the majority class in test; "
+        f"an error where the interval is narrower than {SURE_HALF_WIDTH:.0%} either way, else a warning; a note "
+        "where one class has more than half and the mean recall is above chance"
+    ),
     why="What was tuned does not generalise at all.",
     fix="Look at the test split's labels and pipeline first, then at steps 1 and 2.",
     confused_with="strongly unbalanced classes, where accuracy is the wrong measure",
@@ -99,8 +110,10 @@ def test_at_baseline(test: TestEvaluation) -> Finding | None:
     "metric-wrong",
     "test",
     meaning="Accuracy is no better than the majority class, though the model has learnt: the metric is wrong.",
-    detected="accuracy as in TE804, no class has more than 60 % of test, and the mean recall is above chance by 3 "
-    "standard errors",
+    detected=(
+        f"accuracy as in TE804, no class has more than {EVEN:.0%} of test, and the mean recall is above chance "
+        f"by {TOLD:g} standard errors"
+    ),
     why="Loss or recall and accuracy contradict each other, so the search chooses by a number that says nothing.",
     fix="Look at how the metric makes an answer of the outputs: its axis, its threshold, which head it reads.",
     confused_with="classes of very different size, where a sound model falls behind the majority class",
@@ -115,8 +128,10 @@ def test_metric_contradicts(test: TestEvaluation) -> Finding | None:
     "class-imbalance",
     "test",
     meaning="Accuracy is no better than the majority class, though the classes are told apart.",
-    detected="accuracy as in TE804, one class has more than 60 % of test, and the mean recall is above chance by 3 "
-    "standard errors",
+    detected=(
+        f"accuracy as in TE804, one class has more than {EVEN:.0%} of test, and the mean recall is above chance "
+        f"by {TOLD:g} standard errors"
+    ),
     why="Where one class has most of the examples, a sound model that weighs its classes falls behind it in accuracy.",
     fix="Monitor a measure that counts classes alike (train.metric, train.monitor), as the mean of the recalls.",
     confused_with="a model that ignores its input, whose mean recall is that of chance",

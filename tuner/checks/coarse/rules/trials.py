@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tuner.checks.baseline import AtBaseline, baseline
+from tuner.checks.baseline import EVEN, SURE_HALF_WIDTH, AtBaseline, baseline
 from tuner.checks.cards import found, need, rule
 from tuner.checks.coarse.evidence import Coarse
 from tuner.checks.limits import Limit
@@ -54,10 +54,13 @@ def all_trials_diverged(search: Coarse) -> Finding | None:
     "at-baseline",
     "coarse",
     meaning="The best configuration is no better than always answering the majority class.",
-    detected="the 95 % interval (Wilson) of the best val accuracy reaches down to the share of the majority class in "
-    "val; an error where the interval is narrower than 5 points either way, else a warning. Where one class has more "
-    "than half and the val loss is below nine tenths of that at uniform outputs and at the class shares, the input is "
-    "used: the cause named is the imbalance, a note where something else than accuracy is monitored",
+    detected=(
+        "the 95 % interval (Wilson) of the best val accuracy reaches down to the share of the majority class "
+        f"in val; an error where the interval is narrower than {SURE_HALF_WIDTH:.0%} either way, else a "
+        "warning. Where one class has more than half and the val loss is below nine tenths of that at uniform "
+        "outputs and at the class shares, the input is used: the cause named is the imbalance, a note where "
+        "something else than accuracy is monitored"
+    ),
     why="A search among configurations that all ignore the input finds noise.",
     fix="Stop tuning: look at labels, loader and normalisation (steps 1 and 2), or give coarse more --epochs.",
     confused_with="a task that takes longer than coarse's epochs to get going; a val set too small to tell",
@@ -72,8 +75,10 @@ def best_at_baseline(search: Coarse) -> Finding | None:
     "metric-wrong",
     "coarse",
     meaning="Accuracy is no better than the majority class, though the model has learnt: the metric is wrong.",
-    detected="accuracy as in CO403, no class has more than 60 % of val, and the val loss is below that of any "
-    "constant answer",
+    detected=(
+        f"accuracy as in CO403, no class has more than {EVEN:.0%} of val, and the val loss is below that of any "
+        "constant answer"
+    ),
     why="Loss or recall and accuracy contradict each other, so the search chooses by a number that says nothing.",
     fix="Look at how the metric makes an answer of the outputs: its axis, its threshold, which head it reads.",
     confused_with="classes of very different size, where a sound model falls behind the majority class",
@@ -88,8 +93,10 @@ def metric_contradicts(search: Coarse) -> Finding | None:
     "class-imbalance",
     "coarse",
     meaning="Accuracy is no better than the majority class, though the classes are told apart.",
-    detected="accuracy as in CO403, one class has more than 60 % of val, and the val loss is below that of any "
-    "constant answer",
+    detected=(
+        f"accuracy as in CO403, one class has more than {EVEN:.0%} of val, and the val loss is below that of "
+        "any constant answer"
+    ),
     why="Where one class has most of the examples, a sound model that weighs its classes falls behind it in accuracy.",
     fix="Monitor a measure that counts classes alike (train.metric, train.monitor), as the mean of the recalls.",
     confused_with="a model that ignores its input, whose mean recall is that of chance",
@@ -147,7 +154,7 @@ def some_failed(search: Coarse) -> Finding | None:
     "lr-too-high",
     "coarse",
     meaning="More than half of the configurations diverged.",
-    detected="diverged trials > 50 % of all, but not all",
+    detected=f"diverged trials > {MANY:.0%} of all, but not all",
     why="Most of the search was spent where nothing trains; the range of rates is too wide or too high.",
     fix='Search lower rates: "optimizer.lr" = "auto" takes the band of lr-sweep.',
     confused_with="another key that makes training explode (momentum near 1, no normalisation at depth)",

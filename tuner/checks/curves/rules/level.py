@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tuner.checks.baseline import AtBaseline, baseline, small_split, tells_apart
+from tuner.checks.baseline import (
+    EVEN,
+    SMALL_HALF_WIDTH,
+    SURE_HALF_WIDTH,
+    TOLD,
+    AtBaseline,
+    baseline,
+    small_split,
+    tells_apart,
+)
 from tuner.checks.cards import found, need, rule
 from tuner.checks.curves.evidence import Curves
 from tuner.checks.limits import Limit
@@ -21,8 +30,10 @@ LEARNT = Limit("learnt", 0.2, "accuracy above the majority class", "derived: wha
     "misaligned-labels",
     "diagnose",
     meaning="Train is learnt by heart and nothing carries over, to val or to train examples not seen before.",
-    detected="train accuracy 20 points above the majority class, val not above it, and neither the accuracy over the "
-    "batches of the first epoch, which are new to the model as well",
+    detected=(
+        f"train accuracy {LEARNT:.0%} above the majority class, val not above it, and neither the accuracy over the "
+        "batches of the first epoch, which are new to the model as well"
+    ),
     why="Labels that do not belong to their inputs can be memorised; there is nothing else to learn.",
     fix="Pair inputs and labels by a key: look for a shuffle or sort of one of them, and for globs in different order.",
     confused_with="a val split that is broken while train is sound: there, the first epoch learns",
@@ -44,8 +55,10 @@ def only_memorised(curves: Curves) -> Finding | None:
     "train-val-shift",
     "diagnose",
     meaning="What is learnt carries over to new train examples, and not at all to val.",
-    detected="train accuracy 20 points above the majority class, val not above it, while the batches of the first "
-    "epoch, new to the model, were answered above it",
+    detected=(
+        f"train accuracy {LEARNT:.0%} above the majority class, val not above it, while the batches of the first "
+        "epoch, new to the model, were answered above it"
+    ),
     why="Train is sound, so val is not: other labels, another class map, another normalisation, or another world.",
     fix="Compare the labels and statistics of val with those of train; pass train images through the val pipeline.",
     confused_with="labels that are misaligned everywhere, where the first epoch learns nothing",
@@ -92,8 +105,10 @@ EASIER = Limit("easier", 0.02, "accuracy", "zoo: easier val splits of sound prog
     "at-baseline",
     "diagnose",
     meaning="The winner is no better than always answering the majority class.",
-    detected="the 95 % interval (Wilson) of its val accuracy reaches down to the majority class's share of val; an "
-    "error where the interval is narrower than 5 points either way, else a warning",
+    detected=(
+        "the 95 % interval (Wilson) of its val accuracy reaches down to the majority class's share of val; an "
+        f"error where the interval is narrower than {SURE_HALF_WIDTH:.0%} either way, else a warning"
+    ),
     why="No curve of such a model says anything about tuning.",
     fix="Stop tuning: go back to steps 1 and 2 and look at labels, loader and normalisation.",
     confused_with="strongly unbalanced classes, where accuracy is the wrong measure: set train.monitor or train.metric",
@@ -108,8 +123,10 @@ def at_baseline(curves: Curves, predictions: ValPredictions | None) -> Finding |
     "metric-wrong",
     "diagnose",
     meaning="Accuracy is no better than the majority class, though the model has learnt: the metric is wrong.",
-    detected="accuracy as in CU606, no class has more than 60 % of val, and the mean recall is above chance by 3 "
-    "standard errors",
+    detected=(
+        f"accuracy as in CU606, no class has more than {EVEN:.0%} of val, and the mean recall is above chance "
+        f"by {TOLD:g} standard errors"
+    ),
     why="Loss or recall and accuracy contradict each other, so the search chooses by a number that says nothing.",
     fix="Look at how the metric makes an answer of the outputs: its axis, its threshold, which head it reads.",
     confused_with="classes of very different size, where a sound model falls behind the majority class",
@@ -124,8 +141,10 @@ def metric_contradicts(curves: Curves, predictions: ValPredictions | None) -> Fi
     "class-imbalance",
     "diagnose",
     meaning="Accuracy is no better than the majority class, though the classes are told apart.",
-    detected="accuracy as in CU606, one class has more than 60 % of val, and the mean recall is above chance by 3 "
-    "standard errors",
+    detected=(
+        f"accuracy as in CU606, one class has more than {EVEN:.0%} of val, and the mean recall is above chance "
+        f"by {TOLD:g} standard errors"
+    ),
     why="Where one class has most of the examples, a sound model that weighs its classes falls behind it in accuracy.",
     fix="Monitor a measure that counts classes alike (train.metric, train.monitor), as the mean of the recalls.",
     confused_with="a model that ignores its input, whose mean recall is that of chance",
@@ -140,7 +159,7 @@ def majority_hides_it(curves: Curves, predictions: ValPredictions | None) -> Fin
     "val-too-small",
     "diagnose",
     meaning="The val split is too small for the differences that tuning is about.",
-    detected="half the width of the 95 % interval (Wilson) of val accuracy > 2.5 points",
+    detected=f"half the width of the 95 % interval (Wilson) of val accuracy > {SMALL_HALF_WIDTH:.1%}",
     why="Whether a change of a point helped cannot be seen.",
     fix="Set a larger data.val_fraction, or several seeds per configuration.",
     confused_with="noise of the training itself",
@@ -157,7 +176,9 @@ def val_too_small(curves: Curves) -> Finding | None:
     "train-val-shift",
     "diagnose",
     meaning="Val accuracy is clearly above train accuracy, though both are measured alike.",
-    detected="the 95 % interval of train minus val (train subset, eval mode, no augmentation) lies below -2 points",
+    detected=(
+        f"the 95 % interval of train minus val (train subset, eval mode, no augmentation) lies below {-EASIER:.0%}"
+    ),
     why="Val should not be easier than what was trained on: its examples, or its pipeline, differ.",
     fix="Compare the classes and sources of train and val; look for label noise that only train has.",
     confused_with="train measured with augmentation or dropout, which is excluded here",

@@ -13,6 +13,7 @@ from tuner.core.result import Finding
 from tuner.core.statistics import robust_sigma
 
 NOISE = Limit("noise", 2.0, "times the noise of the curve", "derived: 95 % of a normal scatter")
+LEAST = Limit("least", 0.01, "of the first loss", "derived: less is no progress of a training")
 SAME = Limit("same", 1e-6, "of the loss", "derived: single precision holds seven digits")
 
 
@@ -64,9 +65,11 @@ def loss_never_changes(curves: Curves) -> Finding | None:
     "at-baseline",
     "diagnose",
     meaning="The train loss never falls clearly below that of the first epoch.",
-    detected=f"five epochs or more, none of them lower than the first by more than {NOISE:g} times the noise of the "
-    "curve and by 1 % of it; accuracy on val does not rise either, as far as it is known. Where the share of the "
-    "majority class is known, CU606 says it",
+    detected=(
+        f"five epochs or more, none of them lower than the first by more than {NOISE:g} times the noise of the curve "
+        f"and by {LEAST:.0%} of it; accuracy on val does not rise either, as far as it is known. Where the share of "
+        "the majority class is known, CU606 says it"
+    ),
     why="What is learnt is learnt in the first epoch or not at all; no tuning of what comes later can show.",
     fix="Try rates a decade up and down (tuner lr-sweep), fit a handful of examples first (tuner overfit, "
     "tuner.check), and look at whether labels belong to their inputs.",
@@ -80,7 +83,7 @@ def loss_never_falls(curves: Curves) -> Finding | None:
     if max(curves.val_accuracies or [0.0]) >= curves.target or curves.lost_at is not None:
         raise Missing("accuracy is high: the first epoch may end near the floor")
     sigma, low = robust_sigma(losses), min(losses[1:])
-    if losses[0] - low > max(NOISE * sigma, 0.01 * abs(losses[0])) or _rises(curves):
+    if losses[0] - low > max(NOISE * sigma, LEAST * abs(losses[0])) or _rises(curves):
         return None
     title = (
         f"the train loss never falls: {losses[0]:.4g} in the first epoch, {low:.4g} at best in {len(losses) - 1} more"

@@ -8,6 +8,11 @@ from tuner.checks.data_scan.rules.common import is_image, splits_of, train_of
 from tuner.checks.limits import Limit
 from tuner.core.result import Finding
 
+PER_CLASS = Limit(
+    "per class", 10, "examples per class", "derived: a class mean of fewer is off by a third of its spread"
+)
+
+
 IMBALANCE = Limit("imbalance", 10.0, "times the smallest class", "SageMaker Debugger, ClassImbalance (10:1)")
 
 
@@ -127,7 +132,9 @@ def class_without_train_examples(scan: DataScan) -> Finding | None:
     "too-little-data",
     "check-init",
     meaning="Train has far fewer examples than val, or only a handful per class.",
-    detected="The sizes of the splits: train below half of val; or fewer than 10 examples per class on average.",
+    detected=(
+        f"The sizes of the splits: train below half of val; or fewer than {PER_CLASS:g} examples per class on average."
+    ),
     why="A subset that was left in from debugging gives a model that can only memorise.",
     fix="Look for a slice, a limit or a fraction in the loading of train.",
     confused_with="Learning from few examples on purpose.",
@@ -141,7 +148,7 @@ def train_is_small(scan: DataScan) -> Finding | None:
     if n < val / 2:
         title = f"train has {n} examples, val has {val}"
         return found("DA116", "warn", title, evidence=facts)
-    if n < 10 * scan.num_classes:
+    if n < PER_CLASS * scan.num_classes:
         title = f"train has {n} examples for {scan.num_classes} classes"
         return found("DA116", "note", title, evidence=facts)
     return None

@@ -28,8 +28,11 @@ GROWS = Limit("grows", 5.0, "times", "derived: 1 / (1 - m**steps); momentum 0.99
     "over-regularised",
     "lr-sweep",
     meaning="Regularisation of this strength forgets faster than anything is learnt.",
-    detected="weight decay (SGD, with its momentum, and AdamW) that shrinks the weights by 2 % or more per step at the "
-    "best rate (the recipe's too, where nothing falls or the decay is 0.02 or more); or model.dropout of 0.8 or more",
+    detected=(
+        f"weight decay (SGD, with its momentum, and AdamW) that shrinks the weights by {FORGETS:.0%} or more per "
+        f"step at the best rate (the recipe's too, where nothing falls or the decay is {UNUSUAL:g} or more); or "
+        f"model.dropout of {DROPPED:g} or more"
+    ),
     why="Step 2 fitted its examples with decay and dropout off; on, they leave next to nothing to learn with.",
     fix="Divide optimizer.weight_decay by ten until the drop no longer grows (5e-4 is usual); dropout 0.5 at most.",
     confused_with="AdamW's 0.1 at rates of 1e-3, which shrinks by a ten-thousandth per step",
@@ -67,7 +70,7 @@ def _decay_per_step(sweep: LrSweep) -> tuple[float, float]:
     "gradient-clipped-away",
     "lr-sweep",
     meaning="Gradients are clipped so hard that only the highest rates move anything.",
-    detected="train.clip_norm is set to 0.05 or less, and nothing falls or the best rate is the highest tried",
+    detected=f"train.clip_norm is set to {CLIPPED:g} or less, and nothing falls or the best rate is the highest tried",
     why="A step is then never longer than rate x limit, whatever the gradient: the rate is not what it seems.",
     fix="Raise train.clip_norm to about the 90th percentile of the gradients' norms, or leave it out.",
     confused_with="Adam, whose steps do not depend on the size of the gradients; clipping that cuts spikes alone",
@@ -89,8 +92,10 @@ def clipped_away(sweep: LrSweep) -> Finding | None:
     "lr-too-high",
     "lr-sweep",
     meaning="Momentum goes on lengthening the steps long after the sweep, so that its rates are too high for training.",
-    detected="a step's length grows by 1 - momentum^n over n updates, up to 1 / (1 - momentum) times the rate: at the "
-    "end of the sweep it is a fifth of that or less",
+    detected=(
+        "a step's length grows by 1 - momentum^n over n updates, up to 1 / (1 - momentum) times the rate: at the "
+        f"end of the sweep it is {GROWS:g} times less than that, or shorter"
+    ),
     why="A memory of hundreds of updates overshoots and swings back for as long; the sweep sees the start of it.",
     fix="Set optimizer.momentum to 0.9 (0.99 at most), or sweep for as long as the memory (--steps).",
     confused_with="0.99 with large batches, which a sweep of a hundred iterations shows nearly in full",

@@ -81,8 +81,9 @@ def state_lost(step: OneStep) -> Finding | None:
     "check-init",
     meaning="Batch norm cannot learn the statistics that evaluation uses.",
     detected=(
-        "Running statistics of layers in train mode that a few steps leave as they are; a momentum of 0.9 or more, "
-        "which in PyTorch is the weight of the newest batch; batches of one or two examples."
+        "Running statistics of layers in train mode that a few steps leave as they are; a momentum of "
+        f"{STRANGE_MOMENTUM:g} or more, which in PyTorch is the weight of the newest batch; batches of "
+        f"{TINY_BATCH:g} examples or fewer."
     ),
     why="Train is judged by the batch's statistics, val by the running ones: val is noisy or plainly wrong.",
     fix="momentum = 0.1 (Keras's 0.99 is 0.01 here); batches of 8 or more, or group norm.",
@@ -161,8 +162,8 @@ def few_updates(step: OneStep) -> Finding | None:
     "check-init",
     meaning="Momentum is so large that what the optimizer remembers does not fade within the run.",
     detected=(
-        "The largest momentum m among the optimizer's groups of parameters: 1 or more is an error, a warning where the "
-        "updates that it remembers, 1 / (1 - m), are three times those of the longest planned run or more."
+        "The largest momentum m among the optimizer's groups of parameters: 1 or more is an error, a warning where "
+        f"the updates that it remembers, 1 / (1 - m), are {LONGER:g} times those of the longest planned run or more."
     ),
     why="Each step is about as long as all before it together: the weights overshoot, at any rate.",
     fix="Set optimizer.momentum to 0.9.",
