@@ -11,6 +11,7 @@ import tuner.checks
 from tuner.checks.cards import Limit
 from tuner.checks.causes import CAUSES
 from tuner.checks.engine import all_rules, ordered
+from tuner.checks.rates import MARGINS
 from tuner.core.result import Finding
 
 RULES = all_rules()
@@ -41,6 +42,26 @@ def test_every_limit_has_a_name_a_unit_and_a_source():
     found = dict(limits())
     assert len(found) > 100
     assert not [name for name, limit in found.items() if not (limit.name and limit.unit and len(limit.source) > 10)]
+
+
+def test_a_limit_that_comes_from_the_zoo_has_its_margin_measured_there_and_not_typed():
+    ours = {name: limit for name, limit in limits() if limit.source.startswith("zoo")}
+    assert len(ours) > 30
+    typed = [name for name, limit in ours.items() if re.search(r"\d", limit.source)]
+    assert not typed
+    unmeasured = [name for name, limit in ours.items() if not re.search(r"\d", "".join(margin_of(limit)))]
+    assert not unmeasured
+
+
+def margin_of(limit):
+    return MARGINS.get(f"{limit.name} ({limit.unit})", ())
+
+
+def test_no_two_limits_share_a_name_and_a_unit():
+    named = {}
+    for name, limit in limits():
+        named.setdefault((limit.name, limit.unit), {})[id(limit)] = name
+    assert not {key: list(names.values()) for key, names in named.items() if len(names) > 1}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")

@@ -199,9 +199,11 @@ def test_healthy_evidence_gives_no_finding_and_skips_no_rule():
     findings, ran, skipped = apply_rules("check-init", HEALTHY)
     assert not findings
     assert not skipped
-    assert len(ran) == 94
+    assert len(ran) == 95
 
 
+SCALED = {"shape": [6], "mean": [1e-9] * 6, "std": [1.0] * 6}
+BY_TRAIN = {"shape": [6], "mean": [0.03] * 6, "std": [0.99] * 6}  # of 200 examples, sampling leaves 0.07
 FIRES = [
     ("DA101", "error", {"data_scan__train__non_finite": 3, "data_scan__train__first_non_finite": "a.png, channel 0"}),
     ("DA102", "error", {"data_scan__val__labels_outside": 1, "data_scan__val__first_label_outside": "row 7"}),
@@ -295,6 +297,7 @@ FIRES = [
     ("DA118", "note", {"class_shares__distance": 0.3, "class_shares__p": 0.0}),
     ("DA119", "warn", {"image_layout__smooth": [0.6, 0.3], "image_layout__undone": [0.93, 0.9]}),
     ("DA119", "warn", {"image_axes__smooth": [0.3, -0.1], "image_axes__undone": [0.7, 0.6]}),
+    ("DA129", "warn", {f"data_scan__{name}__{key}": value for name in ("train", "val") for key, value in SCALED.items()}),
     ("DA126", "warn", {"labels_fit__recalls": [0.7, 0.95], "labels_fit__val_n": 650}),
     ("DA127", "warn", {"augmentation__of_mirrored": 0.2}),
     ("DA128", "warn", {"ends_of_range__at_low": 0.4, "ends_of_range__at_high": 0.3}),
@@ -430,6 +433,8 @@ SILENT = {
     "splits of other groups": {"splits_compared__separability": 0.7},
     "digits, which lie close": {"near_copies__near": 20, "near_copies__share": 0.033, "near_copies__expected": 4.1, "near_copies__agreeing": 1.0, "near_copies__first": ["a", "b"]},
     "near images of other classes": {"near_copies__near": 60, "near_copies__share": 0.1, "near_copies__agreeing": 0.5, "near_copies__first": ["a", "b"]},
+    "val scaled by train": {f"data_scan__{name}__{key}": value for name, of in (("train", SCALED), ("val", BY_TRAIN)) for key, value in of.items()},
+    "three channels that happen to be standard": {f"data_scan__{name}__{key}": value[:3] for name in ("train", "val") for key, value in SCALED.items()},
     "a harder train split, by chance": {"labels_fit__recalls": [0.6, 0.72]},  # 6 standard errors of 200: 30 points
     "a few mirrored examples": {"augmentation__mirrored": 49, "augmentation__of_mirrored": 0.2},
     "more than half of what was read, mirrored": {"augmentation__of_mirrored": 0.36},
@@ -541,7 +546,7 @@ def test_rules_say_what_they_miss_when_a_probe_did_not_run():
     findings, ran, skipped = apply_rules("check-init", {"failures": [], "recipe": {}})
     assert [finding.code for finding in findings] == ["IN100"]
     assert ran == ["IN100 nothing measured"]
-    assert len(skipped) == 93
+    assert len(skipped) == 94
     assert all(entry.why for entry in skipped)
 
 

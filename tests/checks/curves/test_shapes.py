@@ -89,6 +89,13 @@ def test_a_gap_from_the_start(train, val, fires):
     assert finding is None or finding.cause == "train-val-shift"
 
 
+@pytest.mark.parametrize(("first", "severity"), [(0.48, "note"), (0.68, "warn")])  # val ends at 0.7 of 1000
+def test_a_gap_to_a_val_that_learns_more_than_the_first_epoch_is_a_note(first, severity):
+    train, val = [0.6, 0.7, 0.8, 0.85, 0.88, 0.9, 0.9, 0.9], [0.4, 0.5, 0.6, 0.65, 0.68, 0.7, 0.7, 0.7]
+    given = {"train_accuracies": train, "val_accuracies": val, "running_accuracies": [first] * 8}
+    assert asked(shapes.gap_from_the_start, {**SOUND, **given}).severity == severity
+
+
 def test_a_gap_within_the_sampling_of_a_small_val_is_none():
     train, val = [0.6, 0.7, 0.8, 0.85, 0.88, 0.9, 0.9, 0.9], [0.4, 0.5, 0.6, 0.65, 0.68, 0.7, 0.7, 0.7]
     given = {**SOUND, "train_accuracies": train, "val_accuracies": val, "val_n": 60}

@@ -38,7 +38,7 @@ MISPAIRED = Limit(
     "mispaired",
     0.2,
     "of the moved inputs",
-    "derived: equal classes by chance are 1 / C; zoo: bugs reach more than half",
+    "derived: with its labels none is; equal pictures of two classes are few",
 )
 
 

@@ -12,10 +12,10 @@ from tuner.core.result import Finding
 TAKEN = Limit("taken", 0.2, "of a class", "zoo: strong augmentation of sound programs stays below")
 
 
-SURE = Limit("sure", 3.0, "standard errors", "derived: one in 700 by chance")
+SURE = Limit("sure of a class", 3.0, "standard errors", "derived: one in 700 by chance")
 
 
-FEW = Limit("few", 15, "examples of a class", "derived: below it one example is 7 %")
+FEW = Limit("few to take", 15, "examples of a class", "derived: below it one example is 7 %")
 
 
 ALONE = Limit("alone", 3.0, "times the other classes", "zoo: what makes every class harder goes to many of them")

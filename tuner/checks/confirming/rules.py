@@ -26,7 +26,9 @@ from tuner.core.result import Finding, Proposal, Severity
 COSTS = Limit("costs", 0.05, "accuracy", "derived: less is within what a search finds by itself")
 
 
-COSTS_OF_WIDTH = Limit("costs of width", 0.1, "accuracy", "zoo: any wider model is a little ahead in a short run")
+COSTS_OF_WIDTH = Limit(
+    "costs of width", 0.1, "accuracy", "derived: any wider model is a little ahead in a short run; twice COSTS"
+)
 
 
 REACHED = Limit(

@@ -7,12 +7,7 @@ from tuner.checks.gradient_seen.evidence import GradientSeen
 from tuner.checks.limits import Limit
 from tuner.core.result import Finding, Severity
 
-CUT = Limit(
-    "cut",
-    0.1,
-    "of the gradient's norm",
-    "Google tuning playbook; the norm is largest before training, where usual clipping leaves more",
-)
+CUT = Limit("cut", 0.1, "of the gradient's norm", "zoo: usual clipping leaves more, though norms are largest at first")
 
 
 CUT_AWAY = Limit("cut away", 0.01, "of the gradient's norm", "zoo: clipping that harms SGD leaves less")

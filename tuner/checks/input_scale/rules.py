@@ -18,7 +18,7 @@ SCALED = Limit(
     "scaled",
     3.0,
     "times the outputs' spread on standardised inputs",
-    "zoo: models that normalise their inputs themselves stay near 1",
+    "zoo: models that normalise their inputs themselves are not moved",
 )
 
 

@@ -9,10 +9,12 @@ from tuner.checks.layers.evidence import Layer, Layers
 from tuner.checks.limits import Limit
 from tuner.core.result import Finding
 
-DEAD = Limit("dead", 0.5, "of the units of a layer", "SageMaker Debugger, DeadRelu; CS231n notes: up to 40 % die")
+DEAD = Limit("dead", 0.5, "of the units of a layer", "SageMaker Debugger, DeadRelu: threshold_layer 50 %")
 
 
-SATURATED = Limit("saturated", 0.5, "of the activations", "SageMaker Debugger, TanhSaturation")
+SATURATED = Limit(
+    "saturated", 0.5, "of the activations", "SageMaker Debugger, SaturatedActivation: threshold_layer 50 %"
+)
 
 
 VANISHED = Limit(

@@ -17,7 +17,7 @@ STRONG_SMOOTHING = Limit(
     "strong smoothing",
     0.7,
     "of the loss at uniform outputs",
-    "Szegedy et al. 2016: smoothing of 0.1 has a floor of a fifth",
+    "Szegedy et al. 2016, section 7: smoothing is 0.1, whose floor is a fifth",
 )
 
 

@@ -14,7 +14,7 @@ from tuner.core.result import Finding, Severity
 STOPPED = Limit("stopped", 0.2, "of the run", "derived: a run whose lr is gone by then has hardly trained")
 
 
-FADED = Limit("faded", 0.5, "of the run", "zoo: usual schedules keep more than 1 % of the lr for longer")
+FADED = Limit("faded", 0.5, "of the run", "zoo: usual schedules keep some of the lr for longer")
 
 
 IDLE = Limit("idle", 0.05, "of the run", "derived: an update or two with lr 0 are usual")

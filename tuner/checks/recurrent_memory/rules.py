@@ -12,7 +12,7 @@ from tuner.core.result import Finding
 LONG = Limit("long", 24, "steps", "zoo: shorter sequences are learnt with a short memory too")
 
 
-HEARD = Limit("heard", 6, "steps", "zoo: torch's own LSTM and GRU hear 10 to 20 steps back at their start")
+HEARD = Limit("heard", 6, "steps", "zoo: torch's own LSTM and GRU hear further back at their start")
 
 
 ARRIVES = Limit("arrives", 1e-3, "of the largest gradient", "derived: as the share that counts as heard")

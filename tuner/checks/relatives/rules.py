@@ -7,7 +7,7 @@ from tuner.checks.limits import Limit
 from tuner.checks.relatives.evidence import Relatives
 from tuner.core.result import Finding
 
-RARE = Limit("rare", 0.01, "of val", "derived: ten times what chance gives; zoo: sound splits have 0.003 at most")
+RARE = Limit("rare", 0.01, "of val", "derived: ten times what chance gives, RARE in relatives/measure.py")
 
 
 FEWEST = Limit("fewest", 5, "examples", "derived: fewer may be chance")

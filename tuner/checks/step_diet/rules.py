@@ -9,7 +9,7 @@ from tuner.checks.limits import Limit
 from tuner.checks.step_diet.evidence import StepDiet
 from tuner.core.result import Finding
 
-HALF_USED = Limit("half used", 0.75, "of a batch", "zoo: micro-batches and balancing use more, the nearest bug half")
+HALF_USED = Limit("half used", 0.75, "of a batch", "zoo: micro-batches and balancing use more")
 
 
 @rule(

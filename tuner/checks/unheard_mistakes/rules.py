@@ -7,7 +7,7 @@ from tuner.checks.limits import Limit
 from tuner.checks.unheard_mistakes.evidence import UnheardMistakes
 from tuner.core.result import Finding
 
-SILENT = Limit("silent", 0.2, "of the mistakes", "zoo: ties and clamps against log(0) leave single ones")
+SILENT = Limit("silent", 0.2, "of the mistakes", "zoo: ties and clamps of the logarithm leave single ones")
 
 
 ENOUGH = Limit("enough", 10, "wrong answers", "derived: one is then at most a tenth")

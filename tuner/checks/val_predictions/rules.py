@@ -18,7 +18,7 @@ SHARE_WRONG = Limit("share wrong", 0.05, "of the answers", "derived: a few wrong
 
 
 TOLD_APART = Limit(
-    "told apart", 0.65, "area under the ROC curve", "zoo: with sound labels right answers are surer in more pairs"
+    "surer", 0.65, "area under the ROC curve", "zoo: with sound labels right answers are surer in more pairs"
 )
 
 

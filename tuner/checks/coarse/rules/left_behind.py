@@ -11,7 +11,7 @@ from tuner.core.formatting import value_text
 from tuner.core.result import Finding
 from tuner.core.statistics import difference_interval
 
-FAR = Limit("far", 0.1, "accuracy", "zoo: searches of sound recipes gain less over them")
+FAR = Limit("far", 0.1, "accuracy", "derived: more than the best of a few configurations gains by chance")
 DETECTED = (
     "The recipe's own configuration, trained to the end as every search does, is behind the best by more than "
     f"{FAR:.0%} at the lower end of the 95 % interval (Newcombe); and of all searched keys this is the one whose value "

@@ -11,9 +11,9 @@ from tuner.checks.cards import Missing, found, need, rule, series
 from tuner.checks.curves.evidence import Curves
 from tuner.checks.limits import Limit
 from tuner.core.result import Finding
-from tuner.core.statistics import difference_interval, robust_sigma
+from tuner.core.statistics import difference_interval, robust_sigma, wilson
 
-LATE = Limit("late", 0.5, "of the epochs", "derived: warm-ups of published recipes end within the first half")
+LATE = Limit("rising late", 0.5, "of the epochs", "derived: warm-ups of published recipes end within the first half")
 
 
 GONE = Limit("gone", 0.01, "of the highest lr", "derived: next to nothing is learnt below")
@@ -87,7 +87,7 @@ def flat_then_falls(curves: Curves) -> Finding | None:
     losses, rates = series(curves.running_losses, "running losses", 8), series(curves.lrs, "lrs", 8)
     band = max(2 * robust_sigma(losses[: max(4, len(losses) // 4)]), STILL * abs(losses[0]))
     flat = next((i for i, loss in enumerate(losses) if abs(loss - losses[0]) > band), len(losses))
-    if flat < max(3, math.ceil(FLAT * len(losses)) + 1) or rates[0] < 0.5 * max(rates):
+    if flat < 3 or (flat - 1) / len(losses) < FLAT or rates[0] < 0.5 * max(rates):
         return None
     if losses[0] - min(losses[flat:], default=losses[0]) < FALLS * abs(losses[0]):
         return None
@@ -104,7 +104,8 @@ def flat_then_falls(curves: Curves) -> Finding | None:
     detected=(
         f"the 95 % interval of the gap (train subset, eval mode) lies above {FROM_THE_START:.0%} in the first epoch "
         "and at the end, and the gap is as large there as at the end, within the noise of its size; train accuracy "
-        f"starts at {FULL:.0%} or less"
+        f"starts at {FULL:.0%} or less. A note where val ends clearly above what new train batches scored in the first "
+        "epoch: what is learnt carries over, and train may be learnt by heart within an epoch"
     ),
     why="Overfitting takes time. A gap that is there at once comes from the data or the pipeline of val.",
     fix="Pass val through the same normalisation and class map as train; compare where the splits come from.",
@@ -128,7 +129,9 @@ def gap_from_the_start(curves: Curves) -> Finding | None:
         return None
     title = f"train is {100 * gaps[0]:.1f} points above val in the first epoch already, {100 * settled:.1f} at the end"
     seen = {"gap_at_first": gaps[0], "interval": [low, high], "gap_at_end": settled}
-    return found("CU632", "warn", title, evidence=seen)
+    running = curves.running_accuracies
+    catches_up = running is not None and wilson(min(1.0, max(val)), n)[0] > running[0]
+    return found("CU632", "note" if catches_up else "warn", title, evidence=seen)
 
 
 @rule(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import asdict
 
 from tuner.checks.cards import Missing, found, rule, some
-from tuner.checks.data_scan.evidence import DataScan
+from tuner.checks.data_scan.evidence import DataScan, SplitScan
 from tuner.checks.data_scan.rules.common import is_image, splits_of, train_of
 from tuner.checks.limits import Limit
 from tuner.core.result import Finding
@@ -19,6 +20,10 @@ SHARED_SHARE = Limit(
 SHARED_SHARE_COARSE = Limit(
     "shared share coarse", 0.05, "of val", "zoo: rows of coarse tables, and images in black and white, repeat by nature"
 )
+
+
+OWN_SCALE = Limit("own scale", 0.1, "standard errors", "derived: by chance 8 % of means are as near, and of spreads")
+ENOUGH_COLUMNS = Limit("enough columns", 5, "columns", "derived: by chance ten numbers are as near once in 1e11")
 
 
 MOSTLY_REPEATED = Limit(
@@ -96,6 +101,47 @@ def constant_input(scan: DataScan) -> Finding | None:
             evidence=facts,
         )
     return None
+
+
+@rule(
+    "DA129",
+    "train-val-shift",
+    "check-init",
+    meaning="Val was scaled by its own mean and spread, and not by those of train.",
+    detected=(
+        f"A table of {ENOUGH_COLUMNS:g} columns or more, in which the mean of every column of train and of val is 0 "
+        f"and its spread 1, to {OWN_SCALE:g} of what sampling leaves: a val split that was scaled by train is off by "
+        "about the whole of it."
+    ),
+    why="The same row gets other values in train and in val, the more so the more the splits differ: what is learnt of "
+    "values does not hold in val, nor in use, where there is no split to take a mean of.",
+    fix="Fit the scaler on train alone, and use it for val: scaler.fit(train); scaler.transform(val).",
+    confused_with="Columns that are scaled by the whole set, before the split: their means in val are not exactly 0.",
+    source="scikit-learn, Common pitfalls: inconsistent preprocessing; OmniAnomaly issue 39",
+)
+def val_scaled_by_itself(scan: DataScan) -> Finding | None:
+    """Two scalers."""
+    splits = splits_of(scan)
+    if len(splits) < 2:
+        raise Missing("there is no val split to compare with")
+    if any(len(split.shape) != 1 or len(split.mean) < ENOUGH_COLUMNS for split in splits.values()):
+        return None
+    worst = {name: _off_scale(split) for name, split in splits.items()}
+    if any(value is None or value > OWN_SCALE for value in worst.values()):
+        return None
+    columns = len(train_of(scan).mean)
+    title = (
+        f"each of the {columns} columns has mean 0 and spread 1 in train, and in val: they were scaled apart"
+    )
+    return found("DA129", "warn", title, evidence={"of_sampling": worst, "columns": columns})
+
+
+def _off_scale(split: SplitScan) -> float | None:
+    """Return the farthest that a column's mean is from 0, or its spread from 1, in standard errors of these."""
+    values = [(m, s) for m, s in zip(split.mean, split.std, strict=True) if m is not None and s]
+    if len(values) < ENOUGH_COLUMNS:
+        return None
+    return max(max(abs(m), abs(s - 1) * math.sqrt(2)) * math.sqrt(split.n) for m, s in values)
 
 
 @rule(

@@ -17,7 +17,7 @@ UNUSUAL = Limit("unusual", 0.02, "weight decay", "derived: above what is publish
 DROPPED = Limit("dropped", 0.8, "of the units", "Srivastava et al. 2014: rates of 0.2 to 0.5")
 
 
-CLIPPED = Limit("clipped", 0.05, "norm", "Google tuning playbook: usual limits are 1 to 10")
+CLIPPED = Limit("clipped", 0.05, "norm", "zoo: sound programs clip at more")
 
 
 GROWS = Limit("grows", 5.0, "times", "derived: 1 / (1 - m**steps); momentum 0.99 gives 1.6 after a hundred")
