@@ -130,9 +130,7 @@ def val_scaled_by_itself(scan: DataScan) -> Finding | None:
     if any(value is None or value > OWN_SCALE for value in worst.values()):
         return None
     columns = len(train_of(scan).mean)
-    title = (
-        f"each of the {columns} columns has mean 0 and spread 1 in train, and in val: they were scaled apart"
-    )
+    title = f"each of the {columns} columns has mean 0 and spread 1 in train, and in val: they were scaled apart"
     return found("DA129", "warn", title, evidence={"of_sampling": worst, "columns": columns})
 
 
