@@ -168,7 +168,8 @@ def test_the_winner_has_the_best_mean_over_the_seeds(after_coarse):
     assert expected.basis == pytest.approx(0.94) and expected.basis_runs == 2  # the new seeds: 0.93 and 0.95
     low, high = result.metrics.interval
     assert low < expected.value < high and expected.value <= 0.94
-    assert f"expect {expected.value:.3f} on new data (95 % interval {low:.3f} to {high:.3f})" in result.headline
+    interval = f"95 % interval {low:.3f} to {high:.3f}"
+    assert f"Expect accuracy {expected.value:.3f} on new data ({interval})" in result.headline
     best = next(r for r in records if r.params == top[1] and r.item.spec.seed == 2)
     assert result.choice["trial"] == best.result.id
     assert result.choice["checkpoint"] == f"fine/checkpoints/{best.result.id}.pt"
@@ -191,14 +192,14 @@ def test_a_winner_within_noise_is_a_note(after_coarse):
     result, _ = search(after_coarse, two(top[0], top[1], [[0.9, 0.92, 0.9], [0.9, 0.9, 0.91]], (same, same)))
     assert result.metrics.runner_up_p == 1.0
     assert "FI501" in codes(result) and result.verdict == "pass"
-    assert "cannot be distinguished from #2" in result.headline
+    assert result.headline.endswith("; a tie with #2.")
 
 
 @pytest.mark.parametrize(
     ("second", "told", "said"),
     [
-        ([0.9, 0.91, 0.88], False, "cannot be distinguished from #2: other seeds might prefer it (0.0100 +- 0.0111)"),
-        ([0.8, 0.81, 0.8], True, "better than #2 (by 0.1033 +- 0.0075 over the seeds)"),
+        ([0.9, 0.91, 0.88], False, "a tie with #2"),
+        ([0.8, 0.81, 0.8], True, "better than #2"),
     ],
 )
 def test_without_stored_answers_the_headline_goes_by_the_seeds(after_coarse, second, told, said):
@@ -228,7 +229,8 @@ def test_the_simpler_of_two_equals_is_taken(after_coarse, size, takes_second):
     script = two(top[0], top[1], [[0.9, 0.92, 0.9], [0.9, 0.9, 0.91]], (same, same))
     result, _ = search(after_coarse, sized(script, [(top[1], size)]))
     assert result.choice["params"] == top[takes_second]
-    assert ("25 % fewer parameters" in result.headline) == takes_second
+    assert ("the simpler of a tie" in result.headline) == takes_second
+    assert ("25 % fewer parameters" in result.metrics.preferred) == takes_second
     assert any("25 % fewer parameters" in finding.title for finding in result.findings) == takes_second
     assert result.metrics.runner_up_gap == pytest.approx(-0.01 / 3 if takes_second else 0.01 / 3)
 

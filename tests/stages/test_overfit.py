@@ -124,10 +124,7 @@ def test_judge_passes_with_the_numbers_when_a_rate_fits(recipe):
     records, _ = play(recipe, DIVERGED, FLOOR)
     result = overfit.judge(recipe, Inputs(), overfit.Settings(), records)
     assert result.verdict == "pass"
-    assert result.headline == (
-        "The model fits a tiny subset: loss 0.040 (floor 0.000) and accuracy 100% on 32 examples "
-        "after 60 steps at lr 0.01."
-    )
+    assert result.headline == "Fits 32 examples: loss 0.040 (floor 0), accuracy 100%, in 60 steps at lr 0.01."
     wanted = {"final_loss": 0.04, "loss_floor": 0.0, "final_accuracy": 1.0, "steps": 60, "lr": 0.01}
     assert {key: getattr(result.metrics, key) for key in wanted} == wanted
     assert (result.metrics.eval_loss, result.metrics.eval_loss_at_once) == (0.05, 1.0)
@@ -160,9 +157,9 @@ def test_judge_says_that_functional_dropout_stayed_on(recipe):
 @pytest.mark.parametrize(
     ("calls", "said"),
     [
-        (None, "after 60 steps at lr 0.05."),
-        (1, "after 60 steps at lr 0.05."),
-        (4, "after 60 steps (15 updates) at lr 0.05."),
+        (None, "in 60 steps at lr 0.05."),
+        (1, "in 60 steps at lr 0.05."),
+        (4, "in 60 steps (15 updates) at lr 0.05."),
     ],
 )
 def test_the_updates_of_a_step_that_accumulates_are_said(recipe, calls, said):

@@ -49,7 +49,7 @@ def test_it_reports_accuracy_interval_and_classes():
     assert result.metrics.per_class == [0.96, 0.84]
     assert (result.metrics.stage_of_checkpoint, result.metrics.confusion) == ("fine-2", EVIDENCE["confusion"])
     assert codes(result) == [] and result.verdict == "pass"
-    assert result.headline.startswith("Test accuracy 0.9000 (95 % interval 0.8798 to 0.9171) on 1000 examples")
+    assert result.headline.startswith("Test accuracy 0.9000, 95 % interval 0.8798 to 0.9171")
 
 
 @pytest.mark.parametrize(("promised", "expected"), [(0.97, ["TE801"]), (0.91, []), (0.80, ["TE802"]), (0.92, [])])

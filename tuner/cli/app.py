@@ -373,6 +373,7 @@ def report(
         for run in runs:
             repeated = ["--run-dir", str(run_dir)] if run_dir else []
             reporter = Reporter(recipe or run.recipe, repeated, as_json=as_json, many=True)
+            reporter.overview(run.path, [(row.ref, row.result) for row in run.rows if row.result is not None])
             for row in run.rows:
                 if row.result is not None and run.log:
                     reporter.show_log(row.result, run.path / row.ref.label)

@@ -19,6 +19,7 @@ from tuner.core.stage_ref import StageRef
 from tuner.core.store import RunDir
 from tuner.view import plan as plan_view
 from tuner.view.console import make_console, report
+from tuner.view.overview import overview
 from tuner.view.page import Page
 from tuner.view.text import params_text
 
@@ -74,6 +75,11 @@ class Reporter:
             following = "" if within_round else self.next_command(ref, result)
             report(result, run / ref.label, following, make_console())
             print()
+
+    def overview(self, run: Path, steps: Sequence[tuple[StageRef, StageResult[Any]]]) -> None:
+        """Print what comes before the reports of several steps."""
+        if not self.as_json and len(steps) > 1:
+            overview(run, [(ref.label, result) for ref, result in steps], make_console())
 
     def show_log(self, result: StageResult[Any], folder: Path) -> None:
         """Print the report of a log, which no recipe goes on from: what is told to look up next is a finding."""

@@ -110,16 +110,13 @@ def _expectation(initial: Mapping[str, Any], expected: float | None) -> str:
     """Say what the loss is of outputs that know nothing of the input, in the words of the task."""
     task = initial.get("task", "classification")
     if task == "embedding":
-        return "what features that know nothing give depends on the batch, so nothing is expected"
+        return "nothing is expected, as it depends on the batch"
     name = "log 2" if task == "multilabel" else "log C"
     log_c = "" if initial["log_c"] is None else f" ({name} {initial['log_c']:.3f})"
     if expected is None:
-        return f"the loss cannot be asked for its value at uniform outputs{log_c}"
-    equal = {
-        "multilabel": "where each label is as likely as not",
-        "regression": "at the best constant output",
-    }.get(task, f"where all {initial['num_classes']} classes are equally likely")
-    return f"expected {expected:.3f}, what this loss gives {equal}{log_c}"
+        return f"unknown for this loss{log_c}"
+    equal = " at the best constant output" if task == "regression" else ""
+    return f"expected {expected:.3f}{equal}{log_c}"
 
 
 def _metrics(evidence: Mapping[str, Any]) -> Metrics:

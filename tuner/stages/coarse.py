@@ -143,18 +143,11 @@ def _entry(record: Record) -> dict[str, Any]:
     }
 
 
-def _length(metrics: Mapping[str, Any]) -> str:
-    """Say how long the trials were, and what the rungs saved."""
-    if not metrics["stopped"]:
-        return f"{plural(metrics['epochs'], 'epoch')} each"
-    return f"up to {metrics['epochs']} epochs each ({metrics['epochs_run']} epochs run of {metrics['epochs_full']})"
-
-
 def _headline(metrics: Mapping[str, Any]) -> str:
-    tried = f"{plural(metrics['trials'], 'configuration')}, {_length(metrics)}"
+    tried = plural(metrics["trials"], "configuration")
     ended = [f"{metrics[name]} {name}" for name in ("diverged", "failed") if metrics[name]]
     if metrics["best_params"] is None:
         return f"None of {tried} gave a result: {', '.join(ended) or 'no score'}."
     value = metrics["best_val_accuracy"]
     what = f"val accuracy {value:.4f}" if value is not None else f"{metrics['monitor']} {metrics['best_score']:.4g}"
-    return f"{tried}: best {what} with {'; '.join([scores.words(metrics['best_params']), *ended])}."
+    return f"Best of {metrics['trials']}: {what} with {'; '.join([scores.words(metrics['best_params']), *ended])}."

@@ -225,9 +225,10 @@ def _changes(findings: Sequence[Finding]) -> list[Any]:
 
 def _headline(facts: Mapping[str, Any], findings: Sequence[Finding]) -> str:
     at = f"at epoch {facts['best_epoch']} of {facts['epochs']}"
+    end = "." if findings else "; nothing to fix."
     if facts["gap"] is not None:
-        said = f"train {facts['train_accuracy']:.4f}, val {facts['val_accuracy']:.4f}"
-        text = f"Accuracy {at}: {said}, a gap of {100 * facts['gap']:.1f} points"
+        said = f"Train accuracy {facts['train_accuracy']:.3f}, val {facts['val_accuracy']:.3f}"
+        text = f"{said}, a gap of {100 * facts['gap']:.1f} points"
         if facts["gap_interval"] is not None:
             low, high = facts["gap_interval"]
             text += f" ({round(100 * low, 1) + 0.0:.1f} to {round(100 * high, 1) + 0.0:.1f})"  # + 0.0: not -0.0
@@ -238,4 +239,4 @@ def _headline(facts: Mapping[str, Any], findings: Sequence[Finding]) -> str:
     else:
         loss = facts["val_loss"]
         text = f"Best {at}" + (f", val loss {loss:.4g}" if loss is not None else "")
-    return f"{text}; {findings[0].title if findings else 'nothing to fix'}."
+    return f"{text}{end}"

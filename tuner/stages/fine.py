@@ -13,7 +13,7 @@ from tuner.checks.fine.evidence import Fine
 from tuner.core.metrics import CheckInitMetrics, CoarseMetrics
 from tuner.core.metrics import FineMetrics as Metrics
 from tuner.core.result import Record, Skipped, StageResult, last_of_each
-from tuner.core.statistics import SIGNIFICANT, is_indistinguishable, mean_std
+from tuner.core.statistics import is_indistinguishable, mean_std
 from tuner.core.streams import derive_seed
 from tuner.core.trial import WorkItem, canonical_json
 from tuner.core.values import from_json
@@ -244,16 +244,13 @@ def _choice(finalists: Sequence[Finalist], settings: Settings, folder: str) -> d
 def _headline(metrics: Mapping[str, Any]) -> str:
     if metrics["best_params"] is None:
         return f"None of {metrics['configurations']} configurations gave a result."
-    name, expected = metrics["monitor"].replace("_", " "), metrics["expected"]["value"]
-    text = f"{scores.words(metrics['best_params'])} wins with {name} {metrics['mean']:.4f}"
-    if metrics["std"] is not None:
-        text += f" +- {metrics['std']:.4f} over {metrics['seeds']} seeds"
-    if metrics["interval"] is not None:
-        low, high = metrics["interval"]
-        text += f"; expect {expected:.3f} on new data (95 % interval {low:.3f} to {high:.3f})"
-    if metrics["preferred"]:
-        return f"{text}; taken because {metrics['preferred']}."
-    return f"{text}{_against(metrics)}."
+    if metrics["interval"] is None:
+        name = metrics["monitor"].replace("_", " ")
+        return f"Best {name} {metrics['mean']:.4f}: {scores.words(metrics['best_params'])}."
+    name, expected = metrics["monitor"].removeprefix("val_").replace("_", " "), metrics["expected"]["value"]
+    low, high = metrics["interval"]
+    text = f"Expect {name} {expected:.3f} on new data (95 % interval {low:.3f} to {high:.3f})"
+    return f"{text}; the simpler of a tie." if metrics["preferred"] else f"{text}{_against(metrics)}."
 
 
 def _against(metrics: Mapping[str, Any]) -> str:
@@ -261,8 +258,4 @@ def _against(metrics: Mapping[str, Any]) -> str:
     p, gap, error = (metrics.get(f"runner_up_{name}") for name in ("p", "gap", "error"))
     if p is None and error is None:
         return ""
-    if p is not None and p >= SIGNIFICANT:
-        return f"; cannot be distinguished from #2 (p = {p:.2g})"
-    if is_indistinguishable(p, gap, error):
-        return f"; cannot be distinguished from #2: other seeds might prefer it ({gap:.4f} +- {error:.4f})"
-    return f"; better than #2 ({f'p = {p:.2g}' if p is not None else f'by {gap:.4f} +- {error:.4f} over the seeds'})"
+    return "; a tie with #2" if is_indistinguishable(p, gap, error) else "; better than #2"

@@ -183,8 +183,7 @@ def _headline(band: Band, settings: Settings) -> str:
     if band.lr is not None and band.lr_low is not None and band.lr_high is not None:
         low, high = spelled(band.lr_low), spelled(band.lr_high)
         where = f"between {low} and {high}" if low != high else f"at {low}"
-        why = "geometric middle of the lrs that reach 80 % of the best loss drop"
-        return f"Loss falls clearly {where}; use {spelled(band.lr)} ({why})."
+        return f"Loss falls clearly {where}; use {spelled(band.lr)}."
     count = len(band.rates)
     statuses = {rate.status for rate in band.rates}
     if statuses == {"diverged"}:

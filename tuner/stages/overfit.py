@@ -12,6 +12,7 @@ from tuner.checks.attempts.evidence import Attempts
 from tuner.checks.engine import apply_rules
 from tuner.checks.overfit.evidence import Overfit
 from tuner.checks.trials.evidence import Failure, Trials
+from tuner.core.formatting import plural
 from tuner.core.formatting import rate as spelled
 from tuner.core.metrics import CheckInitMetrics
 from tuner.core.metrics import OverfitMetrics as Metrics
@@ -204,11 +205,11 @@ def _headline(evidence: Mapping[str, Any], trials: Trials, calls: int) -> str:
         return f"No attempt finished ({failure.kind}): {failure.message.splitlines()[0]}"
     if best["final_loss"] is None:
         return f"The loss is not finite at any of {len(evidence['rates'])} rates, on {best['examples']} examples."
-    right = "" if best["final_accuracy"] is None else f" and accuracy {best['final_accuracy']:.0%}"
-    floor = "no floor known" if best["loss_floor"] is None else f"floor {best['loss_floor']:.3f}"
-    reached = f"loss {best['final_loss']:.3f} ({floor}){right} on {best['examples']} examples"
+    right = "" if best["final_accuracy"] is None else f", accuracy {best['final_accuracy']:.0%}"
+    floor = "no floor known" if best["loss_floor"] is None else f"floor {best['loss_floor']:.2g}"
+    reached = f"{best['examples']} examples: loss {best['final_loss']:.3f} ({floor}){right}"
     if best["status"] == "floor":
         by = "with Adam, not with the recipe's optimizer" if best.get("reference") else f"at lr {spelled(best['lr'])}"
         updates = f" ({best['steps'] // calls} updates)" if calls > 1 else ""
-        return f"The model fits a tiny subset: {reached} after {best['steps']} steps{updates} {by}."
-    return f"The model does not fit a tiny subset: {reached} at the best of {len(evidence['rates'])} attempts."
+        return f"Fits {reached}, in {best['steps']} steps{updates} {by}."
+    return f"Does not fit {reached}, best of {plural(len(evidence['rates']), 'attempt')}."

@@ -111,8 +111,8 @@ def _headline(metrics: Mapping[str, Any]) -> str:
     if metrics["score"] is None:
         return "The winner could not be evaluated on the test split."
     name = str(metrics["score_name"]).replace("_", " ")
-    within = "" if metrics["interval"] is None else " (95 % interval {:.4f} to {:.4f})".format(*metrics["interval"])
-    text = f"Test {name} {metrics['score']:.4f}{within} on {metrics['n']} examples"
+    within = "" if metrics["interval"] is None else ", 95 % interval {:.4f} to {:.4f}".format(*metrics["interval"])
+    text = f"Test {name} {metrics['score']:.4f}{within}"
     if metrics["score_name"] != "accuracy":
         return text + (f"; val promised {metrics['val_score']:.4f}." if metrics["val_score"] is not None else ".")
     return text + (f"; val promised {metrics['val_accuracy']:.4f}." if metrics["val_accuracy"] is not None else ".")

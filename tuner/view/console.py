@@ -31,13 +31,20 @@ SEVERITY_WORDS = {"error": "ERROR", "warn": "WARN", "note": "note"}
 def report(result: StageResult[Any], stage_dir: Path, next_command: str, console: Console) -> None:
     """Print the report of a stage, drawn from its `result.json` and the files beside it.
 
-    The middle part comes from `tuner.view.reports.<stage>`: a module with `TITLE` and `body(result, stage_dir, page)`.
+    What is wrong comes before the evidence, what is only to be noted after it. The middle part comes from
+    `tuner.view.reports.<stage>`: a module with `TITLE` and `body(result, stage_dir, page)`.
     """
     page = Page(console)
     _headline(page, result, stage_dir, title_of(result, stage_dir))
-    page.line()
+    shown = result.findings[:FINDINGS_SHOWN]
+    wrong = [finding for finding in shown if finding.severity != "note" and not finding.accepted]
+    _findings(page, "Findings", wrong)
+    page.gap()
     terminal.show(body_of(result, stage_dir), page)
-    _findings(page, result, stage_dir)
+    _findings(page, "Notes" if wrong else "Findings", [finding for finding in shown if finding not in wrong])
+    if rest := len(result.findings) - len(shown):
+        where = display_path(stage_dir / "result.json")
+        page.text(f"... and {plural(rest, 'finding')} more in {where}", 3, style="dim")
     terminal.show(after_of(result, stage_dir), page)
     _skipped(page, result, stage_dir)
     _files(page, stage_dir)
@@ -97,21 +104,16 @@ def _headline(page: Page, result: StageResult[Any], stage_dir: Path, title: str)
     page.text(result.headline)
 
 
-def _findings(page: Page, result: StageResult[Any], stage_dir: Path) -> None:
-    findings = result.findings
+def _findings(page: Page, title: str, findings: Sequence[Finding]) -> None:
     if not findings:
         return
-    page.heading("Findings" + (", causes before what follows from them" if len(findings) > 1 else ""))
-    for finding in findings[:FINDINGS_SHOWN]:
-        _finding(page, finding)
-    rest = len(findings) - FINDINGS_SHOWN
-    if rest > 0:
-        page.text(
-            f"... and {plural(rest, 'finding')} more in {display_path(stage_dir / 'result.json')}", 3, style="dim"
-        )
+    page.heading(title + (", causes before what follows from them" if len(findings) > 1 else ""))
+    for finding in findings:
+        show_finding(page, finding)
 
 
-def _finding(page: Page, finding: Finding) -> None:
+def show_finding(page: Page, finding: Finding, brief: bool = False) -> None:
+    """Add a finding: how grave it is, its code, what it says, what it rests on (not if `brief`), what to do."""
     severity, accepted = finding.severity, finding.accepted
     word = SEVERITY_WORDS[severity]
     start = f"   {word:<5}  {finding.code:<6} "
@@ -122,7 +124,8 @@ def _finding(page: Page, finding: Finding) -> None:
         page.line(" " * len(start) + row, "dim" if accepted else "bold")
     if finding.explained_by:
         page.text(f"follows from {finding.explained_by}", len(start), style="dim")
-    if evidence := evidence_text(finding.evidence, title):
+    evidence = "" if brief else evidence_text(finding.evidence, title)
+    if evidence:
         page.text(f"Seen: {evidence}.", len(start), hang=6, style="dim")
     if finding.remedy:
         page.text(f"Do: {finding.remedy}", len(start), hang=4, style="dim" if accepted else "")

@@ -31,7 +31,7 @@ def _loss(metrics: CheckInitMetrics, page: Blocks) -> None:
     classes = metrics.num_classes
     rows = [
         [measured, plus_minus(metrics.init_loss, metrics.init_loss_std)],
-        ["expected of this loss function", fixed(metrics.expected_loss)],
+        ["this loss at outputs that know nothing", fixed(metrics.expected_loss)],
         [f"log C{f' (C = {number(classes)} classes)' if classes else ''}", fixed(metrics.log_c)],
         ["entropy of the class prior", fixed(metrics.prior_entropy)],
     ]

@@ -49,7 +49,9 @@ def counts(metrics: SearchMetrics, page: Blocks) -> None:
         for key in ("completed", "stopped", "diverged", "failed")
         if key == "completed" or getattr(metrics, key)
     ]
-    page.text(f"{plural(total, 'trial')}: {', '.join(ends)}.{_saved(metrics)}", 3)
+    length = metrics.epochs_full / total if metrics.epochs_full and total else None
+    of = f" of {'up to ' if metrics.stopped else ''}{plural(round(length), 'epoch')}" if length else ""
+    page.text(f"{plural(total, 'trial')}{of}: {', '.join(ends)}.{_saved(metrics)}", 3)
     page.gap()
 
 

@@ -39,7 +39,8 @@ def body(result: StageResult[LrSweepMetrics], stage_dir: Path, page: Blocks) -> 
     page.gap()
     if chosen is not None:
         precision = result.choice.get("precision")
-        page.text(f"Use {rate(chosen)}" + (f", in {precision} from here on." if precision else "."), 3)
+        why = "the geometric middle of the lrs that reach 80 % of the best drop"
+        page.text(f"{rate(chosen)} is {why}." + (f" {precision} from here on." if precision else ""), 3)
     x = [entry.lr for entry in rates]
     y = [entry.final_loss for entry in rates]
     before = rates[0].first_loss if rates else None
