@@ -51,12 +51,12 @@ def of_overfit(found):
 def of_lr_sweep(found):
     best = max(found.metrics.rates, key=lambda rate: rate.drop)
     drop, chosen = f"{best.drop:.3f} +- {best.drop_std:.3f} falls, steepest", f"{found.choice['lr']:g}"
-    return ["STEP 3", drop, f"Use {chosen}, in fp32", f"chosen, {chosen}", "too high"]
+    return ["STEP 3", drop, f"{chosen} is the geometric middle", f"chosen, {chosen}", "too high"]
 
 
 def of_coarse(found):
     metrics = found.metrics
-    counts = f"12 trials: {metrics.completed} completed, {metrics.stopped} stopped"
+    counts = f"12 trials of up to {metrics.epochs_full // 12} epochs: {metrics.completed} completed, {metrics.stopped} stopped"
     narrowed = found.choice["space"]["optimizer.lr"]
     return ["STEP 4", counts, f"1 {metrics.best_val_accuracy:.3f}", f"to {narrowed['high']:g} (", "best trial", "share"]
 

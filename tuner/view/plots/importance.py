@@ -15,7 +15,6 @@ from tuner.view.plots.style import Axes, Figure
 from tuner.view.text import as_float, fixed, short_keys
 
 SHARES = "What mattered: each key's share of the variance of the scores"
-MAP = "The trials over the key that matters most and the one that matters least"
 PARALLEL = "Each trial: one line through its values to its val accuracy"
 
 
@@ -27,9 +26,16 @@ def sheets(result: StageResult[Any], trials: Sequence[Row]) -> dict[str, Figure]
     scored = [row for row in trials if row["val_accuracy"] is not None]
     searched = axes.by_importance(result, artifacts.searched(trials))
     if len(scored) > 1 and len(searched) > 1:
-        found["map"] = map_sheet(MAP, result, trials, searched)
+        found["map"] = map_sheet(map_title(result, *map_keys(searched, trials)), result, trials, searched)
         found["parallel"] = parallel_sheet(PARALLEL, result, trials, searched)
     return found
+
+
+def map_title(result: StageResult[Any], across: str, up: str) -> str:
+    """Say what the two keys of the map are: what matters most and least, where that can be told."""
+    names = short_keys([across, up])
+    matters = any(entry.key == across and entry.enough for entry in entries(result))
+    return f"The trials over {names[across]}{', which matters most,' if matters else ''} and {names[up]}"
 
 
 def importance_sheet(title: str, result: StageResult[Any]) -> Figure:
@@ -168,17 +174,19 @@ def parallel_sheet(title: str, result: StageResult[Any], trials: Sequence[Row], 
             look = {"color": colours(scale(scores[i])), "linewidth": 1.3}
             look["linestyle"] = "--" if trials[i].get("status") == "stopped" else "-"
         ax.plot(x, y, marker="o", markersize=3, **look)
+    chosen = [] if mark is None else [_share(column, mark) for column in columns]
     for place, column in enumerate(columns):
         ax.axvline(place, color=style.GREY, linewidth=0.9, zorder=1)
         for value, text in column.labels():
             box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.6}
             at = (place, column.share(value))
-            ends = {1.0: ((0, 6), "center", "bottom"), 0.0: ((0, -6), "center", "top")}  # beyond where lines end
-            offset, ha, va = ends.get(round(at[1], 6), ((4, 7), "left", "center"))
-            look = {"xytext": offset, "textcoords": "offset points", "ha": ha, "va": va}
-            ax.annotate(style.safe(text), at, fontsize=8, zorder=5, bbox=box, annotation_clip=False, **look)
+            side = _side_of(at, chosen, len(columns))
+            look = {"xytext": (5 * side, 0), "textcoords": "offset points", "ha": "left" if side > 0 else "right"}
+            ax.annotate(
+                style.safe(text), at, fontsize=8, zorder=3, bbox=box, annotation_clip=False, va="center", **look
+            )
     ax.set_xticks(range(len(names)), [style.safe(name) for name in names])
-    ax.set_xlim(-0.15, len(names) - 0.55)
+    ax.set_xlim(-0.45, len(names) - 0.55)
     ax.set_yticks([])
     ax.set_ylim(-0.06, 1.06)
     ax.grid(False)
@@ -189,3 +197,20 @@ def parallel_sheet(title: str, result: StageResult[Any], trials: Sequence[Row], 
         ax.plot([], [], color=style.GREY, linestyle=":", label="diverged or failed")
     figure.legend(*ax.get_legend_handles_labels(), loc="outside lower left", ncols=3, fontsize=8.5, frameon=False)
     return figure
+
+
+def _share(column: axes.KeyAxis, trial: int) -> float:
+    value = column.places[trial]
+    return float("nan") if value is None else column.share(value)
+
+
+def _side_of(at: tuple[int, float], chosen: Sequence[float], columns: int) -> int:
+    """Return the side of its axis on which a value is named: -1 is left. Outside where the lines end, else where the
+    chosen trial's line is further away.
+    """
+    place, share = at
+    if place in (0, columns - 1) or not chosen:
+        return -1 if place == 0 else 1
+    reach = 0.18  # of the way to the next axis, which a name takes up
+    left, right = (chosen[place] + reach * (chosen[place + step] - chosen[place]) for step in (-1, 1))
+    return -1 if abs(left - share) > abs(right - share) else 1

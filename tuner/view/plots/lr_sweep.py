@@ -25,6 +25,8 @@ def figures(result: StageResult[LrSweepMetrics], stage_dir: Path) -> dict[str, F
     figure, ((left, right),) = style.sheet(TITLE, columns=2, panel=(5.0, 4.0))
     _drop(left, rates, result.choice)
     _curves(right, rates, result.metrics.trials, stage_dir)
+    handles = left.get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower left", ncols=3, fontsize=8.5, frameon=False)  # off the curve
     return {"lr-sweep": figure}
 
 
@@ -67,7 +69,6 @@ def _drop(ax: Axes, rates: Sequence[SweptLr], choice: Mapping[str, Any]) -> None
         if (top := max(heights, default=0.0)) > 0 and min(heights) < -top:  # one rate that blew up hides all others
             ax.set_ylim(-top, 1.15 * max(h + e for h, e in zip(heights, errors, strict=True) if h > 0))
     style.label(ax, "learning rate", "drop of the loss [nats]" if key == "drop" else "final loss [nats]", "By rate")
-    style.legend(ax)
 
 
 def _curves(ax: Axes, rates: Sequence[SweptLr], trials: Mapping[str, Sequence[str]], stage_dir: Path) -> None:

@@ -24,6 +24,8 @@ def figures(result: StageResult[OverfitMetrics], stage_dir: Path) -> dict[str, F
     drawn = 0
     for split, name, colour in (("train", "training batches", style.SKY), ("train_eval", "eval mode", style.BLUE)):
         x, y = style.pairs(*artifacts.column(rows, split, "step", "accuracy"))
+        if split == "train_eval":
+            x, y = _to_the_end(x, y, metrics.steps, metrics.eval_accuracy)
         if x:
             right.plot(x, y, color=colour, linewidth=1.6, marker="o" if len(x) < 30 else None, markersize=4, label=name)
             drawn += 1
@@ -38,12 +40,23 @@ def figures(result: StageResult[OverfitMetrics], stage_dir: Path) -> dict[str, F
     return {"overfit": figure}
 
 
+def _to_the_end(
+    x: list[float], y: list[float], steps: int | None, value: float | None
+) -> tuple[list[float], list[float]]:
+    """Return what was measured in eval mode now and then, up to the last measurement, which the report gives."""
+    if steps is None or value is None or (x and x[-1] >= steps):
+        return x, y
+    return [*x, float(steps)], [*y, value]
+
+
 def _loss(ax: Axes, rows: list[dict[str, Any]], metrics: OverfitMetrics, title: str) -> None:
     values: list[float] = []
     for split, name, colour in (("train", "objective", style.BLUE), ("train_eval", "eval mode", style.ORANGE)):
         x, y = style.pairs(*artifacts.column(rows, split, "step", "loss"))
+        if split == "train_eval":
+            x, y = _to_the_end(x, y, metrics.steps, metrics.eval_loss)
         if x:
-            ax.plot(x, y, color=colour, linewidth=1.6, marker="o" if len(x) < 3 else None, label=name)
+            ax.plot(x, y, color=colour, linewidth=1.6, marker="o" if len(x) < 10 else None, markersize=4, label=name)
             values += y
     if not values:
         style.empty(ax, "no loss curve was written")
