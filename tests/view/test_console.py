@@ -56,7 +56,8 @@ def of_lr_sweep(found):
 
 def of_coarse(found):
     metrics = found.metrics
-    counts = f"12 trials of up to {metrics.epochs_full // 12} epochs: {metrics.completed} completed, {metrics.stopped} stopped"
+    ends = f"{metrics.completed} completed, {metrics.stopped} stopped"
+    counts = f"12 trials of up to {metrics.epochs_full // 12} epochs: {ends}"
     narrowed = found.choice["space"]["optimizer.lr"]
     return ["STEP 4", counts, f"1 {metrics.best_val_accuracy:.3f}", f"to {narrowed['high']:g} (", "best trial", "share"]
 

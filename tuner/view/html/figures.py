@@ -11,7 +11,7 @@ from tuner.view import artifacts
 from tuner.view.artifacts import Row, get
 from tuner.view.blocks import Plot
 from tuner.view.curves import Mark, Series
-from tuner.view.text import as_float, is_number, params_text, short_keys
+from tuner.view.text import as_float, is_number, params_text, short_keys, spans_decades
 
 COLOURS = 5  # of series; the sixth is for what stays in the background
 CURVES_SHOWN = 40  # best trials whose curves are drawn
@@ -72,7 +72,8 @@ def _curves(ranked: Sequence[Row], keys: Sequence[str], chosen: str | None, stag
         return {}
     part = "every trial" if len(shown) == len(ranked) else f"the best {len(shown)} of {plural(len(ranked), 'trial')}"
     title = f"Val {metric} of {part}, by epoch; the chosen one in colour"
-    return {"title": title, "xLabel": "epoch", "yLabel": f"val {metric}", "series": series}
+    log = metric == "loss" and spans_decades(value for part in series for value in part["y"])
+    return {"title": title, "xLabel": "epoch", "yLabel": f"val {metric}", "series": series, "logY": log}
 
 
 def _of(ranked: Sequence[Row], trial: str | None) -> list[Row]:

@@ -76,7 +76,8 @@ function drawLines(spec, state, svg) {
   for (const mark of spec.places || []) if (px(mark.v) !== null) {
     make("line", { x1: px(mark.v), x2: px(mark.v), y1: T, y2: H - B, stroke: "var(--muted)", "stroke-dasharray": "4 4" }, svg);
     const right = px(mark.v) > W * 0.7;
-    make("text", { x: px(mark.v) + (right ? -5 : 5), y: T + 26, "text-anchor": right ? "end" : "start" }, svg, mark.n);
+    const under = (spec.levels || []).some((m) => Math.abs(py(m.v) - T - 22) < 16);  // a level's line and its name
+    make("text", { x: px(mark.v) + (right ? -5 : 5), y: under ? T + 50 : T + 26, "text-anchor": right ? "end" : "start" }, svg, mark.n);
   }
   const points = [];
   const order = spec.series.map((s, i) => [s, i]).sort((a, b) => (b[0].quiet || 0) - (a[0].quiet || 0) || b[1] - a[1]);
