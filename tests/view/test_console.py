@@ -247,6 +247,15 @@ def test_check_init_says_how_a_planned_rate_moves(run_dir):
     assert "fine's 15 epochs: 0.1 at first, 0.1 at most, 0.01 at last" in " ".join(printed(found, run_dir).split())
 
 
+def test_check_init_names_the_parameter_groups_where_there_are_several(run_dir):
+    one = {"parameters": ["0.weight", "2.weight"], "lr": 0.1, "weight_decay": 0.01}
+    two = {"parameters": ["0.bias", "1.weight", "2.bias"], "lr": 0.1, "weight_decay": 0.0}
+    for groups, shown in (([one, two], True), ([one], False)):
+        found = measured(read(run_dir, "check-init"), planned_rates={"groups": groups})
+        text = " ".join(printed(found, run_dir).split())
+        assert ("0.weight, 2.weight 0.1 0.01 0.bias ... 2.bias (3 parameters) 0.1 0" in text) == shown
+
+
 @pytest.mark.parametrize("width", [60, 80])
 @pytest.mark.parametrize("names", [[str(i) for i in range(10)], ["a rather long name of a class"] * 10])
 def test_test_shows_the_confusion_whatever_the_length_of_the_names(run_dir, names, width):
