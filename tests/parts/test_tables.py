@@ -79,11 +79,6 @@ def test_missing_targets_are_named_by_row(tmp_path):
         table(written(tmp_path, "x,y\n1,a\n2,\n3,b\n4,\n"), "y")
 
 
-def test_a_target_of_real_numbers_gets_one_sentence(tmp_path):
-    with pytest.raises(UsageError, match=r"'y' holds real numbers .*2.5.* in row 1 \(line 3\).* one class per example"):
-        table(written(tmp_path, "x,y\n1,1.0\n2,2.5\n"), "y")
-
-
 def test_a_text_in_a_column_of_numbers_is_named(tmp_path):
     text = "x,y\n" + "".join(f"{i if i != 17 else '?'},{i % 2}\n" for i in range(30))
     with pytest.raises(UsageError, match=r"row 17 \(line 19\), column 'x': '\?' in a column of numbers"):
@@ -130,3 +125,27 @@ def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setattr(pandas, "read_parquet", missing)
     with pytest.raises(EnvironmentProblem, match=r"reading Parquet needs pyarrow"):
         table(written(tmp_path, "x", "a.parquet"), "y")
+
+
+def test_a_target_with_fractions_is_a_quantity_and_whole_numbers_are_where_the_recipe_says_so(tmp_path):
+    text = "x,y\n1,0.5\n2,3.25\n"
+    assert table(written(tmp_path, text), "y").train.targets.tolist() == [0.5, 3.25]
+    whole = "x,y\n1,7\n2,9\n"
+    assert table(written(tmp_path, whole), "y", task="regression").train.targets.tolist() == [7.0, 9.0]
+    assert table(written(tmp_path, whole), "y").train.targets.tolist() == [0, 1]
+    with pytest.raises(UsageError, match=r"holds real numbers \(0.5 in row 0 \(line 2\)\), and data.task is 'class"):
+        table(written(tmp_path, text), "y", task="classification")
+    with pytest.raises(UsageError, match="'y' holds 'a' in row 0 .*, no number"):
+        table(written(tmp_path, "x,y\n1,a\n2,b\n"), "y", task="regression")
+
+
+@pytest.mark.parametrize("fill", ["mean", True, float("nan"), [1]])
+def test_an_unknown_way_to_fill_is_refused(tmp_path, fill):
+    with pytest.raises(UsageError, match=r'data.fill: must be "median", "most_frequent" or a number \(got '):
+        table(written(tmp_path), "kind", fill=fill)
+
+
+def test_what_was_encoded_and_what_numbers_the_rows_is_said(tmp_path):
+    rows = "".join(f"{100 + i},{(7 * i) % 30},{i * i % 13},{'ab'[i % 2]},{'pq'[i % 2]}\n" for i in range(30))
+    columns = table(written(tmp_path, "number,order,price,city,y\n" + rows), "y").columns
+    assert columns.one_hot == {"city": 2} and columns.identifiers == ("number", "order")

@@ -9,7 +9,7 @@ from tests.train.training_cases import make_case, without_clock
 from tuner.core.errors import UsageError
 from tuner.recipe.model import Recipe
 from tuner.train.loop import fit
-from tuner.train.objective import balanced
+from tuner.train.objective import balanced, objective
 
 SUM = [{"name": "cross_entropy", "label_smoothing": 0.1}, {"name": "multi_margin", "factor": 0.5}]
 WITH_FEATURES = [{"name": "cross_entropy"}, {"name": "center", "factor": 0.1}, {"name": "triplet", "factor": 0.2}]
@@ -102,3 +102,12 @@ def test_an_empty_list_of_losses_is_refused():
     raw = {"name": "a", "data": {"source": "digits"}, "model": {"name": "mlp"}, "loss": []}
     with pytest.raises(ValueError, match="a list of losses needs one at least"):
         Recipe.model_validate(raw)
+
+
+@pytest.mark.parametrize("length", [5, 3])
+def test_scores_with_the_classes_last_are_what_torchs_loss_gives_with_them_second(length, tmp_path):
+    scores, targets = torch.randn(4, length, 7), torch.randint(0, 7, (4, length))
+    loss = objective({"name": "cross_entropy"}, "cpu", tmp_path, lambda: torch.ones(7))
+    wanted = torch.nn.functional.cross_entropy(scores.flatten(0, 1), targets.flatten())
+    assert float(loss(scores, targets)) == pytest.approx(float(wanted))
+    assert float(loss(scores.movedim(-1, 1), targets)) == pytest.approx(float(wanted))

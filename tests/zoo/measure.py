@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from tests.zoo.case import Case
 from tests.zoo.recipe import write_folder
+from tests.zoo.task_scores import as_columns, scores_of
 from tuner import stages
 from tuner.core.errors import TunerError
 from tuner.core.trial import TrialEnv, TrialSpec, apply_overrides
@@ -22,6 +22,7 @@ from tuner.recipe.model import Recipe
 from tuner.train.data import Data
 from tuner.train.evaluate import as_float, joined
 from tuner.train.loop import evaluation_batch, fit
+from tuner.train.nested import scored_part
 from tuner.train.preflight import preflight
 from tuner.train.setup import make_setup
 
@@ -33,7 +34,7 @@ def measure(case: Case, seed: int, folder: Path, twin: bool) -> dict[str, float 
 
     `failed`: why nothing did (the recipe is refused, the training raised or diverged), with the accuracy of a guess.
     Otherwise, of the weights that the recipe's own monitor picks: `reported`, `reported_loss` (val, as the program
-    evaluates it) and what tuner's own evaluation in eval mode finds: `accuracy`, `balanced_accuracy` and `nll` on the
+    evaluates it) and what `task_scores` finds in eval mode: `accuracy` (the task's), `balanced_accuracy`, `nll` on the
     program's val split, `alone` with one example at a time, and `clean_accuracy` on the val split of the healthy twin
     where the examples have the same form.
     """
@@ -54,14 +55,23 @@ def measure(case: Case, seed: int, folder: Path, twin: bool) -> dict[str, float 
     except (TunerError, RuntimeError, ValueError, IndexError, TypeError, KeyError) as error:
         return _failed(f"raised: {str(error).strip().splitlines()[-1]}", classes)
     best = next(row for row in training.curve if row["split"] == "val" and row["epoch"] == training.best.epoch)
-    found = {"reported": best.get("accuracy", math.nan), "reported_loss": best["loss"], "classes": float(classes)}
+    found = {
+        "reported": best.get(setup.data.task.score, best.get("accuracy", math.nan)),
+        "reported_loss": best["loss"],
+        "classes": float(classes),
+    }
     model, batch = training.model.eval(), evaluation_batch(setup)
-    found |= _of(*_outputs(model, setup.data.batches("val", batch)))
+    task = setup.data.task.name
+
+    def of(batches: Any) -> dict[str, float]:
+        return scores_of(task, *_outputs(model, batches, task))
+
+    found |= of(setup.data.batches("val", batch))
     some = setup.data.batches("val", 1, indices=torch.arange(min(ALONE, setup.data.size("val"))))
     together = setup.data.batches("val", batch, indices=some.indices)
     found["alone"] = found["accuracy"]
     if found["accuracy"] == found["accuracy"]:
-        found["alone"] += _of(*_outputs(model, some))["accuracy"] - _of(*_outputs(model, together))["accuracy"]
+        found["alone"] += of(some)["accuracy"] - of(together)["accuracy"]
     if not twin and (clean := _clean(case, folder / "twin", seed, setup.data, model)) is not None:
         found["clean_accuracy"] = clean
     return found
@@ -89,33 +99,13 @@ def _failed(why: str, classes: int) -> dict[str, float | str]:
 
 
 @torch.no_grad()
-def _outputs(model: nn.Module, batches: Any) -> tuple[Any, Tensor]:
-    return joined([(_scores(model(inputs)), targets) for inputs, targets in batches])
+def _outputs(model: nn.Module, batches: Any, task: str) -> tuple[Any, Tensor]:
+    return joined([(_scores(model(inputs), task), targets) for inputs, targets in batches])
 
 
-def _scores(outputs: Any) -> Any:
-    """Return class scores: of a dictionary its logits, of a tuple the first, and two columns of a single score."""
-    if isinstance(outputs, Mapping):
-        outputs = outputs["logits"]
-    if isinstance(outputs, tuple):
-        outputs = outputs[0]
-    outputs = as_float(outputs)
-    is_single = isinstance(outputs, Tensor) and outputs.ndim == 2 and outputs.shape[1] == 1
-    return torch.cat([torch.zeros_like(outputs), outputs], 1) if is_single else outputs
-
-
-def _of(outputs: Any, targets: Tensor) -> dict[str, float]:
-    """Return accuracy, mean recall over the classes that are there, and the mean loss of the outputs as logits."""
-    if outputs.ndim != 2 or targets.ndim != 1 or len(outputs) != len(targets):
-        return {"accuracy": math.nan, "balanced_accuracy": math.nan, "nll": math.nan}
-    right = outputs.argmax(1) == targets
-    recalls = [right[targets == label].float().mean().item() for label in targets.unique()]
-    fits = int(targets.max()) < outputs.shape[1]
-    return {
-        "accuracy": right.float().mean().item(),
-        "balanced_accuracy": sum(recalls) / len(recalls),
-        "nll": functional.cross_entropy(outputs.float(), targets).item() if fits else math.nan,
-    }
+def _scores(outputs: Any, task: str) -> Any:
+    """Return what is scored: of a dictionary its logits, of a tuple the first, two columns of a single class score."""
+    return as_columns(as_float(scored_part(outputs)), task)
 
 
 def _clean(case: Case, folder: Path, seed: int, own: Data, model: nn.Module) -> float | None:
@@ -131,5 +121,6 @@ def _clean(case: Case, folder: Path, seed: int, own: Data, model: nn.Module) -> 
     with torch.no_grad():
         for start in range(0, data.size("val"), 64):
             inside = torch.arange(start, min(start + 64, data.size("val")))
-            kept.append((_scores(model(own.normalise(data.inputs("val", inside)))), data.targets("val")[inside]))
-    return _of(*joined(kept))["accuracy"]
+            outputs = _scores(model(own.normalise(data.inputs("val", inside))), own.task.name)
+            kept.append((outputs, data.targets("val")[inside]))
+    return scores_of(own.task.name, *joined(kept))["accuracy"]

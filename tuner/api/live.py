@@ -21,7 +21,7 @@ from tuner.recipe.model import Recipe
 from tuner.train.data import Data
 from tuner.train.forms import Given, as_pair, taken
 from tuner.train.nested import hand_over_parts, is_one, scored_part
-from tuner.train.objective import as_scalar
+from tuner.train.objective import as_scalar, classes_second
 from tuner.train.prepare import prepared_of
 from tuner.train.setup import Setup
 from tuner.train.userdata import Reading, read_splits
@@ -59,7 +59,8 @@ class LiveSetup(Setup):
         own = not str(getattr(given, "__module__", "")).startswith("torch.")
 
         def loss(outputs: Any, targets: Tensor) -> Tensor:
-            return as_scalar(given(outputs if own else scored_part(outputs), targets), "loss: it")
+            scored = outputs if own else classes_second(scored_part(outputs), targets)
+            return as_scalar(given(scored, targets), "loss: it")
 
         return loss
 

@@ -66,11 +66,14 @@ class CheckInitMetrics:
     `expected_loss`: what the loss function itself gives at uniform outputs; `loss_at_prior`: at the class shares;
     `loss_floor`: the least that it can give. `copies_in_train`: share of train with a relative in train, nearer than
     chance explains. `calls_per_update`: calls of the training step for one update. `score_name`: what is monitored,
-    `accuracy` or the task's own.
+    `accuracy` or the task's own. `baseline`: what the best constant answer scores on val by it. `columns`: what became
+    of a table's columns: `one_hot`, `identifiers`, `filled`, `missing`.
     """
 
     task: str = "classification"
     score_name: str | None = None
+    baseline: float | None = None
+    columns: Mapping[str, Any] = field(default_factory=dict)
     init_loss: float | None = None
     init_loss_std: float | None = None
     init_losses: Sequence[float | None] = ()

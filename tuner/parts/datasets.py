@@ -14,15 +14,17 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tuner.core.errors import EnvironmentProblem, InputError, UsageError
+from tuner.parts.columns import check_fill
 from tuner.parts.examples import Allocate, Loaded, OnProgress, Split, Stored, native, numbered
 from tuner.parts.image_files import ClassFolders, decode, decode_all, find_splits
-from tuner.parts.tables import read_table
+from tuner.parts.tables import Asked, read_table
 
 CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -131,17 +133,28 @@ def table(
     categorical: Sequence[str] = (),
     drop: Sequence[str] = (),
     separator: str = ",",
+    fill: str | float | None = None,
+    task: str | None = None,
 ) -> Loaded:
     """Give the rows of a CSV or Parquet file: numeric columns as they are, text columns one-hot, `target` as the class.
 
-    `categorical`: columns of numbers that are codes, not quantities. `drop`: columns that are no inputs.
-    Missing numbers stay NaN (the data scan names them); a missing category is a category of its own.
+    A target with fractions is a quantity (as is any number with `task = "regression"`, which tuner passes on).
+    `categorical`: columns of numbers that are codes, not quantities. `drop`: columns that are no inputs. `fill`: what
+    missing numbers become: "median" or "most_frequent" of the train split, or a number; a column of 0 and 1 says which
+    were missing. Without it they stay NaN, and the data scan names them. A missing category is a category of its own.
     """
     file = Path(path).expanduser()
     if not isinstance(separator, str) or not separator:
         raise UsageError(f"data.separator: must be a text such as ',' or ';' (got {separator!r})")
-    columns, labels, class_names, place, names = read_table(file, target, categorical, drop, separator)
-    return Loaded(Split(columns, labels, place), class_names=class_names, feature_names=names, watch=(file,))
+    check_fill(fill)
+    read = read_table(file, Asked(target, categorical, drop, separator, task))
+    return Loaded(
+        Split(read.inputs, read.targets, read.place),
+        class_names=read.class_names,
+        feature_names=read.feature_names,
+        watch=(file,),
+        columns=replace(read.columns, fill=fill),
+    )
 
 
 def npz(path: str) -> Loaded:

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from tuner.parts.columns import Columns
+
 Allocate = Callable[[tuple[int, ...], Any], np.ndarray]
 OnProgress = Callable[[float, str], None]
 
@@ -48,7 +50,7 @@ class Split:
 class Loaded:
     """What a built-in source returns; a split that it does not have is None.
 
-    `watch`: the files and folders that the examples came from, to notice that they changed.
+    `watch`: the files and folders that the examples came from, to notice that they changed. `columns`: of a table.
     """
 
     train: Split
@@ -58,6 +60,7 @@ class Loaded:
     class_names: tuple[str, ...] | None = None
     feature_names: tuple[str, ...] | None = None
     watch: tuple[Path, ...] = ()
+    columns: Columns | None = None
 
 
 def native(array: np.ndarray) -> np.ndarray:

@@ -3,38 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tuner.core.errors import EnvironmentProblem, InputError, UsageError, did_you_mean
+from tuner.parts.columns import Columns, numbers_rows
 
 MISSING = "(missing)"
 MAX_CATEGORIES = 50  # of an undeclared text column; more look like names or identifiers
 NUMBERS_SHARE = 0.9  # a text column with more numbers than this is a column of numbers with faults
 
-Table = tuple[np.ndarray, np.ndarray, tuple[str, ...], Callable[[int], str], tuple[str, ...]]
+
+@dataclass(frozen=True)
+class Table:
+    """A table as arrays: `inputs` (rows, features) float32, `targets` (rows,), words for row i, names."""
+
+    inputs: np.ndarray
+    targets: np.ndarray
+    class_names: tuple[str, ...] | None
+    place: Callable[[int], str]
+    feature_names: tuple[str, ...]
+    columns: Columns
 
 
-def read_table(path: Path, target: str, categorical: Sequence[str], drop: Sequence[str], separator: str) -> Table:
-    """Return the inputs (rows, features) as float32, labels, class names, words for row i, feature names.
+@dataclass(frozen=True)
+class Asked:
+    """What a recipe asks of a table; `task`: what its target is, where the recipe says it."""
+
+    target: str
+    categorical: Sequence[str] = ()
+    drop: Sequence[str] = ()
+    separator: str = ","
+    task: str | None = None
+
+
+def read_table(path: Path, asked: Asked) -> Table:
+    """Read a table: numbers as they are, text one-hot, the target as classes or, where it has fractions, as numbers.
 
     Raises:
         InputError: no such file, not readable, no rows, NaN in the target (rows named), a text in a column of numbers.
-        UsageError: unknown columns (with the nearest name), a target of real numbers, no input column left, a text
-            column with too many values, dates.
+        UsageError: unknown columns (with the nearest name), no input column left, a text column with too many values,
+            dates, a target of text where quantities are asked for.
         EnvironmentProblem: Parquet without pyarrow.
     """
-    frame = _read(path, separator)
+    target, categorical, drop = asked.target, asked.categorical, asked.drop
+    frame = _read(path, asked.separator)
     columns = [str(name) for name in frame.columns]
     frame.columns = columns
     _known_columns(path, columns, target, categorical, drop)
     if not len(frame):
         raise InputError(f"{path}: a header but no rows", "Add rows.")
     place = _place(path, len(frame))
-    labels, class_names = _labels(frame[target], place, path)
+    labels, class_names = _labels(frame[target], place, path, asked.task)
     names: list[str] = []
+    one_hot: dict[str, int] = {}
+    identifiers: list[str] = []
     parts: list[np.ndarray] = []
     problems: list[str] = []
     for name in columns:
@@ -47,11 +73,16 @@ def read_table(path: Path, target: str, categorical: Sequence[str], drop: Sequen
             continue
         parts.append(values)
         names += added
+        if added != [name]:
+            one_hot[name] = len(added)
+        elif numbers_rows(frame[name].to_numpy(dtype=np.float64, na_value=np.nan), name):
+            identifiers.append(name)
     if problems:
         raise UsageError("\n".join(f"{path}: {text}" for text in problems), "See data.drop and data.categorical.")
     if not parts:
         raise UsageError(f"data.drop: {path}: no input column is left (columns: {', '.join(columns)})")
-    return np.concatenate(parts, axis=1), labels, class_names, place, tuple(names)
+    became = Columns(one_hot, tuple(identifiers))
+    return Table(np.concatenate(parts, axis=1), labels, class_names, place, tuple(names), became)
 
 
 def _read(path: Path, separator: str) -> Any:
@@ -108,24 +139,35 @@ def _place(path: Path, rows: int) -> Callable[[int], str]:
     return place
 
 
-def _labels(column: Any, place: Callable[[int], str], path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
+def _labels(
+    column: Any, place: Callable[[int], str], path: Path, task: str | None
+) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    """Return the targets: class numbers with the classes' names, or numbers where they are quantities."""
     import pandas
 
     empty = np.flatnonzero(column.isna().to_numpy())
     if len(empty):
         rows = ", ".join(place(int(i)) for i in empty[:5]) + (" ..." if len(empty) > 5 else "")
         raise InputError(f"{path}: the target {column.name!r} is missing in {rows}", "Fill it in or remove the row.")
-    if pandas.api.types.is_float_dtype(column):
-        broken = np.flatnonzero(column.to_numpy() % 1 != 0)
-        if len(broken):
-            value = column.iloc[int(broken[0])].item()
-            raise UsageError(
-                f"data.target: {column.name!r} holds real numbers ({value!r} in {place(int(broken[0]))}); "
-                "tuner needs one class per example",
-                "Regression is not supported; bin the values into classes, or name another column.",
-            )
-        column = column.astype("int64")
-    codes, values = pandas.factorize(column, sort=True)
+    numeric = pandas.api.types.is_numeric_dtype(column)
+    if task == "regression" and not numeric:
+        raise UsageError(
+            f"data.target: {column.name!r} holds {column.iloc[0]!r} in {place(0)}, no number",
+            'Name a column of numbers, or set data.task = "classification".',
+        )
+    fractions = pandas.api.types.is_float_dtype(column) and bool((column.to_numpy() % 1 != 0).any())
+    if task == "regression" or (fractions and task is None):
+        return column.to_numpy(dtype=np.float32), None
+    if fractions:
+        at = int(np.flatnonzero(column.to_numpy() % 1 != 0)[0])
+        raise UsageError(
+            f"data.target: {column.name!r} holds real numbers ({column.iloc[at].item()!r} in {place(at)}), and "
+            f"data.task is {task!r}: one class per example is needed",
+            'Set data.task = "regression", or name another column.',
+        )
+    codes, values = pandas.factorize(
+        column.astype("int64") if pandas.api.types.is_float_dtype(column) else column, sort=True
+    )
     return codes.astype(np.int64), tuple(str(value) for value in values)
 
 

@@ -135,6 +135,8 @@ def _metrics(evidence: Mapping[str, Any]) -> Metrics:
         "layers": evidence.get("layers", {}).get("layers", []),
         "data": {split: scan[split] for split in ("train", "val") if scan.get(split) is not None},
         "test_examples": scan.get("test_examples"),
+        "baseline": scan.get("baseline"),
+        "columns": scan.get("columns", {}),
         "copies_in_train": evidence.get("relatives", {}).get("rare_in_train"),
         "duplicates_across": scan.get("across"),
         "class_names": scan.get("class_names", []),

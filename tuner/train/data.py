@@ -15,6 +15,7 @@ from tuner.core.result import Skipped
 from tuner.core.streams import derive_seed
 from tuner.core.trial import TrialEnv, canonical_json
 from tuner.parts.augment._library import PER_EXAMPLE, per_example
+from tuner.parts.columns import Columns
 from tuner.parts.examples import OnProgress
 from tuner.parts.normalise import Normaliser, normaliser
 from tuner.recipe import registry
@@ -121,6 +122,11 @@ class Data:
     @property
     def feature_names(self) -> tuple[str, ...] | None:
         return self.prepared.feature_names
+
+    @property
+    def columns(self) -> Columns | None:
+        """What became of a table's columns; None of anything else."""
+        return self.prepared.columns
 
     @property
     def input_shape(self) -> Any:
@@ -287,7 +293,7 @@ def check_source(table: DataTable, env: TrialEnv) -> None:
         UsageError: it is unknown, or its arguments do not fit.
     """
     fn = registry.resolve("source", table.source, env.recipe_dir)
-    offered = {"cache_dir": env.cache_dir} if _is_built_in(table) else {}
+    offered = {"cache_dir": env.cache_dir, "task": table.task} if _is_built_in(table) else {}
     registry.bind(fn, offered, _arguments(table), "data")
 
 

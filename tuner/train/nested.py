@@ -24,6 +24,11 @@ def mapped(fn: Callable[[Tensor], Any], value: Any) -> Any:
     return value
 
 
+def first(value: Any, count: int) -> Any:
+    """Return the first examples of a batch, whatever its structure."""
+    return mapped(lambda tensor: tensor[:count], value)
+
+
 def leaves(value: Any) -> list[Tensor]:
     """Return the tensors of a structure, in order."""
     found: list[Tensor] = []

@@ -79,13 +79,22 @@ def one(table: Mapping[str, Any], device: str, base_dir: Path, class_counts: Cal
 
     def loss(outputs: Any, targets: Tensor) -> Tensor:
         if not own:  # a loss of the user's own knows what the model gives
-            outputs = scored_part(outputs)
+            outputs = classes_second(scored_part(outputs), targets)
         with user_code("loss", base_dir):
             value = raw(outputs=outputs, targets=targets, **kwargs) if named else raw(outputs, targets, **kwargs)
         return as_scalar(value, "loss.name: the loss")
 
     loss.raw = raw  # type: ignore[attr-defined]
     return loss
+
+
+def classes_second(outputs: Any, targets: Tensor) -> Any:
+    """Return scores (N, ..., C) of positions as (N, C, ...), as torch's losses take them; anything else unchanged."""
+    if not isinstance(outputs, Tensor) or targets.ndim < 2 or outputs.ndim != targets.ndim + 1:
+        return outputs
+    positions = targets.shape[1:]
+    fits = outputs.shape[2:] == positions or outputs.shape[1:-1] != positions or targets.is_floating_point()
+    return outputs if fits else outputs.movedim(-1, 1)
 
 
 class FeatureTerm:

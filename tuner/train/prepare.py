@@ -14,6 +14,7 @@ from tuner.core.errors import InputError, UsageError
 from tuner.core.result import Skipped
 from tuner.core.streams import derive_seed
 from tuner.core.trial import TrialEnv, canonical_json
+from tuner.parts.columns import Columns, fill_missing
 from tuner.parts.examples import Loaded, OnProgress, Split, Stored
 from tuner.parts.normalise import Normaliser
 from tuner.recipe import registry
@@ -46,6 +47,7 @@ class Prepared:
     skipped: tuple[Skipped, ...] = ()
     watched: tuple[tuple[Path, int], ...] = ()
     fitted: dict[str, Normaliser] = field(default_factory=dict)
+    columns: Columns | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def prepare_built_in(wanted: Wanted, env: TrialEnv, report: OnProgress) -> Prepa
     if key in _memo and _memo[key].watched == _watch([path for path, _ in _memo[key].watched]):
         return _memo[key]
     fn = registry.resolve("source", table.source, env.recipe_dir)
-    kwargs = registry.bind(fn, {"cache_dir": folder}, args, "data")
+    kwargs = registry.bind(fn, {"cache_dir": folder, "task": table.task}, args, "data")
     loaded: Loaded = registry.call(fn, kwargs, "data", env.recipe_dir)
     found = {"train": loaded.train, "val": loaded.val, "test": loaded.test}
     present = {name: split for name, split in found.items() if split is not None}
@@ -96,10 +98,25 @@ def prepare_built_in(wanted: Wanted, env: TrialEnv, report: OnProgress) -> Prepa
     whole = Whole(table, task, labels, part, loaded.class_names)
     prepared = _prepare(whole, {"test", "val"} - set(present), with_test)
     _one_shape({name: part.store.shape for name, part in prepared.parts.items()}, table.source)
-    prepared = replace(prepared, feature_names=loaded.feature_names, watched=_watch(loaded.watch))
+    prepared = replace(
+        prepared, feature_names=loaded.feature_names, watched=_watch(loaded.watch), columns=loaded.columns
+    )
+    prepared = _filled(prepared)
     _memo.clear()
     _memo[key] = prepared
     return prepared
+
+
+def _filled(prepared: Prepared) -> Prepared:
+    """Return a table with its missing cells filled by what train says, where the recipe asks for it."""
+    train, columns = prepared.parts["train"], prepared.columns
+    if columns is None or columns.fill is None or not isinstance(train.store, ArrayStore):
+        return prepared
+    rows = train.positions(None).numpy()
+    values, names, done = fill_missing(train.store.values.cpu().numpy(), rows, prepared.feature_names or (), columns)
+    store = replace(train.store, values=torch.from_numpy(values).to(train.store.values.device))
+    parts = {name: replace(part, store=store) for name, part in prepared.parts.items()}
+    return replace(prepared, parts=parts, feature_names=names, columns=done)
 
 
 @dataclass(frozen=True)

@@ -188,3 +188,14 @@ def test_the_floor_of_a_loss_of_angles_is_that_of_features_in_bundles(temperatur
     # in three dimensions four bundles lie as the corners of a tetrahedron, whose cosines are -1/3
     corners = math.log(3 + 12 * math.exp((-1 / 3 - 1) / temperature))
     assert _outputs.floor(contrast, targets, torch.Size((16, 3)), "logits") == pytest.approx(corners, abs=1e-4)
+
+
+def test_outputs_of_positions_are_named_by_their_second_axis():
+    scores = torch.randn(4, 3, 5, 5)
+    assert _outputs.looks_like(scores.softmax(1)) == "probabilities"
+    assert _outputs.looks_like(scores.log_softmax(1)) == "log-probabilities"
+    assert _outputs.looks_like(scores.softmax(-1)) == "unit"
+    targets = torch.randint(0, 3, (4, 5, 5))
+    assert _outputs.floor(F.nll_loss, targets, torch.Size([4, 3, 5, 5]), "log-probabilities") == pytest.approx(
+        0, abs=1e-3
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from tuner.checks.evidence import Evidence
 
@@ -56,7 +57,8 @@ class Across:
 class DataScan(Evidence):
     """Every example of train and val, looked at once as loaded; test only for its size.
 
-    `no_duplicates`: why equal examples were not looked for, if so.
+    `no_duplicates`: why equal examples were not looked for, if so. `columns`: what became of a table's columns, as
+    `parts.columns.Columns` says it. `baseline`: what the best constant answer scores on val, by the score `score_name`.
     """
 
     num_classes: int
@@ -66,3 +68,6 @@ class DataScan(Evidence):
     val: SplitScan | None = None
     across: Across | None = None
     no_duplicates: str | None = None
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    baseline: float | None = None
+    score_name: str | None = None

@@ -13,6 +13,7 @@ from tuner.checks.data_scan.evidence import DataScan
 from tuner.checks.tools.columns import _by_column
 from tuner.checks.tools.examples import per_chunk
 from tuner.checks.tools.frame import keys_of, of_data_alone
+from tuner.tasks.base import baseline, is_known, monitored_score
 from tuner.tasks.classification import Positions
 from tuner.train.data import Data
 from tuner.train.setup import Setup
@@ -32,6 +33,8 @@ def data_scan(setup: Setup, scan_chunk: int = 2048) -> DataScan:
     data = setup.data
     found: dict[str, Any] = {"class_names": list(data.class_names or []), "num_classes": data.num_classes}
     found["test_examples"] = data.size("test")
+    found["columns"] = data.columns.to_json() if data.columns is not None else {}
+    found |= _baseline(setup)
     prints: dict[str, list[bytes]] = {}
     for split in SPLITS:
         if data.size(split):
@@ -48,6 +51,18 @@ def data_scan(setup: Setup, scan_chunk: int = 2048) -> DataScan:
     if len(prints) == len(SPLITS):
         found["across"] = _shared(data, prints)
     return DataScan.from_json(found)
+
+
+def _baseline(setup: Setup) -> dict[str, Any]:
+    """Return what an answer that ignores the input scores on val; nothing where that is not known."""
+    data = setup.data
+    name = monitored_score(data.task, setup.tables["train"].get("monitor", "val_accuracy"))
+    if not data.size("val") or not is_known(data.task, name):
+        return {}
+    targets = data.targets("val")
+    if isinstance(data.task, Positions):
+        targets = targets[targets != data.task.ignore_index]
+    return {"score_name": name, "baseline": baseline(data.task, name, targets.numpy())}
 
 
 def _chunks(data: Data, split: str, chunk: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -28,7 +28,7 @@ from tuner.checks.tools.frame import (
 )
 from tuner.checks.tools.whole import whole
 from tuner.core.streams import derive_seed
-from tuner.train.nested import leaves, mapped
+from tuner.train.nested import first, leaves, mapped
 from tuner.train.setup import Setup
 
 LOOK_EVERY = 10
@@ -144,7 +144,7 @@ def _levels(model: nn.Module, loss: Callable[..., Tensor], batch: Batch, toleran
     """Return the levels that the loss can be stuck at: floors over outputs of each kind, and without the input."""
     inputs, targets = batch
     shape = forward(model, inputs).shape
-    kind = _outputs.kind_of(model, inputs[:16])
+    kind = _outputs.kind_of(model, first(inputs, 16))
     free = _outputs.floor(loss, targets, shape, "logits")
     own = free if kind == "logits" else _outputs.floor(loss, targets, shape, kind)
     floor = next((f for f in (free, own) if f is not None and math.isfinite(f)), None)
@@ -221,7 +221,13 @@ def _verdict(run: _Run) -> dict[str, Any]:
         facts |= {"final_loss": eval_loss, "final_accuracy": eval_right}
     inputs, targets = run.batch
     kept = run.batch
-    for name, change in (("zeroed", torch.zeros_like), ("rolled", lambda part: part.roll(1, 0))):
+    quantities = any(part.is_floating_point() for part in leaves(inputs))
+
+    def zeroed(part: Tensor) -> Tensor:
+        """Return zeros; whole numbers beside quantities, such as lengths, say how these are read, and stay."""
+        return part if quantities and not part.is_floating_point() else torch.zeros_like(part)
+
+    for name, change in (("zeroed", zeroed), ("rolled", lambda part: part.roll(1, 0))):
         run.batch = (mapped(change, inputs), targets)
         facts[f"loss_{name}"] = run.look(training=True)[0]
     run.batch = kept

@@ -17,10 +17,15 @@ from tuner.train.nested import scored_part
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
+def class_axis(outputs: Tensor) -> int:
+    """Return the axis that the classes are on: the second, also where every position has scores (N, C, ...)."""
+    return 1 if outputs.ndim > 2 else -1
+
+
 HEADS: dict[str, Callable[[Tensor], Tensor]] = {
     "logits": lambda z: z,
-    "log-probabilities": lambda z: F.log_softmax(z, dim=-1),
-    "probabilities": lambda z: F.softmax(z, dim=-1),
+    "log-probabilities": lambda z: F.log_softmax(z, dim=class_axis(z)),
+    "probabilities": lambda z: F.softmax(z, dim=class_axis(z)),
     "unit": torch.sigmoid,
     "signed": torch.tanh,
 }
@@ -50,7 +55,7 @@ def looks_like(outputs: Tensor) -> str:
     if not torch.isfinite(outputs).all():
         return "logits"
     low, high = float(outputs.min()), float(outputs.max())
-    if outputs.ndim == 2 and outputs.shape[1] > 1:
+    if outputs.ndim >= 2 and outputs.shape[1] > 1:
         if high <= 1e-6 and outputs.logsumexp(1).abs().max() < 1e-4:
             return "log-probabilities"
         if low >= 0 and (outputs.sum(1) - 1).abs().max() < 1e-4:

@@ -9,13 +9,14 @@ from typing import Any
 from tuner.core.formatting import plural
 from tuner.core.metrics import CheckInitMetrics, LayerSignal
 from tuner.core.result import StageResult
-from tuner.view.artifacts import get, items
+from tuner.view.artifacts import get
 from tuner.view.blocks import Blocks
 from tuner.view.text import as_float, fixed, number, plus_minus, rate, rounded
 
 TITLE = "STEP 1  loss at initialisation"
 LAYERS_SHOWN = 16
-GROUPS_SHOWN = 8
+SHARES_SHOWN = 8  # classes whose share is named
+UNEVEN = 1.5  # times the smallest class: the counts alone say enough of more even ones
 
 
 def body(result: StageResult[CheckInitMetrics], stage_dir: Path, page: Blocks) -> None:
@@ -23,7 +24,6 @@ def body(result: StageResult[CheckInitMetrics], stage_dir: Path, page: Blocks) -
     _loss(result.metrics, page)
     _data(result.metrics, page)
     _rates(result.metrics.planned_rates, page)
-    _groups(result.metrics.planned_rates, page)
     _layers(result.metrics.layers, page)
 
 
@@ -59,10 +59,45 @@ def _data(metrics: CheckInitMetrics, page: Blocks) -> None:
     if 0 in counts:
         which = [str(label) for label, count in enumerate(counts) if count == 0]
         page.text(f"No train example of class {', '.join(which[:5])}{' ...' if len(which) > 5 else '.'}", 3)
+    _shares(metrics, page)
+    _columns(metrics.columns, page)
     across = metrics.duplicates_across
     across = get(across, "duplicates") if isinstance(across, Mapping) else across
     if isinstance(across, (int, float)) and across:
         page.text(f"{plural(int(across), 'exact duplicate')} between train and val", 3)
+
+
+def _shares(metrics: CheckInitMetrics, page: Blocks) -> None:
+    """Say which classes train has how much of, where they differ, and what an answer that ignores the input scores."""
+    counts = metrics.data["train"].class_counts if "train" in metrics.data else ()
+    uneven = metrics.task == "classification" and len(counts) > 1 and max(counts) > UNEVEN * max(1, min(counts))
+    if uneven:
+        names = metrics.class_names or [str(label) for label in range(len(counts))]
+        ranked = sorted(zip(counts, names, strict=False), key=lambda pair: -pair[0])
+        few = ranked if len(ranked) <= SHARES_SHOWN else [*ranked[: SHARES_SHOWN - 1], ranked[-1]]
+        said = [f"{name} {count / sum(counts):.1%}" for count, name in few]
+        if len(few) < len(ranked):
+            said.insert(-1, "...")
+        page.text(f"Classes of train: {', '.join(said)}", 3)
+    if metrics.baseline is not None and metrics.score_name is not None:
+        answer = (
+            "Always answering the largest class" if metrics.task == "classification" else "The best constant answer"
+        )
+        answer = "Features drawn at random" if metrics.task == "embedding" else answer
+        page.text(f"{answer}: {metrics.score_name.replace('_', ' ')} {metrics.baseline:.3f} on val", 3)
+
+
+def _columns(columns: Mapping[str, Any], page: Blocks) -> None:
+    """List what was one-hot encoded and what missing cells were filled with."""
+    one_hot, filled, missing = (get(columns, key, default={}) for key in ("one_hot", "filled", "missing"))
+    if one_hot:
+        page.text(f"One-hot: {', '.join(f'{name} ({count} values)' for name, count in one_hot.items())}", 3)
+    if filled:
+        said = [
+            f"{name} with {number(value, 4)}" + (f" ({missing[name]} cells of train)" if name in missing else "")
+            for name, value in filled.items()
+        ]
+        page.text(f"Filled: {', '.join(said)}; a column of 0 and 1 says where", 3)
 
 
 def per_channel(value: Any) -> list[float]:
@@ -100,28 +135,6 @@ def _rates(planned: Mapping[str, Any], page: Blocks) -> None:
         return
     page.text(text + f"{first} at first, {high} at most, {last} at last", 3)
     page.bars(rates)
-
-
-def _groups(planned: Mapping[str, Any], page: Blocks) -> None:
-    """Name the optimizer's parameter groups, where there are several."""
-    groups = items(planned, "groups")
-    if len(groups) < 2:
-        return
-    page.gap()
-    rows = [
-        [_some(get(group, "parameters", default=[])), rate(get(group, "lr")), number(get(group, "weight_decay"))]
-        for group in groups[:GROUPS_SHOWN]
-    ]
-    page.table(["parameter group", "lr", "weight_decay"], rows, left=(0, 1, 2))
-    if len(groups) > GROUPS_SHOWN:
-        page.text(f"{GROUPS_SHOWN} of {len(groups)} groups; the rest in result.json", 3, style="dim")
-
-
-def _some(names: Sequence[str]) -> str:
-    """Name the first and the last of several parameters, and say how many there are."""
-    if len(names) <= 2:
-        return ", ".join(names)
-    return f"{names[0]} ... {names[-1]} ({len(names)} parameters)"
 
 
 def _layers(layers: Sequence[LayerSignal], page: Blocks) -> None:

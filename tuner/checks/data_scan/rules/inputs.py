@@ -201,3 +201,25 @@ def repeated_examples(scan: DataScan) -> Finding | None:
     if share > 0.01:
         return found("DA105", "note", f"{split.duplicates} train examples ({share:.1%}) repeat others", evidence=facts)
     return None
+
+
+@rule(
+    "DA130",
+    "target-leak",
+    "check-init",
+    meaning="A column of the table numbers the rows: it says which row it is, not what is in it.",
+    detected="whole numbers, all different, that are consecutive or in order down the file, or in a column that is "
+    "called an id",
+    why="A row's number can be learnt by heart, and where rows were collected class by class it gives the class away; "
+    "new rows have numbers that the model has never seen.",
+    fix="Add the column to data.drop.",
+    confused_with="a time at which each row was taken, where time is meant to be an input",
+    source="scikit-learn's common pitfalls; Kaufman et al. 2012, Leakage in data mining",
+)
+def column_of_identifiers(scan: DataScan) -> Finding | None:
+    """A column of numbers that name rows."""
+    names = scan.columns.get("identifiers", ())
+    if not names:
+        return None
+    title = f"{', '.join(map(repr, names[:5]))} {'numbers' if len(names) == 1 else 'number'} the rows of the table"
+    return found("DA130", "warn", title, evidence={"columns": list(names)}, remedy=f"Set data.drop = {list(names)}.")
