@@ -7,7 +7,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from tuner.checks.causes import CAUSES
 from tuner.checks.evidence import Evidence, NotMeasured
@@ -17,13 +17,14 @@ from tuner.core.result import Finding, Proposal, Severity
 __all__ = ["Limit", "Missing", "NotMeasured", "Rule", "found", "loud", "need", "number", "rule", "series", "some"]
 
 Check = Callable[..., Finding | None]
+T = TypeVar("T")
 
 
 class Missing(Exception):
     """Raised by a rule whose evidence is not there; its text is the reason that the report shows."""
 
 
-def need(value: Any, why: str) -> Any:
+def need(value: T | None, why: str) -> T:
     """Return a piece of evidence; without it the rule cannot be applied, and `why` is the reason shown."""
     if value is None:
         raise Missing(why)

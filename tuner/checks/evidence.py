@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import functools
 import importlib
-import types
-import typing
-from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from tuner.core.result import finite
+from tuner.core.values import from_json
 
 
 @dataclass(frozen=True)
@@ -36,9 +35,9 @@ class Evidence:
         """Read what `to_json` gave. Keys that are not known are left out, those of older versions among them.
 
         Raises:
-            KeyError: a field that has no default is not there.
+            ValueError: a field is missing, or of another type.
         """
-        return _dataclass_from(cls, value)
+        return from_json(cls, value)
 
 
 @dataclass(frozen=True)
@@ -62,8 +61,8 @@ def read(name: str, value: Any) -> Evidence | NotMeasured:
         return NotMeasured(value["skipped"], bool(value.get("raised")))
     try:
         return evidence_class(name).from_json(value)
-    except KeyError as missing:
-        return NotMeasured(f"measured by another version of tuner, without {missing.args[0]!r}")
+    except ValueError as error:
+        return NotMeasured(f"measured by another version of tuner: {error}")
 
 
 def read_all(values: Mapping[str, Any]) -> dict[str, Evidence | NotMeasured]:
@@ -83,41 +82,3 @@ def evidence_class(name: str) -> type[Evidence]:
     """Return the class of a measurement's evidence: the folder's name in CamelCase."""
     module = importlib.import_module(f"tuner.checks.{name}.evidence")
     return getattr(module, "".join(part.capitalize() for part in name.split("_")))  # type: ignore[no-any-return]
-
-
-def _dataclass_from(cls: type[Any], value: Mapping[str, Any]) -> Any:
-    given = {}
-    for name, kind, required in _fields(cls):  # type: ignore[arg-type]
-        if name in value:
-            given[name] = _from(kind, value[name])
-        elif required:
-            raise KeyError(name)
-    return cls(**given)
-
-
-@functools.cache
-def _fields(cls: Any) -> tuple[tuple[str, Any, bool], ...]:
-    hints = typing.get_type_hints(cls)
-    return tuple(
-        (item.name, hints[item.name], item.default is MISSING and item.default_factory is MISSING)
-        for item in fields(cls)
-    )
-
-
-def _from(kind: Any, value: Any) -> Any:
-    """Return a JSON value as the type of a field, where that holds dataclasses."""
-    if value is None or not _holds_dataclass(kind):
-        return value
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        return _from(next(part for part in arguments if part is not types.NoneType), value)
-    if is_dataclass(kind):
-        return _dataclass_from(typing.cast("type[Any]", kind), value)
-    if isinstance(value, Mapping):
-        return {key: _from(arguments[-1], item) for key, item in value.items()}
-    return [_from(arguments[0], item) for item in typing.cast("Sequence[Any]", value)]
-
-
-@functools.cache
-def _holds_dataclass(kind: Any) -> bool:
-    return is_dataclass(kind) or any(_holds_dataclass(part) for part in typing.get_args(kind))

@@ -14,6 +14,7 @@ from tuner.checks.engine import all_rules
 from tuner.checks.evidence import Evidence, evidence_class
 from tuner.checks.limits import Limit
 from tuner.checks.rates import MARGINS, RATES
+from tuner.core import metrics
 
 PARTS = (
     ("How it is detected", "detected"),
@@ -53,7 +54,8 @@ def _page(name: str, rules: Sequence[Rule]) -> str:
 
 def _measured(name: str, kind: type[Evidence]) -> str:
     how = _measure_doc(name)
-    return "\n\n".join(["## What is measured", *([how] if how else []), inspect.getdoc(kind) or ""])
+    told = [inspect.getdoc(each) or "" for each in kind.__mro__ if each is kind or each.__module__ == metrics.__name__]
+    return "\n\n".join(["## What is measured", *([how] if how else []), *told])
 
 
 def _measure_doc(name: str) -> str:

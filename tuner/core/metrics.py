@@ -15,7 +15,13 @@ Interval = tuple[float, float]  # of 95 %
 
 @dataclass(frozen=True)
 class LayerSignal:
-    """The signal in one layer at initialisation: of its output, and of the gradient of its weights."""
+    """The signal in one leaf module of the fresh model: of its output, and of the gradient of its parameters.
+
+    `signal_std`: how much a unit varies over the examples, averaged over units. `dead_fraction`: the share of units
+    that are zero for every example (rectifiers); `dead_input_fraction`: of its inputs, where these come out of a
+    rectifier; `saturated_fraction`: outputs at the end of their range (tanh, sigmoid); `symmetric`: every unit of its
+    weights is the same, and not zero. Norms are over the module's own parameters.
+    """
 
     name: str = "-"
     type: str = "-"
@@ -25,6 +31,7 @@ class LayerSignal:
     signal_std: float | None = None
     zero_fraction: float | None = None
     dead_fraction: float | None = None
+    dead_input_fraction: float | None = None
     saturated_fraction: float | None = None
     weight_norm: float | None = None
     grad_norm: float | None = None
@@ -33,22 +40,27 @@ class LayerSignal:
 
 @dataclass(frozen=True)
 class SplitScan:
-    """What a split holds. `shape`: of one input; `min`, `max`, `mean`, `std`: one number per channel or column."""
+    """What a split holds. `shape`: of one input; `min`, `max`, `mean`, `std`: one number per channel or column.
+
+    `scanned`: how many of the `n` examples were looked at, where not all were. `class_counts`: by label, those in
+    range. `duplicates`: examples that repeat an earlier one; `conflicting`: those of them with another label; None
+    where they were not looked for. `first_...`: where the first is; `non_finite_columns`: how many by column or channel.
+    """
 
     n: int = 0
     shape: Sequence[int] = ()
+    class_counts: Sequence[int] = ()
     dtype: str = ""
-    min: Sequence[float | None] | float | None = ()
-    max: Sequence[float | None] | float | None = ()
-    mean: Sequence[float | None] | float | None = ()
-    std: Sequence[float | None] | float | None = ()
+    min: Sequence[float | None] = ()
+    max: Sequence[float | None] = ()
+    mean: Sequence[float | None] = ()
+    std: Sequence[float | None] = ()
     non_finite: int = 0
     first_non_finite: str | None = None
     non_finite_columns: Mapping[str, int] = field(default_factory=dict)
     constant_inputs: int = 0
     constant_columns: Sequence[str] = ()
-    class_counts: Sequence[int] = ()
-    label_range: Sequence[float] | None = None
+    label_range: Sequence[int | float] = ()
     target_mean: Sequence[float] | None = None
     target_std: Sequence[float] | None = None
     labels_outside: int = 0
@@ -57,6 +69,7 @@ class SplitScan:
     first_duplicate: Sequence[str] | None = None
     conflicting: int | None = None
     first_conflict: Sequence[str] | None = None
+    scanned: int | None = None
 
 
 @dataclass(frozen=True)
@@ -140,7 +153,10 @@ class OverfitMetrics:
 
 @dataclass(frozen=True)
 class SweptLr:
-    """One learning rate of the sweep: means and sample deviations over seeds. `drop`: first loss minus final loss."""
+    """One learning rate of the sweep: means and sample deviations over seeds. `drop`: first loss minus final loss.
+
+    `status`: completed, stopped, diverged (at step `diverged_at`) or failed; `verdict`: of the sweep, in words.
+    """
 
     lr: float = 0.0
     first_loss: float | None = None
@@ -155,7 +171,11 @@ class SweptLr:
 
 @dataclass(frozen=True)
 class LrSweepMetrics:
-    """Step 3. `noise`: of a drop, in nats; `trials`: ids by learning rate; `steps`: iterations per learning rate."""
+    """Step 3. `noise`: of a drop, in nats; `trials`: ids by learning rate; `steps`: iterations per learning rate.
+
+    `best_lr`: the one with the largest drop; `lr`: the one to use, in the band `lr_low`..`lr_high`, None where there is
+    no band; `edge`: the end (low, high) at which the best lies, if it does. `precision`: what was settled.
+    """
 
     rates: Sequence[SweptLr] = ()
     noise: float | None = None
@@ -185,7 +205,9 @@ class KeyImportance:
 
 @dataclass(frozen=True)
 class SearchMetrics:
-    """What both searches measured. `epochs_run`, `epochs_full`: with and without stopping at rungs.
+    """What both searches measured. `trials` by how they ended; `failures`: kind -> {count, message}; `epochs_run`,
+    `epochs_full`: with and without stopping at rungs. `at_border`: key -> the end (low, high) of its range where the
+    best value lies.
 
     `monitor`: the key whose best value is a trial's score; `score`: that of the best trial, as it was measured, and
     `score_name` its name; `space`: the space searched, as JSON.
@@ -260,7 +282,9 @@ class ExpectedScore:
 class FineMetrics(SearchMetrics):
     """Step 5. `mean`, `std`: of the winner's scores over its seeds; `interval`: of its score on new data, 95 %.
 
-    `runner_up_p`: of McNemar's paired test against #2; `preferred`: why a simpler finalist was taken, or empty.
+    `runner_up`: the second's trial; `runner_up_p`: of McNemar's paired test against it; `runner_up_gap`,
+    `runner_up_error`: difference over the seeds and its standard error. `preferred`: why a simpler finalist was taken,
+    or empty.
     """
 
     configurations: int | None = None
@@ -281,7 +305,11 @@ class FineMetrics(SearchMetrics):
 
 @dataclass(frozen=True)
 class ConfirmingRun:
-    """A short run that tells similar curves apart: its gain over its control, and the noise of that."""
+    """A short run that tells similar curves apart: its `gain` over its `control`, and the `noise` of that.
+
+    Accuracies are means over `runs` seeds. `fresh`: it started from new weights; `helps`: the gain is beyond twice the
+    noise, and more than a point.
+    """
 
     arm: str = "-"
     changes: Mapping[str, Any] = field(default_factory=dict)

@@ -9,14 +9,14 @@ from typing import Any
 
 from pydantic import Field
 
-from tuner.checks.confirming.evidence import ArmAnswer, Confirming
+from tuner.checks.confirming.evidence import Confirming
 from tuner.checks.curves.evidence import Curves
 from tuner.checks.curves.rules.tail import NO_GAP
 from tuner.checks.engine import apply_rules
 from tuner.checks.evidence import Evidence, NotMeasured, read
 from tuner.core.confirming_arms import FULL_PRECISION
 from tuner.core.formatting import plural
-from tuner.core.metrics import CheckInitMetrics, FineMetrics
+from tuner.core.metrics import CheckInitMetrics, ConfirmingRun, FineMetrics
 from tuner.core.metrics import DiagnoseMetrics as Metrics
 from tuner.core.result import Finding, Record, Skipped, StageResult
 from tuner.core.statistics import binomial_noise, robust_sigma
@@ -91,7 +91,7 @@ def _facts(recipe: Recipe, inputs: Inputs, settings: Settings) -> dict[str, Any]
 def _evidence(inputs: Inputs, facts: Mapping[str, Any]) -> dict[str, Evidence | NotMeasured]:
     """Return what the rules judge: the curves, the winner's answers, and the confirming runs that are made."""
     runs = facts.get("confirmed")
-    answers = {name: ArmAnswer(**answer) for name, answer in runs.items()} if runs is not None else None
+    answers = {name: ConfirmingRun(**answer) for name, answer in runs.items()} if runs is not None else None
     return {
         "curves": Curves.from_json(facts),
         "val_predictions": read("val_predictions", facts["predictions"]),

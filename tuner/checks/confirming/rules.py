@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from tuner.checks.cards import Missing, found, need, rule
-from tuner.checks.confirming.evidence import ArmAnswer, Confirming
+from tuner.checks.confirming.evidence import Confirming
 from tuner.checks.curves.evidence import Curves
 from tuner.checks.limits import Limit
 from tuner.core.confirming_arms import (
@@ -21,6 +21,7 @@ from tuner.core.confirming_arms import (
     UNCLIPPED,
     WIDER,
 )
+from tuner.core.metrics import ConfirmingRun
 from tuner.core.result import Finding, Proposal, Severity
 
 COSTS = Limit("costs", 0.05, "accuracy", "derived: less is within what a search finds by itself")
@@ -42,7 +43,7 @@ DROPOUT = "model.dropout"
 SMOOTHING, AUGMENTATION = "loss.label_smoothing", "data.augment"
 
 
-def _helps(confirming: Confirming, name: str) -> ArmAnswer | None:
+def _helps(confirming: Confirming, name: str) -> ConfirmingRun | None:
     """Return the answer of a confirming run if it was made, because something asked for it, and helps."""
     answers = need(confirming.runs, confirming.why or "there were no confirming runs")
     answer = answers.get(name)
@@ -53,7 +54,7 @@ def _helps(confirming: Confirming, name: str) -> ArmAnswer | None:
     return answer if answer.helps else None
 
 
-def _proved(code: str, confirming: Confirming, answer: ArmAnswer, what: str, **more: Any) -> Finding:
+def _proved(code: str, confirming: Confirming, answer: ConfirmingRun, what: str, **more: Any) -> Finding:
     """Return the finding of a cause that a run proved; the largest gain is the likeliest cause."""
     gain, runs = answer.gain or 0.0, confirming.runs or {}
     best = max(runs.values(), key=lambda other: other.gain or 0.0)
@@ -181,7 +182,7 @@ def _one_culprit(code: str, key: str, confirming: Confirming) -> Finding | None:
     return _proved(code, confirming, answer, f"without {key} it learns more", proposals=proposals)
 
 
-def _culprits(confirming: Confirming) -> tuple[ArmAnswer | None, list[str]]:
+def _culprits(confirming: Confirming) -> tuple[ConfirmingRun | None, list[str]]:
     """Return the answer with regularisation off if that helps, and the keys that are to blame, the heaviest first.
 
     Where no single one helps, all of them together are to blame.

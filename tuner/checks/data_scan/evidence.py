@@ -7,40 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tuner.checks.evidence import Evidence
-
-
-@dataclass(frozen=True)
-class SplitScan:
-    """One split. `min`, `max`, `mean`, `std`: per channel or column. `class_counts`: by label, those in range.
-
-    `scanned`: how many of the `n` examples were looked at, where not all were.
-    `duplicates`: examples that repeat an earlier one; `conflicting`: those of them with another label; None where they
-    were not looked for. `first_*`: where the first is; `non_finite_columns`: how many by column or channel.
-    """
-
-    n: int
-    shape: Sequence[int]
-    class_counts: Sequence[int]
-    dtype: str = ""
-    min: Sequence[float | None] = ()
-    max: Sequence[float | None] = ()
-    mean: Sequence[float | None] = ()
-    std: Sequence[float | None] = ()
-    non_finite: int = 0
-    first_non_finite: str | None = None
-    non_finite_columns: Mapping[str, int] = field(default_factory=dict)
-    constant_inputs: int = 0
-    constant_columns: Sequence[str] = ()
-    label_range: Sequence[float] = ()
-    target_mean: Sequence[float] | None = None
-    target_std: Sequence[float] | None = None
-    labels_outside: int = 0
-    first_label_outside: str | None = None
-    duplicates: int | None = None
-    first_duplicate: Sequence[str] | None = None
-    conflicting: int | None = None
-    first_conflict: Sequence[str] | None = None
-    scanned: int | None = None
+from tuner.core.metrics import SplitScan
 
 
 @dataclass(frozen=True)

@@ -99,10 +99,11 @@ def fine_val_too_small(search: Fine) -> Finding | None:
     source="Google tuning playbook: training instability",
 )
 def finalist_unstable(search: Fine) -> Finding | None:
-    finalists = need(search.finalists, "there are no finalists")
-    short = [entry for entry in finalists if entry.get("lost")]
+    if not search.finalists:
+        raise Missing("there are no finalists")
+    short = [entry for entry in search.finalists if entry.lost]
     if not short:
         return None
-    lost = sum(entry["lost"] for entry in short)
-    title = f"{len(short)} of {len(finalists)} finalists lost {lost} of their repeats to divergence or failure"
-    return found("FI505", "note", title, evidence={"finalists": [entry["trial"] for entry in short], "lost": lost})
+    lost = sum(entry.lost for entry in short)
+    title = f"{len(short)} of {len(search.finalists)} finalists lost {lost} of their repeats to divergence or failure"
+    return found("FI505", "note", title, evidence={"finalists": [entry.trial for entry in short], "lost": lost})

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tuner.checks.cards import Missing, found, number, rule
-from tuner.checks.layers.evidence import Layer, Layers
+from tuner.checks.layers.evidence import Layers
 from tuner.checks.limits import Limit
+from tuner.core.metrics import LayerSignal
 from tuner.core.result import Finding
 
 DEAD = Limit("dead", 0.5, "of the units of a layer", "SageMaker Debugger, DeadRelu: threshold_layer 50 %")
@@ -33,13 +34,13 @@ EXPLODED = Limit(
 ENOUGH = Limit("enough", 64, "examples", "derived: fewer do not say what a unit never does")
 
 
-def _layers(answer: Layers) -> Sequence[Layer]:
+def _layers(answer: Layers) -> Sequence[LayerSignal]:
     if answer.examples < ENOUGH:
         raise Missing(f"only {answer.examples} examples: too few to say what a unit never does")
     return answer.layers
 
 
-def _worst(layers: Sequence[Layer], key: str) -> tuple[float, str] | None:
+def _worst(layers: Sequence[LayerSignal], key: str) -> tuple[float, str] | None:
     known = [(value, layer.name) for layer in layers if (value := number(getattr(layer, key))) is not None]
     return max(known, default=None, key=lambda pair: pair[0])
 

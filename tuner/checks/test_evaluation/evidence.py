@@ -30,7 +30,7 @@ class TestEvaluation(Evidence):
     ranks: Sequence[float] | None = None
     loss: float | None = None
     confusion: Sequence[Sequence[int]] | None = None
-    class_names: Sequence[str] = ()
+    class_names: Sequence[str] | None = None
     non_finite: int | None = None
     first_non_finite: str | None = None
     val_accuracy: float | None = None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,14 +33,6 @@ class Layer:
 
     def to_json(self) -> dict[str, Any]:
         return vars(self)
-
-
-def receptive_field(kernels: Sequence[int], strides: Sequence[int]) -> int:
-    """Return how many pixels of the input one value depends on behind layers of these kernels and strides.
-
-    Source: the lecture, receptive field: r = 1 + the sum over layers of (k - 1) times the product of earlier strides.
-    """
-    return 1 + sum((k - 1) * math.prod(strides[:index]) for index, k in enumerate(kernels))
 
 
 @torch.no_grad()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tuner.checks.cards import Missing
-from tuner.checks.data_scan.evidence import DataScan, SplitScan
+from tuner.checks.data_scan.evidence import DataScan
+from tuner.core.metrics import SplitScan
 
 
 def splits_of(scan: DataScan) -> dict[str, SplitScan]:

@@ -8,8 +8,9 @@ from typing import Any
 from tuner.checks.cards import Missing, found, loud, rule
 from tuner.checks.earlier.evidence import Earlier
 from tuner.checks.limits import Limit
-from tuner.checks.lr_sweep.evidence import LrRate, LrSweep
+from tuner.checks.lr_sweep.evidence import LrSweep
 from tuner.core.formatting import rate as spelled
+from tuner.core.metrics import SweptLr
 from tuner.core.result import Finding
 
 OUTSIDE = Limit(
@@ -17,7 +18,7 @@ OUTSIDE = Limit(
 )
 
 
-def measured_rates(sweep: LrSweep) -> list[LrRate]:
+def measured_rates(sweep: LrSweep) -> list[SweptLr]:
     """Return the rates that were measured; without one a rule cannot be applied."""
     if not sweep.rates:
         raise Missing("no rate was measured")
@@ -109,7 +110,7 @@ def nothing_moves(sweep: LrSweep) -> Finding | None:
     return found("LR313", "error", title, evidence=evidence)
 
 
-def _far_apart(sweep: LrSweep) -> list[LrRate]:
+def _far_apart(sweep: LrSweep) -> list[SweptLr]:
     """Return the rates that have a drop, of which there must be three, a hundredfold apart."""
     rates = [rate for rate in measured_rates(sweep) if rate.drop is not None]
     if len(rates) < 3 or rates[-1].lr < 100 * rates[0].lr:
@@ -117,12 +118,12 @@ def _far_apart(sweep: LrSweep) -> list[LrRate]:
     return rates
 
 
-def _agree(rates: Sequence[LrRate]) -> bool:
+def _agree(rates: Sequence[SweptLr]) -> bool:
     drops = [rate.drop or 0.0 for rate in rates]
     return max(drops) - min(drops) <= 1e-6 * max(map(abs, drops)) + 1e-12
 
 
-def _all_the_same(rates: Sequence[LrRate]) -> tuple[str, dict[str, Any]]:
+def _all_the_same(rates: Sequence[SweptLr]) -> tuple[str, dict[str, Any]]:
     ends = f"{spelled(rates[0].lr)} to {spelled(rates[-1].lr)}"
     return f"the loss is the same at all {len(rates)} rates from {ends}", {"drop": rates[0].drop, "rates": len(rates)}
 
