@@ -62,7 +62,7 @@ def read(name: str, value: Any) -> Evidence | NotMeasured:
     try:
         return evidence_class(name).from_json(value)
     except ValueError as error:
-        return NotMeasured(f"measured by another version of tuner: {error}")
+        return NotMeasured(f"what was measured cannot be read, another version of tuner wrote it: {error}")
 
 
 def read_all(values: Mapping[str, Any]) -> dict[str, Evidence | NotMeasured]:

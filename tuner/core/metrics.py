@@ -44,7 +44,7 @@ class SplitScan:
 
     `scanned`: how many of the `n` examples were looked at, where not all were. `class_counts`: by label, those in
     range. `duplicates`: examples that repeat an earlier one; `conflicting`: those of them with another label; None
-    where they were not looked for. `first_...`: where the first is; `non_finite_columns`: how many by column or channel.
+    where they were not looked for. `first_...`: where the first is; `non_finite_columns`: how many of each.
     """
 
     n: int = 0

@@ -17,7 +17,7 @@ class InputScale(Evidence):
     standardised (None: they do not vary). `normalize`: what the recipe says.
     """
 
-    mean: Sequence[float]
+    mean: Sequence[float | None]
     std: Sequence[float | None]
     min: float | None
     max: float | None

@@ -47,7 +47,7 @@ def unnormalised_input(scale: InputScale) -> Finding | None:
     ratio, spreads = scale.spread_ratio, [std for std in scale.std if std is not None and std > 0]
     if ratio is None or not spreads:
         raise Missing("the outputs do not vary, so the effect of the scale cannot be decided")
-    offset = max(abs(mean) for mean in scale.mean)
+    offset = max(abs(mean) for mean in scale.mean if mean is not None)
     large = max(spreads) > LARGE or offset > FAR_OFF
     small = max(spreads) < SMALL
     if not ((large and ratio > SCALED) or (small and ratio < 1 / SCALED)):

@@ -16,6 +16,6 @@ class PatchOrder(Evidence):
     `pixels`: the same when single pixels change places. `sides`: height and width.
     """
 
-    differ: Mapping[str, float]
+    differ: Mapping[str, float | None]
     pixels: float | None
     sides: tuple[int, int]

@@ -30,7 +30,7 @@ UNMOVED = Limit(
 )
 def places_do_not_matter(order: PatchOrder) -> Finding | None:
     """Outputs that stay when patches move."""
-    still = [int(side) for side, change in order.differ.items() if change < UNMOVED]
+    still = [int(side) for side, change in order.differ.items() if change is not None and change < UNMOVED]
     if not still or order.pixels is None or order.pixels < UNMOVED:
         return None
     side = min(still)

@@ -16,5 +16,5 @@ class StateBetweenCalls(Evidence):
     parameters or buffers, that changed on the way, at most eight.
     """
 
-    differ: float
+    differ: float | None
     changed: Sequence[str] = ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tuner.checks.cards import found, rule
+from tuner.checks.cards import found, need, rule
 from tuner.checks.limits import Limit
 from tuner.checks.state_between_calls.evidence import StateBetweenCalls
 from tuner.core.result import Finding
@@ -30,11 +30,12 @@ DIFFERENT = Limit(
 )
 def remembers_calls(answer: StateBetweenCalls) -> Finding | None:
     """A state that leaks from one batch into the next."""
-    if answer.differ <= DIFFERENT:
+    differ = need(answer.differ, "the outputs are not finite")
+    if differ <= DIFFERENT:
         return None
     kept = f" (changed: {', '.join(answer.changed)})" if answer.changed else ""
     title = (
-        f"a batch that is shown again, after another, has other outputs, by {answer.differ:.2g} of their spread: "
+        f"a batch that is shown again, after another, has other outputs, by {differ:.2g} of their spread: "
         f"the model keeps something between calls{kept}"
     )
     return found("IN160", "warn", title, evidence=answer.to_json())
