@@ -114,6 +114,15 @@ def test_head_that_is_too_narrow_fails_the_stage(recipe):
     assert result.headline == "The model has 5 outputs for 10 classes."
 
 
+def test_a_check_that_is_not_about_such_a_model_or_such_data_is_not_listed_as_unchecked(recipe):
+    why = "there are no images of several channels"
+    missing = judge(recipe, record(recipe, initial_loss=INITIAL, image_layout={"skipped": why}))
+    beside = judge(recipe, record(recipe, initial_loss=INITIAL, image_layout={"skipped": why, "applies": False}))
+    assert [skipped.check for skipped in missing.skipped if skipped.why == why] == ["DA119 channels reshaped"]
+    assert not [skipped for skipped in beside.skipped if skipped.why == why]
+    assert "DA119 channels reshaped" not in beside.ran
+
+
 def test_skipped_probe_and_random_train_mode_are_said(recipe):
     loud = INITIAL | {"random_in_train_mode": True}
     result = judge(recipe, record(recipe, initial_loss=loud, weight_decay={"skipped": "Rprop has none"}))

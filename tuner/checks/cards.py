@@ -14,7 +14,20 @@ from tuner.checks.evidence import Evidence, NotMeasured
 from tuner.checks.limits import Limit
 from tuner.core.result import Finding, Proposal, Severity
 
-__all__ = ["Limit", "Missing", "NotMeasured", "Rule", "found", "loud", "need", "number", "rule", "series", "some"]
+__all__ = [
+    "DoesNotApply",
+    "Limit",
+    "Missing",
+    "NotMeasured",
+    "Rule",
+    "found",
+    "loud",
+    "need",
+    "number",
+    "rule",
+    "series",
+    "some",
+]
 
 Check = Callable[..., Finding | None]
 T = TypeVar("T")
@@ -22,6 +35,10 @@ T = TypeVar("T")
 
 class Missing(Exception):
     """Raised by a rule whose evidence is not there; its text is the reason that the report shows."""
+
+
+class DoesNotApply(Missing):
+    """Raised by a rule that is not about such a model or such data: nothing is missing, and the report says nothing."""
 
 
 def need(value: T | None, why: str) -> T:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from tuner import checks
-from tuner.checks.cards import RULES, Missing, Rule
+from tuner.checks.cards import RULES, DoesNotApply, Missing, Rule
 from tuner.checks.causes import CAUSES
 from tuner.checks.earlier.evidence import Earlier
 from tuner.checks.evidence import Evidence, NotMeasured
@@ -48,6 +48,8 @@ def apply_rules(
             continue
         try:
             finding = card.check(**given(card, evidence))
+        except DoesNotApply:
+            continue
         except Missing as missing:
             skipped.append(Skipped(f"{card.code} {card.name}", str(missing)))
             continue
@@ -72,7 +74,7 @@ def given(card: Rule, evidence: Measured) -> dict[str, Any]:
         seen = evidence.get(place) or NotMeasured(f"the measurement {place.replace('_', ' ')} was not made")
         if isinstance(seen, NotMeasured):
             if without == "must":
-                raise Missing(seen.why)
+                raise Missing(seen.why) if seen.applies else DoesNotApply(seen.why)
             given[name] = None if without == "none" else seen
         else:
             given[name] = seen

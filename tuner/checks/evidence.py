@@ -42,13 +42,18 @@ class Evidence:
 
 @dataclass(frozen=True)
 class NotMeasured:
-    """Why a measurement found nothing. `raised`: it failed with an error, where it was thought to apply."""
+    """Why a measurement found nothing. `raised`: by an error. `applies`: such a model and such data have it at all."""
 
     why: str
     raised: bool = False
+    applies: bool = True
 
     def to_json(self) -> dict[str, Any]:
-        return {"skipped": self.why, **({"raised": True} if self.raised else {})}
+        return {
+            "skipped": self.why,
+            **({"raised": True} if self.raised else {}),
+            **({} if self.applies else {"applies": False}),
+        }
 
 
 def read(name: str, value: Any) -> Evidence | NotMeasured:
@@ -58,7 +63,7 @@ def read(name: str, value: Any) -> Evidence | NotMeasured:
     if not value:
         return NotMeasured(f"the measurement {name.replace('_', ' ')} was not made")
     if "skipped" in value:
-        return NotMeasured(value["skipped"], bool(value.get("raised")))
+        return NotMeasured(value["skipped"], bool(value.get("raised")), bool(value.get("applies", True)))
     try:
         return evidence_class(name).from_json(value)
     except ValueError as error:

@@ -54,7 +54,7 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
     skipped += [
         Skipped(f"measurement {name.replace('_', ' ')}", found.why)
         for name, found in sorted(evidence.items())
-        if isinstance(found, NotMeasured) and found.why not in {entry.why for entry in skipped}
+        if isinstance(found, NotMeasured) and found.applies and found.why not in {entry.why for entry in skipped}
     ]
     initial, scan = evidence.get("initial_loss"), evidence.get("data_scan")
     if isinstance(initial, InitialLoss) and initial.random_in_train_mode:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tuner.checks.ends_of_range.evidence import EndsOfRange
 from tuner.checks.tools.examples import per_chunk
-from tuner.checks.tools.frame import CannotProbe, of_data_alone, sample
+from tuner.checks.tools.frame import DoesNotApply, of_data_alone, sample
 from tuner.train.setup import Setup
 
 MOST = 256
@@ -17,12 +17,12 @@ def ends_of_range(setup: Setup) -> EndsOfRange:
     Grey pixels are left out: paper is white and ink black by nature, in all channels at once.
     """
     if not setup.data.is_image or setup.data.input_shape[0] < 2:
-        raise CannotProbe("there are no images of several channels: grey ones are black or white by nature")
+        raise DoesNotApply("there are no images of several channels: grey ones are black or white by nature")
     images = setup.data.inputs("train", sample(setup, min(MOST, per_chunk(setup.data.input_shape)), "ends"))
     pixels = images.movedim(1, -1).reshape(-1, images.shape[1])
     coloured = pixels[(pixels != pixels[:, :1]).any(1)]
     if not len(coloured):
-        raise CannotProbe("all pixels are grey")
+        raise DoesNotApply("all pixels are grey")
     low, high = images.min(), images.max()
     return EndsOfRange(
         examples=len(images),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tuner.checks.image_layout.evidence import ImageLayout
 from tuner.checks.tools.examples import per_chunk
-from tuner.checks.tools.frame import CannotProbe, of_data_alone, sample
+from tuner.checks.tools.frame import DoesNotApply, of_data_alone, sample
 from tuner.checks.tools.layouts import judgeable, layouts
 from tuner.train.setup import Setup
 
@@ -19,6 +19,6 @@ def image_layout(setup: Setup) -> ImageLayout:
     when the reshape is undone; sound ones become rough.
     """
     if not setup.data.is_image or not judgeable(tuple(setup.data.input_shape)):
-        raise CannotProbe("there are no images of several channels")
+        raise DoesNotApply("there are no images of several channels")
     chosen = sample(setup, min(MOST, per_chunk(setup.data.input_shape)), "layout")
     return ImageLayout(examples=len(chosen), **layouts(setup.data.inputs("train", chosen)))

@@ -49,7 +49,7 @@ def init_battery(
             with user_code(f"a call made by the measurement {name}", setup.env.recipe_dir):
                 evidence[name] = measure(setup, **offered(measure, settings))
         except CannotProbe as reason:
-            evidence[name] = NotMeasured(str(reason))
+            evidence[name] = NotMeasured(str(reason), applies=reason.applies)
         except (torch.OutOfMemoryError, MemoryError):
             raise
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, NotImplementedError) as error:

@@ -7,7 +7,7 @@ import torch
 from tuner.checks.input_scale.evidence import InputScale
 from tuner.checks.tools.columns import _by_column
 from tuner.checks.tools.cost import affordable
-from tuner.checks.tools.frame import CannotProbe, before_training, forward, one_batch, shaken_model
+from tuner.checks.tools.frame import DoesNotApply, before_training, forward, one_batch, shaken_model
 from tuner.train.setup import Setup
 
 
@@ -20,7 +20,7 @@ def input_scale(setup: Setup, examples: int = 512) -> InputScale:
     """
     inputs, _ = one_batch(setup, affordable(setup, examples), "input_scale")
     if not inputs.is_floating_point():
-        raise CannotProbe(f"the inputs are {inputs.dtype}, not real numbers")
+        raise DoesNotApply(f"the inputs are {inputs.dtype}, not real numbers")
     columns = _by_column(inputs.cpu())
     mean, std = columns.mean((0, 2)), columns.transpose(0, 1).flatten(1).std(1, correction=0)
     shape = [1, -1] + [1] * (inputs.ndim - 2)

@@ -10,7 +10,7 @@ from torch import Tensor
 from tuner.checks.near_copies.evidence import NearCopies
 from tuner.checks.tools.examples import per_chunk
 from tuner.checks.tools.features import small
-from tuner.checks.tools.frame import CannotProbe, of_data_alone, sample
+from tuner.checks.tools.frame import CannotProbe, DoesNotApply, of_data_alone, sample
 from tuner.train.data import Data
 from tuner.train.setup import Setup
 
@@ -43,7 +43,7 @@ def near_copies(setup: Setup) -> NearCopies:
     """
     data = setup.data
     if not data.is_image:
-        raise CannotProbe("near copies are looked for among images only")
+        raise DoesNotApply("near copies are looked for among images only")
     if not data.size("val") or data.stochastic:
         raise CannotProbe("there is no val split to compare with, or two reads of one example differ")
     rows = sample(setup, MOST_STREAMED if data.streams else MOST_TRAIN, "near train")

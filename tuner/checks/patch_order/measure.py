@@ -10,7 +10,15 @@ from torch import Tensor
 from tuner.checks.patch_order.evidence import PatchOrder
 from tuner.checks.tools.cost import affordable
 from tuner.checks.tools.evaluations import _differs
-from tuner.checks.tools.frame import CannotProbe, before_training, forward, one_batch, random_state, shaken_model
+from tuner.checks.tools.frame import (
+    CannotProbe,
+    DoesNotApply,
+    before_training,
+    forward,
+    one_batch,
+    random_state,
+    shaken_model,
+)
 from tuner.core.streams import derive_seed
 from tuner.train.setup import Setup
 
@@ -26,7 +34,7 @@ def patch_order(setup: Setup) -> PatchOrder:
     noise on all weights, so that positions that start at zero count.
     """
     if not setup.data.is_image:
-        raise CannotProbe("the inputs are no images")
+        raise DoesNotApply("the inputs are no images")
     images, _ = one_batch(setup, affordable(setup, IMAGES), "patch_order")
     high, wide = images.shape[2:]
     model = shaken_model(setup).eval()

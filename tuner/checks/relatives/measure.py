@@ -11,7 +11,7 @@ from torch import Tensor
 from tuner.checks.relatives.evidence import Relatives
 from tuner.checks.tools.examples import pictured
 from tuner.checks.tools.features import Scaler, small
-from tuner.checks.tools.frame import CannotProbe, gathered, of_data_alone, sample
+from tuner.checks.tools.frame import CannotProbe, DoesNotApply, gathered, of_data_alone, sample
 from tuner.train.setup import Setup
 
 MOST, ASKED = 6000, 400  # examples of train and of val
@@ -44,7 +44,7 @@ def relatives(setup: Setup) -> Relatives:
         raise CannotProbe("there is no val split to compare with, or two reads of one example differ")
     kept, asked = sample(setup, MOST, "relatives train"), sample(setup, ASKED, "relatives val", "val")
     if not gathered(setup, "train", kept[:1])[0].is_floating_point():
-        raise CannotProbe("the inputs are whole numbers: their distances mean nothing")
+        raise DoesNotApply("the inputs are whole numbers: their distances mean nothing")
     if len(kept) < RANKS[0] * WIDER[1] * 2:
         raise CannotProbe(f"only {len(kept)} train examples")
     (features,), targets = pictured(setup, "train", kept, small)
@@ -52,7 +52,7 @@ def relatives(setup: Setup) -> Relatives:
     scale = Scaler.of(features)
     low, high = features.amin(0), features.amax(0)
     if bool(((features == low) | (features == high)).all()):
-        raise CannotProbe("every input is one of two values: distances are counts, and small ones are common")
+        raise DoesNotApply("every input is one of two values: distances are counts, and small ones are common")
     train, val = scale(features), scale(others)
     own = torch.linspace(0, len(train) - 1, min(ASKED, len(train))).long()
     found = [_at_rank(train, val, rank) for rank in RANKS if rank * WIDER[1] * 2 <= len(train)]

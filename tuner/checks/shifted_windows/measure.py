@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tuner.checks.shifted_windows.evidence import ShiftedWindows
-from tuner.checks.tools.frame import CannotProbe, gathered, of_data_alone, sample
+from tuner.checks.tools.frame import CannotProbe, DoesNotApply, gathered, of_data_alone, sample
 from tuner.train.setup import Setup
 
 MOST, ASKED = 6000, 400  # examples of train and of val
@@ -43,7 +43,7 @@ def shifted_windows(setup: Setup) -> ShiftedWindows:
     kept, asked = sample(setup, MOST, "windows train"), sample(setup, ASKED, "windows val", "val")
     (inputs, targets), (others, labels) = gathered(setup, "train", kept), gathered(setup, "val", asked)
     if not inputs.is_floating_point():
-        raise CannotProbe("the inputs are whole numbers, which repeat by nature")
+        raise DoesNotApply("the inputs are whole numbers, which repeat by nature")
     train, val = (item.cpu().double().reshape(len(item), -1, shape[-1]) for item in (inputs, others))
     width = shape[-1] // BLOCK
     known, given = _signs(train, width), _signs(val, width)

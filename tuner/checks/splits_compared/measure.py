@@ -10,7 +10,7 @@ from torch import Tensor
 from tuner.checks.splits_compared.evidence import SplitsCompared
 from tuner.checks.tools.examples import ENOUGH, MOST, different
 from tuner.checks.tools.features import separability, textured
-from tuner.checks.tools.frame import CannotProbe, gathered, of_data_alone
+from tuner.checks.tools.frame import CannotProbe, DoesNotApply, gathered, of_data_alone
 from tuner.train.setup import Setup
 
 IN_ORDER = 0.98  # rank correlation with the place in train
@@ -26,7 +26,7 @@ def splits_compared(setup: Setup) -> SplitsCompared:
     if not setup.data.size("val"):
         raise CannotProbe("there is no val split to compare with")
     if not gathered(setup, "train", torch.tensor([0]))[0].is_floating_point():
-        raise CannotProbe("the inputs are whole numbers, such as words or nodes by number: their sizes mean nothing")
+        raise DoesNotApply("the inputs are whole numbers, such as words or nodes by number: their sizes mean nothing")
     whole, labels = different(setup, "train", MOST, _by_channel, textured)
     others, val_labels = different(setup, "val", MOST, _by_channel, textured)
     rows, val_rows = _of_equal_classes(labels, val_labels)

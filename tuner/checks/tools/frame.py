@@ -46,7 +46,15 @@ DROPOUT_RATES = ("p", "drop_prob", "dropout")
 
 
 class CannotProbe(Exception):
-    """Raised by a probe that does not apply to this model, loss or optimizer; its text is the reason."""
+    """Raised by a measurement that cannot be made of this model, loss or optimizer; its text is the reason."""
+
+    applies = True
+
+
+class DoesNotApply(CannotProbe):
+    """Raised by a measurement that is not about such a model or such data: the report does not list it as missing."""
+
+    applies = False
 
 
 def before_training(measure: Measure) -> Measure:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tuner.checks.tools.frame import CannotProbe, before_training, fresh_model, fresh_optimizer
+from tuner.checks.tools.frame import CannotProbe, DoesNotApply, before_training, fresh_model, fresh_optimizer
 from tuner.checks.weight_decay.evidence import WeightDecay
 from tuner.train.setup import Setup
 
@@ -20,7 +20,7 @@ def weight_decay(setup: Setup) -> WeightDecay:
     asked = setup.spec.tables["optimizer"].get("weight_decay")
     optimizer = fresh_optimizer(setup, fresh_model(setup))
     if not all("weight_decay" in group for group in optimizer.param_groups):
-        raise CannotProbe(f"{type(optimizer).__name__} has no weight_decay to ask for")
+        raise DoesNotApply(f"{type(optimizer).__name__} has no weight_decay to ask for")
     if isinstance(optimizer, torch.optim.SparseAdam):
         raise CannotProbe("SparseAdam takes sparse gradients only")
     decays = sorted({float(group["weight_decay"]) for group in optimizer.param_groups})

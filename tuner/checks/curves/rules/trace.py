@@ -5,7 +5,7 @@ A stage's winner has passed steps 2 and 3; the log of a training that tuner neve
 
 from __future__ import annotations
 
-from tuner.checks.cards import Missing, found, rule, series
+from tuner.checks.cards import DoesNotApply, found, rule, series
 from tuner.checks.curves.evidence import Curves
 from tuner.checks.limits import Limit
 from tuner.core.formatting import rate as spelled
@@ -81,7 +81,7 @@ def loss_never_falls(curves: Curves) -> Finding | None:
     losses = series(curves.running_losses, "running losses", 5)
     _of_a_log(curves)
     if max(curves.val_accuracies or [0.0]) >= curves.target or curves.lost_at is not None:
-        raise Missing("accuracy is high: the first epoch may end near the floor")
+        raise DoesNotApply("accuracy is high: the first epoch may end near the floor")
     sigma, low = robust_sigma(losses), min(losses[1:])
     if losses[0] - low > max(NOISE * sigma, LEAST * abs(losses[0])) or _rises(curves):
         return None
@@ -94,7 +94,7 @@ def loss_never_falls(curves: Curves) -> Finding | None:
 def _of_a_log(curves: Curves) -> None:
     """Leave a run of tuner's own to the rules that know more: its winner has passed steps 2 and 3."""
     if curves.val_n is not None and curves.majority_share is not None:
-        raise Missing("accuracy against that of the majority class says it (CU606)")
+        raise DoesNotApply("accuracy against that of the majority class says it (CU606)")
 
 
 def _rises(curves: Curves) -> bool:
