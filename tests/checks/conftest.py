@@ -19,7 +19,7 @@ class TinyData:
     def __init__(self, train, val=None, num_classes=None, class_names=(), stochastic=False, augment=None):
         self.tensors = {"train": train} | ({} if val is None else {"val": val})
         self.num_classes = num_classes or int(train[1].max()) + 1
-        self.class_names, self.feature_names = list(class_names), None
+        self.class_names, self.feature_names, self.columns = list(class_names), None, None
         self.input_shape, self.device = tuple(train[0].shape[1:]), torch.device("cpu")
         self.is_image, self.stochastic = train[0].ndim == 4, stochastic
         self.task, self.is_one, self.streams = Classification(), True, False
