@@ -149,3 +149,19 @@ def test_names_of_scores_are_known(name):
 @pytest.mark.parametrize("name", ["top_k", "f_beta", "rank_1", "r2", "top_1.5"])
 def test_a_name_without_its_number_or_of_another_task_is_not_known(name):
     assert not base.is_known(Classification(), name)
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("accuracy", [0.0, 1.0]),
+        ("mean_average_precision", [0.0, 1.0]),
+        ("top_5", [0.0, 1.0]),
+        ("f_0.5", [0.0, 1.0]),
+        ("r2", [-0.2, 1.0]),
+        ("rmse", [-0.2, 1.042]),
+        ("their_own", [-0.2, 1.042]),
+    ],
+)
+def test_an_interval_ends_where_its_score_does(name, kept):
+    assert base.clipped(name, [-0.2, 1.042]) == kept and base.clipped(name, None) is None

@@ -14,7 +14,7 @@ from tuner.view.reports.importance import what_mattered
 from tuner.view.terminal import show
 
 TRIALS = [
-    {"optimizer.lr": 10.0**-n, "model.width": 16 * (1 + n % 2), "val_accuracy": 0.9 - n / 10, "trial": f"t{n}"}
+    {"optimizer.lr": 10.0**-n, "model.width": 16 * (1 + n % 2), "val_score": 0.9 - n / 10, "trial": f"t{n}"}
     for n in range(6)
 ]
 KEYS = [

@@ -119,7 +119,7 @@ def test_keys_are_ordered_by_their_importance(run_dir):
 
 def test_of_equal_trials_the_one_with_the_lower_val_loss_is_marked_as_the_best(tmp_path):
     trials = [
-        {"trial": name, "val_accuracy": accuracy, "best_val_loss": loss, "status": "completed"}
+        {"trial": name, "val_score": accuracy, "best_val_loss": loss, "status": "completed"}
         for name, accuracy, loss in (("low", 0.8, 0.1), ("best", 0.9, 0.3), ("tied", 0.9, 0.4), ("none", None, None))
     ]
     for row in trials:
@@ -127,7 +127,7 @@ def test_of_equal_trials_the_one_with_the_lower_val_loss_is_marked_as_the_best(t
         write_csv(tmp_path / "curves" / f"{row['trial']}.csv", curve)
 
     def named(**chosen):
-        lines = curves_sheet("t", trials, tmp_path, **chosen).axes[0].get_lines()
+        lines = curves_sheet(trials, tmp_path, **chosen).axes[0].get_lines()
         return [line.get_label() for line in lines if " trial, " in line.get_label()]
 
     assert named() == ["best trial, best"] and named(chosen="low") == ["chosen trial, low"]
@@ -193,7 +193,7 @@ def test_the_layers_need_no_legend_that_could_cover_them(run_dir):
 
 
 def test_of_trials_at_one_place_the_best_is_drawn_on_top():
-    trials = [{"val_accuracy": score, "status": "completed"} for score in (0.99, 1.0, 0.98)]
+    trials = [{"val_score": score, "status": "completed"} for score in (0.99, 1.0, 0.98)]
     points = importance._points([1.0, 1.0, 1.0], [2.0, 2.0, 2.0], trials, stopped=False)
     assert [score for _, _, score in points] == [0.98, 0.99, 1.0]
 

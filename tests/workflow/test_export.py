@@ -18,6 +18,7 @@ from tuner.train.data import load_data
 from tuner.train.handover.weights import description
 from tuner.train.handover.winner import Winner
 from tuner.train.interface import Interface, compact
+from tuner.workflow.winner import about, find_winner
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +42,15 @@ def test_the_loaded_winner_takes_raw_inputs_and_scores_what_the_test_said(finish
     with torch.no_grad():
         hits = (winner(inputs).argmax(1) == targets).float().mean()
     assert float(hits) == pytest.approx(accuracy_of(run))
+
+
+def test_an_exported_winner_names_the_task_that_the_first_step_found(finished):
+    run = finished / "runs/small"
+    assert about(find_winner(run), "small")["task"] == "classification"
+    path = run / "check-init/result.json"
+    found = read_json(path)
+    write_json(path, {**found, "metrics": {**found["metrics"], "task": "multilabel"}})
+    assert about(find_winner(run), "small")["task"] == "multilabel"
 
 
 def test_a_run_without_a_winner_says_so(finished):

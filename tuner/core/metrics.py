@@ -237,6 +237,11 @@ class SearchMetrics:
     importance_epoch: int | None = None
     importance_trials: int | None = None
 
+    @property
+    def score_key(self) -> str:
+        """The run's own score, as a column of curves calls it."""
+        return self.score_name or self.monitor.removeprefix("val_")
+
 
 @dataclass(frozen=True)
 class CoarseMetrics(SearchMetrics):
@@ -348,6 +353,11 @@ class DiagnoseMetrics:
     params: Mapping[str, Any] | None = None
     majority_share: float | None = None
     confirming: Sequence[ConfirmingRun] = ()
+
+    @property
+    def score_key(self) -> str:
+        """The run's own score, as a column of curves calls it."""
+        return self.score_name or "accuracy"
 
 
 @dataclass(frozen=True)

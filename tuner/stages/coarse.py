@@ -148,6 +148,6 @@ def _headline(metrics: Mapping[str, Any]) -> str:
     ended = [f"{metrics[name]} {name}" for name in ("diverged", "failed") if metrics[name]]
     if metrics["best_params"] is None:
         return f"None of {tried} gave a result: {', '.join(ended) or 'no score'}."
-    value = metrics["best_val_accuracy"]
-    what = f"val accuracy {value:.4f}" if value is not None else f"{metrics['monitor']} {metrics['best_score']:.4g}"
+    value = metrics["best_score"] if metrics["score"] is None else metrics["score"]
+    what = f"{metrics['monitor'].replace('_', ' ')} {value:.4f}"
     return f"Best of {metrics['trials']}: {what} with {'; '.join([scores.words(metrics['best_params']), *ended])}."

@@ -29,6 +29,7 @@ from tuner.search.importance import importance
 from tuner.search.narrow import at_borders
 from tuner.search.tpe import Told, told
 from tuner.stages import Inputs, SearchSettings, Traits
+from tuner.tasks.base import clipped
 
 NEEDS = ("coarse", "lr-sweep")
 DEPENDS = ("data", "model", "loss", "optimizer", "schedule", "train", "search")
@@ -208,7 +209,7 @@ def _winner(
         "seeds": len(winner.scores),
         "mean": mean,
         "std": std,
-        "interval": None if expected.interval is None else list(expected.interval),
+        "interval": clipped(metrics["monitor"].removeprefix("val_"), expected.interval),
         "expected": expected.to_json(),
         "runner_up": None,
         "runner_up_p": None,

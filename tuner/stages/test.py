@@ -16,6 +16,7 @@ from tuner.core.trial import WorkItem
 from tuner.core.values import from_json
 from tuner.recipe.model import Recipe
 from tuner.stages import Inputs, StageSettings, Traits
+from tuner.tasks.base import clipped
 
 NEEDS = ("fine",)
 DEPENDS = ("data", "model", "loss", "train")
@@ -73,7 +74,7 @@ def _metrics(evidence: Mapping[str, Any], inputs: Inputs, winner: Mapping[str, A
         "accuracy": accuracy,
         "score": evidence.get("score", accuracy),
         "score_name": own,
-        "interval": given if given is not None else counted,
+        "interval": clipped(own, given) if given is not None else counted,
         "others": dict(evidence.get("others", {})),
         **{key: evidence.get(key) for key in PICTURES},
         "loss": evidence.get("loss"),

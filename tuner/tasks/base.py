@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from tuner.core.errors import UsageError, did_you_mean
@@ -14,6 +15,14 @@ Rows = tuple[Tensor, Tensor]
 
 LOWER = frozenset({"loss", "mae", "rmse"})  # of these less is better
 SHARES = frozenset({"accuracy", "label_accuracy"})  # of right answers: their noise is that of counting
+FRACTIONS = SHARES | {
+    "balanced_accuracy",
+    "macro_f1",
+    "weighted_f1",
+    "auc",
+    "mean_average_precision",
+    "map",
+}  # from 0 to 1
 NAMES = ("classification", "multilabel", "regression", "embedding")
 NUMBERED = re.compile(r"(top|rank|f)_(\d+(?:\.\d+)?)")
 
@@ -81,6 +90,15 @@ def number_of(name: str) -> float | None:
     """Return the number in a score's name: 5 of top_5; None where there is none."""
     found = NUMBERED.fullmatch(name)
     return None if found is None else float(found[2])
+
+
+def clipped(name: str, interval: Sequence[float] | None) -> list[float] | None:
+    """Return an interval of a score without what the score cannot be: fractions lie in 0..1, r2 is at most 1."""
+    if interval is None:
+        return None
+    low = 0.0 if name in FRACTIONS or NUMBERED.fullmatch(name) else -math.inf
+    high = 1.0 if low == 0.0 or name == "r2" else math.inf
+    return [min(max(float(end), low), high) for end in interval]
 
 
 def is_known(task: Task, name: str) -> bool:

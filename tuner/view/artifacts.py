@@ -80,13 +80,21 @@ def column(rows: Sequence[Row], split: str, x: str, y: str) -> tuple[list[float]
     return [float(row[x]) for row in chosen], [as_float(row.get(y)) for row in chosen]
 
 
-def trials(stage_dir: Path) -> list[Row]:
-    """Read trials.csv; every row gets `trial` (the id) and `val_accuracy` (at its best epoch) where it has them."""
+def trials(stage_dir: Path, score: str = "accuracy") -> list[Row]:
+    """Read trials.csv; every row gets `trial` (the id) and `val_score` (the run's score, as it was measured on val at
+    the trial's best epoch) where it has them.
+    """
     rows = read_csv(stage_dir / "trials.csv")
     for row in rows:
         row["trial"] = _id(row)
-        row["val_accuracy"] = _first(row, "best_val_accuracy", "val_accuracy", "score")
+        row["val_score"] = _first(row, f"best_val_{score}", "score")
     return rows
+
+
+def rank(row: Row) -> float:
+    """Return what trials are ranked by, larger is better: the score as the search maximised it."""
+    known = _first(row, "score", "val_score")
+    return float("-inf") if known is None else known
 
 
 def _first(row: Row, *names: str) -> float | None:
@@ -117,18 +125,18 @@ def has_won(finalist: FinalistMetrics, winner: str | None) -> bool:
     return winner is not None and winner in (finalist.trial, *finalist.trials)
 
 
-def best_of(trials: Sequence[Mapping[str, Any]]) -> int | None:
-    """Return the place of the trial with the best val accuracy (ties: the lower val loss, as the search decides)."""
-    scored = [i for i, trial in enumerate(trials) if as_float(trial.get("val_accuracy")) is not None]
+def best_of(trials: Sequence[Row]) -> int | None:
+    """Return the place of the trial with the best val score (ties: the lower val loss, as the search decides)."""
+    scored = [i for i, trial in enumerate(trials) if as_float(trial.get("val_score")) is not None]
 
     def order(i: int) -> tuple[float, float]:
         loss = as_float(trials[i].get("best_val_loss"))
-        return -trials[i]["val_accuracy"], loss if loss is not None else float("inf")
+        return -rank(trials[i]), loss if loss is not None else float("inf")
 
     return min(scored, key=order, default=None)
 
 
-def marked(result: StageResult[Any], trials: Sequence[Mapping[str, Any]]) -> tuple[int | None, str]:
+def marked(result: StageResult[Any], trials: Sequence[Row]) -> tuple[int | None, str]:
     """Return the place of the trial to point out and the word for it: the chosen one, else the best."""
     chosen = result.choice.get("trial")
     place = next((i for i, row in enumerate(trials) if chosen is not None and row.get("trial") == chosen), None)

@@ -67,6 +67,17 @@ def number(value: Any, digits: int = 4) -> str:
     return str(value)
 
 
+def words_of(score: str | None) -> str:
+    """Return a score's name as words: `balanced accuracy` of balanced_accuracy; without one, `accuracy`."""
+    return (score or "accuracy").replace("_", " ")
+
+
+def with_unit(words: str) -> str:
+    """Return the label of an axis of a score: accuracies are fractions, losses in nats, others have no unit."""
+    unit = "fraction" if words.endswith("accuracy") else "nats" if words.endswith("loss") else ""
+    return f"{words} [{unit}]" if unit else words
+
+
 def plus_minus(mean: float | None, std: float | None, places: int = 3) -> str:
     """Format `mean +- std`; without a spread the mean alone."""
     if not is_number(mean) or not is_number(std):

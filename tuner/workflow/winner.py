@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tuner import stages
 from tuner.core.errors import InputError
 from tuner.core.manifest import read_manifest
 from tuner.core.result import Record, last_of_each
@@ -60,11 +61,18 @@ def load_winner(path: Path) -> Winner:
     return load_winner(found.record.item.spec, found.checkpoint, found.code_dir.resolve())
 
 
+def task_of(found: WinnerFiles) -> str:
+    """Return the name of the run's task: the recipe's, else what the first stage read from the targets."""
+    named = found.record.item.spec.tables["data"].get("task")
+    first = found.user_dir.parent / stages.NAMES[0] / "result.json"
+    return str(named or (stages.read_result(first).metrics.task if first.is_file() else "classification"))
+
+
 def about(found: WinnerFiles, name: str) -> dict[str, Any]:
     """Return what an exported winner says of where it comes from."""
     spec, result = found.record.item.spec, found.record.result
     return {
-        "task": "classification",
+        "task": task_of(found),
         "run": name,
         "trial": result.id,
         "epoch": result.best_epoch,

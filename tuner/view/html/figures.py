@@ -11,7 +11,7 @@ from tuner.view import artifacts
 from tuner.view.artifacts import Row, get
 from tuner.view.blocks import Plot
 from tuner.view.curves import Mark, Series
-from tuner.view.text import as_float, is_number, params_text, short_keys, spans_decades
+from tuner.view.text import as_float, is_number, params_text, short_keys, spans_decades, words_of
 
 COLOURS = 5  # of series; the sixth is for what stays in the background
 CURVES_SHOWN = 40  # best trials whose curves are drawn
@@ -46,14 +46,15 @@ def _marks(marks: Sequence[Mark]) -> list[Figure]:
 
 def of_search(result: Mapping[str, Any], stage_dir: Path) -> list[Figure]:
     """Return the figures of a search that only the page has: the trials' curves, and parallel coordinates."""
-    trials = [row for row in artifacts.trials(stage_dir) if row.get("trial")]
+    score = str(get(result, "metrics", "score_name", default="accuracy"))
+    trials = [row for row in artifacts.trials(stage_dir, score) if row.get("trial")]
     keys = artifacts.searched(trials)
     scored = [row for row in trials if as_float(row.get("score")) is not None]
     ranked = sorted(scored, key=lambda row: -row["score"])
     if len(ranked) < 2:
         return []
     chosen = get(result, "choice", "trial") or ranked[0]["trial"]
-    found = [_curves(ranked, keys, chosen, stage_dir, metric) for metric in ("loss", "accuracy")]
+    found = [_curves(ranked, keys, chosen, stage_dir, metric) for metric in dict.fromkeys(("loss", score))]
     if keys:
         found.append(_parallel(ranked[:LINES_SHOWN], keys, chosen, len(scored)))
     return [figure for figure in found if figure]
@@ -71,9 +72,9 @@ def _curves(ranked: Sequence[Row], keys: Sequence[str], chosen: str | None, stag
     if not series:
         return {}
     part = "every trial" if len(shown) == len(ranked) else f"the best {len(shown)} of {plural(len(ranked), 'trial')}"
-    title = f"Val {metric} of {part}, by epoch; the chosen one in colour"
+    title = f"Val {words_of(metric)} of {part}, by epoch; the chosen one in colour"
     log = metric == "loss" and spans_decades(value for part in series for value in part["y"])
-    return {"title": title, "xLabel": "epoch", "yLabel": f"val {metric}", "series": series, "logY": log}
+    return {"title": title, "xLabel": "epoch", "yLabel": f"val {words_of(metric)}", "series": series, "logY": log}
 
 
 def _of(ranked: Sequence[Row], trial: str | None) -> list[Row]:

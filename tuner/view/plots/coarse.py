@@ -1,4 +1,4 @@
-"""Step 4: val accuracy over the searched keys, and the learning curves of all trials."""
+"""Step 4: the val score over the searched keys, and the learning curves of all trials."""
 
 from __future__ import annotations
 
@@ -15,33 +15,36 @@ from tuner.view.importance import told_text
 from tuner.view.plots import importance, style
 from tuner.view.plots.keys import KeyAxis, by_importance, dress, key_axis
 from tuner.view.plots.style import Axes, Figure
-from tuner.view.text import as_float, fixed, short_keys
+from tuner.view.text import as_float, fixed, short_keys, with_unit, words_of
 
-SEARCH = "Best val accuracy of each trial over each searched key"
-CURVES = "Val loss and val accuracy of each trial, by epoch"
 PANELS = 3  # columns of the search sheet
 
 
 def figures(result: StageResult[CoarseMetrics], stage_dir: Path) -> dict[str, Figure]:
     """Draw the search sheet, the learning curves, and what mattered."""
-    trials = artifacts.trials(stage_dir)
-    sheets = {"search": search_sheet(SEARCH, trials, result), "curves": curves_sheet(CURVES, trials, stage_dir)}
+    trials = artifacts.trials(stage_dir, result.metrics.score_key)
+    sheets = {
+        "search": search_sheet(trials, result),
+        "curves": curves_sheet(trials, stage_dir, score=result.metrics.score_key),
+    }
     return sheets | importance.sheets(result, trials)
 
 
-def search_sheet(title: str, trials: Sequence[Row], result: StageResult[Any]) -> Figure:
-    """Draw one panel per searched key: best val accuracy against its values, coloured by the accuracy."""
+def search_sheet(trials: Sequence[Row], result: StageResult[Any]) -> Figure:
+    """Draw one panel per searched key: best val score against its values, coloured by the score."""
+    score = words_of(result.metrics.score_key)
     keys = by_importance(result, artifacts.searched(trials))
     panels = max(1, len(keys))
     columns = panels if panels <= PANELS else 2 if panels == 4 else PANELS
     rows = -(-panels // columns)
+    title = f"Best val {score} of each trial over each searched key"
     figure, axes = style.sheet(title, columns=columns, rows=rows)
     flat = [ax for row in axes for ax in row]
-    known = [row["val_accuracy"] for row in trials if row["val_accuracy"] is not None]
+    known = [row["val_score"] for row in trials if row["val_score"] is not None]
     for ax in flat[panels:]:
         ax.set_visible(False)
     if not keys or not known:
-        style.empty(flat[0], "no key took more than one value" if known else "no trial has a val accuracy")
+        style.empty(flat[0], "no key took more than one value" if known else f"no trial has a val {score}")
         return figure
     names = short_keys(keys)
     for index, (ax, key) in enumerate(zip(flat, keys, strict=False)):
@@ -53,7 +56,7 @@ def search_sheet(title: str, trials: Sequence[Row], result: StageResult[Any]) ->
             ax.axvspan(low, high, color=style.GREEN, alpha=0.13, lw=0, label="searched next")
             ax.set_xlim(min(left, low), max(right, high))
         told = told_text(result, key)
-        style.label(ax, names[key], "best val accuracy [fraction]" if index % columns == 0 else "", told)
+        style.label(ax, names[key], with_unit(f"best val {score}") if index % columns == 0 else "", told)
     named = {name: handle for ax in flat for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
     figure.legend(named.values(), named.keys(), loc="outside lower left", ncols=3, fontsize=8.5, frameon=False)
     return figure
@@ -62,7 +65,7 @@ def search_sheet(title: str, trials: Sequence[Row], result: StageResult[Any]) ->
 def _panel(
     ax: Axes, axis: KeyAxis, trials: Sequence[Row], result: StageResult[CoarseMetrics], known: Sequence[float]
 ) -> None:
-    scores = [row["val_accuracy"] for row in trials]
+    scores = [row["val_score"] for row in trials]
     low, high = style.value_range(known)
     gone = [x for x, y in zip(axis.places, scores, strict=True) if x is not None and y is None]
     for stopped, marker in ((False, "o"), (True, "v")):
@@ -81,8 +84,8 @@ def _panel(
     dress(ax, axis)
 
 
-def curves_sheet(title: str, trials: Sequence[Row], stage_dir: Path, chosen: str | None = None) -> Figure:
-    """Draw val loss and val accuracy of every trial by epoch; the better the trial, the brighter its colour.
+def curves_sheet(trials: Sequence[Row], stage_dir: Path, chosen: str | None = None, score: str = "accuracy") -> Figure:
+    """Draw val loss and val score of every trial by epoch; the better the trial, the brighter its colour.
 
     The `chosen` trial stands out; without it, the best does.
     """
@@ -90,22 +93,23 @@ def curves_sheet(title: str, trials: Sequence[Row], stage_dir: Path, chosen: str
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    figure, ((left, right),) = style.sheet(title, columns=2)
-    known = [row["val_accuracy"] for row in trials if row["val_accuracy"] is not None]
+    words = words_of(score)
+    figure, ((left, right),) = style.sheet(f"Val loss and val {words} of each trial, by epoch", columns=2)
+    known = [row["val_score"] for row in trials if row["val_score"] is not None]
     low, high = (min(known), max(known)) if known else (0.0, 1.0)
     scale = Normalize(low, high if high > low else low + 1e-3)
     colours = matplotlib.colormaps[style.VALUES]
     best = artifacts.best_of(trials)
     winning = chosen if chosen is not None or best is None else trials[best]["trial"]
-    ordered = sorted(trials, key=lambda row: -1.0 if row["val_accuracy"] is None else row["val_accuracy"])
+    ordered = sorted(trials, key=artifacts.rank)
     drawn = 0
     tops: list[float] = []
-    ends: dict[str, list[tuple[float, float]]] = {"loss": [], "accuracy": []}
+    ends: dict[str, list[tuple[float, float]]] = {"loss": [], score: []}
     for row in ordered:
         rows = artifacts.curve(stage_dir, row["trial"])
         winner = winning is not None and row["trial"] == winning
-        colour = style.GREY if row["val_accuracy"] is None else colours(scale(row["val_accuracy"]))
-        for ax, metric in ((left, "loss"), (right, "accuracy")):
+        colour = style.GREY if row["val_score"] is None else colours(scale(row["val_score"]))
+        for ax, metric in ((left, "loss"), (right, score)):
             x, y = style.pairs(*artifacts.column(rows, "val", "epoch", metric))
             if not x:
                 continue
@@ -131,17 +135,17 @@ def curves_sheet(title: str, trials: Sequence[Row], stage_dir: Path, chosen: str
     if tops:
         bottom, highest = left.get_ylim()
         left.set_ylim(max(0.0, bottom), min(highest, sorted(tops)[len(tops) // 2] * 2))
-    for ax, places in ((left, ends["loss"]), (right, ends["accuracy"])):
+    for ax, places in ((left, ends["loss"]), (right, ends[score])):
         if places:
             look = {"marker": "|", "s": 40, "color": style.BLACK, "linewidths": 1.4, "zorder": 3}
             ax.scatter(*zip(*places, strict=True), label=f"stopped early, {plural(len(places), 'trial')}", **look)
-    for ax, text in ((left, "val loss [nats]"), (right, "val accuracy [fraction]")):
+    for ax, text in ((left, "val loss [nats]"), (right, with_unit(f"val {words}"))):
         style.whole_x(ax)
         style.label(ax, "epoch", text)
         style.legend(ax)
     if len(known) > 1:
         bar = figure.colorbar(ScalarMappable(scale, colours), ax=right, pad=0.02)
-        bar.set_label("best val accuracy", fontsize=9)
+        bar.set_label(f"best val {words}", fontsize=9)
         bar.ax.tick_params(labelsize=8)
         bar.outline.set_visible(False)
     return figure

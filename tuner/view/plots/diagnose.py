@@ -12,17 +12,17 @@ from tuner.view import artifacts
 from tuner.view.plots import style
 from tuner.view.plots.style import Axes, Figure
 from tuner.view.reports.diagnose import winner_curve
-from tuner.view.text import as_float, fixed
+from tuner.view.text import as_float, fixed, with_unit, words_of
 
 
 def figures(result: StageResult[DiagnoseMetrics], stage_dir: Path) -> dict[str, Figure]:
-    """Draw loss and accuracy by epoch on val and on the train subset."""
+    """Draw loss and score by epoch on val and on the train subset."""
     rows = winner_curve(result, stage_dir)
     best = as_float(result.metrics.best_epoch)
     figure, ((left, right),) = style.sheet("The winner on val and on the train subset, by epoch", columns=2)
-    for ax, metric, unit in ((left, "loss", "loss [nats]"), (right, "accuracy", "accuracy [fraction]")):
+    for ax, metric in ((left, "loss"), (right, result.metrics.score_key)):
         _curves(ax, rows, metric, best)
-        style.label(ax, "epoch", unit)
+        style.label(ax, "epoch", with_unit(words_of(metric)))
     arms = [arm for arm in result.metrics.confirming if arm.gain is not None]
     return {"curves": figure} | ({"confirming": _confirming(result, arms)} if arms else {})
 
@@ -47,7 +47,7 @@ def _curves(ax: Axes, rows: list[dict[str, Any]], metric: str, best: float | Non
     x_train, train = style.pairs(*artifacts.column(rows, split, "epoch", metric))
     x_val, val = style.pairs(*artifacts.column(rows, "val", "epoch", metric))
     if not x_train and not x_val:
-        style.empty(ax, f"no {metric} curve was written")
+        style.empty(ax, f"no {words_of(metric)} curve was written")
         return
     name = "train subset, eval mode" if split == "train_eval" else "train, running"
     ax.plot(x_train, train, "o-", color=style.BLUE, markersize=4, label=name)
@@ -59,7 +59,7 @@ def _curves(ax: Axes, rows: list[dict[str, Any]], metric: str, best: float | Non
         ax.fill_between(both, low, high, color=style.ORANGE, alpha=0.15, label="gap")
     if best is not None:
         values = dict(zip(x_val, val, strict=True))
-        text = f"best epoch, {best:.0f}" + (f": val {metric} {fixed(values[best])}" if best in values else "")
+        text = f"best epoch, {best:.0f}" + (f": val {words_of(metric)} {fixed(values[best])}" if best in values else "")
         ax.axvline(best, color=style.RED, linestyle="--", linewidth=1.4, label=text)
     style.whole_x(ax)
     style.legend(ax)

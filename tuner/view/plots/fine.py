@@ -10,20 +10,20 @@ from tuner.core.metrics import FinalistMetrics, FineMetrics
 from tuner.core.result import StageResult
 from tuner.view import artifacts
 from tuner.view.plots import importance, style
-from tuner.view.plots.coarse import CURVES, SEARCH, curves_sheet, search_sheet
+from tuner.view.plots.coarse import curves_sheet, search_sheet
 from tuner.view.plots.style import Figure
-from tuner.view.text import as_float, fixed, params_text
+from tuner.view.text import as_float, fixed, params_text, with_unit, words_of
 
 FINALISTS = "The finalists over their seeds, and what new data should show"
 
 
 def figures(result: StageResult[FineMetrics], stage_dir: Path) -> dict[str, Figure]:
     """Draw the search sheet, the learning curves, the finalists, and what mattered."""
-    trials = artifacts.trials(stage_dir)
+    trials = artifacts.trials(stage_dir, result.metrics.score_key)
     chosen = result.choice.get("trial")
     sheets = {
-        "search": search_sheet(SEARCH, trials, result),
-        "curves": curves_sheet(CURVES, trials, stage_dir, chosen),
+        "search": search_sheet(trials, result),
+        "curves": curves_sheet(trials, stage_dir, chosen, result.metrics.score_key),
     }
     finalists = [entry for entry in result.metrics.finalists if entry.scores]
     if finalists:
@@ -71,7 +71,7 @@ def _finalists(
     ax.set_yticks(range(len(names)), [style.safe(name) for name in names], fontsize=8)
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.grid(False, axis="y")
-    style.label(ax, "best val accuracy [fraction]", "")
+    style.label(ax, with_unit(f"best val {words_of(result.metrics.score_key)}"), "")
     figure.legend(*ax.get_legend_handles_labels(), loc="outside lower left", ncols=2, fontsize=8.5, frameon=False)
     return figure
 

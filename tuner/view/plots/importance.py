@@ -12,10 +12,9 @@ from tuner.view.importance import entries, map_keys, sentence, told_text
 from tuner.view.plots import keys as axes
 from tuner.view.plots import style
 from tuner.view.plots.style import Axes, Figure
-from tuner.view.text import as_float, fixed, short_keys
+from tuner.view.text import as_float, fixed, short_keys, words_of
 
 SHARES = "What mattered: each key's share of the variance of the scores"
-PARALLEL = "Each trial: one line through its values to its val accuracy"
 
 
 def sheets(result: StageResult[Any], trials: Sequence[Row]) -> dict[str, Figure]:
@@ -23,11 +22,11 @@ def sheets(result: StageResult[Any], trials: Sequence[Row]) -> dict[str, Figure]
     found = {}
     if any(as_float(entry.importance) is not None for entry in entries(result)):
         found["importance"] = importance_sheet(SHARES, result)
-    scored = [row for row in trials if row["val_accuracy"] is not None]
+    scored = [row for row in trials if row["val_score"] is not None]
     searched = axes.by_importance(result, artifacts.searched(trials))
     if len(scored) > 1 and len(searched) > 1:
         found["map"] = map_sheet(map_title(result, *map_keys(searched, trials)), result, trials, searched)
-        found["parallel"] = parallel_sheet(PARALLEL, result, trials, searched)
+        found["parallel"] = parallel_sheet(result, trials, searched)
     return found
 
 
@@ -70,7 +69,7 @@ def importance_sheet(title: str, result: StageResult[Any]) -> Figure:
 
 
 def map_sheet(title: str, result: StageResult[Any], trials: Sequence[Row], searched: Sequence[str]) -> Figure:
-    """Draw the trials over the most and the least important key, and val accuracy against each on the margins.
+    """Draw the trials over the most and the least important key, and the val score against each on the margins.
 
     What matters shows in its projection as a shape; what does not is a cloud. A grid of these trials would have tried
     few values of the key that matters.
@@ -80,8 +79,8 @@ def map_sheet(title: str, result: StageResult[Any], trials: Sequence[Row], searc
     figure, ((top, corner), (ax, right)) = style.sheet(title, 2, 2, panel=(3.9, 3.1), gridspec_kw=ratios)
     corner.axis("off")
     x, y = axes.key_axis(across, trials), axes.key_axis(up, trials)
-    names = short_keys(searched)
-    scores = [row["val_accuracy"] for row in trials]
+    names, score = short_keys(searched), words_of(result.metrics.score_key)
+    scores = [row["val_score"] for row in trials]
     mark, word = artifacts.marked(result, trials)
     points = [_points(x.places, y.places, trials, status) for status in (False, True)]
     low, high = style.value_range([score for score in scores if score is not None])
@@ -103,11 +102,11 @@ def map_sheet(title: str, result: StageResult[Any], trials: Sequence[Row], searc
     _margin(top, x, trials, flat=True)
     _margin(right, y, trials, flat=False)
     style.label(ax, names[across], names[up])
-    style.label(top, "", "val accuracy", f"{names[across]}: {told_text(result, across).removeprefix('importance: ')}")
-    style.label(right, "val accuracy", "", f"{names[up]}:\n{told_text(result, up).removeprefix('importance: ')}")
+    style.label(top, "", f"val {score}", f"{names[across]}: {told_text(result, across).removeprefix('importance: ')}")
+    style.label(right, f"val {score}", "", f"{names[up]}:\n{told_text(result, up).removeprefix('importance: ')}")
     if image is not None:
         bar = figure.colorbar(image, cax=corner.inset_axes((0.0, 0.55, 0.95, 0.1)), orientation="horizontal")
-        bar.set_label("best val accuracy", fontsize=9)
+        bar.set_label(f"best val {score}", fontsize=9)
         bar.ax.tick_params(labelsize=8)
         bar.ax.locator_params(nbins=4)
         bar.outline.set_visible(False)
@@ -125,17 +124,16 @@ def _points(
     which is drawn on top.
     """
     rows = zip(x, y, trials, strict=True)
-    found = [
-        (a, b, row["val_accuracy"])
-        for a, b, row in rows
-        if a is not None and b is not None and row["val_accuracy"] is not None
+    return [
+        (a, b, row["val_score"])
+        for a, b, row in sorted(rows, key=lambda found: artifacts.rank(found[2]))
+        if a is not None and b is not None and row["val_score"] is not None
         if (row.get("status") == "stopped") == stopped
     ]
-    return sorted(found, key=lambda point: point[2])
 
 
 def _margin(ax: Axes, axis: axes.KeyAxis, trials: Sequence[Row], flat: bool) -> None:
-    """Draw val accuracy against one key alone: above the map (`flat`) or at its right."""
+    """Draw the val score against one key alone: above the map (`flat`) or at its right."""
     for stopped, marker in ((False, "o"), (True, "v")):
         found = _points(axis.places, axis.places, trials, stopped)
         places, scores = [a for a, _, _ in found], [score for _, _, score in found]
@@ -147,19 +145,21 @@ def _margin(ax: Axes, axis: axes.KeyAxis, trials: Sequence[Row], flat: bool) -> 
         ax.locator_params(axis="x", nbins=3)
 
 
-def parallel_sheet(title: str, result: StageResult[Any], trials: Sequence[Row], searched: Sequence[str]) -> Figure:
-    """Draw one line per trial through its values, the most important key first and the val accuracy last."""
+def parallel_sheet(result: StageResult[Any], trials: Sequence[Row], searched: Sequence[str]) -> Figure:
+    """Draw one line per trial through its values, the most important key first and the val score last."""
     import matplotlib
     from matplotlib.colors import Normalize
 
-    columns = [*(axes.key_axis(key, trials) for key in searched), axes.key_axis("val_accuracy", trials, linear=True)]
-    names = [*(short_keys(searched)[key] for key in searched), "best val\naccuracy"]
+    columns = [*(axes.key_axis(key, trials) for key in searched), axes.key_axis("val_score", trials, linear=True)]
+    score = words_of(result.metrics.score_key)
+    names = [*(short_keys(searched)[key] for key in searched), f"best val\n{score}"]
+    title = f"Each trial: one line through its values to its val {score}"
     figure, ((ax,),) = style.sheet(title, panel=(max(7.2, 1.5 * len(columns)), 4.2))
-    scores = [row["val_accuracy"] for row in trials]
+    scores = [row["val_score"] for row in trials]
     scale = Normalize(*style.value_range([score for score in scores if score is not None]))
     colours = matplotlib.colormaps[style.VALUES]
     mark, word = artifacts.marked(result, trials)
-    order = sorted(range(len(trials)), key=lambda i: -1.0 if scores[i] is None else scores[i])
+    order = sorted(range(len(trials)), key=lambda i: artifacts.rank(trials[i]))
     for i in order:
         x, y = [], []
         for place, column in enumerate(columns):

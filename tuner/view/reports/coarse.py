@@ -15,7 +15,7 @@ from tuner.view.blocks import Blocks
 from tuner.view.console import space_lines
 from tuner.view.curves import Series
 from tuner.view.reports.importance import what_mattered
-from tuner.view.text import as_float, fixed, number, setting_text, short_keys
+from tuner.view.text import as_float, fixed, number, setting_text, short_keys, words_of
 
 TITLE = "STEP 4  coarse search"
 TOP_SHOWN = 5
@@ -23,12 +23,12 @@ RATE = "optimizer.lr"
 
 
 def body(result: StageResult[CoarseMetrics], stage_dir: Path, page: Blocks) -> None:
-    """Show the counts, the best, the narrowed space, what mattered, and val accuracy against the rate."""
+    """Show the counts, the best, the narrowed space, what mattered, and the val score against the rate."""
     metrics = result.metrics
     counts(metrics, page)
     top = items(result.choice, "top")
-    _top(top[:TOP_SHOWN], page)
-    trials = artifacts.trials(stage_dir)
+    trials = artifacts.trials(stage_dir, metrics.score_key)
+    _top(top[:TOP_SHOWN], {row["trial"]: row["val_score"] for row in trials}, metrics.score_key, page)
     _own(trials, top, page)
     lines = space_lines(result.choice.get("space"), metrics.space)
     if lines:
@@ -36,7 +36,7 @@ def body(result: StageResult[CoarseMetrics], stage_dir: Path, page: Blocks) -> N
     for line in lines:
         page.text(line, 3, hang=2)
     what_mattered(result, trials, page)
-    scatter(trials, page)
+    scatter(trials, words_of(metrics.score_key), page)
 
 
 def counts(metrics: SearchMetrics, page: Blocks) -> None:
@@ -65,16 +65,18 @@ def _saved(metrics: SearchMetrics) -> str:
     return f" Stopping the worse{after} saved {100 * (1 - run / full):.0f} %: {run:.0f} epochs instead of {full:.0f}."
 
 
-def _top(top: list[Mapping[str, Any]], page: Blocks) -> None:
+def _top(top: list[Mapping[str, Any]], scores: Mapping[str, Any], score: str, page: Blocks) -> None:
+    """List the best configurations with their scores, which trials.csv has of every task."""
     keys = list(dict.fromkeys(key for entry in top for key in get(entry, "params", default={})))
     names = short_keys(keys)
     rows = []
     for place, entry in enumerate(top, 1):
         params = get(entry, "params", default={})
         cells = [setting_text(params[key]) if key in params else "-" for key in keys]
-        scores = [fixed(get(entry, "val_accuracy")), fixed(get(entry, "val_loss"))]
-        rows.append([str(place), *scores, *cells, str(get(entry, "trial", default="-"))])
-    headers = ["#", "val accuracy", "val loss", *(names[key] for key in keys), "trial"]
+        trial = str(get(entry, "trial", default="-"))
+        measured = [fixed(scores.get(trial, get(entry, f"val_{score}"))), fixed(get(entry, "val_loss"))]
+        rows.append([str(place), *measured, *cells, trial])
+    headers = ["#", f"val {words_of(score)}", "val loss", *(names[key] for key in keys), "trial"]
     left = (0, *range(3, 3 + len(keys)), len(headers) - 1)
     drop = (len(headers) - 1, 2, *range(len(headers) - 2, 3, -1))
     page.table(headers, rows, left=left, optional=drop, styles=["bold", *[""] * len(rows)])
@@ -96,14 +98,14 @@ def _own(trials: list[dict[str, Any]], top: list[Mapping[str, Any]], page: Block
     page.text(f"The recipe's own configuration (trial {own['trial'] or '-'}): {text}.", 3)
 
 
-def scatter(trials: list[dict[str, Any]], page: Blocks) -> None:
-    """Draw val accuracy against the key that matters most to the eye: the rate, else the first that varies."""
+def scatter(trials: list[dict[str, Any]], score: str, page: Blocks) -> None:
+    """Draw the val score against the key that matters most to the eye: the rate, else the first that varies."""
     keys = [key for key in artifacts.searched(trials) if all(as_float(t.get(key)) is not None for t in trials)]
     if not keys:
         return
     key = RATE if RATE in keys else keys[0]
     x = [as_float(trial.get(key)) for trial in trials]
-    y = [as_float(trial.get("val_accuracy")) for trial in trials]
+    y = [as_float(trial.get("val_score")) for trial in trials]
     scored = [value for value in y if value is not None]
     if not scored:
         return
@@ -114,5 +116,5 @@ def scatter(trials: list[dict[str, Any]], page: Blocks) -> None:
     if any(value is not None for value in gone):
         series.append(Series("no score (diverged or failed)", gone, [min(scored)] * len(gone), "x", line=False))
     name = short_keys([key])[key]
-    title = f"Best val accuracy of each trial over {name}"
-    page.plot(title, series, height=9, log_x=artifacts.is_log(key, x), x_label=name, y_label="best val accuracy")
+    title = f"Best val {score} of each trial over {name}"
+    page.plot(title, series, height=9, log_x=artifacts.is_log(key, x), x_label=name, y_label=f"best val {score}")

@@ -11,7 +11,7 @@ from tuner.core.result import StageResult
 from tuner.view import artifacts
 from tuner.view.blocks import Blocks
 from tuner.view.reports.fine import learning_curve
-from tuner.view.text import fixed, interval, is_number, number, plus_minus
+from tuner.view.text import as_float, fixed, interval, is_number, number, plus_minus, words_of
 
 TITLE = "STEP 6  diagnosis of the winner"
 
@@ -21,20 +21,28 @@ def body(result: StageResult[DiagnoseMetrics], stage_dir: Path, page: Blocks) ->
     metrics = result.metrics
     gap_interval = metrics.gap_interval
     best, epochs = metrics.best_epoch, metrics.epochs
-    rows = [
-        ["accuracy", *map(fixed, (metrics.train_accuracy, metrics.val_accuracy, metrics.gap))],
-        ["loss", fixed(metrics.train_loss), fixed(metrics.val_loss), "-"],
-    ]
-    if metrics.train_loss is None and metrics.val_loss is None:
-        rows = rows[:1]
-    elif metrics.train_loss is not None and metrics.val_loss is not None:
-        rows[1][3] = fixed(metrics.val_loss - metrics.train_loss)
+    rows = [["accuracy", *map(fixed, (metrics.train_accuracy, metrics.val_accuracy, metrics.gap))]]
+    if metrics.score_key not in ("accuracy", "loss"):
+        own = [words_of(metrics.score_key), *_at_best(result, stage_dir)]
+        rows = [own] if metrics.val_accuracy is None else [own, *rows]
+    if metrics.train_loss is not None or metrics.val_loss is not None:
+        both = metrics.train_loss is not None and metrics.val_loss is not None
+        gap = (metrics.val_loss or 0.0) - (metrics.train_loss or 0.0) if both else None
+        rows.append(["loss", fixed(metrics.train_loss), fixed(metrics.val_loss), fixed(gap)])
     page.table([f"best epoch, {number(best)} of {number(epochs)}", "train", "val", "gap"], rows)
     if gap_interval is not None:
         page.gap()
         page.text(f"The accuracy gap lies between {interval(gap_interval).replace(' to ', ' and ')} (95 %).", 3)
     _confirming(metrics.confirming, page)
     learning_curve(winner_curve(result, stage_dir), page, "loss", best)
+
+
+def _at_best(result: StageResult[DiagnoseMetrics], stage_dir: Path) -> list[str]:
+    """Return the run's own score at the best epoch on the train subset and on val, and the gap between them."""
+    rows = [row for row in winner_curve(result, stage_dir) if row.get("epoch") == result.metrics.best_epoch]
+    found = {str(row.get("split")): as_float(row.get(result.metrics.score_key)) for row in rows}
+    train, val = found.get("train_eval"), found.get("val", result.metrics.score)
+    return [fixed(train), fixed(val), fixed(train - val) if train is not None and val is not None else "-"]
 
 
 def _confirming(arms: Sequence[ConfirmingRun], page: Blocks) -> None:

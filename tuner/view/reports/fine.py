@@ -15,7 +15,7 @@ from tuner.view.blocks import Blocks
 from tuner.view.curves import Mark, Series
 from tuner.view.reports.coarse import counts
 from tuner.view.reports.importance import what_mattered
-from tuner.view.text import fixed, interval, is_number, number, params_text, plus_minus
+from tuner.view.text import fixed, interval, is_number, number, params_text, plus_minus, words_of
 
 TITLE = "STEP 5  fine search"
 
@@ -23,24 +23,26 @@ TITLE = "STEP 5  fine search"
 def body(result: StageResult[FineMetrics], stage_dir: Path, page: Blocks) -> None:
     """Show the finalists, what separates them, and the winner's train and val curves."""
     metrics, choice = result.metrics, result.choice
+    score = words_of(metrics.score_key)
     counts(metrics, page)
     winner = choice.get("trial", metrics.trial)
-    _finalists(metrics.finalists, winner, page)
+    _finalists(metrics.finalists, winner, score, page)
     page.gap()
     seeds = metrics.seeds
     runs = f" of {number(seeds)} seeds" if is_number(seeds) else ""
     if metrics.mean is None:
         return
-    text = f"Winner (*): mean val accuracy{runs} {plus_minus(metrics.mean, metrics.std)}"
-    page.text(f"{text}; best single {fixed(metrics.best_val_accuracy)}.", 3, hang=2)
+    text = f"Winner (*): mean val {score}{runs} {plus_minus(metrics.mean, metrics.std)}"
+    single = metrics.best_val_accuracy if metrics.score is None else metrics.score
+    page.text(f"{text}; best single {fixed(single)}.", 3, hang=2)
     for sentence in _expected(metrics):
         page.text(sentence, 3, hang=2)
     if against := _against(metrics):
         page.text(against, 3, hang=2)
     if reason := metrics.preferred:
         page.text(f"Taken because {reason}.", 3, hang=2)
-    learning_curve(artifacts.curve(stage_dir, winner), page, "accuracy")
-    what_mattered(result, artifacts.trials(stage_dir), page)
+    learning_curve(artifacts.curve(stage_dir, winner), page, metrics.score_key)
+    what_mattered(result, artifacts.trials(stage_dir, metrics.score_key), page)
 
 
 def _expected(metrics: FineMetrics) -> list[str]:
@@ -78,7 +80,7 @@ def _against(metrics: FineMetrics) -> str:
     return f"Against the second: {', '.join(said)}; {sure}."
 
 
-def _finalists(finalists: Sequence[FinalistMetrics], winner: str | None, page: Blocks) -> None:
+def _finalists(finalists: Sequence[FinalistMetrics], winner: str | None, score: str, page: Blocks) -> None:
     rows = []
     for entry in finalists:
         mark = " *" if artifacts.has_won(entry, winner) else ""
@@ -90,7 +92,7 @@ def _finalists(finalists: Sequence[FinalistMetrics], winner: str | None, page: B
                 params_text(entry.params),
             ]
         )
-    page.table(["finalist", "val accuracy", "seeds", "what it sets"], rows, left=(0, 1, 3))
+    page.table(["finalist", f"val {score}", "seeds", "what it sets"], rows, left=(0, 1, 3))
 
 
 def learning_curve(
@@ -103,5 +105,5 @@ def learning_curve(
     name = "train subset" if split == "train_eval" else "train, running"
     series = [Series("val", x_val, val), Series(name, x_train, train)]
     places = [Mark(best_epoch, f"best epoch, {number(best_epoch)}")] if is_number(best_epoch) else []
-    title = f"The winner's {metric} on val and on the {name}"
-    page.plot(title, series, height=height, x_label="epoch", y_label=metric, places=places)
+    title = f"The winner's {words_of(metric)} on val and on the {name}"
+    page.plot(title, series, height=height, x_label="epoch", y_label=words_of(metric), places=places)

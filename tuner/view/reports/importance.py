@@ -11,7 +11,7 @@ from tuner.view.artifacts import Row, is_log
 from tuner.view.blocks import Blocks, Cell, Share
 from tuner.view.curves import Series
 from tuner.view.importance import entries, map_keys, sentence
-from tuner.view.text import as_float, fixed, interval, short_keys
+from tuner.view.text import as_float, fixed, interval, short_keys, words_of
 
 
 def what_mattered(result: StageResult[Any], trials: Sequence[Row], page: Blocks) -> None:
@@ -33,28 +33,27 @@ def what_mattered(result: StageResult[Any], trials: Sequence[Row], page: Blocks)
         page.text(f"Not distinguishable from chance with this many trials: {', '.join(rest)}.", 3, hang=2)
     keys = [entry.key for entry in found]
     if told and len(keys) > 1:
-        _map(*map_keys(keys, trials), trials, page)
+        _map(*map_keys(keys, trials), trials, words_of(result.metrics.score_key), page)
 
 
-def _map(across: str, up: str, trials: Sequence[Row], page: Blocks) -> None:
-    """Draw the trials over two keys, in thirds of val accuracy; nothing where a key is no number."""
-    scored = [row for row in trials if row.get("val_accuracy") is not None]
-    points = [tuple(as_float(row.get(key)) for key in (across, up, "val_accuracy")) for row in scored]
+def _map(across: str, up: str, trials: Sequence[Row], score: str, page: Blocks) -> None:
+    """Draw the trials over two keys, in thirds of the val score; nothing where a key is no number."""
+    scored = sorted((row for row in trials if row.get("val_score") is not None), key=artifacts.rank, reverse=True)
+    points = [tuple(as_float(row.get(key)) for key in (across, up, "val_score")) for row in scored]
     known = [(x, y, score) for x, y, score in points if x is not None and y is not None and score is not None]
     if len(known) < max(3, len(scored)):
         return
-    ordered = sorted(known, key=lambda point: -point[2])
     best = artifacts.best_of(trials)
-    ends = (0, -(-len(ordered) // 3), -(-2 * len(ordered) // 3), len(ordered))
+    ends = (0, -(-len(known) // 3), -(-2 * len(known) // 3), len(known))
     series = []
     if best is not None:
         series.append(
             Series("best", [as_float(trials[best].get(across))], [as_float(trials[best].get(up))], line=False)
         )
     for name, start, end in zip(("best third", "middle", "worst third"), ends, ends[1:], strict=False):
-        part = ordered[start:end]
+        part = known[start:end]
         series.append(Series(name, [x for x, _, _ in part], [y for _, y, _ in part], line=False))
     names = short_keys([across, up])
     log_x, log_y = (is_log(key, [point[i] for point in known]) for i, key in enumerate((across, up)))
-    title = f"Trials over {names[across]} and {names[up]}, in thirds of val accuracy"
+    title = f"Trials over {names[across]} and {names[up]}, in thirds of val {score}"
     page.plot(title, series, height=8, x_label=names[across], y_label=names[up], log_x=log_x, log_y=log_y)
