@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 
@@ -24,11 +25,10 @@ def of_r2(run_dir, tmp_path_factory):
         head, _, rest = path.read_text().partition("\n")
         path.write_text(f"{head.replace('accuracy', 'r2')}\n{rest}")
     searched = {"score_name": "r2", "monitor": "val_r2", "best_val_accuracy": None}
-    found = {
-        stage: replace(measured(read(run, stage), **searched), headline="", findings=[]) for stage in ("coarse", "fine")
-    }
     gone = dict.fromkeys(("train_accuracy", "val_accuracy", "gap", "gap_interval"))
-    found["diagnose"] = replace(measured(read(run, "diagnose"), score_name="r2", **gone), headline="", findings=[])
+    found = {stage: measured(read(run, stage), **searched) for stage in ("coarse", "fine")}
+    found["diagnose"] = measured(read(run, "diagnose"), score_name="r2", **gone)
+    found = {stage: replace(result, headline="", findings=[]) for stage, result in found.items()}
     return run, found
 
 
@@ -65,8 +65,8 @@ def test_the_best_of_a_search_are_listed_with_it(of_r2):
     run, found = of_r2
     console, file = plain_console()
     report(found["coarse"], run / "coarse", "", console)
-    first = next(line.split() for line in text_of(file).splitlines() if line.split()[:1] == ["1"])
-    assert first[1] == f"{max(entry['val_accuracy'] for entry in found['coarse'].choice['top']):.3f}"
+    first = re.search(r"^ +1 +(\d\.\d+) ", text_of(file), re.MULTILINE)
+    assert first and first[1] == f"{max(entry['val_accuracy'] for entry in found['coarse'].choice['top']):.3f}"
 
 
 @pytest.mark.parametrize(
