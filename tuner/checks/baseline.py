@@ -35,6 +35,24 @@ EVEN = Limit(
 TOLD = Limit("told", 3.0, "standard errors", "derived: one in 700 by chance")
 
 
+# what the cards of the rules say that are over the same two cases in coarse, diagnose and test
+CONTRADICTS = {
+    "meaning": "Accuracy is no better than the majority class, though the model has learnt: the metric is wrong.",
+    "why": "Loss or recall and accuracy contradict each other, so the search chooses by a number that says nothing.",
+    "fix": "Look at how the metric makes an answer of the outputs: its axis, its threshold, which head it reads.",
+    "confused_with": "classes of very different size, where a sound model falls behind the majority class",
+    "source": "Karpathy, A Recipe for Training Neural Networks: verify the metric on what is known",
+}
+HIDES = {
+    "meaning": "Accuracy is no better than the majority class, though the classes are told apart.",
+    "why": "Where one class has most of the examples, a sound model that weighs its classes falls behind it in "
+    "accuracy.",
+    "fix": "Monitor a measure that counts classes alike (train.metric, train.monitor), as the mean of the recalls.",
+    "confused_with": "a model that ignores its input, whose mean recall is that of chance",
+    "source": "derived: recalls of answers that do not depend on the input add up to 1",
+}
+
+
 @dataclass(frozen=True)
 class AtBaseline:
     """An accuracy over `n` examples, and the share of their majority class."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from tuner.checks.baseline import (
+    CONTRADICTS,
     EVEN,
+    HIDES,
     SMALL_HALF_WIDTH,
     SURE_HALF_WIDTH,
     TOLD,
@@ -109,15 +111,11 @@ def test_at_baseline(test: TestEvaluation) -> Finding | None:
     "TE808",
     "metric-wrong",
     "test",
-    meaning="Accuracy is no better than the majority class, though the model has learnt: the metric is wrong.",
     detected=(
         f"accuracy as in TE804, no class has more than {EVEN:.0%} of test, and the mean recall is above chance "
         f"by {TOLD:g} standard errors"
     ),
-    why="Loss or recall and accuracy contradict each other, so the search chooses by a number that says nothing.",
-    fix="Look at how the metric makes an answer of the outputs: its axis, its threshold, which head it reads.",
-    confused_with="classes of very different size, where a sound model falls behind the majority class",
-    source="Karpathy, A Recipe for Training Neural Networks: verify the metric on what is known",
+    **CONTRADICTS,
 )
 def test_metric_contradicts(test: TestEvaluation) -> Finding | None:
     return _baseline(test, "TE808", "contradicts")
@@ -127,15 +125,11 @@ def test_metric_contradicts(test: TestEvaluation) -> Finding | None:
     "TE807",
     "class-imbalance",
     "test",
-    meaning="Accuracy is no better than the majority class, though the classes are told apart.",
     detected=(
         f"accuracy as in TE804, one class has more than {EVEN:.0%} of test, and the mean recall is above chance "
         f"by {TOLD:g} standard errors"
     ),
-    why="Where one class has most of the examples, a sound model that weighs its classes falls behind it in accuracy.",
-    fix="Monitor a measure that counts classes alike (train.metric, train.monitor), as the mean of the recalls.",
-    confused_with="a model that ignores its input, whose mean recall is that of chance",
-    source="derived: recalls of answers that do not depend on the input add up to 1",
+    **HIDES,
 )
 def test_majority_hides_it(test: TestEvaluation) -> Finding | None:
     return _baseline(test, "TE807", "hides")

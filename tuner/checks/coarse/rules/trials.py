@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tuner.checks.baseline import EVEN, SURE_HALF_WIDTH, AtBaseline, baseline
+from tuner.checks.baseline import CONTRADICTS, EVEN, HIDES, SURE_HALF_WIDTH, AtBaseline, baseline
 from tuner.checks.cards import found, need, rule
 from tuner.checks.coarse.evidence import Coarse
 from tuner.checks.limits import Limit
@@ -74,15 +74,11 @@ def best_at_baseline(search: Coarse) -> Finding | None:
     "CO412",
     "metric-wrong",
     "coarse",
-    meaning="Accuracy is no better than the majority class, though the model has learnt: the metric is wrong.",
     detected=(
         f"accuracy as in CO403, no class has more than {EVEN:.0%} of val, and the val loss is below that of any "
         "constant answer"
     ),
-    why="Loss or recall and accuracy contradict each other, so the search chooses by a number that says nothing.",
-    fix="Look at how the metric makes an answer of the outputs: its axis, its threshold, which head it reads.",
-    confused_with="classes of very different size, where a sound model falls behind the majority class",
-    source="Karpathy, A Recipe for Training Neural Networks: verify the metric on what is known",
+    **CONTRADICTS,
 )
 def metric_contradicts(search: Coarse) -> Finding | None:
     return baseline("CO412", "contradicts", _seen(search), _learnt(search))
@@ -92,15 +88,11 @@ def metric_contradicts(search: Coarse) -> Finding | None:
     "CO411",
     "class-imbalance",
     "coarse",
-    meaning="Accuracy is no better than the majority class, though the classes are told apart.",
     detected=(
         f"accuracy as in CO403, one class has more than {EVEN:.0%} of val, and the val loss is below that of "
         "any constant answer"
     ),
-    why="Where one class has most of the examples, a sound model that weighs its classes falls behind it in accuracy.",
-    fix="Monitor a measure that counts classes alike (train.metric, train.monitor), as the mean of the recalls.",
-    confused_with="a model that ignores its input, whose mean recall is that of chance",
-    source="derived: recalls of answers that do not depend on the input add up to 1",
+    **HIDES,
 )
 def majority_hides_it(search: Coarse) -> Finding | None:
     return baseline("CO411", "hides", _seen(search), _learnt(search), search.monitor == "val_accuracy")

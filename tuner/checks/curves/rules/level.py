@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from tuner.checks.baseline import (
+    CONTRADICTS,
     EVEN,
+    HIDES,
     SMALL_HALF_WIDTH,
     SURE_HALF_WIDTH,
     TOLD,
@@ -122,15 +124,11 @@ def at_baseline(curves: Curves, predictions: ValPredictions | None) -> Finding |
     "CU647",
     "metric-wrong",
     "diagnose",
-    meaning="Accuracy is no better than the majority class, though the model has learnt: the metric is wrong.",
     detected=(
         f"accuracy as in CU606, no class has more than {EVEN:.0%} of val, and the mean recall is above chance "
         f"by {TOLD:g} standard errors"
     ),
-    why="Loss or recall and accuracy contradict each other, so the search chooses by a number that says nothing.",
-    fix="Look at how the metric makes an answer of the outputs: its axis, its threshold, which head it reads.",
-    confused_with="classes of very different size, where a sound model falls behind the majority class",
-    source="Karpathy, A Recipe for Training Neural Networks: verify the metric on what is known",
+    **CONTRADICTS,
 )
 def metric_contradicts(curves: Curves, predictions: ValPredictions | None) -> Finding | None:
     return baseline("CU647", "contradicts", _seen(curves), tells_apart(*_counted(predictions)))
@@ -140,15 +138,11 @@ def metric_contradicts(curves: Curves, predictions: ValPredictions | None) -> Fi
     "CU646",
     "class-imbalance",
     "diagnose",
-    meaning="Accuracy is no better than the majority class, though the classes are told apart.",
     detected=(
         f"accuracy as in CU606, one class has more than {EVEN:.0%} of val, and the mean recall is above chance "
         f"by {TOLD:g} standard errors"
     ),
-    why="Where one class has most of the examples, a sound model that weighs its classes falls behind it in accuracy.",
-    fix="Monitor a measure that counts classes alike (train.metric, train.monitor), as the mean of the recalls.",
-    confused_with="a model that ignores its input, whose mean recall is that of chance",
-    source="derived: recalls of answers that do not depend on the input add up to 1",
+    **HIDES,
 )
 def majority_hides_it(curves: Curves, predictions: ValPredictions | None) -> Finding | None:
     return baseline("CU646", "hides", _seen(curves), tells_apart(*_counted(predictions)), curves.monitor == ACCURACY)
