@@ -15,6 +15,10 @@ class Terminated(BaseException):
     """SIGTERM arrived."""
 
 
+class TimeIsOver(BaseException):
+    """The time that a run was given is over: what is under way is given up, what is finished counts."""
+
+
 def ends_the_command(error: BaseException) -> bool:
     """Return whether an exception comes from a signal, and so is nobody's fault.
 

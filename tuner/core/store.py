@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -169,15 +170,21 @@ class StageDir:
     def trials_path(self) -> Path:
         return self.path / "trials.jsonl"
 
+    @property
+    def plots_path(self) -> Path:
+        """The folder of the plots, which appears whole when the last of them is drawn."""
+        return self.path / "plots"
+
     def checkpoint(self, trial_id: str) -> Path:
         return self.path / "checkpoints" / f"{trial_id}.pt"
 
     def begin(self, recipe: Mapping[str, Any]) -> None:
-        """Mark the stage as unfinished (no manifest, no result) and note the recipe it is run with."""
+        """Mark the stage as unfinished (no manifest, result, plots) and note the recipe it is run with."""
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             self.manifest_path.unlink(missing_ok=True)
             self.result_path.unlink(missing_ok=True)
+            shutil.rmtree(self.plots_path, ignore_errors=True)
             sweep(self.path)
         write_json(self.path / "recipe.json", recipe)
 

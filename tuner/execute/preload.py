@@ -1,11 +1,16 @@
 """What the fork server loads before it forks workers; only the server imports this module."""
 
 import atexit
+import gc
 import os
 
 import tuner.train.preload  # noqa: F401
+from tuner.train.warm_up import warm_up
 
 _server = os.getpid()
+warm_up()
+gc.collect()
+gc.freeze()  # a collection in a worker would touch, and so copy, everything that is loaded here
 
 
 @atexit.register

@@ -115,12 +115,13 @@ class ProcessExecutor:
                     slots = alone(slots)
                     leases = Leases(slots)
                     self._waiting, self._crowded = deque(self._crowded), []
-                while self._waiting and (slot := leases.take()) is not None:
-                    self._begin(slot, self._waiting.popleft(), env)
+                self._fill(leases, env)
                 for worker in self._news():
                     result = self._hear(worker, slots)
                     if worker not in self._busy:
                         leases.give_back(worker.slot)
+                        self._fill(leases, env)  # before the last process is waited for, and its result is written
+                        worker.process.end()
                     if result is not None:
                         yield result
         finally:  # the caller listens no more, or a worker raised
@@ -129,6 +130,11 @@ class ProcessExecutor:
     def close(self) -> None:
         for worker in list(self._busy):
             self._discard(worker)
+
+    def _fill(self, leases: Leases, env: TrialEnv) -> None:
+        """Begin trials in all free slots, as far as there are any."""
+        while self._waiting and (slot := leases.take()) is not None:
+            self._begin(slot, self._waiting.popleft(), env)
 
     def _begin(self, slot: Slot, item: WorkItem, env: TrialEnv) -> None:
         env = replace(env, device=slot.device)
@@ -155,8 +161,9 @@ class ProcessExecutor:
         if kind == "progress":
             self.on_progress(value)
             return self._hung(worker) if self._exceeded(worker) else None
-        self._discard(worker)
+        self._dismiss(worker)
         if kind == "raised":
+            worker.process.end()
             raise value
         self._deaths.pop(worker.item.key, None)
         if value.error is not None and value.error.kind == "oom" and slots.beside(worker.slot):
@@ -187,6 +194,14 @@ class ProcessExecutor:
         times = "twice" if count == 2 else f"{count} times"
         how = crashes.words(exitcode, worker.memory_kills)
         return _failed(worker, "crash", f"the worker process died, {times} ({how})")
+
+    def _dismiss(self, worker: _Worker) -> None:
+        """Kill a worker that has answered; it is waited for when the next has begun, but not where both need a GPU."""
+        self._busy.remove(worker)
+        if worker.slot.gpu is None:
+            worker.process.kill()
+        else:
+            worker.process.end()
 
     def _discard(self, worker: _Worker) -> None:
         self._busy.remove(worker)

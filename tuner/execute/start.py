@@ -69,14 +69,20 @@ class Process:
     def exitcode(self) -> int | None:
         return self._process.exitcode
 
-    def end(self) -> None:
-        """Kill the process and what it has started, and wait until its memory is free. Safe to call twice."""
+    def kill(self) -> None:
+        """Kill the process and what it has started, without waiting. Safe to call twice."""
         if self.pipe.closed:
             return
         if hasattr(os, "killpg"):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)  # its group has its number
         self._process.kill()
+
+    def end(self) -> None:
+        """Kill the process and what it has started, and wait until its memory is free. Safe to call twice."""
+        if self.pipe.closed:
+            return
+        self.kill()
         self._process.join()
         self.pipe.close()
         self.stack.close()

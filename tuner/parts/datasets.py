@@ -39,6 +39,12 @@ CIFAR100 = """
 """
 
 
+@functools.cache
+def version_of(package: str) -> str:
+    """Return the version of an installed package; reading it takes 5 ms."""
+    return importlib.metadata.version(package)
+
+
 def digits() -> Loaded:
     """Give scikit-learn's bundled handwritten digits: 1,797 grey images of 8x8, ten classes, no test split.
 
@@ -46,7 +52,7 @@ def digits() -> Loaded:
 
     Source: E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI 1998.
     """
-    key = {"source": "digits", "scikit-learn": importlib.metadata.version("scikit-learn")}
+    key = {"source": "digits", "scikit-learn": version_of("scikit-learn")}
 
     @functools.cache
     def bunch() -> Any:
@@ -242,7 +248,7 @@ def _decoded(name: str, found: ClassFolders, size: tuple[int, int] | None, chann
         "labels": list(found.labels),
         "image_size": size,
         "channels": channels,
-        "pillow": importlib.metadata.version("pillow"),
+        "pillow": version_of("pillow"),
     }
 
     def make(allocate: Allocate, on_progress: OnProgress) -> None:

@@ -21,7 +21,9 @@ _seen: dict[str, tuple[int, int]] = {}  # file of a loaded user module -> (mtime
 
 def forget_user_modules() -> None:
     """Drop every module of the user's from memory, so that the next trial imports it from scratch."""
-    for name, module in list(sys.modules.items()) if _user_folders else ():  # a look at all of them takes 12 ms
+    if not _user_folders:
+        return  # a look at all modules, and at the finders' caches, takes 12 ms
+    for name, module in list(sys.modules.items()):
         if _user_file(module) is not None:
             del sys.modules[name]
     for folder in _user_folders:
@@ -30,7 +32,6 @@ def forget_user_modules() -> None:
     _user_folders.clear()
     _foreign.clear()
     _seen.clear()
-    importlib.invalidate_caches()
 
 
 def load_user_module(path: Path, base_dir: Path) -> ModuleType:
@@ -45,6 +46,7 @@ def load_user_module(path: Path, base_dir: Path) -> ModuleType:
     path, folder = Path(path).resolve(), str(Path(base_dir).resolve())
     if _user_folders != [folder] or any(_stamp(file) != stamp for file, stamp in _seen.items()):
         forget_user_modules()
+        importlib.invalidate_caches()
         _foreign.update(sys.modules)
         _user_folders.append(folder)
         sys.path.insert(0, folder)

@@ -171,13 +171,17 @@ class Outline:
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a stage takes for a sensible search: trials that are the least, enough, and plenty; the epochs' ends."""
+    """What a stage takes for a sensible search: trials that are the least, enough, and plenty; the epochs' ends.
+
+    `whole_length`: fewer configurations before shorter ones, where it is what the winner is trained for that counts.
+    """
 
     least: int
     enough: int
     plenty: int
     shortest: int
     longest: int
+    whole_length: bool = False
 
 
 @dataclass(frozen=True)
@@ -211,7 +215,7 @@ def fit(
         longer = [length for length in range(epochs, longest + 1) if room(length) >= plenty]
         return Fit(room(longer[-1]), longer[-1])
     shorter = range(epochs, shortest - 1, -1)
-    for wanted in (enough, least):
+    for wanted in (least,) if bounds.whole_length else (enough, least):
         for length in shorter:
             if (count := room(length)) >= wanted:
                 return Fit(count, length)

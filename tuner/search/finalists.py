@@ -1,7 +1,7 @@
 """The configurations that were trained with several seeds: which wins, by how much, and whether that is beyond noise.
 
-Where the best two cannot be distinguished, the simpler one is taken: clearly fewer parameters, a number that is the
-same on every machine, where seconds are not.
+Where the best two cannot be distinguished and lie close, the simpler one is taken: clearly fewer parameters, a number
+that is the same on every machine, where seconds are not.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from tuner.core.statistics import is_indistinguishable, mcnemar_p, mean_std, pai
 from tuner.search import scores
 
 SIMPLER = 0.75  # of the parameters: less of a difference is no reason
+PRICE = 0.005  # of the score, at most, is given for it: that a small val split shows no difference is no proof of none
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ def simplest_first(finalists: Sequence[Finalist]) -> tuple[list[Finalist], str]:
     best = finalists[0]
     size = best.parameters
     equals = [other for other in finalists[1:] if size and _equals(best, other)]
-    simpler = [other for other in equals if other.parameters and other.parameters <= SIMPLER * (size or 0)]
+    near = [other for other in equals if best.mean - other.mean <= PRICE]
+    simpler = [other for other in near if other.parameters and other.parameters <= SIMPLER * (size or 0)]
     if not simpler:
         return list(finalists), ""
     winner = min(simpler, key=lambda other: other.parameters or 0)  # the first of equals: the higher mean

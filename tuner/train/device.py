@@ -42,8 +42,8 @@ def pick_device(name: str) -> str:
     kind, indices = parse_device(name)
     if kind == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    if max(indices, default=0) >= counts[kind]:
+    counts = {"cpu": lambda: 1, "cuda": torch.cuda.device_count, "mps": lambda: int(torch.backends.mps.is_available())}
+    if max(indices, default=0) >= counts[kind]():
         raise absent(name, inventory())
     return f"{kind}:{indices[0]}" if indices else kind
 

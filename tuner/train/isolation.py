@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch.nn.modules import module as hooks
 
+from tuner.train.device import reset_peak_memory
+
 PATCHED = ("torch", "torch._tensor", "torch.functional", "numpy", "random")  # modules that user code patches
 PATCHED_WITHIN = ("torch.nn.", "torch.optim.", "torch.utils.data.")
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -26,6 +28,7 @@ def put_back() -> Iterator[None]:
 
     A child that the block forked, and that comes back to here, ends: it is nobody's trial.
     """
+    reset_peak_memory("cpu")  # what an earlier trial took
     own, found = os.getpid(), _Found()
     try:
         yield

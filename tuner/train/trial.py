@@ -29,7 +29,7 @@ from tuner.core.trial import Progress, TrialEnv, WorkItem
 from tuner.recipe import registry
 from tuner.train import checkpoint
 from tuner.train.after import after
-from tuner.train.device import peak_memory_bytes, pick_device, reset_peak_memory, seed_everything
+from tuner.train.device import peak_memory_bytes, pick_device, seed_everything
 from tuner.train.interface import interface_of
 from tuner.train.loop import OnStep, evaluation_batch, fit, gave_up
 from tuner.train.preflight import preflight
@@ -66,7 +66,6 @@ def run_trial(item: WorkItem, env: TrialEnv, on_progress: OnProgress | None = No
     try:
         device = pick_device(env.device)
         env = replace(env, device=device)
-        reset_peak_memory(device)
         with contextlib.redirect_stdout(sys.stderr):  # stdout is the report's, whatever the user's code prints
             outcome = _carry_out(item, env, on_progress)
     except EnvironmentProblem:

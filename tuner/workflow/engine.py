@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,13 @@ from typing import Any
 from tuner import stages
 from tuner.core.errors import InputError
 from tuner.core.result import Change
+from tuner.core.signals import TimeIsOver
 from tuner.core.stage_ref import StageRef
 from tuner.core.store import write_json
 from tuner.recipe.model import Recipe
 from tuner.search.budget import clock
 from tuner.workflow import dry_run, rounds
+from tuner.workflow.drawing import Drawing
 from tuner.workflow.executor_pool import ExecutorPool
 from tuner.workflow.freshness import Options, Session
 from tuner.workflow.listener import ProgressListener
@@ -36,20 +38,28 @@ class Workflow:
         self.run = self.session.run
         self.listener = listener
         self.pool = ExecutorPool(self.session, listener, journal)
+        self.drawing = Drawing(listener.note, beside=not options.in_this_process)
 
     @property
     def options(self) -> Options:
         return self.session.options
 
-    def locked(self) -> AbstractContextManager[None]:
-        return self.run.locked(self.options.command)
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run folder; at the end of what is done with it, the plots are there."""
+        with self.run.locked(self.options.command):
+            yield
+            self.drawing.finish()
 
     def close(self) -> None:
+        self.drawing.close()
         self.pool.close()
 
     def run_stage(self, ref: StageRef, own_settings: bool = True, whole: WholeRun | None = None) -> Outcome:
         """Bring a stage's result up to date; a fresh one is returned as it is."""
-        return StageRun(self.session, ref, self.pool, self.listener, own_settings, whole)()
+        outcome = StageRun(self.session, ref, self.pool, self.listener, own_settings, whole)()
+        self.drawing.draw(outcome.result, outcome.folder)
+        return outcome
 
     def run_all(self, names: Sequence[str], show: Show, budget: str | None = None) -> bool:
         """Bring the stages up to date, up to a failed verdict unless forced; return whether all were done.
@@ -79,7 +89,11 @@ class Workflow:
             if given is None:
                 continue
             self._give(name, given)
-            passed = self._passes(StageRef(name), show, whole)
+            try:
+                passed = self._passes(StageRef(name), show, whole)
+            except TimeIsOver:
+                self.listener.note(f"{name} is left unfinished: the time of the run is over; the winner so far stands")
+                return True
             whole.done(name)
             if not passed:
                 return False

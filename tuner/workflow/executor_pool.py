@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tuner.core.inventory import parse_device, without_gpus
 from tuner.core.manifest import read_manifest
 from tuner.core.preflight import Preflight
 from tuner.core.result import TrialResult
+from tuner.core.signals import TimeIsOver
 from tuner.core.stage_ref import StageRef
 from tuner.core.store import StageDir
 from tuner.core.trial import Progress, TrialEnv, WorkItem
@@ -65,6 +67,7 @@ class ExecutorPool:
         self.session = session
         self.listener, self.journal = listener, journal
         self.device = ""
+        self._is_over: Callable[[], bool] | None = None
         self._executor: Executor | None = None
 
     @property
@@ -72,7 +75,7 @@ class ExecutorPool:
         """Return how many trials run at once."""
         if self._executor is not None and self.device:
             return len(self._executor.slots)
-        if self.session.options.workers == 0 or self.session.options.engine == "serial":
+        if self.session.options.in_this_process:
             return 1
         return len(plan_slots(without_gpus(), replace(self._wish(), device="cpu")))
 
@@ -84,6 +87,15 @@ class ExecutorPool:
             self._executor = self._start()
             self.device = self._checked(self._executor, env).device
         return StageRunner(self._executor, env)
+
+    @contextmanager
+    def until(self, is_over: Callable[[], bool]) -> Iterator[None]:
+        """Give trials up, by TimeIsOver, as soon as one of them tells its progress when the time is over."""
+        self._is_over = is_over
+        try:
+            yield
+        finally:
+            self._is_over = None
 
     def close(self) -> None:
         """End the workers. Harmless when there are none."""
@@ -99,7 +111,7 @@ class ExecutorPool:
         from tuner.execute.serial import SerialExecutor
 
         options = self.session.options
-        if options.workers == 0 or options.engine == "serial":
+        if options.in_this_process:
             return SerialExecutor(self._wish(), self._hear)
         if options.engine == "ray":
             return RayExecutor(self._wish(), Cluster(options.address), self._hear, options.deadline)
@@ -132,7 +144,13 @@ class ExecutorPool:
         return answer
 
     def _hear(self, progress: Progress) -> None:
-        """Pass on a trial's news."""
+        """Pass on a trial's news.
+
+        Raises:
+            TimeIsOver: see `until`.
+        """
+        if self._is_over is not None and self._is_over():
+            raise TimeIsOver
         if progress.lasting:
             self.listener.note(progress.note)
         else:

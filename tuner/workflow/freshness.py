@@ -54,6 +54,11 @@ class Options:
     flags: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def in_this_process(self) -> bool:
+        """Whether trials run in the command's own process."""
+        return self.workers == 0 or self.engine == "serial"
+
 
 @dataclass(frozen=True)
 class State:

@@ -10,12 +10,12 @@ from typing import Any
 
 import tuner
 from tuner import stages
-from tuner.core.errors import EnvironmentProblem, InputError, TunerError
+from tuner.core.errors import InputError
 from tuner.core.formatting import shown
 from tuner.core.manifest import output_hashes, read_manifest, verify_outputs
 from tuner.core.result import Record, StageResult
 from tuner.core.stage_ref import StageRef
-from tuner.core.store import RunDir, StageDir, read_json, write_json
+from tuner.core.store import RunDir, read_json, write_json
 from tuner.recipe import user_files
 from tuner.workflow import rounds
 from tuner.workflow.best_so_far import STAGE_FOLDER, BestSoFar, so_far
@@ -38,7 +38,7 @@ def write_stage(
     made: Mapping[str, Any],
     note: Callable[[str], None],
 ) -> None:
-    """Write the stage's records, result, plots and manifest; `made`: device and clock; `note` tells the user."""
+    """Write the stage's records, result and manifest; `made`: device and clock; `note` tells the user."""
     folder, traits = ref.folder(session.run), stages.traits(ref.stage)
     if records:
         folder.rewrite(records)
@@ -47,7 +47,6 @@ def write_stage(
     folder.keep_checkpoints(finalists(result))
     write_json(folder.result_path, result.to_json())
     user_files.copy_user_files(session.user_modules, session.run.path / "user")
-    draw_plots(result, folder, note)
     if traits.on_test_split:
         log_look(session.run, session.options.command, result, made["began_at"])
     if traits.writes_winner and result.choice.get("checkpoint") and ref.round == 1:
@@ -117,22 +116,6 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-def draw_plots(result: StageResult[Any], folder: StageDir, note: Callable[[str], None]) -> None:
-    """Draw the stage's plots; one that cannot be drawn is reported, and does not undo a finished stage."""
-    from tuner.view import plots
-
-    try:
-        plots.draw(result, folder.path)
-    except OSError as error:
-        raise EnvironmentProblem(
-            f"cannot write {folder.path / 'plots'}: {error}", "Look at the disk, then give the same command again."
-        ) from error
-    except TunerError:  # the disk as well
-        raise
-    except Exception as error:
-        note(f"the plots of {result.stage} could not be drawn: {type(error).__name__}: {error}")
 
 
 def winner_of(run: RunDir) -> dict[str, Any]:

@@ -10,10 +10,11 @@ from typing import Any
 
 from tuner import stages
 from tuner.core.result import Record, StageResult
-from tuner.core.signals import uninterrupted
+from tuner.core.signals import TimeIsOver, uninterrupted
 from tuner.core.stage_ref import StageRef
 from tuner.core.store import StageDir
 from tuner.core.trial import WorkItem
+from tuner.search.halving import is_usable
 from tuner.stages import checklist
 from tuner.view import plan as plan_view
 from tuner.view.progress import Epochs
@@ -147,15 +148,20 @@ class StageRun:
             todo = unfinished(items, finished)
             done = [*records, *known(items, finished)]
             epochs = _epochs(done, todo, epochs_in_all) if epochs_in_all else None
-            for record in self._run_items(todo, len(records) + len(items), runner, epochs=epochs):
-                with uninterrupted():
-                    work.folder.append(record)
-                    clock.tick()
-                    if best is not None:
-                        best.hear(record)
-                finished[record.item.key] = record.result
-                if record.result.status == "failed" and first_fail_alike([*records, *known(items, finished)]):
-                    break
+            try:
+                with self.pool.until(self._is_overdue):
+                    for record in self._run_items(todo, len(records) + len(items), runner, epochs=epochs):
+                        with uninterrupted():
+                            work.folder.append(record)
+                            clock.tick()
+                            if best is not None:
+                                best.hear(record)
+                        finished[record.item.key] = record.result
+                        if record.result.status == "failed" and first_fail_alike([*records, *known(items, finished)]):
+                            break
+            except TimeIsOver:
+                if not any(is_usable(record) for record in [*records, *known(items, finished)]):
+                    raise
             records = sorted([*records, *known(items, finished)], key=lambda record: record.order)
             hopeless = first_fail_alike(records)
             raise_hopeless(self.ref.stage, hopeless or records, every=True)

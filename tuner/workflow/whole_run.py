@@ -24,11 +24,11 @@ from tuner.stages import SearchSettings
 from tuner.workflow import budgets
 from tuner.workflow.freshness import Session
 
-FIRST_STEPS = 0.35  # of the budget, at most, for the steps before the searches
+FIRST_STEPS = 0.25  # of the budget, at most, for the steps before the searches
 TAIL_SECONDS, TAIL_SHARE = 2.0, 0.02  # kept for what comes after the searches: the diagnosis, the last files
-WRITING_SECONDS = 2.0  # of a search: its files and plots; the workers are there already
-REPEATS = 0.25  # of a search's epochs, at most, go to training finalists again
-OVERDUE = 1.1  # of the budget: a search that was planned too long is ended here
+WRITING_SECONDS = 1.0  # of a search: its files; the workers are there already, and its plots are drawn beside the next
+REPEATS = 0.15  # of a search's epochs, at most, go to training finalists again
+OVERDUE = 1.1  # of the budget: a search that was planned too long is ended here, trials under way included
 SWEEPS = ((3, 100, 1000), (2, 100, 900), (1, 100, 750), (1, 50, 400), (1, 30, 200))  # seeds, steps, iterations in all
 
 Say = Callable[[str], None]

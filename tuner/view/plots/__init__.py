@@ -1,12 +1,15 @@
 """The plots of a stage, as PNG files: one module per stage, found by its name.
 
 A module has `figures(result, stage_dir) -> dict[str, Figure]`: file name without ending -> what to draw. It reads
-artifacts only. Figures are made without pyplot, so nothing global is touched and no display is needed.
+artifacts only. Figures are made without pyplot, so nothing global is touched, no display is needed, and they can be
+drawn in a thread.
 """
 
 from __future__ import annotations
 
 import io
+import os
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -19,15 +22,18 @@ DPI = 150
 
 
 def draw(result: StageResult[Any], stage_dir: Path) -> list[Path]:
-    """Draw the plots of a stage into `stage_dir/plots`, each written whole, and return their paths."""
+    """Draw the plots of a stage into `stage_dir/plots`, which appears when all are written, and return their paths."""
     module = stage_module("tuner.view.plots", result.stage)
-    paths = []
+    folder, unfinished = stage_dir / "plots", stage_dir / ".plots"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    names = []
     for name, figure in module.figures(result, stage_dir).items():
         content = io.BytesIO()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a class name in a script that the font lacks
             figure.savefig(content, format="png", dpi=DPI, facecolor="white")
-        path = stage_dir / "plots" / f"{name}.png"
-        write_bytes(path, content.getvalue())
-        paths.append(path)
-    return paths
+        write_bytes(unfinished / f"{name}.png", content.getvalue(), synced=False)
+        names.append(f"{name}.png")
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(unfinished, folder)
+    return [folder / name for name in names]
