@@ -14,7 +14,7 @@ from tuner.core.store import StageDir
 from tuner.recipe.file import load_recipe
 from tuner.search.budget import parse
 from tuner.search.costs import Costs
-from tuner.workflow import budgets, stage_clock
+from tuner.workflow import best_so_far, budgets, stage_clock, whole_run
 from tuner.workflow.freshness import Options, Session
 
 SLOW = Costs(epoch_seconds=30.0, evaluation_seconds=1.0, item_seconds=0.1, workers=1, source="lr-sweep")
@@ -285,6 +285,38 @@ def test_a_run_within_a_short_budget_ends_with_a_model_to_test(recipe, command):
     assert again.code == 0 and "coarse: PASS, done before" in again.out, "the same command decides alike"
 
 
+def test_what_is_under_way_when_the_time_is_over_is_given_up(finished, command, monkeypatch):
+    shutil.rmtree(finished / "runs/small/fine")
+    path = finished / "small.toml"
+    path.write_text(path.read_text().replace("trials = 2\nepochs = 3\n", "trials = 3\nepochs = 40\n"))
+    run, ended = finished / "runs/small", []
+    hear = best_so_far.BestSoFar.hear
+    monkeypatch.setattr(best_so_far.BestSoFar, "hear", lambda self, record: (ended.append(record), hear(self, record)))
+    monkeypatch.setattr(whole_run.WholeRun, "is_over", lambda self, factor=1.0: bool(ended))
+    monkeypatch.setattr(whole_run.WholeRun, "settings", lambda self, name, say: {})
+    done = command("run", "small.toml", "--budget", "20m", "--through", "fine", "--workers", "1")
+    assert done.code == 0, done.err
+    assert "fine ends here: the time of the run is over" in as_line(done.err)
+    assert len(ended) == 1 and len(trials_of(finished, "fine")) == 1
+    assert json.loads((run / "winner.json").read_text())["trial"] == ended[0].result.id
+
+
+def test_a_search_without_a_single_trial_when_the_time_is_over_leaves_the_winner_so_far(finished, command, monkeypatch):
+    run = finished / "runs/small"
+    shutil.rmtree(run / "fine")
+    winner = {**json.loads((run / "winner.json").read_text()), "so_far": "coarse"}
+    monkeypatch.setattr(whole_run.WholeRun, "is_over", lambda self, factor=1.0: True)
+    monkeypatch.setattr(whole_run.WholeRun, "settings", lambda self, name, say: {})
+    best = json.loads((run / "coarse/result.json").read_text())["choice"]["trial"]
+    winner |= {"trial": best, "checkpoint": f"coarse/checkpoints/{best}.pt", "score": 0.5}
+    (run / "winner.json").write_text(json.dumps(winner))
+    done = command("run", "small.toml", "--budget", "20m", "--through", "fine", "--workers", "1")
+    assert done.code == 0, done.err
+    assert "fine is left unfinished: the time of the run is over; the winner so far stands" in as_line(done.err)
+    assert not (run / "fine/manifest.json").exists()
+    assert json.loads((run / "winner.json").read_text()) == winner
+
+
 def test_a_whole_run_takes_a_shorter_search_where_no_sensible_one_fits(finished, command, costs):
     costs(SLOW)
     path = finished / "small.toml"
@@ -292,7 +324,7 @@ def test_a_whole_run_takes_a_shorter_search_where_no_sensible_one_fits(finished,
     settings = stages.load("coarse").Settings(epochs=3, budget="70s")
     with pytest.raises(UsageError, match="too little for coarse"):
         budgets.planned(session, StageRef("coarse"), settings, 1)
-    chosen, plan = budgets.planned(session, StageRef("coarse"), settings, 1, at_any_price=True)
+    chosen, plan = budgets.planned(session, StageRef("coarse"), settings, 1, within_a_run=True)
     assert (chosen.trials, chosen.epochs) == (plan["trials"], plan["epochs"]) == (1, 1)
 
 

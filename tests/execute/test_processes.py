@@ -11,6 +11,7 @@ import pytest
 
 from tuner.core.errors import UserCodeError
 from tuner.core.trial import TrialEnv, TrialSpec, WorkItem
+from tuner.execute import processes, start
 from tuner.execute.deadlines import Deadlines
 from tuner.execute.processes import ProcessExecutor
 from tuner.execute.serial import SerialExecutor
@@ -80,6 +81,16 @@ def test_trials_give_the_same_in_workers_and_in_this_process(tmp_path, item, exe
     for key, result in here.items():
         assert result.status == "completed"
         assert in_two[key].curve == result.curve
+
+
+def test_a_slot_is_filled_before_the_last_process_is_waited_for(item, executor, monkeypatch):
+    steps = []
+    begin, end = processes.ProcessExecutor._begin, start.Process.end
+    monkeypatch.setattr(processes.ProcessExecutor, "_begin", lambda *args: (steps.append("begin"), begin(*args)))
+    monkeypatch.setattr(start.Process, "end", lambda self: (steps.append("end"), end(self)))
+    results = list(executor(workers=1).run([item(0, seed=0), item(1, seed=1)]))
+    assert [result.status for result in results] == ["completed"] * 2
+    assert steps[:3] == ["begin", "begin", "end"]
 
 
 def test_a_worker_killed_once_is_tried_again(tmp_path, item, executor):

@@ -10,7 +10,7 @@ from tests.search.search_cases import SEARCH, bowl, inputs_of, recipe_of
 from tuner.core.metrics import SplitScan
 from tuner.core.result import Record, TrialResult, last_of_each
 from tuner.core.trial import TrialSpec, WorkItem
-from tuner.search.budget import AIM, Budget, Outline, clock, fit, parse
+from tuner.search.budget import AIM, Budget, Fit, Outline, clock, fit, parse
 from tuner.search.costs import FORWARD, HANDED_SECONDS, ITEM_SECONDS, Costs, disk_bytes, of_search, of_sweep, of_timing
 from tuner.search.halving import Climb, Ladder
 from tuner.stages import coarse, fine
@@ -287,3 +287,16 @@ def test_what_an_item_takes_is_read_from_items_of_different_length():
         [trial(2.08, epochs=2, name=1)], slow_question, {"train": SplitScan(n=350), "val": SplitScan(n=40)}, 2, 2
     )
     assert one_length.item_seconds == pytest.approx(1.04 + HANDED_SECONDS)  # no more than half of an item
+
+
+def test_fine_trains_fewer_configurations_before_it_trains_them_shorter():
+    settings = fine.Settings(seeds=1)
+
+    def fitted(seconds, bounds):
+        of = Budget(seconds, "seconds")
+        return fit(of, bounds, settings.epochs, 100, lambda *sizes: settings.planned(*sizes).outline(), COSTS)
+
+    least = settings.planned(3, settings.epochs).outline().seconds(COSTS) / AIM
+    assert fitted(least + 1, fine.Settings.BOUNDS) == Fit(3, 15)
+    assert fitted(least - 1, fine.Settings.BOUNDS).epochs < 15
+    assert fitted(least + 1, replace(fine.Settings.BOUNDS, whole_length=False)).epochs < 15

@@ -107,6 +107,14 @@ def test_the_simplest_of_several_equals_is_put_first():
     assert reason == "it cannot be distinguished from lr 0 and has 60 % fewer parameters"
 
 
+@pytest.mark.parametrize(("worse", "taken"), [(0.004, 500), (0.006, 1000)])
+def test_a_simpler_one_is_taken_at_half_a_point_at_most_though_the_val_split_shows_no_difference(worse, taken):
+    sizes = {0.9: 1000, 0.9 - worse: 500}
+    trials = [record(n, s, right=[1, 0] * 50, parameters=p) for n, (s, p) in enumerate(sizes.items())]
+    found, _ = simplest_first(ranked(trials, 0, 2))
+    assert found[0].parameters == taken
+
+
 @pytest.mark.parametrize("sizes", [(None, None), (1000, None), (None, 500)])
 def test_without_sizes_the_order_stays(sizes):
     known = [{} if size is None else {"parameters": size} for size in sizes]

@@ -229,6 +229,7 @@ def _run(recipe: str, **options: Any) -> None:
             passed = workflow.run_all(names, show, budget)
             if passed and through == checklist.LAST_BEFORE_TEST and rounds_wanted:
                 reporter.after_rounds(workflow.run_rounds(rounds_wanted, show, reporter.say))
+        reporter.say(f"Plots: {workflow.run.path / '*' / 'plots' / '*.png'}")
         if html is not None:
             run = status.collect(find_recipe(recipe), options["run_dir"], options["set"] or [])[0]
             reporter.say(write_page(run, html))

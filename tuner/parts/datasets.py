@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
-import importlib.metadata
 import os
 import sys
 import zipfile
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from tuner.core.errors import EnvironmentProblem, InputError, UsageError
+from tuner.core.packages import version_of
 from tuner.parts.columns import check_fill
 from tuner.parts.examples import Allocate, Loaded, OnProgress, Split, Stored, native, numbered
 from tuner.parts.image_files import ClassFolders, decode, decode_all, find_splits
@@ -37,12 +37,6 @@ CIFAR100 = """
     skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger
     tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
 """
-
-
-@functools.cache
-def version_of(package: str) -> str:
-    """Return the version of an installed package; reading it takes 5 ms."""
-    return importlib.metadata.version(package)
 
 
 def digits() -> Loaded:

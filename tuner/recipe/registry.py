@@ -6,7 +6,6 @@ Loads no torch by itself: only the module of the kind that is asked for.
 
 from __future__ import annotations
 
-import functools
 import importlib
 import inspect
 import os
@@ -97,12 +96,11 @@ def resolve(kind: str, name: str, base_dir: Path) -> Callable[..., Any]:
     return found
 
 
-@functools.cache
 def built_ins(kind: str) -> dict[str, Callable[..., Any]]:
     """Return the built-in objects of a kind by name.
 
     They are the public functions and classes that the kind's module defines itself (every module of a package), and
-    what its function `_more()` adds, where it has one. Looked up once: the dict is not to be changed.
+    what its function `_more()` adds, where it has one.
     """
     module_name = KINDS[kind][1]
     if module_name is None:

@@ -214,6 +214,8 @@ def fit(
     if room(epochs) >= plenty:
         longer = [length for length in range(epochs, longest + 1) if room(length) >= plenty]
         return Fit(room(longer[-1]), longer[-1])
+    if bounds.whole_length and (count := room(epochs)) >= least:  # more of them, or what is left over in longer ones
+        return Fit(count, max(length for length in range(epochs, longest + 1) if room(length) >= count))
     shorter = range(epochs, shortest - 1, -1)
     for wanted in (least,) if bounds.whole_length else (enough, least):
         for length in shorter:

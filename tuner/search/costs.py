@@ -6,7 +6,7 @@ import itertools
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from tuner.core.metrics import SplitScan
@@ -17,6 +17,8 @@ ITEM_SECONDS = 0.015  # setting a trial up, saving its state and handing it over
 LEAST_ITEM_SECONDS = 0.003
 HANDED_SECONDS = 0.005  # between two items of a worker: its result is written and flushed
 FIXED_SECONDS = 4.5  # of a command: workers start, the recipe is tried out, the plots are drawn
+WRITING_SECONDS = 1.0  # of a search in a longer command: its files; the workers are there, its plots are drawn beside
+TRUSTED_STEPS = 20  # of a timing: a shorter one is no better than what the sweep has measured
 TEXT_BYTES, ROW_BYTES, PLOT_BYTES = 4_000, 600, 400_000  # of a trial's lines, of an epoch in them, of a stage's plots
 COPIES = 5  # of the weights that a stopped trial keeps: model, two of the optimizer, the best ones twice
 
@@ -82,6 +84,13 @@ def of_timing(records: Sequence[Record], data: Mapping[str, SplitScan], workers:
     epoch = statistics.fmean(epochs)
     item, spread = item + HANDED_SECONDS, statistics.pstdev(epochs) / epoch
     return Costs(epoch, FORWARD * epoch * val / train, item, workers=workers, source="timing", spread=spread)
+
+
+def cautious(timed: Costs, swept: Costs | None, steps: int) -> Costs:
+    """Return the costs of a timing of so many steps; where these are few, an epoch takes no less than in the sweep."""
+    if swept is None or steps >= TRUSTED_STEPS or swept.epoch_seconds <= timed.epoch_seconds:
+        return timed
+    return replace(timed, epoch_seconds=swept.epoch_seconds, evaluation_seconds=swept.evaluation_seconds)
 
 
 def of_search(

@@ -13,21 +13,17 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from tuner.parts import datasets
-from tuner.recipe import registry
+from tuner.core.packages import version_of
 from tuner.train.device import keep_freed_memory
 
 
 def warm_up() -> None:
-    """Look the built-ins up, and take a tiny net through what every trial does but its backward pass."""
+    """Take a tiny net through what every trial does but its backward pass."""
     torch.set_num_threads(1)
     keep_freed_memory()
-    for kind in registry.KINDS:
-        with contextlib.suppress(ImportError):  # of an extra that is not installed
-            registry.built_ins(kind)
     for package in ("scikit-learn", "pillow"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            datasets.version_of(package)
+            version_of(package)
     inputs, targets = torch.rand(8, 1, 8, 8), torch.arange(8) % 4
     net = torch.nn.Sequential(
         torch.nn.Conv2d(1, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU(), torch.nn.MaxPool2d(2), torch.nn.Flatten(),

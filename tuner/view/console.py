@@ -224,15 +224,13 @@ def _skipped(page: Page, result: StageResult[Any], stage_dir: Path) -> None:
 
 
 def _files(page: Page, stage_dir: Path) -> None:
-    folder = stage_dir / "plots"
-    plots = sorted(folder.glob("*.png"))
-    if not plots and (folder.exists() or not stage_dir.exists()):
-        return
-    page.gap()
-    where = f"{display_path(folder)}{os.sep}"
-    if len(plots) > 1:
-        page.line(f" Plots: {where}{{{','.join(path.stem for path in plots)}}}.png", "dim")
-    elif plots:
-        page.line(f" Plot:  {where}{plots[0].name}", "dim")
-    else:
-        page.line(f" Plots: {where}*.png, when the command has ended", "dim")
+    plots = sorted((stage_dir / "plots").glob("*.png"))
+    if plots:
+        page.gap()
+        where = display_path(stage_dir / "plots")
+        page.line(
+            f" Plots: {where}{os.sep}{{{','.join(path.stem for path in plots)}}}.png"
+            if len(plots) > 1
+            else f" Plot:  {where}{os.sep}{plots[0].name}",
+            "dim",
+        )

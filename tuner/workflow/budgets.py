@@ -19,17 +19,29 @@ from tuner.core.trial import WorkItem
 from tuner.recipe.space import Space
 from tuner.search import scores
 from tuner.search.budget import AIM, MOST_TRIALS, Bounds, Budget, Fit, Outline, fit, parse
-from tuner.search.costs import Costs, disk_bytes, of_search, of_sweep, of_timing
+from tuner.search.costs import WRITING_SECONDS, Costs, cautious, disk_bytes, of_search, of_sweep, of_timing
 from tuner.stages import SearchSettings, StageSettings
 from tuner.workflow import rounds
 from tuner.workflow.freshness import Session
 from tuner.workflow.work import Work
 
 TIMED = 4  # configurations of the first search that are timed before a plan is made for them
-TIMED_SHARE, TIMED_STEPS = 0.02, (5, 100)  # of a budget that the timing takes; the least and most steps of each
+TIMED_SHARE, TIMED_STEPS = 0.04, (5, 100)  # of a budget that the timing takes; the least and most steps of each
 SHORTEST = Bounds(least=1, enough=4, plenty=64, shortest=1, longest=20)  # where there is no time for a sensible search
+PAIR = 2  # configurations: the best of the search before, and what it is compared with
 MORE = 2  # times the budget: what that would buy is said
 KEYS = ("budget", "trials", "epochs", "rungs", "repeats", "epochs_in_all", "expected_seconds", "disk_bytes", "workers")
+
+
+def bounds_in_a_run(settings: SearchSettings) -> Bounds:
+    """Return the bounds of a search that is part of a run with a time: two trained to the end are better than none."""
+    bounds = settings.BOUNDS
+    return replace(bounds, least=min(PAIR, bounds.least)) if bounds.whole_length else bounds
+
+
+def shortest(settings: SearchSettings) -> Bounds:
+    """Return the bounds of a search where there is no time for a sensible one."""
+    return replace(SHORTEST, whole_length=settings.BOUNDS.whole_length)
 
 
 def timing_trials(session: Session, work: Work) -> list[WorkItem]:
@@ -77,13 +89,13 @@ def planned(
     settings: StageSettings,
     workers: int,
     timed: Sequence[Record] = (),
-    at_any_price: bool = False,
+    within_a_run: bool = False,
 ) -> tuple[StageSettings, dict[str, Any] | None]:
     """Return the settings with the trials and epochs of the plan, and the plan; None for a stage that searches nothing.
 
     A stage with a budget whose plan was made from the same things keeps it, whatever time and workers there are now.
-    `timed`: the results of `timing_trials`. `at_any_price`: of a whole run's time, where a search that is shorter than
-    a sensible one is better than none. Nothing is written: `keep` does that.
+    `timed`: the results of `timing_trials`. `within_a_run`: the time is part of a whole run's, where the workers have
+    started, and a search that is shorter than a sensible one is better than none. Nothing is written: `keep` does that.
 
     Raises:
         UsageError: the budget is less than the least sensible search takes.
@@ -95,7 +107,10 @@ def planned(
     made_from = session.provenance(ref)
     plan = _standing(ref.folder(session.run), made_from)
     if plan is None:
-        fitted = _fitted(session, ref, settings, _known(session, ref, workers, timed), at_any_price)
+        known = _known(session, ref, workers, timed)
+        if within_a_run and known.costs is not None:
+            known = replace(known, costs=replace(known.costs, fixed_seconds=WRITING_SECONDS))
+        fitted = _fitted(session, ref, settings, known, within_a_run)
         plan = {**fitted, "made_from": vars(made_from)}
     return settings.planned(plan["trials"], plan["epochs"]), plan
 
@@ -155,7 +170,7 @@ def _forecast(settings: SearchSettings, known: Known) -> dict[str, Any]:
 
 
 def _fitted(
-    session: Session, ref: StageRef, settings: SearchSettings, known: Known, at_any_price: bool = False
+    session: Session, ref: StageRef, settings: SearchSettings, known: Known, within_a_run: bool = False
 ) -> dict[str, Any]:
     """Return the plan that fits the budget, and what a larger budget would buy."""
     budget, costs = parse(settings.budget or ""), known.costs
@@ -169,12 +184,14 @@ def _fitted(
     def outline(trials: int, epochs: int) -> Outline:
         return settings.planned(trials, epochs).outline()
 
-    def best(of: Budget, bounds: Bounds = settings.BOUNDS) -> Fit:
+    usual = bounds_in_a_run(settings) if within_a_run else settings.BOUNDS
+
+    def best(of: Budget, bounds: Bounds = usual) -> Fit:
         return fit(of, bounds, settings.epochs, known.most or MOST_TRIALS, outline, costs)
 
     found = best(budget)
-    if not found.fits and at_any_price:
-        found = best(budget, SHORTEST)
+    if not found.fits and within_a_run:
+        found = best(budget, shortest(settings))
     elif not found.fits:
         least = outline(found.trials, found.epochs).spent(budget.unit, costs)
         needed = str(Budget(least / (AIM if budget.unit == "seconds" else 1.0), budget.unit))
@@ -204,8 +221,11 @@ def costs_of(session: Session, ref: StageRef, workers: int, timed: Sequence[Reco
     scan = session.metrics(CheckInitMetrics, ref.round).data
     swept = ref.other(timing_stage())
     sweep = session.records_of(swept)
+    result = session.result_of(swept)
+    precision = "fp32" if result is None else result.choice.get("precision", "fp32")
+    by_sweep = of_sweep(sweep, scan, session.recipe_of(ref).train.batch_size, precision, workers)
     if timed and (costs := of_timing(timed, scan, workers)) is not None:
-        return costs
+        return cautious(costs, by_sweep, max(int(record.item.spec.horizon_steps or 0) for record in timed))
     before = _earlier_search(ref) if ref.stage in stages.named("searches") else None
     searched = session.records_of(before) if before is not None else []
     newer = rounds.holding(session.run, swept).round > 1
@@ -214,10 +234,7 @@ def costs_of(session: Session, ref: StageRef, workers: int, timed: Sequence[Reco
         epochs = 1 if found is None else found.metrics.epochs or 1
         if (costs := of_search(searched, sweep, scan, epochs, workers)) is not None:
             return replace(costs, source=before.stage)
-    result = session.result_of(swept)
-    precision = "fp32" if result is None else result.choice.get("precision", "fp32")
-    costs = of_sweep(sweep, scan, session.recipe_of(ref).train.batch_size, precision, workers)
-    return None if costs is None else replace(costs, source=swept.stage)
+    return None if by_sweep is None else replace(by_sweep, source=swept.stage)
 
 
 def _most(session: Session, ref: StageRef) -> int | None:

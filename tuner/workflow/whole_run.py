@@ -19,14 +19,13 @@ from tuner.core.metrics import LrSweepMetrics, OverfitMetrics
 from tuner.core.stage_ref import StageRef
 from tuner.core.store import read_json, write_json
 from tuner.search.budget import AIM, MOST_TRIALS, Bounds, Budget, Fit, Outline, clock, fit, parse
-from tuner.search.costs import Costs
+from tuner.search.costs import WRITING_SECONDS, Costs
 from tuner.stages import SearchSettings
 from tuner.workflow import budgets
 from tuner.workflow.freshness import Session
 
 FIRST_STEPS = 0.25  # of the budget, at most, for the steps before the searches
 TAIL_SECONDS, TAIL_SHARE = 2.0, 0.02  # kept for what comes after the searches: the diagnosis, the last files
-WRITING_SECONDS = 1.0  # of a search: its files; the workers are there already, and its plots are drawn beside the next
 REPEATS = 0.15  # of a search's epochs, at most, go to training finalists again
 OVERDUE = 1.1  # of the budget: a search that was planned too long is ended here, trials under way included
 SWEEPS = ((3, 100, 1000), (2, 100, 900), (1, 100, 750), (1, 50, 400), (1, 30, 200))  # seeds, steps, iterations in all
@@ -155,12 +154,15 @@ class WholeRun:
         self, name: str, own: SearchSettings, costs: Costs, left: float, later: str, say: Say
     ) -> dict[str, Any] | None:
         after: SearchSettings = self.session.settings(StageRef(later))
-        least = [_least(own, own.BOUNDS, costs), _least(after.once(), after.BOUNDS, costs)]
+        least = [
+            _least(own, budgets.bounds_in_a_run(own), costs),
+            _least(after.once(), budgets.bounds_in_a_run(after), costs),
+        ]
         if sum(least) <= AIM * left:
             part = max(stages.traits(name).budget_share * left, least[0] / AIM)
             return {"budget": clock(part)}
         self.given[later] = None
-        found = _fitted(own, left, budgets.SHORTEST, costs)
+        found = _fitted(own, left, budgets.shortest(own), costs)
         say(f"{later} and what follows it are left out: {clock(left)} are too short for two searches")
         say("the winner's accuracy will rest on one training: nothing is repeated")
         return {"trials": found.trials, "epochs": found.epochs}
@@ -169,7 +171,7 @@ class WholeRun:
         self, name: str, own: SearchSettings, costs: Costs, left: float, say: Say
     ) -> dict[str, Any] | None:
         for settings in own.with_fewer_repeats():
-            found = _fitted(settings, left, own.BOUNDS, costs)
+            found = _fitted(settings, left, budgets.bounds_in_a_run(own), costs)
             outline = settings.planned(found.trials, found.epochs).outline()
             if found.fits and outline.repeats * outline.epochs <= REPEATS * outline.total_epochs:
                 changed = {key: value for key, value in settings.model_dump().items() if value != getattr(own, key)}
@@ -177,7 +179,7 @@ class WholeRun:
                     say(f"{name}: no repeats: the winner's interval will rest on one seed")
                 return {"budget": clock(max(left, 1.0)), **changed}
         once = own.once()
-        found = _fitted(once, left, budgets.SHORTEST, costs)
+        found = _fitted(once, left, budgets.shortest(own), costs)
         if not found.fits:
             say(f"{name} and what follows it are left out: no time is left; the winner is that of the search before")
             return None

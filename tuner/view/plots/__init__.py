@@ -23,6 +23,8 @@ DPI = 150
 
 def draw(result: StageResult[Any], stage_dir: Path) -> list[Path]:
     """Draw the plots of a stage into `stage_dir/plots`, which appears when all are written, and return their paths."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     module = stage_module("tuner.view.plots", result.stage)
     folder, unfinished = stage_dir / "plots", stage_dir / ".plots"
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -31,7 +33,8 @@ def draw(result: StageResult[Any], stage_dir: Path) -> list[Path]:
         content = io.BytesIO()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a class name in a script that the font lacks
-            figure.savefig(content, format="png", dpi=DPI, facecolor="white")
+            figure.set(dpi=DPI, facecolor="white")
+            FigureCanvasAgg(figure).print_png(content)  # `savefig` would lay everything out twice
         write_bytes(unfinished / f"{name}.png", content.getvalue(), synced=False)
         names.append(f"{name}.png")
     shutil.rmtree(folder, ignore_errors=True)
