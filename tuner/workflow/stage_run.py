@@ -142,7 +142,7 @@ class StageRun:
         records: list[Record] = []
         best = BestSoFar.of(self.session.run, self.ref)
         while items := work.plan(records):
-            if records and self._is_overdue():
+            if (records or not self._searches) and self._is_overdue():
                 self.listener.note(f"{self.ref} ends here: the time of the run is over")
                 return records
             todo = unfinished(items, finished)
@@ -160,6 +160,8 @@ class StageRun:
                         if record.result.status == "failed" and first_fail_alike([*records, *known(items, finished)]):
                             break
             except TimeIsOver:
+                if not self._searches:
+                    continue  # what is compared with one another is there as a whole, or not at all
                 if not any(is_usable(record) for record in [*records, *known(items, finished)]):
                     raise
             records = sorted([*records, *known(items, finished)], key=lambda record: record.order)
@@ -172,9 +174,15 @@ class StageRun:
             self.listener.note(STORED_LOOK)
         return records
 
+    @property
+    def _searches(self) -> bool:
+        return stages.traits(self.ref.stage).searches
+
     def _is_overdue(self) -> bool:
-        """Return whether a search took so much longer than planned that the whole run is late."""
-        return self.whole is not None and stages.traits(self.ref.stage).searches and self.whole.is_over(OVERDUE)
+        """Return whether the whole run is so late that this stage is cut short; not before there is a winner."""
+        if self.whole is None or not (self._searches or stages.traits(self.ref.stage).proposes_changes):
+            return False
+        return self.whole.is_over(OVERDUE) and self.session.run.winner_path.exists()
 
     def _run_items(
         self, items: Sequence[WorkItem], total: int, runner: StageRunner, title: str = "", epochs: Epochs | None = None

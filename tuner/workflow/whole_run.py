@@ -27,6 +27,7 @@ from tuner.workflow.freshness import Session
 FIRST_STEPS = 0.25  # of the budget, at most, for the steps before the searches
 TAIL_SECONDS, TAIL_SHARE = 2.0, 0.02  # kept for what comes after the searches: the diagnosis, the last files
 REPEATS = 0.15  # of a search's epochs, at most, go to training finalists again
+CONFIRMING = 16  # epochs that confirming runs take, as a rule: four arms of two seeds, of an epoch or two each
 OVERDUE = 1.1  # of the budget: a search that was planned too long is ended here, trials under way included
 SWEEPS = ((3, 100, 1000), (2, 100, 900), (1, 100, 750), (1, 50, 400), (1, 30, 200))  # seeds, steps, iterations in all
 
@@ -107,6 +108,8 @@ class WholeRun:
             return None
         if stages.load(name).Metrics is LrSweepMetrics:
             return self._sweep(name, say)
+        if stages.traits(name).proposes_changes:
+            return self._diagnosis(name, say)
         return self._search(name, say) if stages.traits(name).searches else {}
 
     def _sweep(self, name: str, say: Say) -> dict[str, Any]:
@@ -129,6 +132,15 @@ class WholeRun:
         seeds, iterations, _ = fitting[0]
         say(f"{name}: {plural(seeds, 'seed')} and {iterations} iterations, to leave time for the search")
         return {"seeds": seeds, "steps": iterations}
+
+    def _diagnosis(self, name: str, say: Say) -> dict[str, Any]:
+        """Return no confirming runs where the time that is left is too short for the usual number of them."""
+        costs = budgets.costs_of(self.session, StageRef(stages.only("writes_winner")), self.workers)
+        left = self.budget.amount - self.spent - self._reserved()
+        if costs is None or CONFIRMING * (costs.epoch_seconds + costs.item_seconds) / self.workers <= left:
+            return {}
+        say(f"{name}: no confirming runs: {clock(max(left, 0.0))} are left")
+        return {"confirm": False}
 
     def _search(self, name: str, say: Say) -> dict[str, Any] | None:
         """Return what a search may take: its part of what is left, or as much as fits."""
