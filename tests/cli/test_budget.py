@@ -290,6 +290,7 @@ def test_what_is_under_way_when_the_time_is_over_is_given_up(finished, command, 
     path = finished / "small.toml"
     path.write_text(path.read_text().replace("trials = 2\nepochs = 3\n", "trials = 3\nepochs = 40\n"))
     run, ended = finished / "runs/small", []
+    (run / "winner.json").unlink()
     hear = best_so_far.BestSoFar.hear
     monkeypatch.setattr(best_so_far.BestSoFar, "hear", lambda self, record: (ended.append(record), hear(self, record)))
     monkeypatch.setattr(whole_run.WholeRun, "is_over", lambda self, factor=1.0: bool(ended))
@@ -326,6 +327,16 @@ def test_a_whole_run_takes_a_shorter_search_where_no_sensible_one_fits(finished,
         budgets.planned(session, StageRef("coarse"), settings, 1)
     chosen, plan = budgets.planned(session, StageRef("coarse"), settings, 1, within_a_run=True)
     assert (chosen.trials, chosen.epochs) == (plan["trials"], plan["epochs"]) == (1, 1)
+
+
+@pytest.mark.parametrize(("measured", "given"), [(SLOW, {"confirm": False}), (QUICK, {})])
+def test_confirming_runs_are_made_where_there_is_time_for_them(finished, costs, measured, given):
+    costs(measured)
+    path = finished / "small.toml"
+    session = Session(path, load_recipe(path, settings=stages.settings_models()), Options(finished / "runs/small"))
+    whole, said = whole_run.WholeRun(session, parse("60s"), workers=1, given={"fine": {}}), []
+    assert whole.settings("diagnose", said.append) == given
+    assert len(said) == len(given)
 
 
 def test_repeats_have_a_capped_share_of_a_budget(finished, command, costs):
