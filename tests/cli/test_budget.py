@@ -322,7 +322,7 @@ def test_a_whole_run_takes_a_shorter_search_where_no_sensible_one_fits(finished,
     costs(SLOW)
     path = finished / "small.toml"
     session = Session(path, load_recipe(path, settings=stages.settings_models()), Options(finished / "runs/small"))
-    settings = stages.load("coarse").Settings(epochs=3, budget="70s")
+    settings = stages.load("coarse").Settings(epochs=3, budget="60s")
     with pytest.raises(UsageError, match="too little for coarse"):
         budgets.planned(session, StageRef("coarse"), settings, 1)
     chosen, plan = budgets.planned(session, StageRef("coarse"), settings, 1, within_a_run=True)
