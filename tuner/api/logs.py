@@ -20,7 +20,8 @@ from tuner.core.store import RunDir, StageDir, sha256, write_curve, write_json
 from tuner.core.trial import TrialSpec, WorkItem
 from tuner.recipe.model import Recipe
 from tuner.stages import Inputs, load, only, read_result
-from tuner.workflow.outputs import draw_plots, versions
+from tuner.workflow.drawing import draw_plots
+from tuner.workflow.outputs import versions
 
 RUNNING = Skipped(
     "the gap on a train subset in eval mode",

@@ -33,9 +33,9 @@ class Drawing:
         if folder.plots_path.exists():
             return
         if self._thread is None:
-            _draw(result, folder, self.note)
+            draw_plots(result, folder, self.note)
         else:
-            self._begun.append(self._thread.submit(_draw, result, folder, self.note))
+            self._begun.append(self._thread.submit(draw_plots, result, folder, self.note))
 
     def finish(self) -> None:
         """Wait for what was begun.
@@ -53,7 +53,7 @@ class Drawing:
             self._thread.shutdown(wait=False, cancel_futures=True)
 
 
-def _draw(result: StageResult[Any], folder: StageDir, note: Note) -> None:
+def draw_plots(result: StageResult[Any], folder: StageDir, note: Note) -> None:
     """Draw a stage's plots; one that cannot be drawn is reported, and does not undo a finished stage."""
     from tuner.view import plots
 

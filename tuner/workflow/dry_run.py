@@ -16,14 +16,14 @@ from tuner.workflow.freshness import Session
 from tuner.workflow.work import Work, known, unfinished, work_of
 
 
-def plan_only(session: Session, ref: StageRef, workers: int, at_any_price: bool = False) -> dict[str, Any]:
+def plan_only(session: Session, ref: StageRef, workers: int, within_a_run: bool = False) -> dict[str, Any]:
     """Return the trials that a stage has finished and those that it would run next, and how long a search takes.
 
-    `at_any_price`: of a whole run's time; see `budgets.planned`.
+    `within_a_run`: of a whole run's time; see `budgets.planned`.
     """
     options = session.options
     work = work_of(session, ref, device_kind(session, ref))
-    settings, search = budgets.planned(session, ref, work.settings, workers, at_any_price=at_any_price)
+    settings, search = budgets.planned(session, ref, work.settings, workers, within_a_run=within_a_run)
     done, todo = _next_of(replace(work, settings=settings), fresh=options.fresh)
     trials = [_described(item, True) for item in done] + [_described(item, False) for item in todo]
     found = {"stage": ref.stage, "settings": settings.model_dump(mode="json"), "trials": trials}
@@ -31,11 +31,11 @@ def plan_only(session: Session, ref: StageRef, workers: int, at_any_price: bool 
 
 
 def plan_pending(
-    session: Session, names: Sequence[str], workers: int, check: Callable[[StageRef], None], at_any_price: bool = False
+    session: Session, names: Sequence[str], workers: int, check: Callable[[StageRef], None], within_a_run: bool = False
 ) -> list[dict[str, Any]]:
     """Return for each stage that it is fresh, or its plan; those behind the first that is not wait for it.
 
-    `check`: refuses what running that first one would. `at_any_price`: the whole run has a time.
+    `check`: refuses what running that first one would. `within_a_run`: the whole run has a time.
     """
     plans: list[dict[str, Any]] = []
     for ref in map(StageRef, names):
@@ -43,10 +43,10 @@ def plan_pending(
         if state.kind == "fresh":
             plans.append({"stage": ref.stage, "state": "fresh"})
         elif any(plan["state"] != "fresh" for plan in plans):
-            plans.append(_waiting(session, ref, workers, at_any_price))
+            plans.append(_waiting(session, ref, workers, within_a_run))
         else:
             check(ref)
-            plans.append({"state": state.kind, **plan_only(session, ref, workers, at_any_price)})
+            plans.append({"state": state.kind, **plan_only(session, ref, workers, within_a_run)})
     return plans
 
 
@@ -55,13 +55,13 @@ def forecast(session: Session, ref: StageRef, workers: int) -> dict[str, Any] | 
     return budgets.planned(session, ref, session.settings(ref), workers)[1]
 
 
-def _waiting(session: Session, ref: StageRef, workers: int, at_any_price: bool) -> dict[str, Any]:
+def _waiting(session: Session, ref: StageRef, workers: int, within_a_run: bool) -> dict[str, Any]:
     """Return what is known of a stage while steps before it are not done."""
     state, settings = "waits for the steps before it", session.settings(ref)
     if budgets.lacks_times(session, ref, settings):
         later = f"; planned for its {settings.budget} when {budgets.timing_stage()} has measured its steps"
         return {"stage": ref.stage, "state": state + later}
-    search = budgets.planned(session, ref, settings, workers, at_any_price=at_any_price)[1]
+    search = budgets.planned(session, ref, settings, workers, within_a_run=within_a_run)[1]
     return {"stage": ref.stage, "state": state, **({} if search is None else {"search": _shown(search)})}
 
 

@@ -136,7 +136,7 @@ class Workflow:
             own_settings = bool(self.options.flags.get(ref.stage))
             StageRun(self.session, ref, self.pool, self.listener, own_settings, whole).check()
 
-        plans = dry_run.plan_pending(self.session, kept, self.pool.workers, check, at_any_price=whole is not None)
+        plans = dry_run.plan_pending(self.session, kept, self.pool.workers, check, within_a_run=whole is not None)
         return [*plans, *({"stage": name, "state": "left out: the budget is too short for it"} for name in left_out)]
 
     # -- step 7 -------------------------------------------------------------------------------------------------
