@@ -47,6 +47,50 @@ def test_nothing_of_the_watch_stays_on_the_model():
     assert not model._forward_hooks and not loss._forward_hooks and not optimizer._optimizer_step_post_hooks
 
 
+def watched(lr=0.1, learns=True, momentum=0.0, updates=150):
+    """Watch a loop on noisy batches of a problem that can be learnt, or whose labels are chance."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 2))
+    optimizer, loss = torch.optim.SGD(model.parameters(), lr, momentum=momentum), nn.CrossEntropyLoss()
+    with watch(model, optimizer, loss) as w:
+        for _ in range(updates):
+            x = torch.randn(32, 8)
+            y = (x[:, 0] > 0).long() if learns else torch.randint(0, 2, (32,))
+            optimizer.zero_grad()
+            loss(model(x), y).backward()
+            optimizer.step()
+    return w.report
+
+
+def codes(report, severity=("error", "warn")):
+    return [finding.code for finding in report.findings if finding.severity in severity]
+
+
+def test_a_sound_loop_is_judged_by_three_steps_without_an_alarm():
+    report = watched()
+    assert report.passed and not codes(report)
+    assert [result.stage for result in report.results] == ["overfit", "lr-sweep", "diagnose"]
+    assert "At lr 0.1 the loss falls from" in str(report)
+
+
+def test_weights_that_do_not_move_are_an_error_of_step_2():
+    report = watched(lr=0.0)
+    assert "OV203" in codes(report) and "No weight has moved in 150 updates" in str(report)
+
+
+def test_a_loss_that_never_falls_is_an_error_of_step_3():
+    assert "LR302" in codes(watched(lr=1e-3, learns=False))
+
+
+def test_a_momentum_that_outlasts_the_updates_is_said():
+    assert "LR312" in codes(watched(momentum=0.9995, lr=1e-3), ("error", "warn", "note"))
+
+
+def test_a_loss_that_is_lost_is_an_error_of_step_6_and_leaves_step_3_unjudged():
+    report = watched(lr=1e12, momentum=0.9)
+    assert "CU650" in codes(report) and "the loss is lost" in str(report)
+
+
 def rows(epochs=20):
     """Train loss goes to 0; val loss has its minimum at epoch 5 and rises; accuracy stays."""
     return [

@@ -11,16 +11,19 @@ from torch import Tensor, nn
 
 from tuner.api.logs import judged
 from tuner.api.report import Report
+from tuner.api.watched import Updates, judged_updates
 
 EVERY = 20  # updates between looks at gradients and activations: what costs time
 EPOCHS = 20  # parts that a run without stated epochs is cut into
+SAMPLED = 16  # values of a parameter that are compared, at least
 
 
 class Watch:
     """What a loop did: the loss of every update, its rate, and now and then the gradients and activations.
 
     `w.loss` is the loss to call; a loss that is a module may be called as before. `w.epoch(val_loss, val_accuracy)`
-    ends an epoch. After the block, `w.report` judges the curves.
+    ends an epoch. After the block, `w.report` judges them by the rules of
+    steps 2, 3 and 6, as far as one training can answer these.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class Watch:
         self._raw = loss
         self._handles: list[Any] = []
         self._listening: list[Any] = []
+        self._at_first: list[list[float]] = []
 
     def loss(self, *args: Any, **kwargs: Any) -> Tensor:
         """Call the loss, and remember what it gives."""
@@ -53,6 +57,7 @@ class Watch:
         self.vals[len(self.ends)] = {key: float(value) for key, value in known.items() if value is not None}
 
     def __enter__(self) -> Watch:
+        self._at_first = self._fingerprint()
         self._handles.append(self.optimizer.register_step_pre_hook(self._before))
         self._handles.append(self.optimizer.register_step_post_hook(self._after))
         if isinstance(self._raw, nn.Module):
@@ -62,13 +67,14 @@ class Watch:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         for handle in [*self._handles, *self._listening]:
             handle.remove()
-        if kind is None and self.losses:
-            self.report = judged(self.curve(), self._tables())
+        if kind is None and self.losses and self.lrs:
+            of_curve = judged(self.curve(), self._tables())
+            self.report = Report((*judged_updates(self._updates()), *of_curve.results))
 
     def curve(self) -> list[dict[str, Any]]:
         """Return the rows of the curve: of each epoch, or of twenty equal parts where no epoch was ended."""
         ends = self.ends or [self.updates * part // EPOCHS for part in range(1, EPOCHS + 1)]
-        values = torch.stack([loss.float() for _, loss in self.losses]).tolist()
+        values = self._values()
         rows: list[dict[str, Any]] = []
         start = 0
         for number, end in enumerate(ends, 1):
@@ -81,6 +87,32 @@ class Watch:
                 rows.append({"step": end, "epoch": number, "split": "val", **self.vals[number]})
             start = end
         return rows
+
+    def _updates(self) -> Updates:
+        """Return what steps 2 and 3 are told: of the losses of one update their mean."""
+        by_update: dict[int, list[float]] = {}
+        for value, (update, _) in zip(self._values(), self.losses, strict=True):
+            by_update.setdefault(update, []).append(value)
+        losses = [sum(own) / len(own) for update, own in sorted(by_update.items()) if update < self.updates]
+        settings = self.optimizer.param_groups[0]
+        momentum = settings.get("momentum")
+        return Updates(
+            losses,
+            self.lrs,
+            self._fingerprint() != self._at_first,
+            type(self.optimizer).__name__.lower(),
+            settings.get("weight_decay"),
+            float(momentum) if isinstance(momentum, (int, float)) else None,
+        )
+
+    def _values(self) -> list[float]:
+        values: list[float] = torch.stack([loss.float() for _, loss in self.losses]).tolist()
+        return values
+
+    def _fingerprint(self) -> list[list[float]]:
+        """Return a few values of every parameter: enough to see whether any has moved."""
+        with torch.no_grad():
+            return [p.detach().reshape(-1)[:: max(1, p.numel() // SAMPLED)].tolist() for p in self.model.parameters()]
 
     def _tables(self) -> dict[str, Any]:
         rate = float(self.lrs[0]) if self.lrs and self.lrs[0] > 0 else 1e-3

@@ -67,9 +67,10 @@ def loss_never_moves(fit: Attempts) -> Finding | None:
     best = best_attempt(fit)
     if best.status == "floor" or any(attempt.moved for attempt in fit.attempts):
         return None
-    return found(
-        "OV203", "error", f"the loss is {best.initial_loss} at every step, at every rate", evidence=facts_of(best)
-    )
+    title = f"the loss is {best.initial_loss} at every step, at every rate"
+    if not best.examples:  # of a loop that was watched, whose batches differ
+        title = f"no weight has moved in {best.steps} updates at lr {best.lr:g}"
+    return found("OV203", "error", title, evidence=facts_of(best))
 
 
 @rule(
