@@ -5,21 +5,20 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from tuner.checks.attempts.evidence import Attempts
 from tuner.checks.earlier.evidence import Earlier
 from tuner.checks.engine import apply_rules
 from tuner.checks.evidence import Evidence, NotMeasured
-from tuner.checks.lr_sweep.evidence import LrRate, LrSweep
+from tuner.checks.lr_sweep.evidence import LrSweep
 from tuner.checks.overfit.evidence import Overfit
 from tuner.checks.trials.evidence import Trials
 from tuner.core.formatting import rate as spelled
-from tuner.core.metrics import LrSweepMetrics, OverfitMetrics
+from tuner.core.metrics import LrSweepMetrics, OverfitMetrics, SweptLr
 from tuner.core.result import Skipped, StageResult
 from tuner.core.statistics import robust_sigma
-from tuner.core.values import from_json
 from tuner.search.band import CLEAR, LAST
 
 UPDATES = 100  # as in the sweep of step 3
@@ -77,21 +76,22 @@ def _lr(updates: Updates) -> StageResult[Any]:
     falls = drop > CLEAR * noise
     late = statistics.fmean(updates.losses[-max(LAST, len(updates.losses) // 10) :])
     in_the_end = falls or first - late > CLEAR * noise  # a hundred updates are too few for some that learn
-    shown = {
-        "rates": [LrRate(highest, "completed", drop, None, first, final, verdict=_verdict(falls, in_the_end))],
-        "noise": noise,
-        "steps": len(window),
-        "seeds": 1,
-        "recipe_lr": highest,
-        "best_lr": highest,
-        "lr": highest if in_the_end else None,
-    }
-    sweep = LrSweep(**shown, optimizer=updates.optimizer, weight_decay=updates.weight_decay, momentum=updates.momentum)
+    sweep = LrSweep(
+        rates=[SweptLr(highest, first, final, drop=drop, status="completed", verdict=_verdict(falls, in_the_end))],
+        noise=noise,
+        steps=len(window),
+        recipe_lr=highest,
+        best_lr=highest,
+        lr=highest if in_the_end else None,
+        optimizer=updates.optimizer,
+        weight_decay=updates.weight_decay,
+        momentum=updates.momentum,
+    )
     found, ran = _of(OF_STEP_3, "lr-sweep", {"lr_sweep": sweep, "earlier": Earlier([])})
     skipped = [Skipped("other lrs", "a loop has one: tuner lr-sweep tries them side by side")]
     said = f"from {first:.4g} to {final:.4g} in {len(window)} updates (noise {noise:.2g})"
     headline = f"At lr {spelled(highest)} the loss {'falls' if falls else 'goes'} {said}."
-    metrics = from_json(LrSweepMetrics, sweep.to_json() | {"rates": sweep.to_json()["rates"]})
+    metrics = LrSweepMetrics(**{field.name: getattr(sweep, field.name) for field in fields(LrSweepMetrics)})
     return StageResult("lr-sweep", headline, metrics, found, ran, skipped)
 
 
