@@ -26,7 +26,7 @@ ROOMS = {
     "execute": {"core", "train"},
     "view": {"core"},
     "workflow": {"core", "recipe", "checks", "search", "stages", "execute", "view"},
-    "api": {"core", "recipe", "tasks", "stages", "parts", "train", "view", "workflow"},
+    "api": {"core", "recipe", "tasks", "checks", "search", "stages", "parts", "train", "view", "workflow"},
     "cli": {"core", "recipe", "checks", "stages", "view", "workflow", "api"},
 }
 FRONT_DOORS = {"__init__.py": {"api", "workflow"}, "__main__.py": {"cli"}}
