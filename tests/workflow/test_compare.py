@@ -15,6 +15,8 @@ from tuner.core.result import Record, TrialResult
 from tuner.core.store import read_json, write_json
 from tuner.core.trial import TrialSpec, WorkItem
 from tuner.recipe.model import Recipe
+from tuner.view.blocks import Plot, Table
+from tuner.view.compare import blocks_of
 from tuner.workflow.compare import Comparison, Side, _paired
 
 TABLES = Recipe.model_validate({"name": "r", "data": {"source": "digits"}, "model": {"name": "mlp"}}).tables()
@@ -92,6 +94,24 @@ def test_compare_works_in_python_and_without_a_winner(finished):
     assert "has no winner yet" in str(found) and found.p is None
     with pytest.raises(InputError, match="no run of tuner lies there"):
         tuner.compare(finished, finished)
+
+
+def test_runs_of_another_score_are_compared_by_it(finished):
+    run = finished / "runs/small"
+    for path in run.glob("*/trials.jsonl"):
+        path.write_text(path.read_text().replace('"accuracy"', '"r2"'))
+    for stage in ("coarse", "fine"):
+        result = read_json(run / stage / "result.json")
+        write_json(run / stage / "result.json", {**result, "metrics": {**result["metrics"], "monitor": "val_r2"}})
+    found = tuner.compare(run, run)
+    blocks = blocks_of(found.to_json())
+    assert found.monitor == "val_r2" and found.a.score is not None
+    assert {plot.title for plot in blocks if isinstance(plot, Plot)} == {
+        "The winners' loss, by epoch",
+        "The winners' r2, by epoch",
+    }
+    rows = next(block.rows for block in blocks if isinstance(block, Table))
+    assert [row[0] for row in rows][2:] == ["r2 on val", "over its seeds", "r2 on test"]
 
 
 def test_compare_of_no_run_is_refused(command):

@@ -32,6 +32,7 @@ class Side:
     std: float | None = None
     seeds: int = 0
     test_accuracy: float | None = None
+    test_score: float | None = None
     curve: list[Mapping[str, Any]] = field(default_factory=list)
 
 
@@ -90,8 +91,8 @@ def compare(a: str | Path, b: str | Path) -> Comparison:
     changed = {key: (flat[0].get(key, ABSENT), flat[1].get(key, ABSENT)) for key in keys}
     changed = {key: pair for key, pair in changed.items() if pair[0] != pair[1]}
     records = [_winner(run) for run in runs]
-    sides = [_side(run, name, record) for run, name, record in zip(runs, names, records, strict=True)]
-    monitor = str(recipes[0].get("train", {}).get("monitor", "val_accuracy"))
+    monitor = _monitor(runs[0], recipes[0])
+    sides = [_side(run, name, record, monitor) for run, name, record in zip(runs, names, records, strict=True)]
     return Comparison(sides[0], sides[1], changed, monitor, **_paired(records[0], records[1]))
 
 
@@ -114,6 +115,13 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     }
 
 
+def _monitor(run: Run, recipe: Mapping[str, Any]) -> str:
+    """Return what a run maximises: as its searches say, which know the task, else as the recipe does."""
+    paths = [run.path / label / "result.json" for label in run.stages]
+    said = [read_json(path).get("metrics", {}).get("monitor") for path in paths if path.exists()]
+    return str(next(filter(None, said), recipe.get("train", {}).get("monitor", "val_accuracy")))
+
+
 def _winner(run: Run) -> Record | None:
     try:
         return find_winner(run.path).record
@@ -121,17 +129,17 @@ def _winner(run: Run) -> Record | None:
         return None
 
 
-def _side(run: Run, name: str, record: Record | None) -> Side:
+def _side(run: Run, name: str, record: Record | None, monitor: str) -> Side:
     results = {label: read_json(path) for label in run.stages if (path := run.path / label / "result.json").exists()}
     verdicts = {label: result["verdict"] for label, result in results.items()}
     if record is None:
         return Side(name, verdicts)
     winner = read_json(run.path / "winner.json")
     metrics = results.get(str(winner["checkpoint"]).partition("/")[0], {}).get("metrics", {})
-    tested = results.get(stages.NAMES[-1], {}).get("metrics", {}).get("accuracy")
+    tested = results.get(stages.NAMES[-1], {}).get("metrics", {})
     numbers = {name: metrics.get(name) for name in ("mean", "std")}
     spec, result = record.item.spec, record.result
-    monitored = abs(result.score) if result.score is not None else None
+    monitored = (record.best_row("val") or {}).get(monitor.removeprefix("val_"))
     return Side(
         name,
         verdicts,
@@ -140,7 +148,8 @@ def _side(run: Run, name: str, record: Record | None) -> Side:
         monitored,
         **numbers,
         seeds=int(metrics.get("seeds") or 0),
-        test_accuracy=tested,
+        test_accuracy=tested.get("accuracy"),
+        test_score=tested.get("accuracy") if tested.get("score") is None else tested["score"],
         curve=[dict(row) for row in result.curve],
     )
 
