@@ -64,7 +64,7 @@ def _expected(metrics: FineMetrics) -> list[str]:
     parts = " and ".join(f"+- {fixed(half)} from {what}" for half, what in from_what)
     if found.seeds_half == 0:
         parts += "; what the seeds differ by is within what those examples give"
-    expect = f"Expect {fixed(found.value)} on new data, 95 % interval {interval(metrics.interval)}: {made}."
+    expect = f"Expected {fixed(found.value)} ({interval(metrics.interval)}): {made}."
     squares = ", added in squares" if len(from_what) == len(halves) else ""
     return [expect, f"The interval: {parts}{squares}."] if parts else [expect]
 
