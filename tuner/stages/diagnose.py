@@ -228,7 +228,7 @@ def _headline(facts: Mapping[str, Any], findings: Sequence[Finding]) -> str:
     end = "." if findings else "; nothing to fix."
     if facts["gap"] is not None:
         said = f"Train accuracy {facts['train_accuracy']:.3f}, val {facts['val_accuracy']:.3f}"
-        text = f"{said}, a gap of {100 * facts['gap']:.1f} points"
+        text = f"{said}, gap {100 * facts['gap']:.1f} points"
         if facts["gap_interval"] is not None:
             low, high = facts["gap_interval"]
             text += f" ({round(100 * low, 1) + 0.0:.1f} to {round(100 * high, 1) + 0.0:.1f})"  # + 0.0: not -0.0

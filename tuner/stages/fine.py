@@ -251,7 +251,7 @@ def _headline(metrics: Mapping[str, Any]) -> str:
     name, expected = metrics["monitor"].removeprefix("val_").replace("_", " "), metrics["expected"]["value"]
     low, high = metrics["interval"]
     text = f"Expect {name} {expected:.3f} on new data (95 % interval {low:.3f} to {high:.3f})"
-    return f"{text}; the simpler of a tie." if metrics["preferred"] else f"{text}{_against(metrics)}."
+    return f"{text}; simplest of a tie." if metrics["preferred"] else f"{text}{_against(metrics)}."
 
 
 def _against(metrics: Mapping[str, Any]) -> str:
@@ -259,4 +259,4 @@ def _against(metrics: Mapping[str, Any]) -> str:
     p, gap, error = (metrics.get(f"runner_up_{name}") for name in ("p", "gap", "error"))
     if p is None and error is None:
         return ""
-    return "; a tie with #2" if is_indistinguishable(p, gap, error) else "; better than #2"
+    return "; ties with #2" if is_indistinguishable(p, gap, error) else "; beats #2"
