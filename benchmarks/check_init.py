@@ -161,6 +161,7 @@ def timed(measure: Any, each: list[Any]) -> Any:
         finally:
             took = time.perf_counter() - start, time.process_time() - used
             each.append((measure.__name__, *took, peak_memory_bytes("cpu")))
+            print(f"{measure.__name__} {took[0]:.1f} s ({took[1]:.1f})", file=sys.stderr, flush=True)
 
     return wrapped
 

@@ -9,7 +9,7 @@ import torch
 
 from tuner.checks.initial_loss.evidence import InitialLoss
 from tuner.checks.tools import outputs as _outputs
-from tuner.checks.tools.cost import affordable
+from tuner.checks.tools.cost import affordable, is_large
 from tuner.checks.tools.frame import (
     before_training,
     equal_batches,
@@ -19,7 +19,7 @@ from tuner.checks.tools.frame import (
     random_state,
     share_right,
 )
-from tuner.checks.tools.heads import head_of
+from tuner.checks.tools.heads import FEW, head_of
 from tuner.core.statistics import mean_std
 from tuner.tasks.base import monitored_score
 from tuner.train.data import Data
@@ -54,7 +54,8 @@ def initial_loss(setup: Setup, seeds: int = 3, examples: int = 512) -> InitialLo
             facts |= {"output_shape": list(head.shape), "kind": head.kind}
             if len(head.shape) == 1 and 1 < head.shape[0] < data.num_classes and data.task.noun == "class":
                 return InitialLoss(**facts, too_narrow=True)
-            facts["random_in_train_mode"] = random_in_train_mode(model, batches[0][0])
+            some = batches[0][0][:FEW] if is_large(setup) and data.is_one else batches[0][0]
+            facts["random_in_train_mode"] = random_in_train_mode(model, some)
         with random_state(seed):
             given = [(forward(model, inputs), targets) for inputs, targets in batches]
         with torch.no_grad():

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tuner.checks.tools.frame import CannotProbe
 from tuner.train.setup import Setup
 
-FORWARD = 1e11  # floating-point operations of one pass over the examples: a second on two cores
+FORWARD = 6e10  # floating-point operations of one pass over the examples: a second on two cores
 FEWEST = 8  # examples that a forward has in any case, where there are as many
 MANY = 64  # examples
 TRAINED = 3  # a step forwards and backwards is three forwards

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 
 from tuner.checks.tools import outputs as _outputs
-from tuner.checks.tools.cost import affordable, is_large
+from tuner.checks.tools.cost import is_large
 from tuner.checks.tools.frame import forward, fresh_model, one_batch
 from tuner.train.setup import Setup
 
-EXAMPLES = 16
+EXAMPLES, FEW = 16, 4  # of a large model
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def head_of(setup: Setup) -> Head:
     if _last is not None and _last[0] is setup:
         return _last[1]
     model = fresh_model(setup)
-    inputs, _ = one_batch(setup, affordable(setup, EXAMPLES), "head")
+    inputs, _ = one_batch(setup, FEW if is_large(setup) else EXAMPLES, "head")
     head = Head(_outputs.kind_of(model, inputs), forward(model, inputs).shape[1:])
     if is_large(setup):
         _last = (setup, head)

@@ -1,0 +1,68 @@
+"""What step 1 asks of a model as large as ResNet-50: counted in examples, so that it is the same on every machine."""
+
+import functools
+
+import pytest
+import torch
+from torch import nn
+
+from tuner.checks import measures
+from tuner.checks.init_battery.measure import init_battery
+from tuner.checks.tools import cost, heads
+from tuner.checks.tools.frame import BATTERY
+
+RESNET_50 = 8.2e9  # floating-point operations of a forward at 224 pixels
+BATCH = 32
+STEP = 3 * BATCH  # forwards of one example: a step goes forwards and, at twice the cost, backwards
+
+
+class Counted(nn.Module):
+    """A small net that counts forwards of one example; one with a graph counts as a step does."""
+
+    asked = 0
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        )
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, images):
+        Counted.asked += len(images) * (3 if torch.is_grad_enabled() else 1)
+        return self.head(self.body(images))
+
+
+@pytest.fixture
+def asked(setup_of, monkeypatch):
+    """Return how many forwards of one example each measurement asks of a model that is said to be as large."""
+    monkeypatch.setattr(cost, "_operations", lambda setup: RESNET_50)
+    monkeypatch.setattr(heads, "_last", None)
+    measures()
+    counts = {}
+
+    def counting(measure):
+        @functools.wraps(measure)
+        def wrapped(*args, **given):
+            before = Counted.asked
+            try:
+                return measure(*args, **given)
+            finally:
+                counts[measure.__name__] = Counted.asked - before
+
+        return wrapped
+
+    for name, measure in list(BATTERY.items()):
+        monkeypatch.setitem(BATTERY, name, counting(measure))
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(640) % 4
+    images = torch.rand(640, 3, 12, 12, generator=generator) + labels[:, None, None, None] / 8
+    found = init_battery(setup_of((images, labels), Counted, val=(images[:128] + 0.01, labels[:128]), batch_size=BATCH))
+    assert not [name for name, answer in found.items() if answer.get("raised")]
+    return counts
+
+
+def test_step_1_asks_no_more_of_a_large_model_than_a_few_of_its_own_steps(asked):
+    assert len(asked) == len(BATTERY)
+    assert sum(asked.values()) <= 5 * STEP, asked
+    assert max(asked.values()) <= STEP, asked
