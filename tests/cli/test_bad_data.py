@@ -40,7 +40,7 @@ def check(command, tmp_path, table, files):
     [
         (csv(line=lambda i: f"{i},1,{'a' if i != 9 else ''}"), 3, "the target 'y' is missing in row 9 (line 11)"),
         (csv(head="x,z,why"), 2, "data.target: "),
-        (csv(line=lambda i: f"{i},1,{i * 0.37}"), 2, "holds real numbers (0.37 in row 1 (line 3))"),
+        (csv(line=lambda i: f"{i},1,{i * 0.37}"), 2, "hint: By its targets the task is regression"),
         (csv(line=lambda i: f"{i},1,a"), 3, "are of one class ('a')"),
         (
             csv(line=lambda i: f"{i},1,c{i}"),

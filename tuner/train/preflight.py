@@ -264,9 +264,17 @@ def _try_evaluation(
             raise
         raise UsageError(
             f"loss.name: the loss fails on the model's outputs: {first_line(error)}",
-            "A loss is called with (outputs, targets) and the arguments in [loss]; where the model's outputs are not "
-            "one row of class scores per example, write your own: file.py:name.",
+            f"{_told_task(setup)}A loss is called with (outputs, targets) and the arguments in [loss]; where the "
+            "model's outputs are not one row of class scores per example, write your own: file.py:name.",
         ) from error
+
+
+def _told_task(setup: Setup) -> str:
+    """Return what the targets were taken for, where the recipe does not say it and it is not the usual."""
+    task = setup.data.task.name
+    if setup.tables["data"].get("task") or task == "classification":
+        return ""
+    return f"By its targets the task is {task} (unless data.task says otherwise), which needs a loss of its own. "
 
 
 def _try_step(setup: Setup, step: Step) -> None:

@@ -161,17 +161,22 @@ def _remove_state(setup: Setup) -> None:
 
 
 def _throttled(number: int, on_progress: OnProgress | None) -> OnStep | None:
-    """Pass progress on a few times a second at most, and always the first and the last of it, and rows of the curve."""
+    """Pass progress on a few times a second at most, and always the first and the last of it.
+
+    Rows of the curve wait for the next one; the rest of them come with the trial's result.
+    """
     if on_progress is None:
         return None
-    due = 0.0
+    due, done, waiting = 0.0, 0.0, list[Mapping[str, Any]]()
 
     def on_step(share: float, words: str, rows: Sequence[Mapping[str, Any]] = ()) -> None:
-        nonlocal due
+        nonlocal due, done
         now = time.monotonic()
-        if rows or now >= due or share >= 1:
-            due = now + PROGRESS_SECONDS
-            on_progress(Progress(number, min(share, 1.0), words, rows=rows))
+        waiting.extend(rows)
+        if now >= due or share >= 1 > done:
+            due, done = now + PROGRESS_SECONDS, share
+            on_progress(Progress(number, min(share, 1.0), words, rows=tuple(waiting)))
+            waiting.clear()
 
     return on_step
 

@@ -20,11 +20,16 @@ WORST: tuple[Verdict, ...] = ("fail", "warn", "pass")
 Steps = Sequence[tuple[str, StageResult[Any]]]
 
 
+def _end_of(path: str, width: int) -> str:
+    """Return a path that fits: of a longer one the end, which tells runs apart."""
+    return path if len(path) <= width else f"...{path[-(width - 3) :]}"
+
+
 def overview(run: Path, steps: Steps, console: Console) -> None:
     """Print the run's verdict, the findings that count, causes first, and a line of how each step ended."""
     page = Page(console)
     verdict = min((result.verdict for _, result in steps), key=WORST.index)
-    title = f" RUN  {display_path(run)}"
+    title = f" RUN  {_end_of(display_path(run), page.width - len(' RUN    ') - len(verdict))}"
     space = " " * max(2, page.width - len(title) - len(verdict))
     page.spans((title, "bold"), (space, ""), (verdict.upper(), COLOURS[verdict]))
     found = urgent(steps)
