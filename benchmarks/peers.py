@@ -38,7 +38,7 @@ from tests.zoo.certificates import why_not_certified
 from tests.zoo.rejudge import judged_again
 from tests.zoo.score import judged
 
-LIMIT_SECONDS = 60.0
+LIMIT_SECONDS = 180.0
 STEPS_WATCHED = 10
 
 

@@ -17,21 +17,15 @@ SURE_HALF_WIDTH = Limit(
     "accuracy",
     "derived: a split with a narrower interval would show that something was learnt",
 )
-
-
 SMALL_HALF_WIDTH = Limit(
     "small half width", 0.025, "accuracy", "derived: differences between good configurations are a point or two"
 )
-
-
 EVEN = Limit(
     "even",
     0.6,
     "share of the largest class",
     "zoo: a sound model that weighs its classes falls behind a class that is larger",
 )
-
-
 TOLD = Limit("told", 3.0, "standard errors", "derived: one in 700 by chance")
 
 

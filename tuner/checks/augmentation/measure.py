@@ -14,17 +14,9 @@ from tuner.checks.tools.frame import CannotProbe, before_training, keys_of
 from tuner.train.setup import Setup
 
 MOST = 1024
-
-
 ENOUGH = 60
-
-
 ON_THE_LINE = 0.01  # of the change: what may be left of it beside the way to another example
-
-
 COLUMNS = 8  # among fewer any change leads towards some example
-
-
 MOSTLY = 0.55  # an even mean of two examples may be named after either
 
 

@@ -8,23 +8,13 @@ from tuner.checks.limits import Limit
 from tuner.core.result import Finding
 
 BLANKED = Limit("blanked", 0.2, "of the augmented inputs", "zoo: usual cropping and erasing leave single ones at most")
-
-
 LEFT = Limit("left", 0.25, "of what is read from clean inputs", "zoo: usual augmentation leaves more than half")
-
-
 SIGNAL = Limit("signal", 0.2, "accuracy above chance", "derived: with less in clean inputs nothing can be lost")
-
-
 SHIFT = Limit("shift", 1.0, "of the clean inputs' spread", "zoo: colour jitter moves means by less than half")
-
-
 RATIOS = (
     Limit("low ratio", 0.4, "of the clean inputs' spread", "zoo: usual augmentation stays within"),
     Limit("high ratio", 2.5, "of the clean inputs' spread", "zoo: usual augmentation stays within"),
 )
-
-
 LEFT_OF_MIRRORED = Limit(
     "left of mirrored",
     0.5,
@@ -32,8 +22,6 @@ LEFT_OF_MIRRORED = Limit(
     "zoo: mirrored photographs, symmetric marks",
 )
 ENOUGH_MIRRORED = Limit("enough mirrored", 50, "examples", "derived: one in fifty is 2 %")
-
-
 MISPAIRED = Limit(
     "mispaired",
     0.2,
@@ -47,11 +35,9 @@ MISPAIRED = Limit(
     "augmentation-harms",
     "check-init",
     meaning="Augmentation destroys what the label depends on.",
-    detected=(
-        "The same examples with and without augmentation: many become a single value, or their scale leaves that of "
-        "val; or a kernel classifier reads less than a quarter as much from augmented examples as from clean ones, "
-        "above chance, even when it is made on augmented ones."
-    ),
+    detected="The same examples with and without augmentation: many become a single value, or their scale leaves "
+    "that of val; or a kernel classifier reads less than a quarter as much from augmented examples as from clean "
+    "ones, above chance, even when it is made on augmented ones.",
     why="The model trains on inputs without an answer, or unlike those that it will be asked about.",
     fix="Look at some augmented examples; choose padding and holes for the size of these images, and pixel ranges.",
     confused_with="Strong augmentation that keeps the label: train accuracy falls below val, and val gains.",
@@ -90,11 +76,9 @@ def augmentation_destroys(answer: Augmentation) -> Finding | None:
     "misaligned-labels",
     "check-init",
     meaning="Augmentation moves or mixes the inputs of a batch and leaves the labels where they were.",
-    detected=(
-        "Hashes of the inputs of a batch before and after augmentation: where an input is another example of the "
-        "batch, its label must be that example's. And where an input is a weighted mean with another example that "
-        "outweighs it, so must its label."
-    ),
+    detected="Hashes of the inputs of a batch before and after augmentation: where an input is another example of "
+    "the batch, its label must be that example's. And where an input is a weighted mean with another example that "
+    "outweighs it, so must its label.",
     why="The model is taught wrong labels for all examples that moved.",
     fix="Apply the same permutation or selection to the targets, and give them back.",
     confused_with="Means of two examples that keep the larger part's label, which regularise (sample pairing).",
@@ -124,11 +108,9 @@ def augmentation_mispairs(answer: Augmentation) -> Finding | None:
     "augmentation-harms",
     "check-init",
     meaning="Mirrored or turned, the examples are no longer what their labels say.",
-    detected=(
-        "A kernel classifier that was made on clean examples is asked about others that augmentation mirrored or "
-        f"turned: above chance, it reads less than {LEFT_OF_MIRRORED:.0%} of what it reads of clean ones; of "
-        f"{ENOUGH_MIRRORED} or more."
-    ),
+    detected="A kernel classifier that was made on clean examples is asked about others that augmentation mirrored "
+    f"or turned: above chance, it reads less than {LEFT_OF_MIRRORED:.0%} of what it reads of clean ones; of "
+    f"{ENOUGH_MIRRORED} or more.",
     why="A mirrored 5 is no digit, and val has none: the model spends itself on pictures that nobody will ask about, "
     "and some of them look like another class.",
     fix="Leave the flip or the turn out, unless the pictures that you will ask about come so as well.",

@@ -13,8 +13,6 @@ from tuner.checks.tools.updates import Gradient, dot, in_pieces, step_size
 from tuner.train.setup import Setup
 
 ROUNDS = 3  # batches, in all of which it must be the same half that is not used
-
-
 SAME = 1e-4  # of the gradient's norm: rounding in single precision
 
 

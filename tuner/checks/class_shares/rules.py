@@ -17,10 +17,8 @@ LABEL_DISTANCE = Limit(
     "train-val-shift",
     "check-init",
     meaning="The classes have other shares in val than in train.",
-    detected=(
-        "Half the summed difference of the class shares; a warning above one half, where chi-squared says that it is "
-        "no chance, a note above a fifth."
-    ),
+    detected="Half the summed difference of the class shares; a warning above one half, where chi-squared says that "
+    "it is no chance, a note above a fifth.",
     why="Val weighs the classes differently from what is learned, and may lack some of them.",
     fix="Draw the splits at random, stratified by class.",
     confused_with="A balanced val beside an unbalanced train, on purpose.",

@@ -13,8 +13,6 @@ from tuner.checks.tools.frame import CannotProbe, before_training
 from tuner.train.setup import Setup
 
 MOST_CLASSES = 100
-
-
 SIDE = 16  # a mirror image may differ in a few strokes
 
 

@@ -10,14 +10,8 @@ from tuner.checks.limits import Limit
 from tuner.core.result import Finding
 
 TAKEN = Limit("taken", 0.2, "of a class", "zoo: strong augmentation of sound programs stays below")
-
-
 SURE = Limit("sure of a class", 3.0, "standard errors", "derived: one in 700 by chance")
-
-
 FEW = Limit("few to take", 15, "examples of a class", "derived: below it one example is 7 %")
-
-
 ALONE = Limit("alone", 3.0, "times the other classes", "zoo: what makes every class harder goes to many of them")
 
 
@@ -26,11 +20,9 @@ ALONE = Limit("alone", 3.0, "times the other classes", "zoo: what makes every cl
     "augmentation-harms",
     "check-init",
     meaning="Augmentation makes one class look like another: what told the two apart is gone.",
-    detected=(
-        "A kernel classifier that was made on clean examples is asked about others, clean and augmented: "
-        f"{TAKEN:.0%} more of a class go to one other class once they are augmented, and of that class to this one, "
-        f"each at {SURE:g} standard errors and {ALONE:g} times as much as of the classes beside them."
-    ),
+    detected="A kernel classifier that was made on clean examples is asked about others, clean and augmented: "
+    f"{TAKEN:.0%} more of a class go to one other class once they are augmented, and of that class to this one, each "
+    f"at {SURE:g} standard errors and {ALONE:g} times as much as of the classes beside them.",
     why="A b in a mirror is a d: the model is told both names for one picture, and loses these classes alone, which "
     "the accuracy over all classes hides.",
     fix="Leave out the flip or turn that maps one class to another.",

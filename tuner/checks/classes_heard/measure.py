@@ -14,8 +14,6 @@ from tuner.checks.tools.heads import head_of
 from tuner.train.setup import Setup
 
 MOST_CLASSES = 100
-
-
 EXAMPLES = 8
 
 

@@ -19,10 +19,8 @@ COLOURED = Limit("coloured", 0.2, "of the pixels", "derived: with fewer, edges o
     "constant-input",
     "check-init",
     meaning="Most colours are cut off at an end of their range: what was there between them is gone.",
-    detected=(
-        "Of the pixels that are not grey, the share of values that are exactly the smallest or the largest of all "
-        f"images: more than {AT_THE_ENDS:.0%}, though there are {LEVELS:g} different values or more."
-    ),
+    detected="Of the pixels that are not grey, the share of values that are exactly the smallest or the largest of "
+    f"all images: more than {AT_THE_ENDS:.0%}, though there are {LEVELS:g} different values or more.",
     why="Shades become flat areas of one value: shapes that differ by shade look alike, and the model learns to do "
     "without. A contrast or a scale was applied before the values were cut to bytes, or to 0 .. 1.",
     fix="Look at some images as loaded; scale to the range of the file (16 bits: divide by 256), and clip last.",

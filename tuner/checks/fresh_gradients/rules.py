@@ -12,14 +12,10 @@ from tuner.core.result import Finding
     "gradients-accumulate",
     "check-init",
     meaning="Gradients of earlier steps are still there at the next update.",
-    detected=(
-        "The same step is repeated with the rate at 0; the gradients that the updates see, or those of some of the "
-        "parameters, grow as 1, 2, 3."
-    ),
-    why=(
-        "Every update adds all the earlier ones once more: the effective rate grows with each step until "
-        "training diverges."
-    ),
+    detected="The same step is repeated with the rate at 0; the gradients that the updates see, or those of some of "
+    "the parameters, grow as 1, 2, 3.",
+    why="Every update adds all the earlier ones once more: the effective rate grows with each step until training "
+    "diverges.",
     fix="Call optimizer.zero_grad() in each step, before loss.backward().",
     confused_with="Accumulation over a few batches on purpose: there every update sees the same sum.",
     source="Full Stack Deep Learning, troubleshooting; torchtest",

@@ -8,14 +8,8 @@ from tuner.checks.limits import Limit
 from tuner.core.result import Finding, Severity
 
 CUT = Limit("cut", 0.1, "of the gradient's norm", "zoo: usual clipping leaves more, though norms are largest at first")
-
-
 CUT_AWAY = Limit("cut away", 0.01, "of the gradient's norm", "zoo: clipping that harms SGD leaves less")
-
-
 UPHILL = Limit("uphill", -0.5, "cosine", "derived: a gradient with noise is not turned round")
-
-
 EXACT = Limit("exact", 0.02, "relative", "derived: rounding and dropout noise of the same batch")
 
 
@@ -24,10 +18,9 @@ EXACT = Limit("exact", 0.02, "relative", "derived: rounding and dropout noise of
     "gradient-clipped-away",
     "check-init",
     meaning="Hardly anything of the gradient reaches the update.",
-    detected=(
-        "The gradient that the optimizer sees, over that of the loss on the same batch computed apart: less than a "
-        "tenth of its norm. For optimizers that divide by the gradient's size (Adam and the like) it is only a note."
-    ),
+    detected="The gradient that the optimizer sees, over that of the loss on the same batch computed apart: less "
+    "than a tenth of its norm. For optimizers that divide by the gradient's size (Adam and the like) it is only a "
+    "note.",
     why="With SGD the step shrinks by as much: the useful rate moves by decades, and all steps have one length.",
     fix="Clip at about the 90th percentile of the norms that training has (1 to 10 is usual), after unscaling.",
     confused_with="Clipping at 1 early in training, which cuts a part; a loss divided on purpose, for accumulation.",
@@ -55,11 +48,9 @@ def gradient_cut(seen: GradientSeen) -> Finding | None:
     "summed-loss",
     "check-init",
     meaning="The training step adds up the gradients of several batches and does not divide by their number.",
-    detected=(
-        "The same batch is given for all calls that make one update: the gradient of the update is as many times "
-        f"that of the loss as there were calls, within {EXACT:.0%}. For optimizers that divide by the gradient's "
-        "size a note."
-    ),
+    detected="The same batch is given for all calls that make one update: the gradient of the update is as many "
+    f"times that of the loss as there were calls, within {EXACT:.0%}. For optimizers that divide by the gradient's "
+    "size a note.",
     why="The effective rate is the recipe's times the number of batches, and moves when that number is changed.",
     fix="Divide the loss by the number of batches that make one update before backward.",
     confused_with="Batches that are averaged; gradients that are never cleared, which grow from update to update.",
@@ -81,10 +72,8 @@ def adds_up_batches(seen: GradientSeen) -> Finding | None:
     "sign-flipped-loss",
     "check-init",
     meaning="The training step goes uphill: it makes the loss larger.",
-    detected=(
-        "The gradient that the optimizer sees points against that of the loss on the same batch (cosine below "
-        f"{UPHILL:g}), or the optimizer maximises."
-    ),
+    detected="The gradient that the optimizer sees points against that of the loss on the same batch (cosine below "
+    f"{UPHILL:g}), or the optimizer maximises.",
     why="Training raises the loss, at any rate.",
     fix="Give backward the loss itself, not its negative; leave maximize off.",
     confused_with="A rate that is too high: there the gradient points the right way.",

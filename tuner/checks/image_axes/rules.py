@@ -14,10 +14,8 @@ COLOURS = (1, 3, 4)  # grey, RGB, RGB with transparency
     "scrambled-input",
     "check-init",
     meaning="Images with their channels last are taken for channels first: a convolution runs over rows as channels.",
-    detected=(
-        "The last of an image's three sizes is 1, 3 or 4 and the first is none of these, and the first convolution "
-        "that the model runs has as many input channels as the first size says."
-    ),
+    detected="The last of an image's three sizes is 1, 3 or 4 and the first is none of these, and the first "
+    "convolution that the model runs has as many input channels as the first size says.",
     why="Each row of pixels is a channel of its own, and the colours are the width: what is learnt is no picture.",
     fix="Give images as (N, C, H, W): images.transpose(0, 3, 1, 2) in numpy, permute(0, 3, 1, 2) in torch.",
     confused_with="A model that permutes its inputs itself: its first convolution then has the colours as channels.",

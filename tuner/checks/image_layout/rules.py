@@ -17,11 +17,9 @@ SMOOTHER = Limit("smoother", 0.1, "correlation", "zoo: sound images get rougher 
     "check-init",
     meaning="Images of height, width, channels were reshaped to channels first, not transposed: by the data's code, or "
     "by the model's.",
-    detected=(
-        "The correlation of neighbouring pixels and of channels, as the images come (and as the model's first "
-        "convolution is given them) and with the reshape undone: sound images get rougher, scrambled ones smoother by "
-        f"{SMOOTHER} in both."
-    ),
+    detected="The correlation of neighbouring pixels and of channels, as the images come (and as the model's first "
+    "convolution is given them) and with the reshape undone: sound images get rougher, scrambled ones smoother by "
+    f"{SMOOTHER} in both.",
     why="Each channel holds a third of the image, with the colours side by side: convolutions find little in it.",
     fix="Use permute or transpose in place of reshape or view.",
     confused_with="Images that are rough by nature, such as noise: undoing nothing does not make them smooth.",

@@ -15,8 +15,6 @@ from tuner.core.result import Finding
 TOO_HIGH = Limit(
     "too high", 2.0, "times the loss at uniform outputs", "TheDeepChecker (2 log C); logits of spread s add s**2 / 2"
 )
-
-
 TOO_LOW = Limit(
     "too low", 0.8, "of the loss at uniform outputs", "derived: an untrained model is above it in all seeds"
 )
@@ -57,10 +55,8 @@ def _computed(initial: InitialLoss) -> Sequence[float | None]:
     meaning="The loss of the fresh model is NaN or infinite.",
     detected="isfinite on the loss of every seed, in single precision.",
     why="No update can follow from it.",
-    fix=(
-        "Look for NaN inputs, a log or a division of 0, exploding activations (table of layers), or a loss "
-        "that expects probabilities."
-    ),
+    fix="Look for NaN inputs, a log or a division of 0, exploding activations (table of layers), or a loss that "
+    "expects probabilities.",
     confused_with="NaN that comes only after updates: a matter of the rate.",
     source="TheDeepChecker; PyTorch Lightning detect_anomaly",
 )
@@ -83,16 +79,12 @@ def loss_not_finite(initial: InitialLoss) -> Finding | None:
     "bad-init-exploding",
     "check-init",
     meaning="The fresh model is confidently wrong: its loss is far above that of knowing nothing.",
-    detected=(
-        f"The loss at init, averaged over seeds, is more than {TOO_HIGH} times the loss function's own value at "
-        "uniform outputs."
-    ),
+    detected=f"The loss at init, averaged over seeds, is more than {TOO_HIGH} times the loss function's own value at "
+    "uniform outputs.",
     why="The first steps only undo the initialisation, or the units that it saturates never recover.",
     fix="Normalise the inputs; use a Kaiming or Xavier initialisation; make the last layer's weights small or zero.",
-    confused_with=(
-        "Logits of ordinary spread, which add a few tenths; a summed loss; a loss with another value at "
-        "uniform outputs."
-    ),
+    confused_with="Logits of ordinary spread, which add a few tenths; a summed loss; a loss with another value at "
+    "uniform outputs.",
     source="CS231n notes, sanity checks; Karpathy, A Recipe for Training Neural Networks; TheDeepChecker (2 log C)",
     explained_by=("IN107", "IN131", "IN133", "unnormalised-input"),
 )
@@ -146,10 +138,8 @@ def loss_too_low(initial: InitialLoss) -> Finding | None:
     "summed-loss",
     "check-init",
     meaning="The loss depends on the number of examples in the batch.",
-    detected=(
-        "The loss on a batch together with its copy is twice the loss on the batch, or half of it, where a mean was "
-        "divided by the number of examples once more."
-    ),
+    detected="The loss on a batch together with its copy is twice the loss on the batch, or half of it, where a mean "
+    "was divided by the number of examples once more.",
     why="The gradient, and with it the useful rate, then depends on the batch size.",
     fix='Average over the batch (reduction = "mean"), or keep in mind that the rate goes with 1 / batch size.',
     confused_with="A rate that is too high; a sum on purpose, with a rate to match.",

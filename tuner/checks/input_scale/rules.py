@@ -27,19 +27,14 @@ SCALED = Limit(
     "unnormalised-input",
     "check-init",
     meaning="The inputs are far from zero mean and unit scale, and the model feels it.",
-    detected=(
-        "Mean and standard deviation per channel or column of a batch as the model gets it; and the fresh model's "
-        f"outputs vary over the examples at least {SCALED:g} times more, or less, than on the same batch "
-        "standardised."
-    ),
-    why=(
-        "Weights are initialised for inputs of unit scale: otherwise units saturate or die, or the useful "
-        "rate moves by decades."
-    ),
+    detected="Mean and standard deviation per channel or column of a batch as the model gets it; and the fresh "
+    f"model's outputs vary over the examples at least {SCALED:g} times more, or less, than on the same batch "
+    "standardised.",
+    why="Weights are initialised for inputs of unit scale: otherwise units saturate or die, or the useful rate moves "
+    "by decades.",
     fix='Set data.normalize = "standardize".',
-    confused_with=(
-        "A model whose first layer normalises; inputs in [0, 1]; statistics of another data set that are off by little."
-    ),
+    confused_with="A model whose first layer normalises; inputs in [0, 1]; statistics of another data set that are "
+    "off by little.",
     source="CS231n notes, data preprocessing; 37 reasons",
 )
 def unnormalised_input(scale: InputScale) -> Finding | None:

@@ -13,8 +13,6 @@ from tuner.core.streams import derive_seed
 from tuner.train.setup import Setup
 
 MOST = 2048  # examples of the epoch that are looked at
-
-
 DRAWS = 200  # batches drawn at random, for the entropy that chance gives
 
 

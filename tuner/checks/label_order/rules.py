@@ -8,8 +8,6 @@ from tuner.checks.limits import SURE, Limit
 from tuner.core.result import Finding
 
 MIXED = Limit("mixed", 0.9, "of the entropy of random batches", "derived: a balanced sampler changes it by less")
-
-
 RELABELLED = Limit("relabelled", 0.02, "of the examples", "zoo: careless sound Datasets change none")
 
 
@@ -18,11 +16,9 @@ RELABELLED = Limit("relabelled", 0.02, "of the examples", "zoo: careless sound D
     "unshuffled-data",
     "check-init",
     meaning="The order or the choice of the examples is not what training asks for.",
-    detected=(
-        f"The labels of the first batches of an epoch have less entropy than batches drawn at random, by {SURE:g} "
-        f"standard errors and below {MIXED:.0%} of it; or examples come with another label when they are asked for "
-        "by the same index again."
-    ),
+    detected="The labels of the first batches of an epoch have less entropy than batches drawn at random, by "
+    f"{SURE:g} standard errors and below {MIXED:.0%} of it; or examples come with another label when they are asked "
+    "for by the same index again.",
     why="Batches of one class pull the model to and fro; it ends where the last ones left it.",
     fix="Let __getitem__ read the example of its index, without state; give a map-style Dataset in any order.",
     confused_with="Few examples per batch, which chance allows for; over-sampling of rare classes.",

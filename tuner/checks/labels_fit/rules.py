@@ -15,14 +15,8 @@ from tuner.core.result import Finding
 from tuner.core.statistics import wilson
 
 MISSED = Limit("missed", 0.25, "accuracy", "zoo: val of other people or days loses less")
-
-
 NEIGHBOURS = Limit("neighbours", 0.15, "accuracy", "zoo: sorted sets give neighbours less")
-
-
 UNLIKE = Limit("unlike", 0.1, "mean recall", "zoo: sound splits that were drawn at random are as hard as each other")
-
-
 RELATIVES = Limit(
     "relatives", 0.01, "of train", source="zoo: sound splits without copies give less, patients' slices more"
 )
@@ -33,11 +27,9 @@ RELATIVES = Limit(
     "train-val-shift",
     "check-init",
     meaning="Val's labels do not go with its inputs as those of train do.",
-    detected=(
-        "A kernel classifier on small pictures of the inputs: every train example is judged by the others, every "
-        f"val example by train. Val is {MISSED:.0%} worse, at {SURE:g} standard errors; where renaming its answers "
-        "class by class fixes that, the classes are numbered differently."
-    ),
+    detected="A kernel classifier on small pictures of the inputs: every train example is judged by the others, "
+    f"every val example by train. Val is {MISSED:.0%} worse, at {SURE:g} standard errors; where renaming its answers "
+    "class by class fixes that, the classes are numbered differently.",
     why="The val accuracy is wrong by that much, whatever is learned.",
     fix="Build one map from class names to numbers, on train, and use it for val; pair inputs and labels by key.",
     confused_with="Copies within train, which judge each other: examples that are equal count once here, and where "
@@ -76,11 +68,9 @@ def _read_twice_alike(order: LabelOrder | None) -> None:
     "label-noise",
     "check-init",
     meaning="The labels of train contradict one another where those of val do not.",
-    detected=(
-        "A kernel classifier on small pictures of the inputs, each example judged by the others of its own split, "
-        f"from as many of every class: the mean recall within train is more than {UNLIKE:.0%} below that within val, "
-        f"at {SURE:g} standard errors."
-    ),
+    detected="A kernel classifier on small pictures of the inputs, each example judged by the others of its own "
+    f"split, from as many of every class: the mean recall within train is more than {UNLIKE:.0%} below that within "
+    f"val, at {SURE:g} standard errors.",
     why="No model can learn a wrong label but by heart; val was labelled with more care, so it still tells the truth, "
     "and what train is missing is what the labels spoil.",
     fix="Look at train examples whose label is not that of their neighbours, class by class; label them again, or use "
@@ -105,12 +95,10 @@ def train_labels_contradict(answer: LabelsFit, order: LabelOrder | None) -> Find
     "misaligned-labels",
     "check-init",
     meaning="The labels of train seem to have nothing to do with the inputs.",
-    detected=(
-        "A kernel classifier on small pictures, each example judged by the others, is right no more often than on "
-        "labels in a random order, though there are examples enough to see a few points; or it is right clearly "
-        f"more often ({NEIGHBOURS:.0%}, {SURE:g} standard errors) about the labels of the images before, or after, "
-        "as they are stored."
-    ),
+    detected="A kernel classifier on small pictures, each example judged by the others, is right no more often than "
+    "on labels in a random order, though there are examples enough to see a few points; or it is right clearly more "
+    f"often ({NEIGHBOURS:.0%}, {SURE:g} standard errors) about the labels of the images before, or after, as they are "
+    "stored.",
     why="A model can memorise such labels, and step 2 passes; nothing carries over to val.",
     fix="Look at some examples with their labels; sort file lists as numbers, shuffle pairs, join tables by key.",
     confused_with="A hard task whose signal needs more than small pictures: then coarse rises above its baseline.",

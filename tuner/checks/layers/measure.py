@@ -15,8 +15,6 @@ from tuner.train.setup import Setup
 
 ENOUGH = 64  # examples: fewer do not say what a unit never does
 MOST_IMAGES = 256  # each of which shows a unit of a convolution hundreds of places
-
-
 RECTIFIERS = (nn.ReLU, nn.ReLU6)
 
 

@@ -15,14 +15,8 @@ from tuner.checks.tools.frame import before_training, fresh_model, one_batch
 from tuner.train.setup import Setup
 
 LOG_SHARES = (F.kl_div, F.nll_loss)
-
-
 BOTH_SIGNS = (F.soft_margin_loss, F.hinge_embedding_loss, F.cosine_embedding_loss, F.margin_ranking_loss)
-
-
 EXACT = 1e-4
-
-
 EXAMPLES = 64
 
 

@@ -21,10 +21,8 @@ def _calls(seen: LossCalls, wants: str) -> list[LossCall]:
     "loss-mismatch",
     "check-init",
     meaning="A loss that expects log-probabilities is given something else.",
-    detected=(
-        "Calls of kl_div and nll_loss are watched while the loss is computed once: the logarithm of a share is never "
-        f"above 0, and outputs above {ABOVE:g} are none."
-    ),
+    detected="Calls of kl_div and nll_loss are watched while the loss is computed once: the logarithm of a share is "
+    f"never above 0, and outputs above {ABOVE:g} are none.",
     why="The value is no divergence (it is negative at outputs that say nothing), and its gradient all but vanishes "
     "where the model is surely wrong.",
     fix="Give log_softmax(outputs, 1) in place of softmax or of the outputs themselves.",
@@ -47,10 +45,8 @@ def not_log_probabilities(seen: LossCalls) -> Finding | None:
     "double-softmax",
     "check-init",
     meaning="cross_entropy is given probabilities: softmax is taken twice.",
-    detected=(
-        "Calls of cross_entropy are watched while the loss is computed once, whatever the model returns: scores that "
-        "are all at least 0 and have a sum of 1 for every example have been through a softmax."
-    ),
+    detected="Calls of cross_entropy are watched while the loss is computed once, whatever the model returns: scores "
+    "that are all at least 0 and have a sum of 1 for every example have been through a softmax.",
     why="Outputs in [0, 1] leave the loss a floor that no weights get below, and small gradients.",
     fix="Give cross_entropy the outputs before the softmax.",
     confused_with="Logits that happen to have a sum of 1: not for every example of a batch.",

@@ -11,8 +11,6 @@ from tuner.checks.loss_function.evidence import LossFunction
 from tuner.core.result import Finding
 
 FLOOR_GAP = Limit("floor gap", 0.02, "of the loss at uniform outputs", "derived: what the search of a floor leaves")
-
-
 STRONG_SMOOTHING = Limit(
     "strong smoothing",
     0.7,
@@ -26,19 +24,13 @@ STRONG_SMOOTHING = Limit(
     "double-softmax",
     "check-init",
     meaning="The model squashes its outputs (softmax, sigmoid, tanh) and the loss squashes them again.",
-    detected=(
-        "The outputs stay within their range however any one parameter is changed, and the least loss over outputs of "
-        "that range is clearly above the least loss over free outputs."
-    ),
-    why=(
-        "No weights get the loss below that floor, and gradients shrink as the model grows confident: "
-        "training is slow and stalls."
-    ),
+    detected="The outputs stay within their range however any one parameter is changed, and the least loss over "
+    "outputs of that range is clearly above the least loss over free outputs.",
+    why="No weights get the loss below that floor, and gradients shrink as the model grows confident: training is "
+    "slow and stalls.",
     fix="Give the loss the raw outputs of the last layer: remove the softmax, sigmoid or tanh at the end of the model.",
-    confused_with=(
-        "log_softmax before cross-entropy, which changes nothing; label smoothing, whose floor is the same "
-        "for free outputs."
-    ),
+    confused_with="log_softmax before cross-entropy, which changes nothing; label smoothing, whose floor is the same "
+    "for free outputs.",
     source="derived: the floor of cross-entropy over softmax outputs is log(e + C - 1) - 1",
 )
 def squashed_outputs(function: LossFunction) -> Finding | None:
@@ -68,10 +60,8 @@ def squashed_outputs(function: LossFunction) -> Finding | None:
     "loss-mismatch",
     "check-init",
     meaning="The loss falls without end as outputs grow, takes probabilities for log-probabilities, or pairs nothing.",
-    detected=(
-        "The loss function is minimised over free outputs of the model's kind; its value at uniform outputs is -1/C; "
-        "or it stays the same when the targets of a batch change places (a broadcast of shapes)."
-    ),
+    detected="The loss function is minimised over free outputs of the model's kind; its value at uniform outputs is "
+    "-1/C; or it stays the same when the targets of a batch change places (a broadcast of shapes).",
     why="Training drives the outputs to infinity, or weighs every example the same; neither is the likelihood.",
     fix="Use cross_entropy on raw outputs, or log_softmax before nll_loss; give outputs and targets one shape.",
     confused_with="nll_loss on log_softmax outputs, which is right; a sign error, which the next rule tells apart.",
@@ -127,9 +117,8 @@ def sign_flipped(function: LossFunction) -> Finding | None:
     detected=f"The least loss over free outputs is more than {STRONG_SMOOTHING:.0%} of the loss at uniform outputs.",
     why="Little of the loss depends on the model: gradients are weak and the outputs stay flat.",
     fix="Lower loss.label_smoothing (0.1 is usual), or the constant part of the loss.",
-    confused_with=(
-        "Ordinary smoothing: 0.1 leaves 22 % for ten classes; squashed outputs, which have a floor of their own."
-    ),
+    confused_with="Ordinary smoothing: 0.1 leaves 22 % for ten classes; squashed outputs, which have a floor of "
+    "their own.",
     source="derived: the floor of smoothed cross-entropy is the entropy of the smoothed labels",
     explained_by=("IN104", "IN105"),
 )
@@ -153,10 +142,8 @@ def floor_near_uniform(function: LossFunction) -> Finding | None:
     "wrong-axis",
     "check-init",
     meaning="The loss takes its softmax over the examples of the batch, not over the classes.",
-    detected=(
-        "Random scores, with a number per class added for all examples, and with a number per example added for all "
-        "classes: a softmax over classes sees the first alone, one over the batch the second alone."
-    ),
+    detected="Random scores, with a number per class added for all examples, and with a number per example added for "
+    "all classes: a softmax over classes sees the first alone, one over the batch the second alone.",
     why="Examples compete with each other for a class in place of classes for an example: the argmax says little.",
     fix="Set dim=1 (or -1) in softmax, log_softmax or logsumexp: the classes are the last dimension of the outputs.",
     confused_with="Contrastive losses, which compare examples on purpose; scores that are centred over the batch.",

@@ -27,11 +27,7 @@ from tuner.train.loop import evaluation_batch
 from tuner.train.setup import Setup
 
 MOST = 400  # examples; a share of right answers among them is exact, not estimated
-
-
 GOOD, POOR = 0.8, 0.3
-
-
 SAME = 2e-4
 
 

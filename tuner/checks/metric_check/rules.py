@@ -11,8 +11,6 @@ from tuner.checks.metric_check.evidence import MetricCheck
 from tuner.core.result import Finding, Severity
 
 SAME = Limit("same", 1e-4, "relative", "derived: rounding of means over 400 examples")
-
-
 UNPAIRED = Limit("unpaired", 1e-6, "relative", "derived: sums of the same numbers in another order")
 
 
@@ -32,11 +30,9 @@ MISREAD: dict[str, tuple[Severity, str]] = {
     "metric-wrong",
     "check-init",
     meaning="The accuracy that the recipe's evaluate reports is not the share of right answers.",
-    detected=(
-        "The model's outputs are replaced by planned ones, of which 80 %, 30 % and again 80 % are right, over batches "
-        "of which the last is not full; what is reported must be that. The usual mistakes are known by their numbers: "
-        "the mean over batches, top-k, percent, a count, values that remember the last call."
-    ),
+    detected="The model's outputs are replaced by planned ones, of which 80 %, 30 % and again 80 % are right, over "
+    "batches of which the last is not full; what is reported must be that. The usual mistakes are known by their "
+    "numbers: the mean over batches, top-k, percent, a count, values that remember the last call.",
     why="Every decision of the search rests on this number.",
     fix="Sum the right answers, (outputs.argmax(1) == targets).sum(), over all batches and divide by their number.",
     confused_with="A balanced accuracy, which is told apart; averaging of views of one example, which stays right.",
@@ -78,11 +74,9 @@ def _misread(answer: Mapping[str, Any]) -> tuple[Severity, str]:
     "metric-wrong",
     "check-init",
     meaning="The recipe's metric, or the value that is maximised, does not follow how good the outputs are.",
-    detected=(
-        "The metric is given planned outputs: of better and worse models, the same ones twice, in another order, and "
-        "with the targets of other examples. Better ones must score better, equal ones equal, and others' targets "
-        "otherwise; one that is named an accuracy must be it."
-    ),
+    detected="The metric is given planned outputs: of better and worse models, the same ones twice, in another "
+    "order, and with the targets of other examples. Better ones must score better, equal ones equal, and others' "
+    "targets otherwise; one that is named an accuracy must be it.",
     why="The search would choose models by something else than their answers.",
     fix="Compute it from all outputs and targets of the call, per example (dimension 1), and set train.monitor_mode.",
     confused_with="A loss-like metric, which falls as outputs get better: that is monitor_mode = min.",

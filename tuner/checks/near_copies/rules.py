@@ -8,17 +8,9 @@ from tuner.checks.near_copies.evidence import NearCopies
 from tuner.core.result import Finding, Severity
 
 NEAR_SHARE = Limit("near share", 0.05, "of val", "Barz and Denzler 2020: CIFAR-10 itself has 3 %")
-
-
 SOME_NEAR = Limit("some near", 0.01, "of val", "zoo: sound splits of images have less")
-
-
 CHANCES = Limit("chances", 5, "times what chance gives, and images", "derived: fewer may be chance")
-
-
 AGREEING = Limit("copies agree", 0.9, "of the near ones", "derived: copies share their label")
-
-
 NEAR_DIMENSION = Limit("near dimension", 4.0, "dimensions", "derived: 10 q**d of near ones by chance, q = 0.25")
 
 
@@ -27,12 +19,10 @@ NEAR_DIMENSION = Limit("near dimension", 4.0, "dimensions", "derived: 10 q**d of
     "train-val-overlap",
     "check-init",
     meaning="Images of val are nearly the same as images of train.",
-    detected=(
-        "Small pictures of 600 val images against those of train: the nearest is four times nearer than the tenth "
-        "nearest, and than images are apart. In data of as many dimensions as these fill, that is rare by chance; "
-        f"{NEAR_SHARE:.0%} of val must do it ({SOME_NEAR:.0%} for a note), at least {CHANCES:g} times what chance "
-        "gives, with the same labels."
-    ),
+    detected="Small pictures of 600 val images against those of train: the nearest is four times nearer than the "
+    "tenth nearest, and than images are apart. In data of as many dimensions as these fill, that is rare by chance; "
+    f"{NEAR_SHARE:.0%} of val must do it ({SOME_NEAR:.0%} for a note), at least {CHANCES:g} times what chance gives, "
+    "with the same labels.",
     why="Val measures memory: copies, frames of one film and pictures of one patient are no new examples.",
     fix="Split by group (film, patient, scene), or remove the copies before splitting.",
     confused_with="Simple images such as digits, which lie near each other by nature: there the tenth is as near.",

@@ -27,14 +27,8 @@ from tuner.core.streams import derive_seed
 from tuner.train.setup import Setup
 
 EXAMPLES = 32
-
-
 STEPS = 150
-
-
 LEARNT = 0.05  # of the loss at the start, where the floor is 0
-
-
 LOOKS = (3, 6)  # updates after which evaluate is watched
 
 

@@ -8,8 +8,6 @@ from tuner.checks.own_evaluation.evidence import OwnEvaluation
 from tuner.core.result import Finding
 
 FITTED = Limit("fitted", 0.2, "of the loss at the start", "zoo: averages that lag behind stay above")
-
-
 RIGHT = Limit("right", 0.9, "accuracy", "derived: examples learnt by heart are answered right, but for a few")
 
 
@@ -18,10 +16,8 @@ RIGHT = Limit("right", 0.9, "accuracy", "derived: examples learnt by heart are a
     "metric-wrong",
     "check-init",
     meaning="The recipe's evaluate reports a low loss and a low accuracy for the same examples.",
-    detected=(
-        "A few examples are learnt until the objective is a twentieth of what it was, and evaluate judges them: its "
-        f"loss is below {FITTED:.0%} of the loss at the start, and its accuracy below {RIGHT:.0%}."
-    ),
+    detected="A few examples are learnt until the objective is a twentieth of what it was, and evaluate judges them: "
+    f"its loss is below {FITTED:.0%} of the loss at the start, and its accuracy below {RIGHT:.0%}.",
     why="Loss and accuracy contradict each other, so one of them is not what it says: the search would choose by a "
     "number that does not rise when the model learns.",
     fix="Look at how evaluate makes an answer of the outputs: argmax over one column is always 0 (a single score says "
@@ -52,10 +48,8 @@ def accuracy_against_loss(answer: OwnEvaluation) -> Finding | None:
     "normalisation-misuse",
     "check-init",
     meaning="What the recipe evaluates has batch-norm statistics of its own, and they stand still.",
-    detected=(
-        "Evaluate is watched after a few updates and after a few more: it runs normalisation layers that are none of "
-        "the model's, and their running statistics are the same both times, while the model's moved."
-    ),
+    detected="Evaluate is watched after a few updates and after a few more: it runs normalisation layers that are "
+    "none of the model's, and their running statistics are the same both times, while the model's moved.",
     why="Averaged weights with the statistics of an early model, or of none, answer far worse than the model itself.",
     fix="Copy the buffers with the weights (AveragedModel(..., use_buffers=True)), or call "
     "torch.optim.swa_utils.update_bn on train batches before evaluating.",

@@ -17,11 +17,9 @@ UNMOVED = Limit(
     "scrambled-input",
     "check-init",
     meaning="The model gives the same answer wherever the parts of an image are: it knows what is there, not where.",
-    detected=(
-        "Images are cut into square patches that change places, for every side that fits; the outputs of the fresh "
-        f"model, with a little noise on its weights, change by less than {UNMOVED:g} of their spread, though they "
-        "change when single pixels do."
-    ),
+    detected="Images are cut into square patches that change places, for every side that fits; the outputs of the "
+    f"fresh model, with a little noise on its weights, change by less than {UNMOVED:g} of their spread, though they "
+    "change when single pixels do.",
     why="A face with its eyes below its mouth is the same to it: what depends on the arrangement cannot be learnt.",
     fix="Add a position to every patch, one of its own: positions[:, :count], not positions[:, count - 1].",
     confused_with="A bag of patches or colours by design (textures, stains): accept the code. Positions that start at "

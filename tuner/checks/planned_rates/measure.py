@@ -15,14 +15,8 @@ from tuner.train.scheduling import watches_val
 from tuner.train.setup import Setup
 
 POINTS = 120  # of a simulated run that are kept for the picture
-
-
 MOST_STEPS = 200_000  # about four seconds
-
-
 ALIVE = 0.01  # a rate below this share of the run's highest moves nothing that matters
-
-
 SWING = 0.5  # a rise or fall by this share of the highest rate is a swing
 
 

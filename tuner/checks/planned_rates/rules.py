@@ -12,34 +12,16 @@ from tuner.checks.planned_rates.evidence import PlannedRates, PlannedRun
 from tuner.core.result import Finding, Severity
 
 STOPPED = Limit("stopped", 0.2, "of the run", "derived: a run whose lr is gone by then has hardly trained")
-
-
 FADED = Limit("faded", 0.5, "of the run", "zoo: usual schedules keep some of the lr for longer")
-
-
 IDLE = Limit("idle", 0.05, "of the run", "derived: an update or two with lr 0 are usual")
-
-
 HALF_WAY = Limit("half way", 0.52, "of the run", "Smith 2018: a cycle rises for 30 to 50 % of the run")
-
-
 FLAT = Limit("flat", 0.02, "of the highest lr", "derived: no annealing that anybody means")
-
-
 HIGH = Limit("high", 10.0, "times the recipe's lr", "PyTorch: OneCycleLR divides its highest lr by 25 at the start")
-
-
 SWING = Limit("swing", 0.5, "of the highest lr", "derived: less is a decay that wavers")
-
-
 PER_EPOCH = Limit(
     "per epoch", 1.5, "swings per epoch", "Loshchilov and Hutter 2017: restarts come once per epoch at most"
 )
-
-
 SOURCE = "diagnosis literature: simulate the schedule; Karpathy: do not trust learning rate decay defaults"
-
-
 Seen = tuple[Severity, str] | None
 
 
@@ -73,11 +55,9 @@ def _first(code: str, planned: PlannedRates, seen: Callable[[PlannedRun], Seen])
     "schedule-mistake",
     "check-init",
     meaning="The schedule takes the learning rate away long before the planned run ends, or starts with none.",
-    detected=(
-        "The schedule is stepped through the whole run that coarse and fine plan: the rate stays below 1 % of its "
-        f"highest from {FADED:.0%} of the run or earlier, or is 0 for the first {IDLE:.0%}. An error where it is "
-        f"gone within the first {STOPPED:.0%}."
-    ),
+    detected="The schedule is stepped through the whole run that coarse and fine plan: the rate stays below 1 % of "
+    f"its highest from {FADED:.0%} of the run or earlier, or is 0 for the first {IDLE:.0%}. An error where it is gone "
+    f"within the first {STOPPED:.0%}.",
     why="Updates with such a rate change nothing: most of the run is wasted, and the curves freeze.",
     fix='Durations are in updates unless schedule.every = "epoch"; let decay end where the run ends.',
     confused_with="Step decay late in the run, and the end of a cosine or a cycle, which go below 1 % too.",
@@ -126,10 +106,8 @@ def long_warmup(planned: PlannedRates) -> Finding | None:
     "schedule-mistake",
     "check-init",
     meaning="The learning rate swings up and down within epochs, or climbs again after a cosine has ended.",
-    detected=(
-        f"Swings of at least {SWING:.0%} of the highest rate in the simulated run, more than {PER_EPOCH:g} per "
-        "epoch; or a CosineAnnealingLR that is stepped on beyond its T_max."
-    ),
+    detected=f"Swings of at least {SWING:.0%} of the highest rate in the simulated run, more than {PER_EPOCH:g} per "
+    "epoch; or a CosineAnnealingLR that is stepped on beyond its T_max.",
     why="A period counted in epochs but stepped per update gives noise in place of annealing.",
     fix='Give the schedule the run\'s updates (total_steps), or set schedule.every = "epoch".',
     confused_with="Warm restarts and cycles of an epoch or longer, which are meant.",
@@ -157,10 +135,8 @@ def rate_swings(planned: PlannedRates) -> Finding | None:
     "schedule-mistake",
     "check-init",
     meaning="A schedule is named, but over the planned run it leaves the rate as it is.",
-    detected=(
-        f"The simulated rate changes by less than {FLAT:.0%}, though the schedule is not a constant one; or a "
-        f"CosineAnnealingLR keeps more than {SWING:.0%} of the rate to the end."
-    ),
+    detected=f"The simulated rate changes by less than {FLAT:.0%}, though the schedule is not a constant one; or a "
+    f"CosineAnnealingLR keeps more than {SWING:.0%} of the rate to the end.",
     why="The annealing that was meant does not take place: late training stays noisy.",
     fix="Milestones and T_max belong to the run's length; check whether they count epochs or updates.",
     confused_with="A constant rate by choice: name it constant. A schedule that watches the val loss is not simulated.",
@@ -187,10 +163,8 @@ def no_effect(planned: PlannedRates) -> Finding | None:
     "schedule-mistake",
     "check-init",
     meaning="The schedule fails, or gives a rate that cannot be meant.",
-    detected=(
-        "In the simulated run the schedule raises, or the rate is not finite, negative, 0 throughout, or rises "
-        f"above {HIGH:g} times the recipe's."
-    ),
+    detected="In the simulated run the schedule raises, or the rate is not finite, negative, 0 throughout, or rises "
+    f"above {HIGH:g} times the recipe's.",
     why="Training stops there, stands still, or diverges.",
     fix="Give the schedule the run's total_steps; factors multiply the recipe's rate.",
     confused_with="A one-cycle schedule with a highest rate of its own, up to ten times the recipe's.",
@@ -219,10 +193,8 @@ def impossible_rate(planned: PlannedRates) -> Finding | None:
     "schedule-mistake",
     "check-init",
     meaning="The schedule, or the optimizer, sets rates of its own and ignores optimizer.lr.",
-    detected=(
-        "The simulation is repeated with the recipe's rate doubled: the rates must follow, and stay as they are. A "
-        "warning where the optimizer has the same rate before any schedule, a note where the schedule sets it."
-    ),
+    detected="The simulation is repeated with the recipe's rate doubled: the rates must follow, and stay as they "
+    "are. A warning where the optimizer has the same rate before any schedule, a note where the schedule sets it.",
     why="lr-sweep's choice and a search over optimizer.lr have no effect on training.",
     fix="Build the schedule from the optimizer's rate (group['lr']) in place of a number.",
     confused_with="A highest rate that is fixed on purpose; then leave optimizer.lr out of the search.",

@@ -13,8 +13,6 @@ from tuner.checks.tools.frame import CannotProbe, before_training, fresh_model, 
 from tuner.train.setup import Setup
 
 HEARD = 1e-3  # of the largest gradient at a step
-
-
 EXAMPLES = 32
 
 

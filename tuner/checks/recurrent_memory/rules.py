@@ -10,11 +10,7 @@ from tuner.checks.recurrent_memory.evidence import RecurrentMemory
 from tuner.core.result import Finding
 
 LONG = Limit("long", 24, "steps", "zoo: shorter sequences are learnt with a short memory too")
-
-
 HEARD = Limit("heard", 6, "steps", "zoo: torch's own LSTM and GRU hear further back at their start")
-
-
 ARRIVES = Limit("arrives", 1e-3, "of the largest gradient", "derived: as the share that counts as heard")
 
 
@@ -23,10 +19,8 @@ ARRIVES = Limit("arrives", 1e-3, "of the largest gradient", "derived: as the sha
     "bad-init-vanishing",
     "check-init",
     meaning="A recurrent layer forgets all but the last few steps of its sequence.",
-    detected=(
-        f"The gradient at the layer's input, step by step: of {LONG} steps or more, at most {HEARD} have a thousandth "
-        "of the largest gradient or more."
-    ),
+    detected=f"The gradient at the layer's input, step by step: of {LONG} steps or more, at most {HEARD} have a "
+    "thousandth of the largest gradient or more.",
     why="What stands at the beginning of the sequence has no gradient: it is learnt very late, or never.",
     fix="Start the bias of an LSTM's forget gates at +1 or more, use orthogonal recurrent weights, shorten the "
     "sequence, or pool over all steps in place of the last state.",
@@ -51,10 +45,8 @@ def forgets_at_once(memory: RecurrentMemory) -> Finding | None:
     "bad-init-vanishing",
     "check-init",
     meaning="The head reads a recurrent layer so long after the padding began that the sequence itself is forgotten.",
-    detected=(
-        "The gradient at the layer's input, before and within the tail of equal steps that most examples end with: "
-        f"before it, it is less than {ARRIVES:g} of the largest."
-    ),
+    detected="The gradient at the layer's input, before and within the tail of equal steps that most examples end "
+    f"with: before it, it is less than {ARRIVES:g} of the largest.",
     why="The state after the padding is the same for every example: nothing of the input arrives.",
     fix="Take the output at the last real step (gather by length, or pack_padded_sequence), or pad in front.",
     confused_with="Sequences that are constant at their end by nature.",

@@ -8,14 +8,8 @@ from tuner.checks.relatives.evidence import Relatives
 from tuner.core.result import Finding
 
 RARE = Limit("rare", 0.01, "of val", "derived: ten times what chance gives, RARE in relatives/measure.py")
-
-
 FEWEST = Limit("fewest", 5, "examples", "derived: fewer may be chance")
-
-
 AGREEING = Limit("agreeing", 0.9, "of the relatives", "derived: relatives share their label")
-
-
 FLAT = Limit("flat", 4.0, "dimensions", "derived: in fewer the nearest is near by nature")
 
 
@@ -24,11 +18,9 @@ FLAT = Limit("flat", 4.0, "dimensions", "derived: in fewer the nearest is near b
     "train-val-overlap",
     "check-init",
     meaning="Examples of val have near-relatives in train: they were made from the same rows, scenes or patients.",
-    detected=(
-        "The nearest train neighbour of up to 400 val examples, against the tenth and the thirtieth: in as many "
-        "dimensions as the examples fill further out, so near a one has a chance of 1 in 1000. More than "
-        f"{RARE:.0%} of val have one, {AGREEING:.0%} of these with its label."
-    ),
+    detected="The nearest train neighbour of up to 400 val examples, against the tenth and the thirtieth: in as many "
+    f"dimensions as the examples fill further out, so near a one has a chance of 1 in 1000. More than {RARE:.0%} of "
+    f"val have one, {AGREEING:.0%} of these with its label.",
     why="Val then measures memory: rows interpolated or copied with noise before the split, or pictures of one patient "
     "on both sides, are no new examples.",
     fix="Split first, by the source (row, recording, patient), then oversample or augment train alone.",

@@ -14,10 +14,8 @@ from tuner.core.result import Finding
     "train-mode-in-eval",
     "check-init",
     meaning="Evaluating the same examples twice gives different outputs, or changes the model.",
-    detected=(
-        "One batch is evaluated twice in eval mode with different random states; running statistics are compared; val "
-        "examples are read twice."
-    ),
+    detected="One batch is evaluated twice in eval mode with different random states; running statistics are "
+    "compared; val examples are read twice.",
     why="Val is noisy, depends on the batch, or leaks into the normalisation statistics.",
     fix="Call model.eval() before evaluating; give functional dropout self.training; no random transform on val.",
     confused_with="Monte-Carlo dropout on purpose; differences of 1e-6 between kernels.",

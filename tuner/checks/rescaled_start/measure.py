@@ -30,23 +30,11 @@ from tuner.core.streams import derive_seed
 from tuner.train.setup import Setup
 
 FADES = 0.05  # a signal that keeps more than this on its way through the layers is not asked further
-
-
 STEPS = 200  # of an attempt; a model that is rescaled gets half as many
-
-
 TRIED = 3  # rates
-
-
 BATCHES = 8
-
-
 SOME = 64  # examples that a signal is measured on
-
-
 SMOOTHED = 10
-
-
 LEARNT, CLEARLY = 0.97, 0.75  # of the loss of a constant output: a slow start is one
 
 

@@ -12,11 +12,9 @@ from tuner.core.result import Finding
     "bad-init-vanishing",
     "check-init",
     meaning="The sizes of the initial weights keep the model from learning: with them fixed, it learns at once.",
-    detected=(
-        "Asked where the signal after the last hidden layer is less than a twentieth of that after the first: in 200 "
-        "steps at the recipe's rate, at ten times that and at a tenth, the loss stays within 3 % of that of a "
-        "constant output; with each layer rescaled to outputs of unit spread it falls by a quarter in half as many."
-    ),
+    detected="Asked where the signal after the last hidden layer is less than a twentieth of that after the first: "
+    "in 200 steps at the recipe's rate, at ten times that and at a tenth, the loss stays within 3 % of that of a "
+    "constant output; with each layer rescaled to outputs of unit spread it falls by a quarter in half as many.",
     why="Next to nothing of the input reaches the outputs, or of the error the first layers: nothing starts to move.",
     fix="Kaiming (ReLU) or Xavier (tanh) initialisation (model.init); normalisation layers; ReLU in place of sigmoids.",
     confused_with="A rate that is too low, at which the fixed model does not learn either; a slow start.",

@@ -20,10 +20,8 @@ UNFINISHED = Limit(
     "schedule-mistake",
     "check-init",
     meaning="The schedule was made for many more steps than it will be given: it never gets past its beginning.",
-    detected=(
-        "The object's own length (total_steps, T_max, total_iters, or those of its parts) is more than "
-        f"{UNFINISHED:g} times the number of times that it is stepped over the longest planned run."
-    ),
+    detected="The object's own length (total_steps, T_max, total_iters, or those of its parts) is more than "
+    f"{UNFINISHED:g} times the number of times that it is stepped over the longest planned run.",
     why="A length in updates with one step per epoch stays in the warm-up: the rate that was meant is never reached.",
     fix='Leave schedule.every at "step" for lengths in updates, or give the schedule the run\'s epochs.',
     confused_with="A schedule that is longer than the run on purpose, of which the beginning alone is wanted.",

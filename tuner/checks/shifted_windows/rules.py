@@ -15,10 +15,8 @@ SHIFTED = Limit("shifted", 0.05, "of val", "zoo: between sound splits of sequenc
     "train-val-overlap",
     "check-init",
     meaning="Sequences of val overlap with sequences of train: they are windows of the same recordings.",
-    detected=(
-        "Three blocks of each val sequence, a quarter of its length, are looked for in the train sequences at every "
-        f"other place: {SHIFTED:.0%} of val or more have one there, up to a factor and an offset."
-    ),
+    detected="Three blocks of each val sequence, a quarter of its length, are looked for in the train sequences at "
+    f"every other place: {SHIFTED:.0%} of val or more have one there, up to a factor and an offset.",
     why="A window that shares most of its steps with one of train is no new example: val measures memory.",
     fix="Split by recording, or by time with a gap as long as a window, before cutting windows.",
     confused_with="Sequences that repeat exactly by nature, such as whole numbers, which are left out.",

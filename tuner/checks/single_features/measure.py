@@ -12,8 +12,6 @@ from tuner.core.streams import derive_seed
 from tuner.train.setup import Setup
 
 WIDEST = 4096  # values of an example that are looked at one by one
-
-
 BINS = 64
 
 

@@ -9,8 +9,6 @@ from tuner.core.result import Finding
 from tuner.core.statistics import wilson
 
 LEAK = Limit("leak", 0.97, "accuracy", "zoo: decisive measurements of sound tables stay below")
-
-
 DECISIVE = Limit("decisive", 0.1, "accuracy", "zoo: the next column of sound tables is nearer")
 
 
@@ -19,10 +17,8 @@ DECISIVE = Limit("decisive", 0.1, "accuracy", "zoo: the next column of sound tab
     "target-leak",
     "check-init",
     meaning="One single column, or pixel, gives the label away.",
-    detected=(
-        "For each column the majority class in each of 64 bins, made on one half of train and judged on the other: "
-        f"{LEAK:.0%} right, and {DECISIVE:.0%} better than the best column that does not go with it."
-    ),
+    detected="For each column the majority class in each of 64 bins, made on one half of train and judged on the "
+    f"other: {LEAK:.0%} right, and {DECISIVE:.0%} better than the best column that does not go with it.",
     why="Such a column is often known only after the label (a result, a number given by outcome): it will be missing.",
     fix="Ask where the column comes from. If it is not known at the time of prediction, drop it.",
     confused_with="A decisive measurement, which is fine: then accept the code.",

@@ -11,16 +11,10 @@ from tuner.core.result import Finding
 from tuner.core.statistics import auroc_error
 
 SHIFTED = Limit("shifted", 0.5, "of the spread over examples", "zoo: random splits and other groups shift by less")
-
-
 SHIFTED_AUGMENTED = Limit(
     "shifted augmented", 1.0, "of the spread over examples", "zoo: Datasets that augment train themselves shift by less"
 )
-
-
 COLUMNS = Limit("columns", 0.3, "of the columns", "zoo: single columns move in time without harm")
-
-
 TOLD_APART = Limit(
     "told apart", 0.7, "area under the ROC curve", "zoo: random splits stay near one half, other groups below"
 )
@@ -31,18 +25,14 @@ TOLD_APART = Limit(
     "train-val-shift",
     "check-init",
     meaning="Train and val images, or rows, look different once both have been through the val pipeline.",
-    detected=(
-        f"Up to 1000 examples of each split: means and spreads per channel or column, a difference of {SHIFTED:g} of "
-        f"the spread over examples at {SURE:g} standard errors; or a linear classifier on small pictures that tells "
-        f"the splits apart (area under its ROC curve above {TOLD_APART:g})."
-    ),
+    detected="Up to 1000 examples of each split: means and spreads per channel or column, a difference of "
+    f"{SHIFTED:g} of the spread over examples at {SURE:g} standard errors; or a linear classifier on small pictures "
+    f"that tells the splits apart (area under its ROC curve above {TOLD_APART:g}).",
     why="Val then measures something else than what was learned: it is bad from the first epoch on, whatever is tuned.",
     fix="Share one pipeline (decoding, channel order, mean and std) between the splits, and draw them at random.",
-    confused_with=(
-        "Augmentation of train, which is left out, or given twice the room where the Dataset does it itself; small "
-        "splits, which the standard errors allow for; a split by time or by group that is meant. A column that rises "
-        "with the place in the file, as a row's number does, is left out."
-    ),
+    confused_with="Augmentation of train, which is left out, or given twice the room where the Dataset does it "
+    "itself; small splits, which the standard errors allow for; a split by time or by group that is meant. A column "
+    "that rises with the place in the file, as a row's number does, is left out.",
     source="deepchecks ImagePropertyDrift and ImageDatasetDrift; 37 reasons",
     explained_by=("DA101", "DA108", "DA118", "DA119", "unnormalised-input"),
 )

@@ -14,8 +14,6 @@ from tuner.train.device import seed_everything
 from tuner.train.setup import Setup
 
 EXAMPLES = 16
-
-
 PLAIN = (bool, int, float, str)
 
 

@@ -17,10 +17,8 @@ DIFFERENT = Limit(
     "batch-dependence",
     "check-init",
     meaning="The model keeps something from one call to the next, and its outputs depend on it.",
-    detected=(
-        "One batch is shown in eval mode, then another, then the first again, with the same random state: its outputs "
-        f"differ by more than {DIFFERENT:g} of their spread. Attributes that changed on the way are named."
-    ),
+    detected="One batch is shown in eval mode, then another, then the first again, with the same random state: its "
+    f"outputs differ by more than {DIFFERENT:g} of their spread. Attributes that changed on the way are named.",
     why="An example's output depends on what was asked before it: on the order of the batches, and on other examples.",
     fix="Start every call from the same state (h0 = None, caches emptied); carry a state over only where batches "
     "follow each other in time, and reset it at every epoch and before evaluation.",

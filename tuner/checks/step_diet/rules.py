@@ -17,11 +17,9 @@ HALF_USED = Limit("half used", 0.75, "of a batch", "zoo: micro-batches and balan
     "repeated-data",
     "check-init",
     meaning="The training step does not train on the batch that it is given.",
-    detected=(
-        "The step is given batches that share no example; hashes say which examples reach the model. It sees those of "
-        "an earlier batch, or less than three quarters of each batch. And either half of a batch is swapped for other "
-        "examples: the gradient that the update sees must change."
-    ),
+    detected="The step is given batches that share no example; hashes say which examples reach the model. It sees "
+    "those of an earlier batch, or less than three quarters of each batch. And either half of a batch is swapped for "
+    "other examples: the gradient that the update sees must change.",
     why="The model sees a few examples again and again, or only a part of the data.",
     fix="Use the whole of `batch` in every call; look for a slice, a batch that was kept, an index on the loss, or a "
     "zero_grad() within a loop over parts of the batch.",

@@ -93,11 +93,9 @@ def test_too_small(test: TestEvaluation) -> Finding | None:
     "at-baseline",
     "test",
     meaning="On the test split the model is no better than always answering the majority class.",
-    detected=(
-        "the 95 % interval (Wilson) of test accuracy reaches down to the share of the majority class in test; "
-        f"an error where the interval is narrower than {SURE_HALF_WIDTH:.0%} either way, else a warning; a note "
-        "where one class has more than half and the mean recall is above chance"
-    ),
+    detected="the 95 % interval (Wilson) of test accuracy reaches down to the share of the majority class in test; "
+    f"an error where the interval is narrower than {SURE_HALF_WIDTH:.0%} either way, else a warning; a note where one "
+    "class has more than half and the mean recall is above chance",
     why="What was tuned does not generalise at all.",
     fix="Look at the test split's labels and pipeline first, then at steps 1 and 2.",
     confused_with="strongly unbalanced classes, where accuracy is the wrong measure",

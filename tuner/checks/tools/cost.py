@@ -20,7 +20,6 @@ MANY = 64  # examples
 TRAINED = 3  # a step forwards and backwards is three forwards
 FEWEST_TRAINED = 4
 TRAINING = 5e12  # operations of a measurement that trains until something is learnt: a minute on two cores
-
 _last: tuple[Any, float] | None = None
 
 

@@ -13,14 +13,8 @@ from tuner.train.nested import values_of
 from tuner.train.setup import Setup
 
 MOST = 1000  # examples of each split
-
-
 ENOUGH = 60
-
-
 AT_ONCE = 1 << 22  # values of inputs that are read at once: 16 MiB in single precision
-
-
 Way = Callable[[Tensor], Tensor]
 
 

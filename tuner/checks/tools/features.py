@@ -9,14 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 SIDE = 8  # images are averaged down to this
-
-
 LONG = 64
-
-
 CLIP = 6.0
-
-
 RIDGE = 0.1
 
 

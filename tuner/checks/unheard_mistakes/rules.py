@@ -8,8 +8,6 @@ from tuner.checks.unheard_mistakes.evidence import UnheardMistakes
 from tuner.core.result import Finding
 
 SILENT = Limit("silent", 0.2, "of the mistakes", "zoo: ties and clamps of the logarithm leave single ones")
-
-
 ENOUGH = Limit("enough", 10, "wrong answers", "derived: one is then at most a tenth")
 
 
@@ -18,10 +16,8 @@ ENOUGH = Limit("enough", 10, "wrong answers", "derived: one is then at most a te
     "loss-mismatch",
     "check-init",
     meaning="Examples that are answered wrongly have no gradient: the loss does not hear these mistakes.",
-    detected=(
-        "The loss is asked about outputs drawn at random (unit spread): more than "
-        f"{SILENT:.0%} of the wrongly answered examples have a gradient of exactly 0 for every output."
-    ),
+    detected=f"The loss is asked about outputs drawn at random (unit spread): more than {SILENT:.0%} of the wrongly "
+    "answered examples have a gradient of exactly 0 for every output.",
     why="What is wrong stays wrong: such examples are never learnt, however long the training.",
     fix="Clamp probabilities at a millionth, not where the model has still to learn; use cross_entropy on logits.",
     confused_with="Losses that leave out the hardest examples on purpose, against wrong labels (truncated losses); "

@@ -12,25 +12,13 @@ from tuner.core.result import Finding
 from tuner.core.statistics import auroc_error, wilson
 
 WRONG = Limit("wrong", 20, "wrong answers", "derived: fewer say nothing of sureness")
-
-
 SHARE_WRONG = Limit("share wrong", 0.05, "of the answers", "derived: a few wrong ones are the hard ones")
-
-
 TOLD_APART = Limit(
     "surer", 0.65, "area under the ROC curve", "zoo: with sound labels right answers are surer in more pairs"
 )
-
-
 ABOVE = Limit("above", 0.1, "accuracy above the majority class", "derived: a model that has learnt something")
-
-
 FEW = Limit("few", 10, "examples of a class", "derived: a recall of fewer says little")
-
-
 RARE = Limit("rare", 0.5, "times the mean share of a class", "derived: half of what an even split gives")
-
-
 ELSEWHERE = Limit("elsewhere", 0.1, "accuracy", "zoo: averaged weights and views differ by less")
 
 
@@ -39,12 +27,10 @@ ELSEWHERE = Limit("elsewhere", 0.1, "accuracy", "zoo: averaged weights and views
     "label-noise",
     "diagnose",
     meaning="The model is as sure of its wrong answers as of its right ones: many of these labels may be wrong.",
-    detected=(
-        "right and wrong answers on val (else on the train subset, before it is learnt by heart) are compared in "
-        f"pairs: in less than {TOLD_APART:.0%} of them the right one is the surer, at the upper end of the 95 % "
-        f"interval; at least {WRONG:g} wrong answers, {SHARE_WRONG:.0%} of all, and accuracy {ABOVE:.0%} above the "
-        "majority class"
-    ),
+    detected="right and wrong answers on val (else on the train subset, before it is learnt by heart) are compared "
+    f"in pairs: in less than {TOLD_APART:.0%} of them the right one is the surer, at the upper end of the 95 % "
+    f"interval; at least {WRONG:g} wrong answers, {SHARE_WRONG:.0%} of all, and accuracy {ABOVE:.0%} above the "
+    "majority class",
     why="No model can learn a wrong label but by heart: it caps the accuracy, and what is tuned then is memory.",
     fix="Look at the examples that are answered wrongly with the highest confidence, and fix their labels.",
     confused_with="ambiguous classes, where a model is less sure where it is wrong; a model that has learnt nothing",
@@ -80,9 +66,8 @@ def sure_of_wrong_answers(predictions: ValPredictions, curves: Curves) -> Findin
     "class-imbalance",
     "diagnose",
     meaning="Rare classes are never answered right: accuracy hides them.",
-    detected=(
-        f"a class with less than {RARE:g} times the mean share, and at least {FEW:g} val examples, has a recall of 0"
-    ),
+    detected=f"a class with less than {RARE:g} times the mean share, and at least {FEW:g} val examples, has a recall "
+    "of 0",
     why="A model that leaves out rare classes loses little accuracy and all of its use for them.",
     fix="Weight the loss by inverse frequency, sample classes evenly, and monitor a balanced metric (train.metric).",
     confused_with="a few examples of a hard class; unequal classes that are answered well",
@@ -106,11 +91,9 @@ def rare_classes_missed(predictions: ValPredictions) -> Finding | None:
     "metric-wrong",
     "diagnose",
     meaning="The recipe's evaluate reports far less than the trained model gets right on the same examples.",
-    detected=(
-        "the val accuracy that evaluate reports at the best epoch, against the answers of that epoch's weights in "
-        "eval mode, counted example by example: lower than these, and than the mean recall of the classes, by "
-        f"{ELSEWHERE:.0%} and beyond sampling"
-    ),
+    detected="the val accuracy that evaluate reports at the best epoch, against the answers of that epoch's weights "
+    "in eval mode, counted example by example: lower than these, and than the mean recall of the classes, by "
+    f"{ELSEWHERE:.0%} and beyond sampling",
     why="What is evaluated is not what was trained: the search chooses by another model, or by another number.",
     fix="Look at which weights evaluate uses: an average (EMA) that moves too slowly for the run (decay 0.999 needs "
     "thousands of updates; warm it up), an old copy, a checkpoint; then at how it counts.",

@@ -99,10 +99,8 @@ def diverges_everywhere(fit: Attempts) -> Finding | None:
     "normalisation-misuse",
     "overfit",
     meaning="Fitted in train mode, the model is wrong on the same examples in eval mode.",
-    detected=(
-        "The subset in eval mode: after training, after fifty more forwards in train mode, and with the running "
-        "statistics set to those of the subset, which tells batch norm from anything else."
-    ),
+    detected="The subset in eval mode: after training, after fifty more forwards in train mode, and with the running "
+    "statistics set to those of the subset, which tells batch norm from anything else.",
     why="What is learned is not what is evaluated: val would be wrong while training looks fine.",
     fix="Check batch norm's momentum and track_running_stats, and code that depends on self.training.",
     confused_with="Running statistics that have not caught up after few steps, which the extra forwards fix.",

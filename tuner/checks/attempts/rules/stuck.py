@@ -12,19 +12,13 @@ from tuner.core.result import Finding
 NEAR = Limit(
     "near", 0.03, "of the way from uniform outputs to the floor", "zoo: stuck runs lie within it, fitted ones beyond"
 )
-
-
 PENALTY = Limit(
     "penalty",
     0.5,
     "of the range of the loss",
     "zoo: penalties that prevent a fit are larger, weight decay in the loss smaller",
 )
-
-
 AT = " at the start"
-
-
 CUT_OFF = Limit("cut off", 0.5, "of the wrong answers", "derived: outputs that nothing cuts are never exactly 0")
 
 
@@ -33,9 +27,8 @@ CUT_OFF = Limit("cut off", 0.5, "of the wrong answers", "derived: outputs that n
     "double-softmax",
     "overfit",
     meaning="The loss stalls at the floor that squashed outputs leave, with the answers right.",
-    detected=(
-        "The final loss against the least loss over outputs behind a softmax, a sigmoid and a tanh; the outputs' range."
-    ),
+    detected="The final loss against the least loss over outputs behind a softmax, a sigmoid and a tanh; the "
+    "outputs' range.",
     why="No weights get below: the model squashes its outputs and the loss does so again.",
     fix="Give the loss the raw outputs of the last layer: remove the softmax, sigmoid or tanh at the end of the model.",
     confused_with="Label smoothing, whose floor is the target here; too little capacity, which leaves wrong answers.",
@@ -111,10 +104,8 @@ def _ignores_input(best: Overfit) -> bool:
     "dead-units",
     "overfit",
     meaning="The outputs pass a rectifier: a class whose score is negative is cut to 0, and gets no gradient.",
-    detected=(
-        "No output is below 0, and for half of the wrong answers or more the output of the right class is exactly 0: "
-        "numbers that no rectifier has cut are never all of one sign and exactly 0."
-    ),
+    detected="No output is below 0, and for half of the wrong answers or more the output of the right class is "
+    "exactly 0: numbers that no rectifier has cut are never all of one sign and exactly 0.",
     why="What is cut cannot be raised again: an example whose class has been cut stays wrong, at any rate.",
     fix="Give the loss the raw outputs of the last layer: remove the ReLU at the end of the model.",
     confused_with="Too little capacity, whose wrong outputs are any numbers; outputs that are 0 for every example.",
@@ -147,10 +138,8 @@ def _cut_off(best: Overfit) -> bool:
     meaning="The model cannot fit a handful of examples, and the loss is at no level that a known bug leaves.",
     detected="No rate reaches the floor with every answer right, though the loss moves and outputs vary.",
     why="A model that cannot memorise a few examples will not learn many.",
-    fix=(
-        "Look for labels that do not belong to the inputs, a bottleneck, missing nonlinearities, frozen "
-        "layers; then make the model larger."
-    ),
+    fix="Look for labels that do not belong to the inputs, a bottleneck, missing nonlinearities, frozen layers; then "
+    "make the model larger.",
     confused_with="Squashed outputs, ignored inputs, no updates: these have findings of their own.",
     source="CS231n notes, sanity checks: overfit a tiny subset",
     explained_by=("OV212",),

@@ -10,8 +10,6 @@ from tuner.checks.search_results import edge, first_line, none_left, scored
 from tuner.core.result import Finding
 
 LEARNT = Limit("learnt", 0.9, "of the loss at constant outputs", "zoo: models that ignore their input stay above")
-
-
 MANY = Limit("many", 0.5, "of the configurations", "derived: more than half says something of the space")
 
 
@@ -54,13 +52,11 @@ def all_trials_diverged(search: Coarse) -> Finding | None:
     "at-baseline",
     "coarse",
     meaning="The best configuration is no better than always answering the majority class.",
-    detected=(
-        "the 95 % interval (Wilson) of the best val accuracy reaches down to the share of the majority class "
-        f"in val; an error where the interval is narrower than {SURE_HALF_WIDTH:.0%} either way, else a "
-        "warning. Where one class has more than half and the val loss is below nine tenths of that at uniform "
-        "outputs and at the class shares, the input is used: the cause named is the imbalance, a note where "
-        "something else than accuracy is monitored"
-    ),
+    detected="the 95 % interval (Wilson) of the best val accuracy reaches down to the share of the majority class in "
+    f"val; an error where the interval is narrower than {SURE_HALF_WIDTH:.0%} either way, else a warning. Where one "
+    "class has more than half and the val loss is below nine tenths of that at uniform outputs and at the class "
+    "shares, the input is used: the cause named is the imbalance, a note where something else than accuracy is "
+    "monitored",
     why="A search among configurations that all ignore the input finds noise.",
     fix="Stop tuning: look at labels, loader and normalisation (steps 1 and 2), or give coarse more --epochs.",
     confused_with="a task that takes longer than coarse's epochs to get going; a val set too small to tell",

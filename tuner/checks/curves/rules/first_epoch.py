@@ -16,11 +16,9 @@ BELOW = Limit("below", 0.05, "accuracy", "zoo: sound val splits lie above the fi
     "train-val-shift",
     "diagnose",
     meaning="Val never reaches what the model scored on train batches that were new to it.",
-    detected=(
-        "The running accuracy of the first epoch, over batches that the model had not seen when it answered them, is "
-        f"above the best val accuracy of any epoch by more than {BELOW:.0%} and both intervals (Wilson, 95 %). Copies "
-        "within train would be known already: the rule is silent where check-init found some."
-    ),
+    detected="The running accuracy of the first epoch, over batches that the model had not seen when it answered "
+    f"them, is above the best val accuracy of any epoch by more than {BELOW:.0%} and both intervals (Wilson, 95 %). "
+    "Copies within train would be known already: the rule is silent where check-init found some.",
     why="A model only gets better after its first epoch, and new train examples are as new as those of val: val must "
     "be something else (another index of words, other columns, another pipeline), and no regularisation closes that.",
     fix="Pass a few train examples through what makes val, and compare them value by value; build indices, scalers and "

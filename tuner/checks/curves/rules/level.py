@@ -32,10 +32,8 @@ LEARNT = Limit("learnt", 0.2, "accuracy above the majority class", "derived: wha
     "misaligned-labels",
     "diagnose",
     meaning="Train is learnt by heart and nothing carries over, to val or to train examples not seen before.",
-    detected=(
-        f"train accuracy {LEARNT:.0%} above the majority class, val not above it, and neither the accuracy over the "
-        "batches of the first epoch, which are new to the model as well"
-    ),
+    detected=f"train accuracy {LEARNT:.0%} above the majority class, val not above it, and neither the accuracy over "
+    "the batches of the first epoch, which are new to the model as well",
     why="Labels that do not belong to their inputs can be memorised; there is nothing else to learn.",
     fix="Pair inputs and labels by a key: look for a shuffle or sort of one of them, and for globs in different order.",
     confused_with="a val split that is broken while train is sound: there, the first epoch learns",
@@ -57,10 +55,8 @@ def only_memorised(curves: Curves) -> Finding | None:
     "train-val-shift",
     "diagnose",
     meaning="What is learnt carries over to new train examples, and not at all to val.",
-    detected=(
-        f"train accuracy {LEARNT:.0%} above the majority class, val not above it, while the batches of the first "
-        "epoch, new to the model, were answered above it"
-    ),
+    detected=f"train accuracy {LEARNT:.0%} above the majority class, val not above it, while the batches of the first "
+    "epoch, new to the model, were answered above it",
     why="Train is sound, so val is not: other labels, another class map, another normalisation, or another world.",
     fix="Compare the labels and statistics of val with those of train; pass train images through the val pipeline.",
     confused_with="labels that are misaligned everywhere, where the first epoch learns nothing",
@@ -97,8 +93,6 @@ def _learnt_but_not_val(curves: Curves) -> dict[str, Any] | None:
 
 
 ACCURACY = "val_accuracy"
-
-
 EASIER = Limit("easier", 0.02, "accuracy", "zoo: easier val splits of sound programs gain less")
 
 
@@ -107,10 +101,8 @@ EASIER = Limit("easier", 0.02, "accuracy", "zoo: easier val splits of sound prog
     "at-baseline",
     "diagnose",
     meaning="The winner is no better than always answering the majority class.",
-    detected=(
-        "the 95 % interval (Wilson) of its val accuracy reaches down to the majority class's share of val; an "
-        f"error where the interval is narrower than {SURE_HALF_WIDTH:.0%} either way, else a warning"
-    ),
+    detected="the 95 % interval (Wilson) of its val accuracy reaches down to the majority class's share of val; an "
+    f"error where the interval is narrower than {SURE_HALF_WIDTH:.0%} either way, else a warning",
     why="No curve of such a model says anything about tuning.",
     fix="Stop tuning: go back to steps 1 and 2 and look at labels, loader and normalisation.",
     confused_with="strongly unbalanced classes, where accuracy is the wrong measure: set train.monitor or train.metric",
@@ -170,9 +162,8 @@ def val_too_small(curves: Curves) -> Finding | None:
     "train-val-shift",
     "diagnose",
     meaning="Val accuracy is clearly above train accuracy, though both are measured alike.",
-    detected=(
-        f"the 95 % interval of train minus val (train subset, eval mode, no augmentation) lies below {-EASIER:.0%}"
-    ),
+    detected="the 95 % interval of train minus val (train subset, eval mode, no augmentation) lies below "
+    f"{-EASIER:.0%}",
     why="Val should not be easier than what was trained on: its examples, or its pipeline, differ.",
     fix="Compare the classes and sources of train and val; look for label noise that only train has.",
     confused_with="train measured with augmentation or dropout, which is excluded here",

@@ -14,29 +14,13 @@ from tuner.core.result import Finding
 from tuner.core.statistics import difference_interval, robust_sigma, wilson
 
 LATE = Limit("rising late", 0.5, "of the epochs", "derived: warm-ups of published recipes end within the first half")
-
-
 GONE = Limit("gone", 0.01, "of the highest lr", "derived: next to nothing is learnt below")
-
-
 FLAT = Limit("flat", 0.1, "of the epochs", "zoo: sound starts fall within the first tenth")
-
-
 STILL = Limit("still", 0.02, "of the first loss", "derived: less is no progress of an epoch")
-
-
 FALLS = Limit("falls", 0.2, "of the first loss", "zoo: a plateau that is left is left by more")
-
-
 FROM_THE_START = Limit("from the start", 0.05, "accuracy", "zoo: sound splits have no gap in the first epoch")
-
-
 FULL = Limit("full", 0.95, "train accuracy", "derived: what is learnt by heart within an epoch has a gap at once")
-
-
 CONTRADICTS = Limit("contradicts", 0.01, "accuracy", "derived: the bound is a theorem; sums in fp32 are off by less")
-
-
 SEEN = Limit("seen", 0.1, "accuracy", "zoo: dropout and augmentation lower the running accuracy, never raise it")
 
 
@@ -45,10 +29,8 @@ SEEN = Limit("seen", 0.1, "accuracy", "zoo: dropout and augmentation lower the r
     "schedule-mistake",
     "diagnose",
     meaning="The learning rate over the run is hardly what was meant.",
-    detected=(
-        f"the rate at the end of each epoch: still at its highest, and rising for more than {LATE:.0%} of the "
-        f"epochs; or below {GONE:.0%} of its highest for more than {LATE:.0%} of them"
-    ),
+    detected=f"the rate at the end of each epoch: still at its highest, and rising for more than {LATE:.0%} of the "
+    f"epochs; or below {GONE:.0%} of its highest for more than {LATE:.0%} of them",
     why="A warm-up that never ends or a decay that ends the training early wastes the run, whatever else is tuned.",
     fix='Look at [schedule]: durations in epochs against steps, and every = "epoch" for schedules of epochs.',
     confused_with="a constant rate by choice; restarts, whose rate comes back; a short warm-up",
@@ -74,10 +56,8 @@ def schedule_mistake(curves: Curves) -> Finding | None:
     "bad-init-vanishing",
     "diagnose",
     meaning="The loss stays where it began for a while, and then falls: a hockey stick.",
-    detected=(
-        f"for at least {FLAT:.0%} of the epochs (two at least) the train loss is within twice its noise and "
-        f"{STILL:.0%} of that of the first, then it falls by {FALLS:.0%}; the rate was not warming up"
-    ),
+    detected=f"for at least {FLAT:.0%} of the epochs (two at least) the train loss is within twice its noise and "
+    f"{STILL:.0%} of that of the first, then it falls by {FALLS:.0%}; the rate was not warming up",
     why="The first epochs only undo the initialisation.",
     fix="Another init (model.init), normalisation layers, or biases of the last layer at the class shares.",
     confused_with="a warm-up, whose first epochs have next to no rate; a rate that is too low, which falls slowly",
@@ -101,12 +81,10 @@ def flat_then_falls(curves: Curves) -> Finding | None:
     "train-val-shift",
     "diagnose",
     meaning="Val is worse than train from the first epoch on, by as much as at the end.",
-    detected=(
-        f"the 95 % interval of the gap (train subset, eval mode) lies above {FROM_THE_START:.0%} in the first epoch "
-        "and at the end, and the gap is as large there as at the end, within the noise of its size; train accuracy "
-        f"starts at {FULL:.0%} or less. A note where val ends clearly above what new train batches scored in the first "
-        "epoch: what is learnt carries over, and train may be learnt by heart within an epoch"
-    ),
+    detected=f"the 95 % interval of the gap (train subset, eval mode) lies above {FROM_THE_START:.0%} in the first "
+    "epoch and at the end, and the gap is as large there as at the end, within the noise of its size; train accuracy "
+    f"starts at {FULL:.0%} or less. A note where val ends clearly above what new train batches scored in the first "
+    "epoch: what is learnt carries over, and train may be learnt by heart within an epoch",
     why="Overfitting takes time. A gap that is there at once comes from the data or the pipeline of val.",
     fix="Pass val through the same normalisation and class map as train; compare where the splits come from.",
     confused_with="overfitting, whose gap grows; a gap that closes, as where rare classes are learnt late; a few "
@@ -158,10 +136,8 @@ def val_is_train(curves: Curves) -> Finding | None:
     "unshuffled-data",
     "diagnose",
     meaning="The batches of an epoch are answered far better than a fixed sample of the same examples afterwards.",
-    detected=(
-        f"accuracy while training, averaged over the epoch, lies more than {SEEN:.0%} above that of the train subset "
-        "in eval mode after it, in most epochs, and beyond sampling"
-    ),
+    detected=f"accuracy while training, averaged over the epoch, lies more than {SEEN:.0%} above that of the train "
+    "subset in eval mode after it, in most epochs, and beyond sampling",
     why="A model that has just seen one class answers with it: sorted or unshuffled batches look easy one by one.",
     fix="Shuffle train. If it is shuffled, look at normalisation layers: their statistics may be wrong in eval.",
     confused_with="batch norm that differs between modes (steps 1 and 2 look for it), which shows the same gap",
@@ -188,10 +164,8 @@ def epoch_above_subset(curves: Curves) -> Finding | None:
     "metric-wrong",
     "diagnose",
     meaning="Loss and accuracy on val contradict each other: they cannot be of the same answers.",
-    detected=(
-        "with plain cross-entropy a wrong answer costs at least log 2, so the share of wrong answers is at most "
-        f"loss / log 2; the reported accuracy is lower than that by more than {CONTRADICTS:.0%}"
-    ),
+    detected="with plain cross-entropy a wrong answer costs at least log 2, so the share of wrong answers is at most "
+    f"loss / log 2; the reported accuracy is lower than that by more than {CONTRADICTS:.0%}",
     why="The number that is maximised is not the accuracy of the model.",
     fix="Look at train.evaluate: the axis of argmax, averaging over batches, a state that is not reset.",
     confused_with="nothing: the bound is a theorem (the answer is the likeliest class)",

@@ -14,43 +14,21 @@ from tuner.core.result import Finding, Proposal
 from tuner.core.statistics import binomial_noise, drift, moving, robust_sigma, theil_sen, wilson, wilson_half
 
 ENOUGH = Limit("enough", 5, "evaluations", "derived: fewer have no tail")
-
-
 GAP = Limit("gap", 0.05, "accuracy", "CS231n notes: a gap leaves room to regularise; 5 points are beyond sampling here")
-
-
 NO_GAP = Limit("no gap", 0.03, "accuracy", "CS231n notes: val tracks train")
-
-
 RATE_GONE = Limit("rate gone", 0.02, "of the highest lr", "derived: an end of the schedule, not a phase of it")
-
-
 LATE = Limit("late", 0.75, "of the epochs", "Google tuning playbook: best step in the last 25 % of training")
-
-
 UNSTABLE = Limit(
     "unstable",
     1.5,
     "times the sampling noise of val",
     "zoo: successive models see the same examples and differ by less",
 )
-
-
 UPSET = Limit("upset", 5, "times the first running loss", "zoo: sound runs with batch norm stay below")
-
-
 STILL_FALLS = Limit("still falls", 0.1, "of its own level", "zoo: a plateau falls by less over the tail")
-
-
 EARLY = Limit("early", 0.1, "of the epochs", "Google tuning playbook: best step in the first 10 % of training")
-
-
 ENOUGH_TO_CUT = Limit("enough to cut", 10, "epochs", "derived: a tenth of fewer is no epoch")
-
-
 EPOCHS = "stages.fine.epochs"
-
-
 CEILING = Limit("ceiling", 0.995, "train accuracy", "derived: there is nothing left to fit above")
 
 
@@ -80,11 +58,9 @@ def _rate_gone(curves: Curves) -> bool:
     "train-longer",
     "diagnose",
     meaning="Val accuracy was still rising when the training ended.",
-    detected=(
-        f"the best epoch lies beyond {LATE:.0%} of the epochs, val accuracy drifts upwards over the tail by more "
-        "than twice its noise and by more than half its sampling interval, the rate has not decayed to nothing, and "
-        "val loss has not risen since the first half of the run"
-    ),
+    detected=f"the best epoch lies beyond {LATE:.0%} of the epochs, val accuracy drifts upwards over the tail by more "
+    "than twice its noise and by more than half its sampling interval, the rate has not decayed to nothing, and val "
+    "loss has not risen since the first half of the run",
     why="A run cut short says little about its configuration; schedules and regularisation are then tuned for haste.",
     fix="Train half as long again, keeping the shape of the schedule.",
     confused_with="a schedule that has ended the training by itself; accuracy that rises while val loss does as well",
@@ -113,10 +89,8 @@ def train_longer(curves: Curves) -> Finding | None:
     "trained-too-long",
     "diagnose",
     meaning="The best epoch is among the first tenth, with every seed.",
-    detected=(
-        f"at least {ENOUGH_TO_CUT:g} epochs, best epoch <= {EARLY:.0%} of them for all seeds, train loss still "
-        "falling afterwards"
-    ),
+    detected=f"at least {ENOUGH_TO_CUT:g} epochs, best epoch <= {EARLY:.0%} of them for all seeds, train loss still "
+    "falling afterwards",
     why="Nine tenths of the time were spent after the best model had been seen.",
     fix="Train for fewer epochs, or regularise so that later epochs help.",
     confused_with="a run that collapses after the best epoch (rate too high)",
@@ -217,11 +191,9 @@ def gap_only(curves: Curves) -> Finding | None:
     "underfitting",
     "diagnose",
     meaning="Train and val accuracy are equally low, and train no longer moves.",
-    detected=(
-        f"the 95 % interval of the gap reaches down to {NO_GAP:.0%} or less, train accuracy below the target "
-        f"(--target), train loss not moving, or by less than {STILL_FALLS:.0%} of its level while val is no better "
-        f"beyond {LATE:.0%} of the epochs; and no confirming run (rate, regularisation, width) has named the cause"
-    ),
+    detected=f"the 95 % interval of the gap reaches down to {NO_GAP:.0%} or less, train accuracy below the target "
+    f"(--target), train loss not moving, or by less than {STILL_FALLS:.0%} of its level while val is no better beyond "
+    f"{LATE:.0%} of the epochs; and no confirming run (rate, regularisation, width) has named the cause",
     why="A tiny subset could be fitted (step 2), so something limits what is learnt of the whole.",
     fix="Less regularisation, a larger model, or another rate: whichever helps in a longer run is the cause.",
     confused_with="label noise or overlapping classes, which no model can fit; a rate that is too low",
@@ -255,10 +227,8 @@ def _low_without_gap(curves: Curves) -> bool:
     "train-longer",
     "diagnose",
     meaning="The schedule ended a training that still gained: train and val accuracy are close, and far from full.",
-    detected=(
-        "gap and train accuracy as in CU605, no confirming run that helped, train loss falling over the tail by "
-        f"more than twice its noise, and the rate decayed to less than {RATE_GONE:.0%} of its highest"
-    ),
+    detected="gap and train accuracy as in CU605, no confirming run that helped, train loss falling over the tail by "
+    f"more than twice its noise, and the rate decayed to less than {RATE_GONE:.0%} of its highest",
     why="Without a gap, more can be learnt of the train split before val suffers; the rate left no time for it.",
     fix="Train half as long again with the same shape of schedule, or take a larger model (model.width, model.depth).",
     confused_with="a plateau at a constant rate; a model at its capacity, whose train loss no longer moves",
@@ -289,11 +259,9 @@ def _at_baseline(curves: Curves) -> bool:
     "plateau",
     "diagnose",
     meaning="Neither loss nor accuracy moves any more, at a rate that has never been lowered.",
-    detected=(
-        "constant rate, train loss and val accuracy not moving over the tail (at least eight epochs), the loss not "
-        f"falling by {STILL_FALLS:.0%} of its level, train accuracy below {CEILING:g}; sure where a confirming run "
-        "at a tenth of the rate, from the winner's weights, gains beyond noise, and silent where it does not"
-    ),
+    detected="constant rate, train loss and val accuracy not moving over the tail (at least eight epochs), the loss "
+    f"not falling by {STILL_FALLS:.0%} of its level, train accuracy below {CEILING:g}; sure where a confirming run at "
+    "a tenth of the rate, from the winner's weights, gains beyond noise, and silent where it does not",
     why="At a constant rate the weights bounce around a minimum, at a height that the rate sets.",
     fix="Let the rate decay: schedule.name = 'cosine', or a step where the plateau begins.",
     confused_with="a model at its capacity, or labels that cannot be fitted",
@@ -331,10 +299,8 @@ def _note_the_gain(confirming: Confirming, seen: dict[str, Any]) -> None:
     "unstable",
     "diagnose",
     meaning="Val accuracy jumps from epoch to epoch by more than sampling can explain.",
-    detected=(
-        "noise of the second half (root mean square of its second differences, over sqrt 6, so that a steady rise "
-        f"does not count) above {UNSTABLE:g} sqrt(p(1 - p) / n); at least eight epochs"
-    ),
+    detected="noise of the second half (root mean square of its second differences, over sqrt 6, so that a steady "
+    f"rise does not count) above {UNSTABLE:g} sqrt(p(1 - p) / n); at least eight epochs",
     why="Successive models see the same val examples, so their differences should be smaller than sampling noise.",
     fix="Let the rate decay, or lower it; a larger batch, gradient clipping, or averaged weights.",
     confused_with="a val split so small that a few examples make the jumps: noise below the limit proves nothing",
@@ -408,10 +374,8 @@ def loss_above_start(curves: Curves, confirming: Confirming) -> Finding | None:
     "unstable",
     "diagnose",
     meaning="In eval mode, the loss on train rose far above where it began, while the batches were answered well.",
-    detected=(
-        "After the second epoch, the loss of the train subset in eval mode is more than "
-        f"{UPSET:g} times the running loss of the first epoch, in an epoch whose own running loss is below that."
-    ),
+    detected=f"After the second epoch, the loss of the train subset in eval mode is more than {UPSET:g} times the "
+    "running loss of the first epoch, in an epoch whose own running loss is below that.",
     why="The weights move so fast that the averages of normalisation layers do not follow: what is evaluated is a "
     "mixture of models, and which epoch is best is chance.",
     fix="Lower the rate or the momentum (0.9), warm up, or average the weights.",

@@ -11,8 +11,6 @@ from tuner.core.result import Finding
 PER_CLASS = Limit(
     "per class", 10, "examples per class", "derived: a class mean of fewer is off by a third of its spread"
 )
-
-
 IMBALANCE = Limit("imbalance", 10.0, "times the smallest class", "SageMaker Debugger, ClassImbalance (10:1)")
 
 
@@ -77,10 +75,8 @@ def contradicting_labels(scan: DataScan) -> Finding | None:
     meaning="Some classes have far more examples than others.",
     detected=f"The largest class of train has more than {IMBALANCE} times the examples of the smallest.",
     why="Accuracy is then explained by the majority; rare classes hardly enter the loss.",
-    fix=(
-        "Read the accuracy per class, and compare with the largest class's share; weights or a sampler where "
-        "rare classes matter."
-    ),
+    fix="Read the accuracy per class, and compare with the largest class's share; weights or a sampler where rare "
+    "classes matter.",
     source="SageMaker Debugger ClassImbalance (10:1)",
 )
 def class_imbalance(scan: DataScan) -> Finding | None:
@@ -132,9 +128,8 @@ def class_without_train_examples(scan: DataScan) -> Finding | None:
     "too-little-data",
     "check-init",
     meaning="Train has far fewer examples than val, or only a handful per class.",
-    detected=(
-        f"The sizes of the splits: train below half of val; or fewer than {PER_CLASS:g} examples per class on average."
-    ),
+    detected=f"The sizes of the splits: train below half of val; or fewer than {PER_CLASS:g} examples per class on "
+    "average.",
     why="A subset that was left in from debugging gives a model that can only memorise.",
     fix="Look for a slice, a limit or a fraction in the loading of train.",
     confused_with="Learning from few examples on purpose.",

@@ -9,17 +9,9 @@ from tuner.checks.lr_sweep.rules.band import measured_rates
 from tuner.core.result import Finding, Severity
 
 FORGETS = Limit("forgets", 0.02, "of the weights per step", "derived: their memory is then fifty steps")
-
-
 UNUSUAL = Limit("unusual", 0.02, "weight decay", "derived: above what is published with SGD (5e-4)")
-
-
 DROPPED = Limit("dropped", 0.8, "of the units", "Srivastava et al. 2014: rates of 0.2 to 0.5")
-
-
 CLIPPED = Limit("clipped", 0.05, "norm", "zoo: sound programs clip at more")
-
-
 GROWS = Limit("grows", 5.0, "times", "derived: 1 / (1 - m**steps); momentum 0.99 gives 1.6 after a hundred")
 
 
@@ -28,11 +20,9 @@ GROWS = Limit("grows", 5.0, "times", "derived: 1 / (1 - m**steps); momentum 0.99
     "over-regularised",
     "lr-sweep",
     meaning="Regularisation of this strength forgets faster than anything is learnt.",
-    detected=(
-        f"weight decay (SGD, with its momentum, and AdamW) that shrinks the weights by {FORGETS:.0%} or more per "
-        f"step at the best rate (the recipe's too, where nothing falls or the decay is {UNUSUAL:g} or more); or "
-        f"model.dropout of {DROPPED:g} or more"
-    ),
+    detected=f"weight decay (SGD, with its momentum, and AdamW) that shrinks the weights by {FORGETS:.0%} or more per "
+    f"step at the best rate (the recipe's too, where nothing falls or the decay is {UNUSUAL:g} or more); or "
+    f"model.dropout of {DROPPED:g} or more",
     why="Step 2 fitted its examples with decay and dropout off; on, they leave next to nothing to learn with.",
     fix="Divide optimizer.weight_decay by ten until the drop no longer grows (5e-4 is usual); dropout 0.5 at most.",
     confused_with="AdamW's 0.1 at rates of 1e-3, which shrinks by a ten-thousandth per step",
@@ -92,10 +82,8 @@ def clipped_away(sweep: LrSweep) -> Finding | None:
     "lr-too-high",
     "lr-sweep",
     meaning="Momentum goes on lengthening the steps long after the sweep, so that its rates are too high for training.",
-    detected=(
-        "a step's length grows by 1 - momentum^n over n updates, up to 1 / (1 - momentum) times the rate: at the "
-        f"end of the sweep it is {GROWS:g} times less than that, or shorter"
-    ),
+    detected="a step's length grows by 1 - momentum^n over n updates, up to 1 / (1 - momentum) times the rate: at "
+    f"the end of the sweep it is {GROWS:g} times less than that, or shorter",
     why="A memory of hundreds of updates overshoots and swings back for as long; the sweep sees the start of it.",
     fix="Set optimizer.momentum to 0.9 (0.99 at most), or sweep for as long as the memory (--steps).",
     confused_with="0.99 with large batches, which a sweep of a hundred iterations shows nearly in full",

@@ -13,14 +13,11 @@ from tuner.core.result import Finding
     "no-update",
     "check-init",
     meaning="The training step does not change the weights.",
-    detected=(
-        "A few steps are made; updates are counted by a hook on the optimizer, and parameters with gradient compared."
-    ),
+    detected="A few steps are made; updates are counted by a hook on the optimizer, and parameters with gradient "
+    "compared.",
     why="Nothing is learned, whatever is tuned.",
-    fix=(
-        "Check that the step calls loss.backward() and optimizer.step(), and that the optimizer holds this "
-        "model's parameters."
-    ),
+    fix="Check that the step calls loss.backward() and optimizer.step(), and that the optimizer holds this model's "
+    "parameters.",
     confused_with="A warm-up that starts at rate 0: the probe uses no schedule.",
     source="torchtest; TheDeepChecker",
     explained_by=("IN113", "IN125", "IN184"),
@@ -48,22 +45,14 @@ def no_update(step: OneStep) -> Finding | None:
     "untrained-parameters",
     "check-init",
     meaning="Trainable parameters receive no gradient.",
-    detected=(
-        "After four updates, so that zero-initialised layers have opened, the gradient is missing or exactly 0, as at "
-        "every update."
-    ),
-    why=(
-        "These parameters stay at their initial values: a detached branch, an unused layer, or units that "
-        "are dead from the start."
-    ),
-    fix=(
-        "Look for detach(), .data, .item() or numpy on the way to the named parameters, or remove them if "
-        "they are unused."
-    ),
-    confused_with=(
-        "A zero-initialised head or residual branch, which blocks the gradient for the first updates only; "
-        "an auxiliary head."
-    ),
+    detected="After four updates, so that zero-initialised layers have opened, the gradient is missing or exactly 0, "
+    "as at every update.",
+    why="These parameters stay at their initial values: a detached branch, an unused layer, or units that are dead "
+    "from the start.",
+    fix="Look for detach(), .data, .item() or numpy on the way to the named parameters, or remove them if they are "
+    "unused.",
+    confused_with="A zero-initialised head or residual branch, which blocks the gradient for the first updates only; "
+    "an auxiliary head.",
     source="diagnosis literature: NeuraLint, torchtest; PyTorch find_unused_parameters",
 )
 def no_gradient(step: OneStep, layers: Layers | None) -> Finding | None:
@@ -137,15 +126,12 @@ def _zero_layers(layers: Layers | None) -> list[str]:
     "untrained-parameters",
     "check-init",
     meaning="Trainable parameters are not among those that the optimizer was given, or have a rate of 0 there.",
-    detected=(
-        "The model's parameters are compared with the optimizer's, by identity; and with the trainable tensors that "
-        "its outputs are made with, from the autograd graph."
-    ),
+    detected="The model's parameters are compared with the optimizer's, by identity; and with the trainable tensors "
+    "that its outputs are made with, from the autograd graph.",
     why="They receive gradient and never move; or the optimizer moves the parameters of another model.",
     fix="Build the optimizer over model.parameters(); keep layers in nn.ModuleList, not in a plain list.",
-    confused_with=(
-        "A backbone that is left out on purpose: set requires_grad to False there, and it is only reported as frozen."
-    ),
+    confused_with="A backbone that is left out on purpose: set requires_grad to False there, and it is only reported "
+    "as frozen.",
     source="torchtest; SageMaker Debugger UnchangedTensor",
 )
 def unknown_to_optimizer(step: OneStep) -> Finding | None:
@@ -171,10 +157,8 @@ def unknown_to_optimizer(step: OneStep) -> Finding | None:
     "untrained-parameters",
     "check-init",
     meaning="Some parameters are frozen.",
-    detected=(
-        "requires_grad is False. A warning where some of their values are others with another seed: they were drawn at "
-        "random, and nobody can mean to keep them."
-    ),
+    detected="requires_grad is False. A warning where some of their values are others with another seed: they were "
+    "drawn at random, and nobody can mean to keep them.",
     why="They keep their initial values; on a model that is not pretrained, that is lost capacity.",
     fix="Nothing, if it is meant: accept the code in the recipe. Otherwise set requires_grad to True.",
     confused_with="Fine-tuning of a head over a frozen backbone, which is sound.",
@@ -198,10 +182,8 @@ def frozen_parameters(step: OneStep) -> Finding | None:
     "eval-mode-in-training",
     "check-init",
     meaning="Dropout or normalisation layers, or the whole model, are in eval mode while training.",
-    detected=(
-        "The mode of the model at each forward of a training step, and of its dropout and normalisation "
-        "layers after it."
-    ),
+    detected="The mode of the model at each forward of a training step, and of its dropout and normalisation layers "
+    "after it.",
     why="Batch norm does not learn its statistics and dropout does nothing: train and val do not fit together.",
     fix="Call model.train() before training, and again after every evaluation.",
     confused_with="Batch norm frozen on purpose while fine-tuning.",

@@ -39,11 +39,7 @@ def step_sets_rate(step: OneStep) -> Finding | None:
 STRANGE_MOMENTUM = Limit(
     "strange momentum", 0.9, "momentum of batch norm", "PyTorch: 0.1 is the default, and is the weight of the new batch"
 )
-
-
 TINY_BATCH = Limit("tiny batch", 2, "examples", "Wu and He 2018, Group Normalization: batch norm degrades below 4")
-
-
 LONGER = Limit("longer", 3.0, "times the longest run", "derived: memory then does not fade within the run")
 
 
@@ -52,10 +48,8 @@ LONGER = Limit("longer", 3.0, "times the longest run", "derived: memory then doe
     "optimizer-state-lost",
     "check-init",
     meaning="The training step does not go on with the recipe's optimizer: it builds another, or clears its state.",
-    detected=(
-        "Hooks on every optimizer say which one makes the updates of a few steps, and whether what it remembered after "
-        "one update (momentum, second moments) is still there at the next."
-    ),
+    detected="Hooks on every optimizer say which one makes the updates of a few steps, and whether what it "
+    "remembered after one update (momentum, second moments) is still there at the next.",
     why="Momentum and Adam's averages start again each time, and the schedule moves a rate that nobody uses.",
     fix="Use the optimizer that the step is given; never build one, and never clear its state, within a step.",
     confused_with="A second optimizer of one's own that is kept between steps; plain SGD, which remembers nothing.",
@@ -80,11 +74,9 @@ def state_lost(step: OneStep) -> Finding | None:
     "normalisation-misuse",
     "check-init",
     meaning="Batch norm cannot learn the statistics that evaluation uses.",
-    detected=(
-        "Running statistics of layers in train mode that a few steps leave as they are; a momentum of "
-        f"{STRANGE_MOMENTUM:g} or more, which in PyTorch is the weight of the newest batch; batches of "
-        f"{TINY_BATCH:g} examples or fewer."
-    ),
+    detected="Running statistics of layers in train mode that a few steps leave as they are; a momentum of "
+    f"{STRANGE_MOMENTUM:g} or more, which in PyTorch is the weight of the newest batch; batches of {TINY_BATCH:g} "
+    "examples or fewer.",
     why="Train is judged by the batch's statistics, val by the running ones: val is noisy or plainly wrong.",
     fix="momentum = 0.1 (Keras's 0.99 is 0.01 here); batches of 8 or more, or group norm.",
     confused_with="Batch norm in eval mode, which is another finding; statistics frozen on purpose.",
@@ -161,10 +153,8 @@ def few_updates(step: OneStep) -> Finding | None:
     "unstable",
     "check-init",
     meaning="Momentum is so large that what the optimizer remembers does not fade within the run.",
-    detected=(
-        "The largest momentum m among the optimizer's groups of parameters: 1 or more is an error, a warning where "
-        f"the updates that it remembers, 1 / (1 - m), are {LONGER:g} times those of the longest planned run or more."
-    ),
+    detected="The largest momentum m among the optimizer's groups of parameters: 1 or more is an error, a warning "
+    f"where the updates that it remembers, 1 / (1 - m), are {LONGER:g} times those of the longest planned run or more.",
     why="Each step is about as long as all before it together: the weights overshoot, at any rate.",
     fix="Set optimizer.momentum to 0.9.",
     confused_with="A long memory in a run of many thousand updates; batch norm's momentum, which may be 1.",
