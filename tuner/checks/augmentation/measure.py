@@ -22,15 +22,7 @@ MOSTLY = 0.55  # an even mean of two examples may be named after either
 
 @before_training
 def augmentation(setup: Setup) -> Augmentation:
-    """Compare the first batches of an epoch with and without augmentation: the same examples in the same order.
-
-    `mispaired`: of the augmented inputs that equal another example of the batch, the share with a label that is not
-    that example's. `mixed`: the share that is a weighted mean of itself and another example of the batch; `outweighed`:
-    that is for the larger part another, and does not have its label. `blanked`: inputs that became a single value.
-    `shift`, `ratio`: of means in units of the clean spread, and of spreads. `clean`, `augmented`: the accuracy of a
-    kernel classifier made on one half of the clean examples, on the other half as it is and augmented; `relearned`:
-    made on augmented ones as well.
-    """
+    """Compare the first batches of an epoch with and without augmentation: the same examples in the same order."""
     if not setup.data.augmentations:
         return Augmentation(augments=False)
     if setup.data.stochastic:

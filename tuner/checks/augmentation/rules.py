@@ -45,7 +45,6 @@ MISPAIRED = Limit(
     explained_by=("DA121",),
 )
 def augmentation_destroys(answer: Augmentation) -> Finding | None:
-    """Augmentation that leaves nothing."""
     if not answer.augments:
         return None
     facts = answer.to_json()
@@ -85,7 +84,6 @@ def augmentation_destroys(answer: Augmentation) -> Finding | None:
     source="derived",
 )
 def augmentation_mispairs(answer: Augmentation) -> Finding | None:
-    """Augmentation that tears inputs and labels apart."""
     if not answer.augments:
         return None
     if (answer.outweighed or 0.0) >= MISPAIRED:
@@ -119,7 +117,6 @@ def augmentation_mispairs(answer: Augmentation) -> Finding | None:
     explained_by=("DA120", "DA121", "DA122"),
 )
 def mirrored_is_another_thing(answer: Augmentation) -> Finding | None:
-    """Mirror images that clean examples say nothing about."""
     clean, read = number(answer.clean), number(answer.of_mirrored)
     if clean is None or read is None or answer.mirrored < ENOUGH_MIRRORED or clean - answer.chance < SIGNAL:
         return None

@@ -18,10 +18,7 @@ SAME = 1e-4  # of the gradient's norm: rounding in single precision
 
 @before_training
 def batch_use(setup: Setup) -> BatchUse:
-    """Put other examples in the place of either half of a batch: the gradient that the update sees must change.
-
-    `idle`: the halves (0, 1) without effect in every round.
-    """
+    """Put other examples in the place of either half of a batch: the gradient that the update sees must change."""
     size = step_size(setup)
     if size < 4:
         raise CannotProbe(f"batches of {size}")

@@ -26,7 +26,6 @@ LABEL_DISTANCE = Limit(
     explained_by=("DA108",),
 )
 def class_shares_differ(answer: ClassShares) -> Finding | None:
-    """Val that is made of other classes."""
     distance = answer.distance
     if answer.p > 1e-9 or distance < 0.2:
         return None

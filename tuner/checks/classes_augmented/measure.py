@@ -18,12 +18,7 @@ SIDE = 16  # a mirror image may differ in a few strokes
 
 @before_training
 def classes_augmented(setup: Setup) -> ClassesAugmented:
-    """Ask a kernel classifier that was made on clean examples about others of each class, clean and augmented.
-
-    `recall`: per class (clean, augmented); `taken_for`: the class that answers go to where they did not without
-    augmentation, most often, and in `share_taken` its share of the class's examples, clean and augmented; `rest`:
-    how much more of the other classes goes to it, on average; `counts`: examples asked per class.
-    """
+    """Ask a kernel classifier that was made on clean examples about others of each class, clean and augmented."""
     if not setup.data.augmentations:
         return ClassesAugmented(counts=[], recall=[], taken_for=[], share_taken=[], rest=[])
     if setup.data.stochastic:

@@ -30,7 +30,6 @@ ALONE = Limit("alone", 3.0, "times the other classes", "zoo: what makes every cl
     source="Shorten and Khoshgoftaar 2019, A survey on image data augmentation: safety of a transform (6 and 9)",
 )
 def one_class_becomes_another(answer: ClassesAugmented) -> Finding | None:
-    """Pairs of classes that augmentation merges."""
     taken = {k for k in range(len(answer.counts)) if _is_taken(answer, k)}
     pairs = [(k, answer.taken_for[k]) for k in sorted(taken) if answer.taken_for[k] in taken]
     mutual = [(a, b) for a, b in pairs if a < b and answer.taken_for[b] == a]

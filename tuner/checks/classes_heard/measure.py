@@ -19,10 +19,7 @@ EXAMPLES = 8
 
 @before_training
 def classes_heard(setup: Setup) -> ClassesHeard:
-    """Ask the loss about batches of one class each: where no output has a gradient, it does not hear that class.
-
-    `unheard`: such classes with the share of train that they have; classes without examples are not asked.
-    """
+    """Ask the loss about batches of one class each: where no output has a gradient, it does not hear that class."""
     head, loss = head_of(setup), setup.loss()
     shape = head.of(EXAMPLES)
     targets = setup.data.targets("train")

@@ -19,7 +19,6 @@ from tuner.core.result import Finding
     source="PyTorch documentation of CrossEntropyLoss (ignore_index, weight)",
 )
 def class_not_heard(heard: ClassesHeard) -> Finding | None:
-    """A loss that leaves a class out."""
     if not heard.unheard:
         return None
     listed = ", ".join(f"{label} ({share:.0%} of train)" for label, share in list(heard.unheard.items())[:4])

@@ -28,7 +28,6 @@ COLOURED = Limit("coloured", 0.2, "of the pixels", "derived: with fewer, edges o
     source="Pillow issue 3011 (16-bit images clipped to white)",
 )
 def colours_cut_off(ends: EndsOfRange) -> Finding | None:
-    """Values that pile up at the ends."""
     share = ends.at_low + ends.at_high
     if share <= AT_THE_ENDS or ends.levels < LEVELS or ends.coloured < COLOURED:
         return None

@@ -15,10 +15,7 @@ from tuner.train.setup import Setup
 
 @before_training
 def fresh_gradients(setup: Setup) -> FreshGradients:
-    """Repeat one step with the rate at 0: each update must see the same gradient, none left over from the last.
-
-    `ratios`: the norm of each update's gradient over the first one's; 1, 2, 3 means that they add up.
-    """
+    """Repeat one step with the rate at 0: each update must see the same gradient, none left over from the last."""
     model = fresh_model(setup)
     compared = _Compared(_held(setup, model))
     _, _, watch, _ = updates_of(setup, 3, at_rest=True, keep=compared.hear)

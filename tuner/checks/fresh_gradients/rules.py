@@ -21,7 +21,6 @@ from tuner.core.result import Finding
     source="Full Stack Deep Learning, troubleshooting; torchtest",
 )
 def gradients_accumulate(answer: FreshGradients) -> Finding | None:
-    """Gradients left over from the last step."""
     ratios, cosines = ([number(v) or 0.0 for v in values] for values in (answer.ratios, answer.cosines))
     grows = abs(ratios[1] - 2) < 0.2 and abs(ratios[2] - 3) < 0.3 and min(cosines) > 0.95
     if not grows and answer.growing:

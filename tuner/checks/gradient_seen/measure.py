@@ -16,11 +16,7 @@ from tuner.train.setup import Setup
 
 @before_training
 def gradient_seen(setup: Setup, batches: int = 2) -> GradientSeen:
-    """Compare the gradient that an update sees with the one that the loss has on that batch, computed apart.
-
-    `ratios`: the norm that is left of it (clipping, scaling); `cosines`: -1 means that the step goes uphill. `calls`:
-    of the step for one update, all with the same batch here; without division the gradient is as many times as large.
-    """
+    """Compare the gradient that an update sees with the one that the loss has on that batch, computed apart."""
     size, calls = step_size(setup), []
     batches = 1 if is_large(setup) else batches
     norms: list[tuple[float, float]] = []

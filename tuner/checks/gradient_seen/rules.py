@@ -27,7 +27,6 @@ EXACT = Limit("exact", 0.02, "relative", "derived: rounding and dropout noise of
     source="Google tuning playbook: more than half of the steps clipped is extremely aggressive",
 )
 def gradient_cut(seen: GradientSeen) -> Finding | None:
-    """Gradients that are clipped or scaled to nearly nothing."""
     ratios = [number(value) for value in seen.ratios]
     if None in ratios:
         raise Missing("the gradient is not finite")
@@ -57,7 +56,6 @@ def gradient_cut(seen: GradientSeen) -> Finding | None:
     source="PyTorch documentation, gradient accumulation: loss = loss / iters_to_accumulate",
 )
 def adds_up_batches(seen: GradientSeen) -> Finding | None:
-    """Accumulation without division."""
     ratios, cosines = ([number(value) or 0.0 for value in values] for values in (seen.ratios, seen.cosines))
     calls = seen.calls
     if calls < 2 or any(abs(ratio / calls - 1) > EXACT for ratio in ratios) or min(cosines) < 1 - EXACT:
@@ -80,7 +78,6 @@ def adds_up_batches(seen: GradientSeen) -> Finding | None:
     source="CS231n notes; Full Stack Deep Learning, troubleshooting (loss goes up)",
 )
 def goes_uphill(seen: GradientSeen) -> Finding | None:
-    """A step against the gradient."""
     cosines = [number(value) or 0.0 for value in seen.cosines]
     against = max(cosines) < UPHILL
     if against == seen.maximises:  # twice negated is right again

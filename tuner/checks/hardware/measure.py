@@ -13,10 +13,7 @@ from tuner.train.setup import Setup
 
 
 def hardware(setup: Setup) -> Hardware:
-    """Say which short format the device multiplies in, and how many multiply-adds a forward of one train batch takes.
-
-    `grouped`: whether there are convolutions in groups (depthwise ones among them).
-    """
+    """Say which short format the device multiplies in, and the multiply-adds of a forward of one train batch."""
     model = setup.model()
     inputs, _ = next(iter(setup.data.epoch(setup.spec.seed, 1, setup.batch_size)))
     counter = FlopCounterMode(display=False)

@@ -22,7 +22,6 @@ COLOURS = (1, 3, 4)  # grey, RGB, RGB with transparency
     source="PyTorch documentation, Conv2d: (N, C, H, W); UMLAUT: wrong layout",
 )
 def channels_last_taken_for_first(axes: ImageAxes) -> Finding | None:
-    """Rows that are convolved as if they were colours."""
     if len(axes.shape) != 3 or axes.shape[2] not in COLOURS or axes.shape[0] in COLOURS:
         return None
     if axes.channels != axes.shape[0]:
@@ -44,7 +43,6 @@ def channels_last_taken_for_first(axes: ImageAxes) -> Finding | None:
     source="PyTorch tutorial, Channels Last Memory Format",
 )
 def plain_layout(axes: ImageAxes) -> Finding | None:
-    """A view() behind a convolution."""
     if not axes.plain_layout:
         return None
     title = (

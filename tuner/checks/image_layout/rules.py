@@ -26,7 +26,6 @@ SMOOTHER = Limit("smoother", 0.1, "correlation", "zoo: sound images get rougher 
     source="37 reasons; Karpathy, A Recipe for Training Neural Networks (view in place of permute)",
 )
 def channels_reshaped(answer: ImageLayout, axes: ImageAxes | None) -> Finding | None:
-    """Images whose axes were mixed up."""
     places = [("the data", answer.smooth, answer.undone)]
     if axes is not None and axes.smooth is not None and axes.undone is not None:
         places += [("the model's first convolution", axes.smooth, axes.undone)]

@@ -30,7 +30,6 @@ TOO_LOW = Limit(
     fix="Read the message: it names the call that failed.",
 )
 def nothing_measured(trials: Trials, initial: InitialLoss | NotMeasured) -> Finding | None:
-    """No loss at init."""
     if trials.failures:
         failure = trials.failures[0]
         first = failure.message.splitlines()[0] if failure.message else failure.kind
@@ -61,7 +60,6 @@ def _computed(initial: InitialLoss) -> Sequence[float | None]:
     source="TheDeepChecker; PyTorch Lightning detect_anomaly",
 )
 def loss_not_finite(initial: InitialLoss) -> Finding | None:
-    """NaN or infinity before any update."""
     losses = _computed(initial)
     bad = sum(number(value) is None for value in losses)
     if not bad:
@@ -89,7 +87,6 @@ def loss_not_finite(initial: InitialLoss) -> Finding | None:
     explained_by=("IN107", "IN131", "IN133", "unnormalised-input"),
 )
 def loss_too_high(initial: InitialLoss) -> Finding | None:
-    """A loss at init far above uniform outputs."""
     _computed(initial)
     loss, expected = number(initial.init_loss), number(initial.loss_at_uniform)
     if loss is None or expected is None or expected <= 0:
@@ -116,7 +113,6 @@ def loss_too_high(initial: InitialLoss) -> Finding | None:
     source="CS231n notes, sanity checks",
 )
 def loss_too_low(initial: InitialLoss) -> Finding | None:
-    """A loss at init that takes knowledge."""
     losses = [number(value) for value in _computed(initial)]
     known = [number(value) for value in (initial.loss_at_uniform, initial.loss_at_prior)]
     levels = [value for value in known if value is not None and value > 0]
@@ -146,7 +142,6 @@ def loss_too_low(initial: InitialLoss) -> Finding | None:
     source="TheDeepChecker",
 )
 def summed_loss(initial: InitialLoss) -> Finding | None:
-    """A loss that is a sum over the batch."""
     _computed(initial)
     ratio = number(initial.doubled_batch_ratio)
     if ratio is None:
@@ -174,7 +169,6 @@ def summed_loss(initial: InitialLoss) -> Finding | None:
     source="CS231n notes, sanity checks: the loss at init is the logarithm of the head's width",
 )
 def head_width(initial: InitialLoss) -> Finding | None:
-    """A head that does not fit the classes."""
     shape, classes = initial.output_shape, initial.num_classes
     if initial.task == "embedding":
         raise Missing("the outputs are features, of which there may be any number")

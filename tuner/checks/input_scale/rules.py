@@ -38,7 +38,6 @@ SCALED = Limit(
     source="CS231n notes, data preprocessing; 37 reasons",
 )
 def unnormalised_input(scale: InputScale) -> Finding | None:
-    """Inputs on a scale that the initialisation is not made for."""
     ratio, spreads = scale.spread_ratio, [std for std in scale.std if std is not None and std > 0]
     if ratio is None or not spreads:
         raise Missing("the outputs do not vary, so the effect of the scale cannot be decided")

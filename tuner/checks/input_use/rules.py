@@ -21,7 +21,6 @@ from tuner.core.result import Finding
     source="Karpathy, A Recipe for Training Neural Networks: input-independent baseline",
 )
 def input_ignored(answer: InputUse, layers: Layers | None) -> Finding | None:
-    """Outputs that do not depend on the input."""
     if not _ignored(answer):
         return None
     if _shut(layers):
@@ -41,7 +40,6 @@ def input_ignored(answer: InputUse, layers: Layers | None) -> Finding | None:
     source="CS231n notes, activation functions: a ReLU that is off passes no gradient",
 )
 def layer_shut(answer: InputUse, layers: Layers | None) -> Finding | None:
-    """A layer that lets nothing through."""
     shut = _shut(layers)
     if not shut or not _ignored(answer):
         return None

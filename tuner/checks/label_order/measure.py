@@ -18,11 +18,7 @@ DRAWS = 200  # batches drawn at random, for the entropy that chance gives
 
 @before_training
 def label_order(setup: Setup) -> LabelOrder:
-    """Look at the labels of an epoch's first batches as training gets them, against batches drawn at random.
-
-    `entropy`: mean over the batches; `z`: how many standard deviations it lies off what chance gives. `relabelled`:
-    examples that are given another label when asked for by their index than when they were first read.
-    """
+    """Look at the labels of an epoch's first batches as training gets them, against batches drawn at random."""
     data, size = setup.data, setup.spec.tables["train"]["batch_size"]
     batches: list[Tensor] = []
     keys: list[bytes] = []

@@ -25,7 +25,6 @@ RELABELLED = Limit("relabelled", 0.02, "of the examples", "zoo: careless sound D
     source="37 reasons; cleanlab non_iid; Full Stack Deep Learning",
 )
 def batches_not_mixed(answer: LabelOrder) -> Finding | None:
-    """Batches of few classes, or a Dataset that ignores its index."""
     z = number(answer.z)
     if z is not None and z < -SURE and (answer.entropy or 0.0) < MIXED * (answer.expected or 0.0):
         title = (

@@ -20,12 +20,7 @@ OF_A_CLASS = 10  # examples
 
 @of_data_alone
 def labels_fit(setup: Setup) -> LabelsFit:
-    """Ask a kernel classifier on small pictures of the inputs how much they say about the labels.
-
-    `train`: accuracy on train, every example judged by the others; `val`: by the train examples; `val_renamed`: with
-    its answers renamed class by class as fits best; `chance`: the share of the largest class; `recalls`: within each
-    split, balanced.
-    """
+    """Ask a kernel classifier on small pictures of the inputs how much they say about the labels."""
     (features,), targets = different(setup, "train", MOST, small)
     classes = setup.data.num_classes
     inside = (targets >= 0) & (targets < classes)

@@ -38,7 +38,6 @@ RELATIVES = Limit(
     explained_by=("DA110", "DA115", "DA119"),
 )
 def val_labels_do_not_fit(answer: LabelsFit, order: LabelOrder | None, relatives: Relatives | None) -> Finding | None:
-    """Val labels that contradict train."""
     if answer.val is None:
         raise Missing("there is no val split to compare with")
     _read_twice_alike(order)
@@ -80,7 +79,6 @@ def _read_twice_alike(order: LabelOrder | None) -> None:
     explained_by=("DA110", "DA113", "DA115", "DA119", "IN154"),
 )
 def train_labels_contradict(answer: LabelsFit, order: LabelOrder | None) -> Finding | None:
-    """Labels of train that are less of one mind than those of val."""
     _read_twice_alike(order)
     train, val = need(answer.recalls, "the classes are too small to judge each split by itself")
     error = math.sqrt(0.5 / max(min(answer.n, answer.val_n), 1))
@@ -108,7 +106,6 @@ def train_labels_contradict(answer: LabelsFit, order: LabelOrder | None) -> Find
 def labels_unrelated(
     shifted: LabelsShifted | None, answer: LabelsFit | None, order: LabelOrder | None, scan: DataScan | None
 ) -> Finding | None:
-    """Labels that the inputs say nothing about, or that are the neighbour's."""
     _read_twice_alike(order)
     if (neighbour := _shifted(shifted)) is not None:
         return neighbour

@@ -24,12 +24,7 @@ SATURATED = {nn.Tanh: (-0.99, 0.99), nn.Sigmoid: (0.01, 0.99)}
 
 @before_training
 def layers(setup: Setup, examples: int = 512) -> Layers:
-    """Measure every leaf module's outputs in a train-mode forward (dropout off) and its gradient after one backward.
-
-    `signal_std`: how much a unit varies over the examples, averaged over units; `dead_fraction`: the share of units
-    that are zero for every example (rectifiers); `saturated_fraction`: outputs at the end of their range (tanh,
-    sigmoid); `symmetric`: every unit of a weight tensor is the same, and not zero.
-    """
+    """Measure every leaf module's outputs in a train-mode forward (dropout off) and its gradient after one backward."""
     examples = min(examples, MOST_IMAGES) if setup.data.is_image else examples
     examples = min(examples, max(ENOUGH, affordable(setup, examples)))
     inputs, targets = (torch.cat(part) for part in zip(*equal_batches(setup, examples, "layers"), strict=True))

@@ -22,7 +22,6 @@ AFFINE = Limit("affine", 1e-3, "of the outputs' spread", "derived: rounding in s
     source="NeuraLint: linear hidden layers; derived",
 )
 def all_linear(answer: Linearity) -> Finding | None:
-    """A deep model without activations."""
     deviation = number(answer.deviation)
     if deviation is None or deviation > AFFINE or answer.weights < 2:
         return None

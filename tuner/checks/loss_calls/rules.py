@@ -30,7 +30,6 @@ def _calls(seen: LossCalls, wants: str) -> list[LossCall]:
     source="PyTorch documentation, KLDivLoss and NLLLoss: the input is expected to contain log-probabilities",
 )
 def not_log_probabilities(seen: LossCalls) -> Finding | None:
-    """Probabilities or logits where their logarithm belongs."""
     for call in _calls(seen, "log-probabilities"):
         if call.high is None or call.high <= ABOVE:
             continue
@@ -53,7 +52,6 @@ def not_log_probabilities(seen: LossCalls) -> Finding | None:
     source="PyTorch documentation, CrossEntropyLoss: unnormalized logits",
 )
 def cross_entropy_of_probabilities(seen: LossCalls) -> Finding | None:
-    """Probabilities where logits belong."""
     for call in _calls(seen, "logits"):
         if call.are_shares:
             title = "cross_entropy is given probabilities: each row is at least 0 and has a sum of 1"
@@ -73,7 +71,6 @@ def cross_entropy_of_probabilities(seen: LossCalls) -> Finding | None:
     source="PyTorch documentation, SoftMarginLoss: y is 1 or -1",
 )
 def targets_of_one_sign(seen: LossCalls) -> Finding | None:
-    """Zeros where -1 belongs."""
     for call in _calls(seen, "both signs"):
         values = call.target_values
         if set(values) <= {-1.0, 1.0}:

@@ -34,7 +34,6 @@ STRONG_SMOOTHING = Limit(
     source="derived: the floor of cross-entropy over softmax outputs is log(e + C - 1) - 1",
 )
 def squashed_outputs(function: LossFunction) -> Finding | None:
-    """Outputs squashed before a loss that does it itself."""
     free, own, uniform = (number(value) for value in (function.free_floor, function.own_floor, function.uniform))
     if function.kind not in ("probabilities", "unit", "signed"):
         return None
@@ -68,7 +67,6 @@ def squashed_outputs(function: LossFunction) -> Finding | None:
     source="derived: NLL on probabilities is -1/C at uniform outputs and -1 at best; on raw outputs it has no minimum",
 )
 def loss_does_not_fit(function: LossFunction, initial: InitialLoss | None) -> Finding | None:
-    """A loss that does not fit the model's outputs."""
     facts = function.only("kind", "uniform", "own_floor", "own_unbounded", "loss_name")
     if function.unpaired:
         title = "the loss stays the same when the targets change places: it pairs every output with all targets"
@@ -100,7 +98,6 @@ def loss_does_not_fit(function: LossFunction, initial: InitialLoss | None) -> Fi
     source="CS231n notes; Full Stack Deep Learning, troubleshooting",
 )
 def sign_flipped(function: LossFunction) -> Finding | None:
-    """A loss that rewards wrong answers."""
     if function.rewards_wrong is None:
         raise Missing("the outputs are not one number per class")
     if not function.rewards_wrong:
@@ -123,7 +120,6 @@ def sign_flipped(function: LossFunction) -> Finding | None:
     explained_by=("IN104", "IN105"),
 )
 def floor_near_uniform(function: LossFunction) -> Finding | None:
-    """A loss whose floor is high."""
     floor, uniform = number(function.free_floor), number(function.uniform)
     if floor is None or uniform is None or uniform <= 0:
         raise Missing("the loss has no finite floor over free outputs to compare with")
@@ -150,7 +146,6 @@ def floor_near_uniform(function: LossFunction) -> Finding | None:
     source="PyTorch documentation of softmax (dim); Full Stack Deep Learning, troubleshooting: softmax over wrong dim",
 )
 def softmax_over_batch(function: LossFunction) -> Finding | None:
-    """A loss that normalises over the wrong dimension."""
     if function.over_batch is None:
         raise Missing("the outputs are not raw scores, one per class")
     if not function.over_batch:

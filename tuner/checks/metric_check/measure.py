@@ -44,8 +44,7 @@ def metric_check(setup: Setup) -> MetricCheck:
     """Give the user's evaluate and metric planned outputs; what they report must be what was planned.
 
     A forward hook replaces the model's outputs on val by ones of which 80 %, then 30 %, then the same 80 % are right,
-    with the errors unevenly over the batches and a last batch that is not full. `reads`: the quantity that explains
-    all reported numbers (`accuracy`, or the name of a mistake), None where nothing known does.
+    with the errors unevenly over the batches and a last batch that is not full.
     """
     if setup.evaluate_hook is None and setup.metric_hook is None:
         return MetricCheck(hooks=[])

@@ -39,7 +39,6 @@ MISREAD: dict[str, tuple[Severity, str]] = {
     source="Karpathy, A Recipe for Training Neural Networks; TheDeepChecker",
 )
 def accuracy_wrong(metric_check: MetricCheck) -> Finding | None:
-    """An accuracy that is none."""
     answer = metric_check.evaluate
     if answer is None:
         return None
@@ -83,7 +82,6 @@ def _misread(answer: Mapping[str, Any]) -> tuple[Severity, str]:
     source="TheDeepChecker: a metric that is not representative; deep-learning folklore",
 )
 def metric_wrong(answer: MetricCheck) -> Finding | None:
-    """A metric that does not measure."""
     for name in ("metric", "evaluate"):
         facts = getattr(answer, name)
         if facts is not None and (problem := _problem(name, facts)) is not None:

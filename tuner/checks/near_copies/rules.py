@@ -30,7 +30,6 @@ NEAR_DIMENSION = Limit("near dimension", 4.0, "dimensions", "derived: 10 q**d of
     explained_by=("DA104",),
 )
 def nearly_the_same(answer: NearCopies) -> Finding | None:
-    """Near copies across the splits."""
     if answer.dimension < NEAR_DIMENSION:
         raise Missing(f"the images fill {answer.dimension:.1f} dimensions only, so near ones are no copies")
     if answer.near < CHANCES or answer.share < SOME_NEAR or answer.near < CHANCES * answer.expected:

@@ -27,7 +27,6 @@ from tuner.core.result import Finding
 def batch_dependence(
     answer: Neighbours, again: RepeatableEvaluation | None, state: StateBetweenCalls | None
 ) -> Finding | None:
-    """Outputs that depend on the neighbours."""
     if answer.outputs != answer.inputs:
         title = f"the model gives {answer.outputs} outputs for {answer.inputs} inputs"
         return found("IN117", "error", title, evidence=answer.to_json())

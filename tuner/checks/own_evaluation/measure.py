@@ -34,12 +34,7 @@ LOOKS = (3, 6)  # updates after which evaluate is watched
 
 @before_training
 def own_evaluation(setup: Setup) -> OwnEvaluation:
-    """Train on a few examples until they are learnt, and let the recipe's evaluate judge them.
-
-    `learnt`: whether the objective fell to a twentieth of what it was; `hook`: what evaluate then returns, and `loss`
-    the objective beside it. `foreign_norms`: normalisation layers that evaluate ran and that are none of the model's;
-    `still`: those of them whose running statistics are after more updates what they were, while the model's moved.
-    """
+    """Train on a few examples until they are learnt, and let the recipe's evaluate judge them."""
     if setup.evaluate_hook is None:
         return OwnEvaluation(learnt=False, first_loss=None, loss=None, hook={}, own=False)
     demand(setup, 2 * STEPS * EXAMPLES, "learning examples by heart")

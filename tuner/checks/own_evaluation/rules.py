@@ -26,7 +26,6 @@ RIGHT = Limit("right", 0.9, "accuracy", "derived: examples learnt by heart are a
     source="Karpathy, A Recipe for Training Neural Networks: verify the metric on what is known",
 )
 def accuracy_against_loss(answer: OwnEvaluation) -> Finding | None:
-    """An accuracy that contradicts its loss."""
     if not answer.own:
         return None
     if not answer.learnt:
@@ -57,7 +56,6 @@ def accuracy_against_loss(answer: OwnEvaluation) -> Finding | None:
     source="Izmailov et al. 2018, averaging weights (batch-norm statistics are computed again); PyTorch, update_bn",
 )
 def foreign_statistics(answer: OwnEvaluation) -> Finding | None:
-    """An average whose normalisation layers never see data."""
     if not answer.still:
         return None
     title = (

@@ -27,7 +27,6 @@ UNMOVED = Limit(
     source="Dosovitskiy et al. 2021, An image is worth 16x16 words: position embedding (D.4)",
 )
 def places_do_not_matter(order: PatchOrder) -> Finding | None:
-    """Outputs that stay when patches move."""
     still = [int(side) for side, change in order.differ.items() if change is not None and change < UNMOVED]
     if not still or order.pixels is None or order.pixels < UNMOVED:
         return None

@@ -64,7 +64,6 @@ def _first(code: str, planned: PlannedRates, seen: Callable[[PlannedRun], Seen])
     source=SOURCE,
 )
 def rate_fades(planned: PlannedRates) -> Finding | None:
-    """A rate that is gone too early, or comes too late."""
 
     def seen(run: PlannedRun) -> Seen:
         if run.dead_from is not None and run.dead_from <= FADED:
@@ -89,7 +88,6 @@ def rate_fades(planned: PlannedRates) -> Finding | None:
     source="Google tuning playbook: warm-up of at most a tenth of the run",
 )
 def long_warmup(planned: PlannedRates) -> Finding | None:
-    """A warm-up longer than half of the run."""
 
     def seen(run: PlannedRun) -> Seen:
         if run.first is None or run.peak is None or run.first >= 0.5 * run.peak:
@@ -114,7 +112,6 @@ def long_warmup(planned: PlannedRates) -> Finding | None:
     source=SOURCE,
 )
 def rate_swings(planned: PlannedRates) -> Finding | None:
-    """A rate that oscillates by mistake."""
     cosine = planned.kind == "CosineAnnealingLR"
 
     def seen(run: PlannedRun) -> Seen:
@@ -144,7 +141,6 @@ def rate_swings(planned: PlannedRates) -> Finding | None:
     explained_by=("IN140", "IN145", "IN147"),
 )
 def no_effect(planned: PlannedRates) -> Finding | None:
-    """A schedule that never anneals."""
     if "const" in str(planned.name).lower():
         return None
     stage, run = _runs(planned)[0]
@@ -171,7 +167,6 @@ def no_effect(planned: PlannedRates) -> Finding | None:
     source=SOURCE,
 )
 def impossible_rate(planned: PlannedRates) -> Finding | None:
-    """A schedule that raises, or a rate that is negative, nowhere above 0, or far too high."""
     for stage, run in _runs(planned, sound=False):
         peak, about = number(run.peak), _about(stage, run)
         if run.raised:
@@ -201,7 +196,6 @@ def impossible_rate(planned: PlannedRates) -> Finding | None:
     source="derived",
 )
 def ignores_the_rate(planned: PlannedRates) -> Finding | None:
-    """A schedule that does not follow the recipe's rate."""
     stage, run = _runs(planned)[0]
     if run.follows_recipe:
         return None

@@ -18,13 +18,7 @@ EXAMPLES = 32
 
 @before_training
 def recurrent_memory(setup: Setup) -> RecurrentMemory:
-    """Follow the gradient of the loss back to the input of every recurrent layer (RNN, LSTM, GRU), step by step.
-
-    Per layer: `steps` of the sequence; `heard`: at how many of them the gradient, averaged over examples, is at least a
-    thousandth of its largest; `reaches`: over the steps before an example's constant tail (padding), the largest
-    gradient over the largest of all steps, in the median of the examples that have such a tail (None: none has).
-    `tail`: the longest tail.
-    """
+    """Follow the gradient of the loss back to the input of every recurrent layer (RNN, LSTM, GRU), step by step."""
     model, loss = fresh_model(setup), setup.loss()
     names = {module: name for name, module in model.named_modules() if isinstance(module, nn.RNNBase)}
     if not names:

@@ -28,7 +28,6 @@ ARRIVES = Limit("arrives", 1e-3, "of the largest gradient", "derived: as the sha
     source="Pascanu et al. 2013, On the difficulty of training RNNs; Jozefowicz et al. 2015 (bias of the forget gate)",
 )
 def forgets_at_once(memory: RecurrentMemory) -> Finding | None:
-    """A memory of a few steps."""
     for layer in memory.layers:
         if layer.steps < LONG or layer.heard > HEARD:
             continue
@@ -53,7 +52,6 @@ def forgets_at_once(memory: RecurrentMemory) -> Finding | None:
     source="PyTorch documentation, pack_padded_sequence; discuss.pytorch.org 10263",
 )
 def forgotten_in_the_padding(memory: RecurrentMemory) -> Finding | None:
-    """A state that is read after the padding."""
     for layer in memory.layers:
         if layer.reaches is None or layer.reaches >= ARRIVES:
             continue

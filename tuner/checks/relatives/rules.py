@@ -29,7 +29,6 @@ FLAT = Limit("flat", 4.0, "dimensions", "derived: in fewer the nearest is near b
     source="Levina and Bickel 2004 (distances to neighbours in d dimensions); Kapoor and Narayanan 2023, Leakage",
 )
 def relatives_in_train(answer: Relatives) -> Finding | None:
-    """Relatives across the split."""
     if answer.dimension < FLAT:
         raise Missing(f"the examples fill {answer.dimension:.1f} dimensions only, where near ones are common")
     if answer.hits < FEWEST or answer.rare <= RARE or (answer.agreeing or 0.0) < AGREEING:

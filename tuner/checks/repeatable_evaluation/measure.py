@@ -25,11 +25,7 @@ from tuner.train.setup import Setup
 
 @before_training
 def repeatable_evaluation(setup: Setup) -> RepeatableEvaluation:
-    """Evaluate one batch twice in eval mode, with different random states; with the user's evaluate where there is one.
-
-    `outputs_differ`: the largest difference over the outputs' spread. `statistics_moved`: normalisation layers whose
-    running statistics changed while evaluating, which means that they were in train mode.
-    """
+    """Evaluate one batch twice in eval mode, with two random states; with the user's evaluate where there is one."""
     model = shaken_model(setup).eval()
     inputs, targets = one_batch(setup, affordable(setup, 64), "evaluation")
     outputs = []

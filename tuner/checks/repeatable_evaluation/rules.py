@@ -22,7 +22,6 @@ from tuner.core.result import Finding
     source="Karpathy, A Recipe for Training Neural Networks",
 )
 def evaluation_not_repeatable(answer: RepeatableEvaluation, state: StateBetweenCalls | None) -> Finding | None:
-    """Evaluation that is random or changes the model."""
     if answer.statistics_moved:
         title = f"evaluation changes running statistics: {some(answer.statistics_moved)}"
         return found("IN116", "error", title, evidence=answer.to_json())
@@ -52,7 +51,6 @@ def evaluation_not_repeatable(answer: RepeatableEvaluation, state: StateBetweenC
     source="derived",
 )
 def reading_changes(answer: RepeatableEvaluation) -> Finding | None:
-    """A Dataset that computes in place."""
     times = number(answer.val_reads_times)
     if times is None or not (number(answer.val_reads_differ) or 0.0) > 0:
         return None

@@ -21,7 +21,6 @@ from tuner.core.result import Finding
     source="Glorot and Bengio 2010; Mishkin and Matas 2016, All you need is a good init",
 )
 def learns_only_rescaled(start: RescaledStart) -> Finding | None:
-    """A model that an initialisation of the right size sets going."""
     as_is, rescaled = start.as_is, start.rescaled
     if as_is is None or rescaled is None or as_is.learns or not rescaled.learns:
         return None

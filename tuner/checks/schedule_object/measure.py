@@ -16,11 +16,7 @@ LENGTHS = ("total_steps", "T_max", "total_iters")  # as torch's schedulers call 
 
 @before_training
 def schedule_object(setup: Setup, horizons: Mapping[str, int] | None = None) -> ScheduleObject:
-    """Read the schedule's own length and mode, for the longest planned run (`horizons`: stage -> epochs).
-
-    `made_for`: the steps that the object, or the longest one inside it, lasts; None where it has no end of its own.
-    `stepped`: how often it is stepped over that run. `mode`: of ReduceLROnPlateau, min or max.
-    """
+    """Read the schedule's own length and mode, for the longest planned run (`horizons`: stage -> epochs)."""
     stage, epochs = max((horizons or {"fine": 15}).items(), key=lambda item: item[1])
     steps_per_epoch = max(1, setup.data.steps_per_epoch(setup.spec.tables["train"]["batch_size"]))
     optimizer = fresh_optimizer(setup, fresh_model(setup))

@@ -28,7 +28,6 @@ UNFINISHED = Limit(
     source="pytorch issue 65417 (OneCycleLR stepped by epochs); PyTorch documentation, OneCycleLR: step after a batch",
 )
 def cannot_finish(answer: ScheduleObject) -> Finding | None:
-    """A schedule that is stepped too seldom to finish."""
     if answer.made_for is None or answer.made_for <= UNFINISHED * answer.stepped:
         return None
     per = "epoch" if answer.every == "epoch" else "update"
@@ -51,7 +50,6 @@ def cannot_finish(answer: ScheduleObject) -> Finding | None:
     source="PyTorch documentation, ReduceLROnPlateau: in max mode it is reduced when the quantity stops increasing",
 )
 def watches_the_wrong_way(answer: ScheduleObject) -> Finding | None:
-    """A plateau schedule that maximises a loss."""
     if answer.mode != "max":
         return None
     title = 'ReduceLROnPlateau has mode "max" and is told a loss: it lowers the rate while the loss falls'

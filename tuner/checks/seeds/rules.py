@@ -21,7 +21,6 @@ from tuner.core.result import Finding
     source="Bouthillier et al. 2021, Accounting for variance in machine learning benchmarks",
 )
 def seeds_change_nothing(seen: Seeds) -> Finding | None:
-    """One model for all seeds."""
     if seen.same_object:
         return found("IN184", "warn", "build hands out one and the same model for every seed", evidence=seen.to_json())
     if not seen.equal:

@@ -23,7 +23,6 @@ SHIFTED = Limit("shifted", 0.05, "of val", "zoo: between sound splits of sequenc
     source="github.com/ermongroup/Wifi_Activity_Recognition issue 47; Hammerla and Ploetz 2015, neighbourhood bias",
 )
 def windows_overlap(answer: ShiftedWindows) -> Finding | None:
-    """Overlapping windows across the split."""
     if answer.shifted < SHIFTED:
         return None
     first, second = answer.first or ("?", "?")

@@ -17,10 +17,7 @@ BINS = 64
 
 @of_data_alone
 def single_features(setup: Setup) -> SingleFeatures:
-    """Find the one column or pixel that says most about the label: bins made on one half of train, judged on the other.
-
-    `second`: the accuracy of the best one that does not go with it.
-    """
+    """Find the column or pixel that says most about the label: bins made on one half of train, judged on the other."""
     (values,), targets = different(setup, "train", MOST if setup.data.is_image else 2 * MOST, _one_by_one)
     classes = setup.data.num_classes
     if len(targets) < ENOUGH or int(targets.min()) < 0 or int(targets.max()) >= classes:

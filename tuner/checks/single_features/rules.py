@@ -26,7 +26,6 @@ DECISIVE = Limit("decisive", 0.1, "accuracy", "zoo: the next column of sound tab
     explained_by=("DA104", "DA112"),
 )
 def feature_gives_label_away(answer: SingleFeatures) -> Finding | None:
-    """A column that is the label."""
     low, _ = wilson(answer.best, answer.n)
     if answer.best < LEAK or low < 0.9 or answer.chance > 0.9 or answer.features < 2:
         return None

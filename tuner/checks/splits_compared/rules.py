@@ -37,7 +37,6 @@ TOLD_APART = Limit(
     explained_by=("DA101", "DA108", "DA118", "DA119", "unnormalised-input"),
 )
 def splits_differ(answer: SplitsCompared) -> Finding | None:
-    """Train and val that do not look alike."""
     room = SHIFTED_AUGMENTED if answer.augmented_by_itself else SHIFTED
     shifted = [index for index, entry in enumerate(answer.shifts) if _is_shifted(entry, room)]
     apart = number(answer.separability)

@@ -21,9 +21,7 @@ PLAIN = (bool, int, float, str)
 def state_between_calls(setup: Setup) -> StateBetweenCalls:
     """Call the model in eval mode on one batch, on another of the same size, and on the first again.
 
-    The random state is the same for each call: outputs that differ come from what the model kept. `differ`: the
-    largest difference over the outputs' spread; `changed`: attributes of modules, no parameters or buffers, that are
-    not after the last call what they were before it, at most eight.
+    The random state is the same for each call: outputs that differ come from what the model kept.
     """
     (first, _), (other, _) = (one_batch(setup, affordable(setup, EXAMPLES), f"state {name}") for name in "ab")
     if len(first) != len(other) or torch.equal(first, other):

@@ -27,7 +27,6 @@ DIFFERENT = Limit(
     source="PyTorch documentation, LSTM: h_0 defaults to zeros; discuss.pytorch.org, stateful LSTM",
 )
 def remembers_calls(answer: StateBetweenCalls) -> Finding | None:
-    """A state that leaks from one batch into the next."""
     differ = need(answer.differ, "the outputs are not finite")
     if differ <= DIFFERENT:
         return None

@@ -24,12 +24,7 @@ from tuner.train.setup import Setup
 
 @before_training
 def step_diet(setup: Setup, batches: int = 4) -> StepDiet:
-    """Give the user's step batches of different examples and see which examples reach the model, with which labels.
-
-    `used`: the share of each batch that the model sees; `stale`: of what it sees, the share that was in an earlier
-    batch only; `unknown`: examples that were in none (the step augments); `mispaired`: labels given to the loss that
-    are not those of the model's inputs.
-    """
+    """Give the user's step batches of different examples and see which examples reach the model, with which labels."""
     if setup.train_step is None:
         return StepDiet(own_step=False)
     size = min(32, step_size(setup))

@@ -27,7 +27,6 @@ HALF_USED = Limit("half used", 0.75, "of a batch", "zoo: micro-batches and balan
     source="derived",
 )
 def other_examples(use: BatchUse | None, diet: StepDiet | NotMeasured) -> Finding | None:
-    """A step that trains on something else."""
     if use is not None and use.idle:
         which = "first" if use.idle[0] == 0 else "second"
         title = f"an update is the same whatever the {which} half of its batch holds: it is made from the rest alone"
@@ -56,7 +55,6 @@ def other_examples(use: BatchUse | None, diet: StepDiet | NotMeasured) -> Findin
     source="derived",
 )
 def step_mispairs(diet: StepDiet) -> Finding | None:
-    """A step that pairs inputs with other labels."""
     wrong = number(diet.mispaired)
     if wrong is None or wrong < 0.2:
         return None

@@ -15,11 +15,7 @@ EXAMPLES = 64
 
 @before_training
 def unheard_mistakes(setup: Setup) -> UnheardMistakes:
-    """Ask the loss about free outputs, drawn at random: which wrongly answered examples have no gradient at all?
-
-    `wrong`: how many examples are answered wrongly; `silent`: the share of them for which no output has a gradient,
-    to the last bit; `silent_right`: the same of those that are answered right.
-    """
+    """Ask the loss about free outputs, drawn at random: which wrongly answered examples have no gradient at all?"""
     head = head_of(setup)
     if len(head.shape) != 1 or head.shape[0] < setup.data.num_classes:
         raise CannotProbe("the outputs are not one score per class")

@@ -25,7 +25,6 @@ ENOUGH = Limit("enough", 10, "wrong answers", "derived: one is then at most a te
     source="derived: a descent needs a slope wherever the answer is wrong",
 )
 def mistakes_without_gradient(answer: UnheardMistakes) -> Finding | None:
-    """Wrong answers that the loss passes over."""
     if answer.wrong < ENOUGH or answer.silent is None:
         raise Missing(f"only {answer.wrong} answers of outputs at random are wrong")
     if answer.silent <= SILENT or ((answer.silent_right or 0.0) >= 1.0 - SILENT and answer.silent >= 1.0):

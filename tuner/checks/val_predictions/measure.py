@@ -21,9 +21,7 @@ from tuner.train.setup import Setup
 def val_predictions(setup: Setup) -> ValPredictions | NotMeasured:
     """Say of every val example whether the trained model gets it right: one bit each, packed, base64.
 
-    Bits are in the split's order, the first in the highest bit of the first byte; `n` is their number. `parameters`:
-    how many the model has, by which the simpler of two equals is known. `recall`: per class, None where val has none
-    of it. `answers`: how sure right and wrong answers are, on val and on the train subset.
+    Bits are in the split's order, the first in the highest bit of the first byte; `n` is their number.
     """
     if setup.trained is None:
         return NotMeasured("the trial has trained no model")

@@ -19,7 +19,6 @@ from tuner.core.result import Finding
     source="CS231n notes, sanity checks: raising the regularisation must raise its effect",
 )
 def decay_not_applied(answer: WeightDecay) -> Finding | None:
-    """Weight decay that is not there, or too much of it."""
     asked, groups = answer.asked, answer.in_groups
     if asked and not any(groups):
         title = f"the recipe asks for weight decay {asked:g}, the optimizer's groups have none"

@@ -43,7 +43,6 @@ def facts_of(best: Overfit, *more: str) -> dict[str, Any]:
     fix="Read the message: it names the call that failed.",
 )
 def nothing_measured(fit: Attempts, trials: Trials) -> Finding | None:
-    """No attempt finished."""
     if fit.best is not None:
         return None
     failure = trials.failures[0] if trials.failures else Failure("crash", "no attempt finished")
@@ -63,7 +62,6 @@ def nothing_measured(fit: Attempts, trials: Trials) -> Finding | None:
     source="torchtest",
 )
 def loss_never_moves(fit: Attempts) -> Finding | None:
-    """A training loss that never changes."""
     best = best_attempt(fit)
     if best.status == "floor" or any(attempt.moved for attempt in fit.attempts):
         return None
@@ -85,7 +83,6 @@ def loss_never_moves(fit: Attempts) -> Finding | None:
     source="Full Stack Deep Learning, troubleshooting",
 )
 def diverges_everywhere(fit: Attempts) -> Finding | None:
-    """Divergence at all rates."""
     best = best_attempt(fit)
     if any(attempt.status != "diverged" for attempt in fit.attempts):
         return None
@@ -107,7 +104,6 @@ def diverges_everywhere(fit: Attempts) -> Finding | None:
     source="PyTorch documentation of BatchNorm; checklist, step 2",
 )
 def modes_disagree(fit: Attempts) -> Finding | None:
-    """Train and eval mode give different answers."""
     best = best_attempt(fit)
     if best.status != "floor":
         raise Missing("the subset was not fitted")
@@ -141,7 +137,6 @@ def modes_disagree(fit: Attempts) -> Finding | None:
     source="checklist, step 2",
 )
 def floor_with_wrong_answers(fit: Attempts) -> Finding | None:
-    """The floor without the right answers."""
     best = failed_attempt(fit)
     if best is None:
         return None
@@ -167,7 +162,6 @@ def floor_with_wrong_answers(fit: Attempts) -> Finding | None:
     source="derived",
 )
 def no_floor(fit: Attempts) -> Finding | None:
-    """A loss without a floor."""
     best = best_attempt(fit)
     if not best.unbounded:
         return None
@@ -188,7 +182,6 @@ def no_floor(fit: Attempts) -> Finding | None:
     explained_by=("sign-flipped-loss",),
 )
 def falls_while_wrong(fit: Attempts) -> Finding | None:
-    """A loss without a floor that makes every answer wrong."""
     best = best_attempt(fit)
     if not best.unbounded or best.final_accuracy != 0:
         return None
@@ -208,7 +201,6 @@ def falls_while_wrong(fit: Attempts) -> Finding | None:
     source="CS231n notes, sanity checks",
 )
 def only_adam_fits(fit: Attempts) -> Finding | None:
-    """A fit that the recipe's optimizer does not manage."""
     best = best_attempt(fit)
     if best.status != "floor" or not best.reference:
         return None
@@ -230,7 +222,6 @@ def only_adam_fits(fit: Attempts) -> Finding | None:
     source="Google tuning playbook: clipping more than half of the steps is extremely aggressive",
 )
 def only_adam_fits_clipped(fit: Attempts) -> Finding | None:
-    """A fit that clipping prevents."""
     best = best_attempt(fit)
     if best.status != "floor" or not best.reference or fit.clip_norm is None:
         return None
@@ -266,7 +257,6 @@ def rates_of(fit: Attempts) -> list[dict[str, Any]]:
     source="checklist: one step after the other",
 )
 def known_from_step_1(fit: Attempts, earlier: Earlier) -> Finding | None:
-    """A failed fit that step 1 explains."""
     if failed_attempt(fit) is None and any(attempt.status != "diverged" for attempt in fit.attempts):
         return None
     known = [item for item in loud(earlier.findings) if item["cause"] in KEEPS_FROM_FITTING]

@@ -35,7 +35,6 @@ CUT_OFF = Limit("cut off", 0.5, "of the wrong answers", "derived: outputs that n
     source="derived: the floor of cross-entropy over softmax outputs is log(e + C - 1) - 1",
 )
 def stuck_at_squashed_floor(fit: Attempts) -> Finding | None:
-    """A loss at the floor of squashed outputs."""
     best = failed_attempt(fit)
     if best is None or (stuck := _squashed(best)) is None:
         return None
@@ -80,7 +79,6 @@ def _squashed(best: Overfit) -> tuple[str, float] | None:
     explained_by=("OV212",),
 )
 def stuck_at_constant_output(fit: Attempts) -> Finding | None:
-    """A loss at that of a constant output."""
     best = failed_attempt(fit)
     if best is None or not _ignores_input(best):
         return None
@@ -112,7 +110,6 @@ def _ignores_input(best: Overfit) -> bool:
     source="derived; CS231n notes, activation functions: a ReLU that is off passes no gradient",
 )
 def scores_cut_off(fit: Attempts) -> Finding | None:
-    """Outputs behind a rectifier."""
     best = failed_attempt(fit)
     if best is None or not _cut_off(best):
         return None
@@ -145,7 +142,6 @@ def _cut_off(best: Overfit) -> bool:
     explained_by=("OV212",),
 )
 def stuck_elsewhere(fit: Attempts) -> Finding | None:
-    """A tiny subset that is not fitted, for no reason known."""
     best = failed_attempt(fit)
     if best is None or number(best.target) is None or not best.moved:
         return None
@@ -170,7 +166,6 @@ def stuck_elsewhere(fit: Attempts) -> Finding | None:
     explained_by=("OV212",),
 )
 def stuck_on_equal_inputs(fit: Attempts) -> Finding | None:
-    """A tiny subset of one input."""
     best = failed_attempt(fit)
     if best is None or best.distinct_inputs > 1 or not best.moved or number(best.target) is None:
         return None
@@ -197,7 +192,6 @@ def _stuck(fit: Attempts, best: Overfit) -> str:
     explained_by=("OV212",),
 )
 def still_falling(fit: Attempts) -> Finding | None:
-    """A fit that is slow but under way."""
     best = failed_attempt(fit)
     if best is None or number(best.target) is None or _squashed(best) or not _slow(best):
         return None
@@ -224,7 +218,6 @@ def _slow(best: Overfit) -> bool:
     explained_by=("OV212",),
 )
 def held_back(fit: Attempts) -> Finding | None:
-    """A fit that regularisation in the code prevents."""
     best = failed_attempt(fit)
     if best is None or number(best.target) is None or _squashed(best) or _ignores_input(best) or _cut_off(best):
         return None

@@ -70,7 +70,6 @@ def _is_size(key: str) -> bool:
     source=SOURCE,
 )
 def regularised_away(search: Coarse) -> Finding | None:
-    """A regulariser that was far too strong."""
     return _behind("CO407", search, _holds_back, "a regulariser that was too strong")
 
 
@@ -86,7 +85,6 @@ def regularised_away(search: Coarse) -> Finding | None:
     source=SOURCE,
 )
 def smoothed_away(search: Coarse) -> Finding | None:
-    """A smoothing that was far too strong."""
     return _behind("CO408", search, _smooths, "a smoothing that was too strong")
 
 
@@ -102,7 +100,6 @@ def smoothed_away(search: Coarse) -> Finding | None:
     source=SOURCE,
 )
 def loss_argument_left_behind(search: Coarse) -> Finding | None:
-    """An argument of the loss that was far off."""
     return _behind("CO409", search, _is_of_loss, "an argument of the loss")
 
 
@@ -118,7 +115,6 @@ def loss_argument_left_behind(search: Coarse) -> Finding | None:
     source=SOURCE,
 )
 def too_small_left_behind(search: Coarse) -> Finding | None:
-    """A model that was far too small."""
     left = search.left_behind.items()
     larger = {key for key, item in left if _is_size(key) and item["best"] > item["own"]}
     return _behind("CO410", search, lambda key: key in larger, "a model that was too small")

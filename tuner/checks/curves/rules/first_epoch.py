@@ -28,7 +28,6 @@ BELOW = Limit("below", 0.05, "accuracy", "zoo: sound val splits lie above the fi
     source="derived: the first pass over train is a test on unseen examples (progressive validation, Blum et al. 1999)",
 )
 def below_the_first_epoch(curves: Curves) -> Finding | None:
-    """A val split that is another world, at any accuracy."""
     running = need(curves.running_accuracies, "accuracy was not measured while training")
     val = need(curves.val_accuracies, "the winner has no val accuracy")
     n = need(curves.val_n, "the size of val is not known")

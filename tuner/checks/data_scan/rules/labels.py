@@ -26,7 +26,6 @@ IMBALANCE = Limit("imbalance", 10.0, "times the smallest class", "SageMaker Debu
     source="checklist, step 1",
 )
 def label_outside_range(scan: DataScan) -> Finding | None:
-    """Labels that the model has no output for."""
     bad = {name: split for name, split in splits_of(scan).items() if split.labels_outside}
     if not bad:
         return None
@@ -53,7 +52,6 @@ def label_outside_range(scan: DataScan) -> Finding | None:
     explained_by=("DA115", "DA121"),
 )
 def contradicting_labels(scan: DataScan) -> Finding | None:
-    """The same input with different labels."""
     split = train_of(scan)
     if split.conflicting is None:
         raise Missing(scan.no_duplicates or "train was not compared")
@@ -80,7 +78,6 @@ def contradicting_labels(scan: DataScan) -> Finding | None:
     source="SageMaker Debugger ClassImbalance (10:1)",
 )
 def class_imbalance(scan: DataScan) -> Finding | None:
-    """Classes of very different size."""
     counts = train_of(scan).class_counts
     if not counts:
         raise Missing("train has no class counts")
@@ -107,7 +104,6 @@ def class_imbalance(scan: DataScan) -> Finding | None:
     source="deepchecks NewLabels",
 )
 def class_without_train_examples(scan: DataScan) -> Finding | None:
-    """Classes that train lacks."""
     if scan.train is None or scan.val is None:
         raise Missing("train and val were not both scanned")
     train, val = scan.train.class_counts, scan.val.class_counts
@@ -137,7 +133,6 @@ def class_without_train_examples(scan: DataScan) -> Finding | None:
     explained_by=("DA105", "DA108"),
 )
 def train_is_small(scan: DataScan) -> Finding | None:
-    """A train split that is suspiciously small."""
     n, val = train_of(scan).n, scan.val.n if scan.val is not None else 0
     facts = {"train": n, "val": val, "classes": scan.num_classes}
     if n < val / 2:
@@ -161,7 +156,6 @@ def train_is_small(scan: DataScan) -> Finding | None:
     source="checklist, step 1",
 )
 def label_never_used(scan: DataScan) -> Finding | None:
-    """Labels that nobody has."""
     counts = [split.class_counts for split in splits_of(scan).values()]
     if not any(counts):
         raise Missing("the targets are no classes")

@@ -23,7 +23,6 @@ from tuner.core.result import Finding
     explained_by=("IN113", "IN125", "IN184"),
 )
 def no_update(step: OneStep) -> Finding | None:
-    """Weights that stay as they are."""
     facts = step.only("updates", "moved", "not_moved", "trainable", "known_to_optimizer")
     if not step.updates and step.other_optimizers:
         return None  # another optimizer made them, which is a finding of its own
@@ -56,7 +55,6 @@ def no_update(step: OneStep) -> Finding | None:
     source="diagnosis literature: NeuraLint, torchtest; PyTorch find_unused_parameters",
 )
 def no_gradient(step: OneStep, layers: Layers | None) -> Finding | None:
-    """Trainable parameters without gradient."""
     names = _without_gradient(step)
     if not step.trainable:
         return found("IN112", "error", "no parameter of the model is trainable", evidence=step.only("frozen"))
@@ -79,7 +77,6 @@ def no_gradient(step: OneStep, layers: Layers | None) -> Finding | None:
     source="CS231n notes, weight initialisation: all zero is a pitfall",
 )
 def layers_of_zeros(step: OneStep, layers: Layers | None) -> Finding | None:
-    """No gradient through layers of zeros."""
     names, zero = _without_gradient(step), _zero_layers(layers)
     never = [name for name in names if name not in step.had_gradient]
     if not never or len(zero) < 2:
@@ -101,7 +98,6 @@ def layers_of_zeros(step: OneStep, layers: Layers | None) -> Finding | None:
     explained_by=("unnormalised-input", "bad-init-exploding", "summed-loss"),
 )
 def updates_kill(step: OneStep) -> Finding | None:
-    """Units that the first updates switch off."""
     names = _without_gradient(step)
     if not names or any(name not in step.had_gradient for name in names):
         return None
@@ -135,7 +131,6 @@ def _zero_layers(layers: Layers | None) -> list[str]:
     source="torchtest; SageMaker Debugger UnchangedTensor",
 )
 def unknown_to_optimizer(step: OneStep) -> Finding | None:
-    """Parameters that the optimizer does not hold."""
     names = step.unknown_to_optimizer
     facts = {"unknown": names, "foreign": step.foreign_in_optimizer, "unregistered": step.unregistered}
     if step.unregistered:
@@ -166,7 +161,6 @@ def unknown_to_optimizer(step: OneStep) -> Finding | None:
     explained_by=("IN111", "IN112", "IN113"),
 )
 def frozen_parameters(step: OneStep) -> Finding | None:
-    """Frozen parameters."""
     if not step.frozen or not step.trainable:
         return None
     share = 1 - step.trainable / step.parameters
@@ -190,7 +184,6 @@ def frozen_parameters(step: OneStep) -> Finding | None:
     source="PyTorch Lightning ModelSummary (modules in eval mode)",
 )
 def eval_mode_in_training(step: OneStep) -> Finding | None:
-    """Eval mode in a training step."""
     facts = step.only("forward_in_eval_mode", "left_in_eval_mode", "eval_modules")
     if step.forward_in_eval_mode:
         return found("IN118", "warn", "the training step runs the model in eval mode", evidence=facts)

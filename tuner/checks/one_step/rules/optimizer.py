@@ -27,7 +27,6 @@ from tuner.core.result import Finding
     source="PyTorch documentation, How to adjust learning rate: scheduler.step() once per epoch; pytorch issue 60718",
 )
 def step_sets_rate(step: OneStep) -> Finding | None:
-    """A training step that turns the rate."""
     rates = step.rates_set or []
     if not rates:
         return None
@@ -56,7 +55,6 @@ LONGER = Limit("longer", 3.0, "times the longest run", "derived: memory then doe
     source="Full Stack Deep Learning, troubleshooting; derived",
 )
 def state_lost(step: OneStep) -> Finding | None:
-    """An optimizer that forgets."""
     facts = step.only("updates", "calls", "other_optimizers", "state_lost", "moved")
     if step.other_optimizers > 1:
         title = f"{step.other_optimizers} optimizers that are not the recipe's made {step.calls} updates"
@@ -83,7 +81,6 @@ def state_lost(step: OneStep) -> Finding | None:
     source="PyTorch BatchNorm documentation (momentum); Wu and He 2018, Group Normalization",
 )
 def batch_norm_misused(step: OneStep) -> Finding | None:
-    """Batch norm whose statistics do not fit."""
     norm = step.normalisation
     if not norm.layers:
         return None
@@ -112,7 +109,6 @@ def batch_norm_misused(step: OneStep) -> Finding | None:
     source="PyTorch AMP documentation; Micikevicius et al. 2018, Mixed Precision Training",
 )
 def weights_not_single(step: OneStep, again: FreshGradients | None) -> Finding | None:
-    """Weights in half or double precision, or rounded."""
     rounded = again.rounded if again is not None else ()
     if rounded:
         title = f"a step with rate 0 rounds weights to a few values: {', '.join(rounded[:4])}"
@@ -137,7 +133,6 @@ def weights_not_single(step: OneStep, again: FreshGradients | None) -> Finding |
     source="derived",
 )
 def few_updates(step: OneStep) -> Finding | None:
-    """A step that hardly ever updates."""
     if not step.updates:
         raise Missing("no update was made")
     calls = step.calls / step.updates
@@ -161,7 +156,6 @@ def few_updates(step: OneStep) -> Finding | None:
     source="Polyak 1964: the method converges for momenta below 1; derived",
 )
 def momentum_of_one(step: OneStep, planned: PlannedRates | None) -> Finding | None:
-    """An optimizer that never forgets."""
     momentum = number(step.momentum)
     if momentum is None:
         return None
