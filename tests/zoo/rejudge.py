@@ -10,7 +10,7 @@ from typing import Any
 from tests.zoo.case import STEPS, Case
 from tests.zoo.evidence import case_of, stored
 from tests.zoo.score import Score, judged, rates, score
-from tests.zoo.table import PARTS
+from tests.zoo.table import PARTS, tables
 from tuner.checks import rates as rates_module
 from tuner.checks.engine import apply_rules
 from tuner.checks.evidence import read_all
@@ -53,8 +53,14 @@ def _after(evidence: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> d
 
 
 def main() -> None:
-    """Print the comparison for all stored runs, and the limits' margins; `--write` stores how often codes are right."""
+    """Print the comparison for all stored runs, and the limits' margins.
+
+    `--write` stores these, and how often codes are right; `--markdown` prints the tables of what is said now, alone.
+    """
     runs = stored()
+    if "--markdown" in sys.argv:
+        print(tables(now(runs)))
+        return
     with comparisons() as heard_everywhere:
         print(compared(runs))
     print(f"\n{len(heard_everywhere)} comparisons with limits; the nearest sound and the nearest buggy value of each:")
@@ -62,6 +68,13 @@ def main() -> None:
         print(f"- {name}: sound {sound}; bugs {bugs}")
     if "--write" in sys.argv:
         RATES_FILE.write_text(rates_text(runs))
+
+
+def now(runs: Sequence[Mapping[str, Any]]) -> Score:
+    """Return the score of what the rules say now."""
+    left_out = {run["case"]: run["left_out"] for run in runs}
+    cases = {run["case"]: case_of(run) for run in runs}
+    return score([judged_again(run) for run in runs], cases, lambda case: left_out[case.name])
 
 
 def margins(runs: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, str]]:
@@ -127,8 +140,8 @@ def compared(runs: Sequence[Mapping[str, Any]]) -> str:
     """Return the tables of then and now, part by part and step by step, and a line for every run that changed."""
     cases = {run["case"]: case_of(run) for run in runs}
     left_out = {run["case"]: run["left_out"] for run in runs}
-    now = [judged_again(run) for run in runs]
-    before, after = (score(part, cases, lambda case: left_out[case.name]) for part in (runs, now))
+    again = [judged_again(run) for run in runs]
+    before, after = (score(part, cases, lambda case: left_out[case.name]) for part in (runs, again))
     lines = [_row(HEAD), _rule(HEAD)]
     lines += [_part_row(name, before.part(part), after.part(part)) for name, part in PARTS.items()]
     lines += ["", _row(STEP_HEAD), _rule(STEP_HEAD)]
@@ -136,7 +149,7 @@ def compared(runs: Sequence[Mapping[str, Any]]) -> str:
         then, new = ([run for run in part.bugs if run.case.step == step] for part in (before, after))
         if then:
             lines.append(_row((step, str(len(then)), *_shares(then, new))))
-    told = [list(_changed(old, new, cases[old["case"]])) for old, new in zip(runs, now, strict=True)]
+    told = [list(_changed(old, new, cases[old["case"]])) for old, new in zip(runs, again, strict=True)]
     others = f"{sum(map(bool, told))} of {len(runs)} runs say something else (not in another order alone):"
     return "\n".join([*lines, "", others, *(line for part in told for line in part)])
 

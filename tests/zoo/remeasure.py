@@ -8,9 +8,10 @@ from __future__ import annotations
 import gzip
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tests.zoo import evidence, pool
 from tests.zoo.case import STEPS
@@ -47,24 +48,32 @@ def remeasure(cases: Sequence[str], names: Sequence[str], out: Path, workers: in
 
 
 def _carry_out(task: Task) -> None:
-    run = json.loads(gzip.decompress(task.path.read_bytes()))
-    first = run["steps"][0]
-    if first["step"] != STEPS[0] or not first.get("evidence"):
-        return  # refused before anything was measured
     folder = task.out / "remeasured" / task.path.name.removesuffix(".json.gz")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_suffix(".log").open("w") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-    path = write_folder(load_cases()[run["case"]], folder)
-    recipe = load_recipe(path, seed=run["seed"], settings=stages.settings_models())
+    evidence.write(task.path, measured_again(json.loads(gzip.decompress(task.path.read_bytes())), task.names, folder))
+
+
+def measured_again(run: Mapping[str, Any], names: Sequence[str], folder: Path) -> dict[str, Any]:
+    """Return a stored run with some of check-init's measurements made again, in `folder`.
+
+    Raises:
+        RuntimeError: the trial that measures failed; the message is its own.
+    """
+    first = run["steps"][0]
+    if first["step"] != STEPS[0] or not first.get("evidence"):
+        return dict(run)  # refused before anything was measured
+    recipe = load_recipe(
+        write_folder(load_cases()[run["case"]], folder), seed=run["seed"], settings=stages.settings_models()
+    )
     stage = stages.load(STEPS[0])
     inputs = Inputs({}, {}, Facts(), folder=STEPS[0], planned_epochs=stages.planned_epochs(recipe))
     (item,) = stage.plan(recipe, inputs, stage.Settings(**recipe.stages.get(STEPS[0], {})), [])
-    arguments = {**item.spec.measure[BATTERY], "only": list(task.names)}
+    arguments = {**item.spec.measure[BATTERY], "only": list(names)}
     result = run_trial(replace(item, spec=replace(item.spec, measure={BATTERY: arguments})), TrialEnv(folder.resolve()))
     if result.error is not None:
         raise RuntimeError(result.error.message)
-    found = result.evidence[BATTERY]
-    first["evidence"] |= {name: found[name] for name in task.names}
-    evidence.write(task.path, run)
+    found = {name: result.evidence[BATTERY][name] for name in names}
+    return {**run, "steps": [{**first, "evidence": {**first["evidence"], **found}}, *run["steps"][1:]]}

@@ -8,6 +8,7 @@ import pytest
 from tests.zoo.case import HERE
 from tests.zoo.evidence import case_of, stored
 from tests.zoo.rejudge import judged_again, rates_text
+from tests.zoo.remeasure import measured_again
 
 RUNS = stored()
 
@@ -37,6 +38,22 @@ def test_rates_are_written_as_the_formatter_writes():
     text = rates_text(RUNS)
     command = [sys.executable, "-m", "ruff", "format", "--config", str(HERE.parent.parent / "pyproject.toml"), "-"]
     assert subprocess.run(command, input=text, capture_output=True, text=True, check=True).stdout == text
+
+
+def test_a_measurement_that_is_made_again_is_what_it_was_and_the_others_are_left(tmp_path):
+    run = next(run for run in RUNS if run["case"] == "plain_digits_mlp")
+    before = run["steps"][0]["evidence"]
+    spoilt = {**run["steps"][0], "evidence": {**before, "labels_shifted": None, "linearity": None}}
+    again = measured_again({**run, "steps": [spoilt, *run["steps"][1:]]}, ["labels_shifted"], tmp_path / "work")
+    seen = again["steps"][0]["evidence"]
+    assert seen["labels_shifted"] == pytest.approx(before["labels_shifted"])
+    assert seen == {**before, "linearity": None, "labels_shifted": seen["labels_shifted"]}
+    assert again["steps"][1:] == run["steps"][1:]
+
+
+def test_a_refused_program_has_nothing_to_measure(tmp_path):
+    run = next(run for run in RUNS if not run["steps"][0].get("evidence"))
+    assert measured_again(run, ["labels_shifted"], tmp_path) == run
 
 
 def test_judging_loads_no_torch():
