@@ -11,7 +11,7 @@ import pytest
 from tests.view.seen import measured, plain_console, read, text_of
 from tuner.view.console import report
 from tuner.view.html.figures import of_search
-from tuner.view.plots import coarse, diagnose, fine
+from tuner.view.plots import coarse, diagnose, fine, overfit
 from tuner.view.text import with_unit, words_of
 
 
@@ -29,6 +29,9 @@ def of_r2(run_dir, tmp_path_factory):
     found = {stage: measured(read(run, stage), **searched) for stage in ("coarse", "fine")}
     found["diagnose"] = measured(read(run, "diagnose"), score_name="r2", **gone)
     found = {stage: replace(result, headline="", findings=[]) for stage, result in found.items()}
+    none = dict.fromkeys(("final_accuracy", "eval_accuracy"))
+    tried = [replace(entry, final_accuracy=None) for entry in read(run, "overfit").metrics.rates]
+    found["overfit"] = replace(measured(read(run, "overfit"), rates=tried, **none), headline="")
     return run, found
 
 
@@ -39,6 +42,14 @@ def test_a_report_names_it_and_no_accuracy(of_r2, stage):
     report(found[stage], run / stage, "", console)
     text = text_of(file)
     assert "r2" in text and "accuracy" not in text
+
+
+def test_of_a_task_without_accuracy_the_tiny_subset_has_its_loss_alone(of_r2):
+    run, found = of_r2
+    console, file = plain_console()
+    report(found["overfit"], run / "overfit", "", console)
+    (figure,) = overfit.figures(found["overfit"], run / "overfit").values()
+    assert "final loss" in text_of(file) and "accuracy" not in text_of(file) + texts_of(figure).lower()
 
 
 def texts_of(figure):

@@ -14,9 +14,13 @@ from tuner.view.text import as_float, number, rate, spans_decades
 
 
 def figures(result: StageResult[OverfitMetrics], stage_dir: Path) -> dict[str, Figure]:
-    """Draw the loss with the floor it must reach, and the accuracy."""
+    """Draw the loss with the floor it must reach, and the accuracy where the task has one."""
     metrics = result.metrics
     rows = artifacts.curve(stage_dir, metrics.trial)
+    if metrics.final_accuracy is None and not any(row.get("accuracy") is not None for row in rows):
+        figure, ((ax,),) = style.sheet("Loss on the tiny subset, by step")
+        _loss(ax, rows, metrics, "" if metrics.lr is None else f"Loss at lr {rate(metrics.lr)}")
+        return {"overfit": figure}
     figure, ((left, right),) = style.sheet("Loss and accuracy on the tiny subset, by step", columns=2)
     lr = as_float(metrics.lr)
     title = f"Loss at lr {rate(lr)}" if lr is not None else "Loss"

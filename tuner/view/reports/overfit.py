@@ -31,7 +31,9 @@ def body(result: StageResult[OverfitMetrics], stage_dir: Path, page: Blocks) -> 
         ]
         for entry in entries
     ]
-    page.table(["lr", "steps", "final loss", "accuracy", "status"], rows, left=(0, 4))
+    kept = [0, 1, 2, *([3] if any(entry.final_accuracy is not None for entry in entries) else []), 4]
+    headers = ["lr", "steps", "final loss", "accuracy", "status"]
+    page.table([headers[i] for i in kept], [[row[i] for i in kept] for row in rows], left=(0, len(kept) - 1))
     page.gap()
     examples = metrics.examples
     facts = ["* is judged and drawn below" if len(rates) > 1 else ""]
@@ -42,7 +44,8 @@ def body(result: StageResult[OverfitMetrics], stage_dir: Path, page: Blocks) -> 
     facts.append(f"in train mode the final loss is {fixed(train_mode, 4)}" if is_number(train_mode) else "")
     evaluated = metrics.eval_loss
     if is_number(evaluated):
-        facts.append(f"in eval mode {fixed(evaluated, 4)}, accuracy {fixed(metrics.eval_accuracy)}")
+        accuracy = "" if metrics.eval_accuracy is None else f", accuracy {fixed(metrics.eval_accuracy)}"
+        facts.append(f"in eval mode {fixed(evaluated, 4)}{accuracy}")
     if text := "; ".join(fact for fact in facts if fact):
         page.text(text + ".", 3)
     _curve(metrics, stage_dir, page)
