@@ -197,7 +197,7 @@ def test_checks_that_were_skipped_beyond_four_are_counted(run_dir):
 
 def test_evidence_leaves_out_long_lists_what_is_null_and_what_the_title_said():
     evidence = {"gap": 0.123456, "lr": 1e-3, "curve": list(range(50)), "nested": {"a": 1}, "missing": None}
-    assert evidence_text(evidence) == "gap 0.1235; lr 0.001"
+    assert evidence_text(evidence) == "gap 0.1235 and lr 0.001"
     assert evidence_text({"p": 0.6875, "n": 12, "at": 3.5}, "cannot be decided (p = 0.69, 12 seeds)") == "at 3.5"
 
 
@@ -247,6 +247,15 @@ def test_check_init_says_how_a_planned_rate_moves(run_dir):
     assert "fine's 15 epochs: 0.1 at first, 0.1 at most, 0.01 at last" in " ".join(printed(found, run_dir).split())
 
 
+def test_check_init_names_the_parameter_groups_where_there_are_several(run_dir):
+    one = {"parameters": ["0.weight", "2.weight"], "lr": 0.1, "weight_decay": 0.01}
+    two = {"parameters": ["0.bias", "1.weight", "2.bias"], "lr": 0.1, "weight_decay": 0.0}
+    for groups, shown in (([one, two], True), ([one], False)):
+        found = measured(read(run_dir, "check-init"), planned_rates={"groups": groups})
+        text = " ".join(printed(found, run_dir).split())
+        assert ("0.weight, 2.weight 0.1 0.01 0.bias ... 2.bias (3 parameters) 0.1 0" in text) == shown
+
+
 @pytest.mark.parametrize("width", [60, 80])
 @pytest.mark.parametrize("names", [[str(i) for i in range(10)], ["a rather long name of a class"] * 10])
 def test_test_shows_the_confusion_whatever_the_length_of_the_names(run_dir, names, width):
@@ -269,3 +278,8 @@ def test_the_diagnosis_shows_its_confirming_runs(run_dir):
     rows = {line.split()[0]: line.split() for line in text.splitlines() if line.split()[:1] in (["rate"], ["control"])}
     assert rows["rate"] == ["rate", "x", "10", "2", "0.900", "0.200", "+-", "0.010", "helps"]
     assert rows["control"] == ["control", "2", "0.700", "-", "-"]
+
+
+def test_evidence_is_said_in_words():
+    evidence = {"left_in_eval_mode": True, "finite": False, "moved": [], "at": ["0.weight", "1.bias"], "hits": 44}
+    assert evidence_text(evidence) == "left in eval mode, not finite, at 0.weight and 1.bias and hits 44"

@@ -126,7 +126,7 @@ def show_finding(page: Page, finding: Finding, brief: bool = False) -> None:
         page.text(f"follows from {finding.explained_by}", len(start), style="dim")
     evidence = "" if brief else evidence_text(finding.evidence, title)
     if evidence:
-        page.text(f"Seen: {evidence}.", len(start), hang=6, style="dim")
+        page.text(f"Measured: {evidence}.", len(start), hang=4, style="dim")
     if finding.remedy:
         page.text(f"Do: {finding.remedy}", len(start), hang=4, style="dim" if accepted else "")
 
@@ -138,9 +138,9 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 
 def evidence_text(evidence: Mapping[str, Any], title: str = "") -> str:
-    """Return a finding's evidence in a few numbers: `gap 0.21; best epoch 7`.
+    """Return a finding's evidence in words: `gap 0.21, best epoch 7 and not left in eval mode`.
 
-    Long lists and tables are left out, what is null, and what the title has said already.
+    Long lists and tables are left out, what is null or empty, and what the title has said already.
     """
     if not isinstance(evidence, Mapping):
         return ""
@@ -148,13 +148,23 @@ def evidence_text(evidence: Mapping[str, Any], title: str = "") -> str:
     for key, value in evidence.items():
         if isinstance(value, (list, tuple)) and (len(value) > 4 or any(isinstance(v, (list, dict)) for v in value)):
             continue
-        if isinstance(value, Mapping) or (isinstance(value, str) and len(value) > 60):
+        if isinstance(value, Mapping) or value in ("", [], ()) or (isinstance(value, str) and len(value) > 60):
+            continue
+        name = str(key).replace("_", " ")
+        if isinstance(value, bool):
+            parts.append(name if value else f"not {name}")
             continue
         number = isinstance(value, float) and not isinstance(value, bool)
-        text = setting_text(value) if number and _log_scaled(key) else value_text(value)
+        text = setting_text(value) if number and _log_scaled(key) else _listed(value)
         if value is not None and not _said(text, title):
-            parts.append(f"{str(key).replace('_', ' ')} {text}")
-    return "; ".join(parts[:EVIDENCE_SHOWN])
+            parts.append(f"{name} {text}")
+    shown = parts[:EVIDENCE_SHOWN]
+    return " and ".join(filter(None, [", ".join(shown[:-1]), *shown[-1:]]))
+
+
+def _listed(value: Any) -> str:
+    """Return a value in words; of a short list its items."""
+    return " and ".join(map(value_text, value)) if isinstance(value, (list, tuple)) else value_text(value)
 
 
 def _said(text: str, title: str) -> bool:
@@ -162,7 +172,8 @@ def _said(text: str, title: str) -> bool:
     if text in title.replace(",", " ").replace(";", " ").split():
         return True
     value = as_float(text)
-    return value is not None and any(_rounds_to(value, word.strip("(),;.%")) for word in title.split())
+    words = [word.strip("(),;.%") for word in title.split()]
+    return value is not None and any(_rounds_to(as_said, word) for as_said in (value, 100 * value) for word in words)
 
 
 def _rounds_to(value: float, word: str) -> bool:

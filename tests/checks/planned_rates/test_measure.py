@@ -8,6 +8,7 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 from tests.checks.asking import judged
+from tests.train.training_cases import make_case
 from tuner.checks.planned_rates.measure import planned_rates
 from tuner.checks.tools.frame import CannotProbe
 from tuner.parts import schedules
@@ -148,3 +149,17 @@ def test_optimizer_with_a_rate_of_its_own_is_a_warning(setup_of, blobs):
     setup = setup_of(blobs(), lambda: nn.Linear(20, 10))
     setup.optimizer = lambda model, lr=None: torch.optim.SGD(model.parameters(), lr=1e-6)
     assert findings(planned_rates(setup))["IN145"].severity == "warn"
+
+
+def test_the_optimizers_groups_are_named_with_their_settings(tmp_path):
+    groups = ["no_decay_on_norms", {"name": "head_lr", "factor": 2.0}]
+    case = make_case(tmp_path, "", {"optimizer.groups": groups, "optimizer.weight_decay": 0.01})
+    found = {tuple(group.parameters): (group.lr, group.weight_decay) for group in planned_rates(case.setup()).groups}
+    names = [name for name, _ in case.setup().model().named_parameters()]
+    first, bias, head, head_bias = names
+    assert found == {
+        (first,): (pytest.approx(0.1), 0.01),
+        (bias,): (pytest.approx(0.1), 0.0),
+        (head,): (pytest.approx(0.2), 0.01),
+        (head_bias,): (pytest.approx(0.2), 0.0),
+    }

@@ -36,11 +36,20 @@ class PlannedRun:
 
 
 @dataclass(frozen=True)
+class ParameterGroup:
+    """One of the optimizer's groups: the names of its parameters, its rate and its weight decay before any step."""
+
+    parameters: Sequence[str]
+    lr: float | None = None
+    weight_decay: float | None = None
+
+
+@dataclass(frozen=True)
 class PlannedRates(Evidence):
     """The schedule, stepped through each planned run. Rates are over the recipe's own.
 
     `runs`: by stage; `base`: the recipe's rate; `kind`: the scheduler's class; `every`: what it is stepped by;
-    `optimizer_follows`: twice the recipe's rate gives the optimizer twice the rate.
+    `optimizer_follows`: twice the recipe's rate gives the optimizer twice the rate. `groups`: the optimizer's.
     """
 
     name: str
@@ -49,3 +58,4 @@ class PlannedRates(Evidence):
     every: str = "step"
     base: float = 0.0
     optimizer_follows: bool = True
+    groups: Sequence[ParameterGroup] = ()

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
 from tuner.checks.planned_rates.evidence import PlannedRates
@@ -44,10 +45,28 @@ def planned_rates(setup: Setup, horizons: Mapping[str, int] | None = None) -> Pl
     table = setup.spec.tables["schedule"]
     optimizers = [fresh_optimizer(setup, model, lr=rate) for rate in (base, 2 * base)]
     own = [max(float(group["lr"]) for group in optimizer.param_groups) for optimizer in optimizers]
-    shape = {"every": setup.schedule_every, "kind": kind, "base": base}
+    shape = {"every": setup.schedule_every, "kind": kind, "base": base, "groups": _groups(optimizers[0], model)}
     return PlannedRates.from_json(
         {"name": table["name"], **shape, "optimizer_follows": not math.isclose(*own, rel_tol=1e-6), "runs": found}
     )
+
+
+def _groups(optimizer: torch.optim.Optimizer, model: nn.Module) -> list[dict[str, Any]]:
+    """Return the optimizer's parameter groups with the names of what is in them."""
+    names = {id(item): name for name, item in model.named_parameters()}
+    return [
+        {
+            "parameters": [names.get(id(item), "not of the model") for item in group["params"]],
+            "lr": _plain(group.get("lr")),
+            "weight_decay": _plain(group.get("weight_decay")),
+        }
+        for group in optimizer.param_groups
+    ]
+
+
+def _plain(value: Any) -> float | None:
+    """Return a setting of a group as a number; a tensor of one too."""
+    return None if value is None else float(value)
 
 
 def _simulated(

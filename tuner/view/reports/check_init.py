@@ -9,7 +9,7 @@ from typing import Any
 from tuner.core.formatting import plural
 from tuner.core.metrics import CheckInitMetrics, LayerSignal
 from tuner.core.result import StageResult
-from tuner.view.artifacts import get
+from tuner.view.artifacts import get, items
 from tuner.view.blocks import Blocks
 from tuner.view.text import as_float, fixed, number, plus_minus, rate, rounded
 
@@ -17,6 +17,7 @@ TITLE = "STEP 1  loss at initialisation"
 LAYERS_SHOWN = 16
 SHARES_SHOWN = 8  # classes whose share is named
 UNEVEN = 1.5  # times the smallest class: the counts alone say enough of more even ones
+GROUPS_SHOWN = 8
 
 
 def body(result: StageResult[CheckInitMetrics], stage_dir: Path, page: Blocks) -> None:
@@ -24,6 +25,7 @@ def body(result: StageResult[CheckInitMetrics], stage_dir: Path, page: Blocks) -
     _loss(result.metrics, page)
     _data(result.metrics, page)
     _rates(result.metrics.planned_rates, page)
+    _groups(result.metrics.planned_rates, page)
     _layers(result.metrics.layers, page)
 
 
@@ -135,6 +137,28 @@ def _rates(planned: Mapping[str, Any], page: Blocks) -> None:
         return
     page.text(text + f"{first} at first, {high} at most, {last} at last", 3)
     page.bars(rates)
+
+
+def _groups(planned: Mapping[str, Any], page: Blocks) -> None:
+    """Name the optimizer's parameter groups, where there are several."""
+    groups = items(planned, "groups")
+    if len(groups) < 2:
+        return
+    page.gap()
+    rows = [
+        [_some(get(group, "parameters", default=[])), rate(get(group, "lr")), number(get(group, "weight_decay"))]
+        for group in groups[:GROUPS_SHOWN]
+    ]
+    page.table(["parameter group", "lr", "weight_decay"], rows, left=(0, 1, 2))
+    if len(groups) > GROUPS_SHOWN:
+        page.text(f"{GROUPS_SHOWN} of {len(groups)} groups; the rest in result.json", 3, style="dim")
+
+
+def _some(names: Sequence[str]) -> str:
+    """Name the first and the last of several parameters, and say how many there are."""
+    if len(names) <= 2:
+        return ", ".join(names)
+    return f"{names[0]} ... {names[-1]} ({len(names)} parameters)"
 
 
 def _layers(layers: Sequence[LayerSignal], page: Blocks) -> None:
