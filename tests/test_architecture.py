@@ -51,6 +51,8 @@ LONG_SIGNATURES = {
     ("search/tpe.py", "ask"),
 }
 
+TYPED = {"setup", "recipe", "result", "results", "card", "optimizer", "schedule", "finding", "record", "env"}
+
 
 def room(path):
     """Return a module's room; what of checks/ measures, with torch and in workers only, is a room of its own."""
@@ -168,6 +170,18 @@ def test_functions_of_more_than_six_parameters_are_those_that_the_architecture_p
     page = (ROOT.parent / "ARCHITECTURE.md").read_text()
     section = page[page.index("more than six parameters") :]
     assert [name for _, name in LONG_SIGNATURES if f"`{name}`" not in section] == []
+
+
+def test_what_has_an_obvious_type_is_not_taken_as_anything():
+    loose = {
+        (str(path.relative_to(ROOT)), node.name, item.arg)
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        for item in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+        if item.arg in TYPED and item.annotation is not None and ast.unparse(item.annotation) == "Any"
+    }
+    assert loose == set()
 
 
 @pytest.mark.parametrize(

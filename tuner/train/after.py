@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -38,7 +39,12 @@ def views_of(inputs: Tensor, names: Sequence[str]) -> list[Tensor]:
 
 
 @torch.no_grad()
-def answers(model: nn.Module, batches: Any, views: Sequence[str], autocast: Any) -> tuple[Tensor, Tensor]:
+def answers(
+    model: nn.Module,
+    batches: Iterable[tuple[Any, Tensor]],
+    views: Sequence[str],
+    autocast: Callable[[], AbstractContextManager[Any]],
+) -> tuple[Tensor, Tensor]:
     """Return the mean of the softmax over the views, (N, C), and the targets, of a whole split."""
     model.eval()
     found, labels = [], []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -30,7 +30,9 @@ class NoAnswers(Exception):
 
 
 @torch.no_grad()
-def answered(model: nn.Module, batches: Any, scorer: Scorer, each: Callable[..., Any]) -> list[Any]:
+def answered(
+    model: nn.Module, batches: Iterable[tuple[Any, Tensor]], scorer: Scorer, each: Callable[..., Any]
+) -> list[Any]:
     """Return what `each(outputs, targets, rows)` makes of every batch, in eval mode.
 
     Raises:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any, get_args
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, get_args
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 LIMITS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "max_length": "at most so many characters:"}
 
@@ -16,7 +19,7 @@ stage are also its command's options. A table that names a component takes its a
 """
 
 
-def keys_page(recipe: Any, stages: Mapping[str, Any]) -> str:
+def keys_page(recipe: type[BaseModel], stages: Mapping[str, type[BaseModel]]) -> str:
     """Return `docs/recipe-keys.md`. `recipe`: the pydantic model; `stages`: {stage: its Settings}."""
     parts = [
         "# Every key of a recipe\n",
@@ -46,18 +49,18 @@ What coarse and fine vary: any dotted key of the recipe, quoted.
 """
 
 
-def first_line(model: Any) -> str:
+def first_line(model: type[BaseModel]) -> str:
     """Return the first sentence of a model's docstring."""
     return (inspect.getdoc(model) or "").split("\n")[0]
 
 
-def _is_table(annotation: Any) -> Any:
+def _is_table(annotation: Any) -> type[BaseModel] | None:
     """Return the model of a key that is a table, else None."""
-    members = [annotation, *get_args(annotation)]
-    return next((item for item in members if inspect.isclass(item) and hasattr(item, "model_fields")), None)
+    members: list[Any] = [annotation, *get_args(annotation)]
+    return next((item for item in members if hasattr(item, "model_fields")), None)
 
 
-def _table(model: Any, wanted: Any = lambda name: True) -> str:
+def _table(model: type[BaseModel], wanted: Callable[[str], bool] = lambda name: True) -> str:
     lines = ["| key | type | default | range |", "|---|---|---|---|"]
     for name, info in model.model_fields.items():
         if wanted(name) and name != "args":
