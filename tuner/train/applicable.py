@@ -10,6 +10,8 @@ OF_CLASSES = frozenset(
      "metric", "metric_check", "label_order",
      "splits_compared", "user_metric"}
 )  # fmt: skip
+# of these what an identity says as well as a class: they ask train alone, or whether labels of like inputs agree
+OF_IDENTITIES = frozenset({"augmentation", "near_copies", "label_order"})
 OF_OWN_TARGET = frozenset({"loss_function", "loss_calls", "unheard_mistakes"})  # about an output and its own target
 # can be asked whatever the inputs are; every other question changes or measures inputs that are one tensor
 OF_ANY_INPUT = frozenset(
@@ -21,7 +23,8 @@ OF_ANY_INPUT = frozenset(
 def why_not(setup: Setup, name: str) -> str | None:
     """Return why a measurement cannot be made here; None where it can."""
     task = getattr(setup.data, "task", None)
-    if task is not None and name in OF_CLASSES and not setup.data.one_class_each:
+    identities = task is not None and task.noun == "identity" and name in OF_IDENTITIES
+    if task is not None and name in OF_CLASSES and not setup.data.one_class_each and not identities:
         here = "every position has a class" if task.noun == "class" else f"the task is {task.name}"
         return f"it is about one class per example, and {here}"
     if task is not None and task.noun == "identity" and name in OF_OWN_TARGET:
