@@ -91,3 +91,7 @@ def test_the_best_of_a_search_are_listed_with_it(of_r2):
 )
 def test_a_scores_axis_has_its_words_and_its_unit(score, label):
     assert with_unit(words_of(score)) == label
+
+
+def test_a_loss_is_in_nats_where_accuracy_is_the_score():
+    assert (with_unit("val loss"), with_unit("val loss", "r2")) == ("val loss [nats]", "val loss")

@@ -22,7 +22,7 @@ def figures(result: StageResult[DiagnoseMetrics], stage_dir: Path) -> dict[str, 
     figure, ((left, right),) = style.sheet("The winner on val and on the train subset, by epoch", columns=2)
     for ax, metric in ((left, "loss"), (right, result.metrics.score_key)):
         _curves(ax, rows, metric, best)
-        style.label(ax, "epoch", with_unit(words_of(metric)))
+        style.label(ax, "epoch", with_unit(words_of(metric), result.metrics.score_key))
     arms = [arm for arm in result.metrics.confirming if arm.gain is not None]
     return {"curves": figure} | ({"confirming": _confirming(result, arms)} if arms else {})
 

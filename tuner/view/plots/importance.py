@@ -102,8 +102,9 @@ def map_sheet(title: str, result: StageResult[Any], trials: Sequence[Row], searc
     _margin(top, x, trials, flat=True)
     _margin(right, y, trials, flat=False)
     style.label(ax, names[across], names[up])
-    style.label(top, "", f"val {score}", f"{names[across]}: {told_text(result, across).removeprefix('importance: ')}")
-    style.label(right, f"val {score}", "", f"{names[up]}:\n{told_text(result, up).removeprefix('importance: ')}")
+    said = {key: told_text(result, key).removeprefix("importance: ") for key in (across, up)}
+    style.label(top, "", f"val {score}", f"{names[across]}: {said[across]}" if said[across] else names[across])
+    style.label(right, f"val {score}", "", f"{names[up]}:\n{said[up]}" if said[up] else names[up])
     if image is not None:
         bar = figure.colorbar(image, cax=corner.inset_axes((0.0, 0.55, 0.95, 0.1)), orientation="horizontal")
         bar.set_label(f"best val {score}", fontsize=9)
