@@ -44,8 +44,18 @@ def test_a_stage_writes_its_plots(run_dir, stage):
     assert all(is_png(path) for path in paths)
 
 
-def test_the_plots_of_a_search_are_drawn_without_warnings(searched):
+def test_the_plots_of_the_searched_stages_are_drawn_without_warnings(searched):
     assert searched.warned == ()
+
+
+@pytest.mark.parametrize("stage", STAGES[:3])  # which the searched run takes over from the finished one
+def test_draw_writes_the_plots_of_the_stages_before_without_warnings(copied, stage):
+    shutil.rmtree(copied / stage / "plots")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        paths = draw(read(copied, stage), copied / stage)
+    assert {path.stem for path in paths} == EXPECTED[stage] and all(is_png(path) for path in paths)
+    assert sorted((copied / stage / "plots").iterdir()) == sorted(paths)
 
 
 @pytest.mark.parametrize("stage", STAGES)
