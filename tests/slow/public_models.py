@@ -99,7 +99,7 @@ def checked(name: str, folder: Path) -> Row:
     (trial,) = csv.DictReader(trials.read_text().splitlines()) if trials.exists() else ({},)
     findings = {item["code"]: item["severity"] for item in result.get("findings", [])}
     seconds, peak = (float(trial.get(key) or 0) for key in ("wall_seconds", "peak_memory_bytes"))
-    said = "; ".join(item["title"] for item in result.get("findings", [])) or done.err[-500:]
+    said = "; ".join(item["title"] for item in result.get("findings", [])) or str(result.get("error", ""))
     return Row(f"{library}.{short}", done.code, seconds, int(peak), findings, said)
 
 
