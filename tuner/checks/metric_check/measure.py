@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tuner.checks.metric_check.evidence import MetricCheck
 from tuner.checks.tools import outputs as _outputs
+from tuner.checks.tools.cost import demand, is_large
 from tuner.checks.tools.frame import (
     CannotProbe,
     as_number,
@@ -27,6 +28,7 @@ from tuner.train.loop import evaluation_batch
 from tuner.train.setup import Setup
 
 MOST = 400  # examples; a share of right answers among them is exact, not estimated
+MOST_OF_LARGE = 60  # the same where each of them costs much
 GOOD, POOR = 0.8, 0.3
 SAME = 2e-4
 
@@ -53,13 +55,14 @@ def metric_check(setup: Setup) -> MetricCheck:
     if size < 24 or setup.data.num_classes < 2:
         raise CannotProbe(f"only {size} {split} examples")
     model = fresh_model(setup).eval()
-    indices = sample(setup, MOST, "metric", split)
+    indices = sample(setup, MOST_OF_LARGE if is_large(setup) else MOST, "metric", split)
     found: dict[str, Any] = {"hooks": []}
     if setup.evaluate_hook is not None:
         found["hooks"].append("evaluate")
         found["evaluate"] = _evaluate(setup, model, split, indices, _uneven(len(indices)))
         unexplained = found["evaluate"].get("reads", "") is None and found["evaluate"]["seen"] > 0.999
         if unexplained:  # a size of the split may be written into the user's code
+            demand(setup, size, "evaluating the whole split for three planned models")
             found["evaluate"] = _evaluate(setup, model, split, torch.arange(size), 64) | {"whole_split": True}
     if setup.metric_hook is not None:
         found["hooks"].append("metric")
