@@ -178,3 +178,19 @@ def test_another_round_of_a_stage_begins_its_time_anew(view, clock):
     view.start("fine", 4)
     clock.now += 3
     assert "3s elapsed" in view.line() and "best" not in view.line()
+
+
+@pytest.mark.parametrize(
+    ("scores", "row", "words"),
+    [
+        ((0.2, 0.4), {"mae": 0.5, "r2": 1.0}, "best val r2 0.400"),
+        ((-3.0, -2.0), {"rmse": -1.0, "r2": 0.1}, "best val rmse 2.000"),  # less is better: the score is turned
+    ],
+)
+def test_the_best_so_far_is_said_of_the_score_that_the_run_maximises(view, scores, row, words):
+    view.start("coarse", 3)
+    for score in scores:
+        values = {name: sign * score for name, sign in row.items()}
+        curve = [{"step": 9, "epoch": 1, "split": "val", "loss": 1.0, **values}]
+        view.finish(TrialResult("abc", None, "completed", curve, score=score, best_epoch=1))
+    assert view.line().endswith(f"; {words}")

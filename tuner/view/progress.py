@@ -12,7 +12,7 @@ from tuner.core.formatting import plural
 from tuner.core.result import TrialResult
 from tuner.core.trial import Progress
 from tuner.view.page import encodable, make_console
-from tuner.view.text import duration, fixed, is_number
+from tuner.view.text import duration, fixed, is_number, words_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SILENT_SECONDS = 1.0  # work quicker than this shows nothing
 LINE_SECONDS = 10.0
 NOTES_SHOWN = 4
+PLACES = ("step", "epoch", "split", "lr")  # columns of a curve that are no values of it
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class ProgressView:
         self._title = ""
         self._running: dict[int, Progress] = {}
         self._ends: dict[str, int] = {}
-        self._best: float | None = None
+        self._best: Best | None = None
         self._reset("", 0, 0, None)
 
     def __enter__(self) -> ProgressView:
@@ -93,9 +94,9 @@ class ProgressView:
                 first, last = self._epochs.of[number]
                 self._trained += last - first
             self._ends[result.status] = self._ends.get(result.status, 0) + 1
-            accuracy = best_accuracy(result)
-            if accuracy is not None and (self._best is None or accuracy > self._best):
-                self._best = accuracy
+            found = best_of(result)
+            if found is not None and (self._best is None or found.rank > self._best.rank):
+                self._best = found
             at_end = [n for n, news in self._running.items() if news.fraction >= 1.0]
             known = [number] if number is not None else at_end or list(self._running)
             if known:
@@ -176,7 +177,8 @@ class ProgressView:
 
     def _facts(self) -> list[str]:
         facts = [f"{self._ends[end]} {end}" for end in ("diverged", "failed") if self._ends.get(end)]
-        return ([f"best val accuracy {fixed(self._best)}"] if self._best is not None else []) + facts
+        best = self._best
+        return ([] if best is None else [f"best val {words_of(best.name)} {fixed(best.value)}"]) + facts
 
     def _watch(self, ended: threading.Event) -> None:
         if ended.wait(SILENT_SECONDS):
@@ -225,9 +227,25 @@ class ProgressView:
             return Group(*lines)
 
 
-def best_accuracy(result: TrialResult) -> float | None:
-    """Return the val accuracy of a trial at its best epoch, or None when it has none."""
-    for row in result.curve:
-        if row.get("split") == "val" and row.get("epoch") == result.best_epoch and is_number(row.get("accuracy")):
-            return float(row["accuracy"])
-    return None
+@dataclass(frozen=True)
+class Best:
+    """The best trial so far: what it is ranked by, larger is better, and that score's name and value as measured."""
+
+    rank: float
+    name: str
+    value: float
+
+
+def best_of(result: TrialResult) -> Best | None:
+    """Return what a trial reached on val at its best epoch; None where it has no score.
+
+    The score's name is that of the measured value which the trial's score is, turned or not; accuracy goes first.
+    """
+    at = (row for row in result.curve if row.get("split") == "val" and row.get("epoch") == result.best_epoch)
+    row = next(at, {})
+    rank = row.get("accuracy") if result.score is None else result.score
+    if rank is None or not is_number(rank):
+        return None
+    names = sorted((name for name in row if name not in PLACES), key=lambda name: name != "accuracy")
+    name = next((name for name in names if is_number(row[name]) and abs(row[name]) == abs(rank)), None)
+    return None if name is None else Best(rank, name, row[name])
