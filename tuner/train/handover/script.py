@@ -17,6 +17,7 @@ import torch
 
 from tuner.core.errors import EnvironmentProblem, UsageError
 from tuner.core.store import write_bytes
+from tuner.parts.optimizers._inner import Around
 from tuner.train.device import seed_everything
 from tuner.train.evaluate import as_float
 from tuner.train.handover.names import INSTEAD
@@ -63,10 +64,12 @@ def refuse(setup: Setup) -> None:
     """Raise a UsageError that names all that a script does not have."""
     data, names = setup.data, setup.spec.user_files
     store = data.part("train").store
+    name = setup.tables["optimizer"]["name"]
     found = {
         **{f"[{name}]": setup.tables.get(name) is not None for name in WITHOUT},
         "train.snapshots": setup.tables["train"].get("snapshots") is not None,
         "model.output": setup.tables["model"].get("output") is not None,
+        f"optimizer.name = {name!r}": isinstance(setup.optimizer(setup.model()), Around),  # it looks its base up
         "precision fp16": setup.precision == "fp16",
         "inputs of several tensors or of several lengths": not data.is_one,
         "a Dataset that augments by itself": data.stochastic,
