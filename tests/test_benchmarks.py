@@ -14,6 +14,8 @@ from benchmarks import (
     equal_data,
     equal_time,
     pages,
+    peers,
+    peers_said,
     planned,
     pruned,
     pruned_usual,
@@ -28,6 +30,8 @@ from benchmarks.lines import Lines
 from benchmarks.part import Asked, cifar10_root
 from benchmarks.pruned_ours import recipe_of
 from benchmarks.task import Task, make_subset
+from tests.zoo.case import Case
+from tests.zoo.causes import CAUSES, NEWER
 from tuner import stages
 from tuner.core.result import Record, TrialResult
 from tuner.core.trial import TrialSpec, WorkItem
@@ -319,3 +323,36 @@ def test_both_ways_of_a_sweep_are_played_from_the_same_runs_and_held_against_bru
     full, race = (sweep.played(runs, way) for way in ("full", "race"))
     assert full["lr"] == race["lr"] == full["best"] == 1e-2 and race["lost"] == pytest.approx(0)
     assert full["iterations"] == 1800 and race["iterations"] < 900
+
+
+def test_what_other_tools_say_is_said_in_causes_of_the_zoo():
+    for checks in peers_said.CAUSES.values():
+        assert checks
+        assert not [cause for causes in checks.values() for cause in causes if cause not in CAUSES | NEWER]
+
+
+def a_case(name, causes=()):
+    return Case(name, "", "digits-mlp", "", Path("x/bugs/y.py"), healthy=not causes, causes=tuple(causes))
+
+
+def test_a_tool_is_counted_by_what_it_says_first_and_at_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(peers.importlib.metadata, "version", lambda name: "1.0")
+    said = {
+        "named": (["gradients-accumulate"], ["TG003"]),
+        "second": (["gradients-accumulate"], ["TG005", "TG003"]),
+        "other": (["lr-too-high"], ["TG005"]),
+        "missed": (["lr-too-high"], []),
+        "sound": ((), []),
+        "alarmed": ((), ["TG005"]),
+        "refused": (["lr-too-high"], None),
+    }
+    asked = []
+    for name, (causes, found) in said.items():
+        path = tmp_path / f"{name}.json"
+        status = "not built" if found is None else "done"
+        path.write_text(json.dumps({"status": status, "said": found or [], "seconds": 2.0}))
+        asked.append((a_case(name, causes), path))
+    asked.append((a_case("later", ["lr-too-high"]), tmp_path / "later.json"))  # not run yet
+    row = peers.row("torch-preflight", asked)
+    assert row[1:] == ("4", "3 (75 %)", "1 (25 %)", "2 (50 %)", "2", "1 (50 %)", "0", "2.0")
+    assert len(row) == len(peers.HEAD)
