@@ -28,7 +28,6 @@ __all__ = [
     "series",
     "some",
 ]
-
 Check = Callable[..., Finding | None]
 T = TypeVar("T")
 

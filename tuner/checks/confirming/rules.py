@@ -25,21 +25,13 @@ from tuner.core.metrics import ConfirmingRun
 from tuner.core.result import Finding, Proposal, Severity
 
 COSTS = Limit("costs", 0.05, "accuracy", "derived: less is within what a search finds by itself")
-
-
 COSTS_OF_WIDTH = Limit(
     "costs of width", 0.1, "accuracy", "derived: any wider model is a little ahead in a short run; twice COSTS"
 )
-
-
 REACHED = Limit(
     "reached", 0.7, "of the winner's accuracy", "derived: before that a run tells who learns faster, not who can"
 )
-
-
 DROPOUT = "model.dropout"
-
-
 SMOOTHING, AUGMENTATION = "loss.label_smoothing", "data.augment"
 
 
@@ -202,10 +194,8 @@ def _culprits(confirming: Confirming) -> tuple[ConfirmingRun | None, list[str]]:
     "capacity-too-small",
     "diagnose",
     meaning="A model of twice the width learns clearly more in the same short run.",
-    detected=(
-        "accuracy stays low and nothing else helped; confirming runs from new weights with twice the width, beside "
-        f"ones of the recipe's that come near the winner's accuracy; a warning from {COSTS_OF_WIDTH:.0%} on"
-    ),
+    detected="accuracy stays low and nothing else helped; confirming runs from new weights with twice the width, "
+    f"beside ones of the recipe's that come near the winner's accuracy; a warning from {COSTS_OF_WIDTH:.0%} on",
     why="Rate and regularisation were tried and are not to blame: the model cannot represent more.",
     fix="Widen or deepen the model.",
     confused_with="a rate that is too low, over-regularisation: tried first",

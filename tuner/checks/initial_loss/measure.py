@@ -31,8 +31,7 @@ from tuner.train.setup import Setup
 def initial_loss(setup: Setup, seeds: int = 3, examples: int = 512) -> InitialLoss:
     """Measure the loss of the fresh model over several seeds: train mode, dropout off, no augmentation.
 
-    `loss_at_uniform` is the loss function's own value, on the same batches, where the outputs say nothing about the
-    input; `loss_at_prior` where they say the classes' shares. Weight decay is not part of either.
+    Weight decay is not part of either.
     """
     data, loss, head = setup.data, setup.loss(), head_of(setup)
     batches = equal_batches(setup, affordable(setup, examples), "initial_loss")

@@ -15,8 +15,7 @@ from tuner.train.setup import Setup
 def input_scale(setup: Setup, examples: int = 512) -> InputScale:
     """Measure the inputs as the model gets them, and whether their scale matters to it.
 
-    The intervention: the same batch standardised per channel or column. `spread_ratio` is how much more the fresh
-    model's outputs vary over the examples with the inputs as they are; a model that normalises first gives 1.
+    The intervention: the same batch standardised per channel or column.
     """
     inputs, _ = one_batch(setup, affordable(setup, examples), "input_scale")
     if not inputs.is_floating_point():

@@ -11,26 +11,18 @@ from tuner.core.metrics import LayerSignal
 from tuner.core.result import Finding
 
 DEAD = Limit("dead", 0.5, "of the units of a layer", "SageMaker Debugger, DeadRelu: threshold_layer 50 %")
-
-
 SATURATED = Limit(
     "saturated", 0.5, "of the activations", "SageMaker Debugger, SaturatedActivation: threshold_layer 50 %"
 )
-
-
 VANISHED = Limit(
     "vanished",
     1e-4,
     "of the signal after the first layer",
     "zoo: twelve plain layers in PyTorch's default init still train and keep more",
 )
-
-
 EXPLODED = Limit(
     "exploded", 1e4, "times the signal after the first layer", "zoo: sound nets without normalisation grow by less"
 )
-
-
 ENOUGH = Limit("enough", 64, "examples", "derived: fewer do not say what a unit never does")
 
 
@@ -58,7 +50,6 @@ def _worst(layers: Sequence[LayerSignal], key: str) -> tuple[float, str] | None:
     explained_by=("IN152", "IN155", "unnormalised-input", "bad-init-exploding"),
 )
 def dead_units(found_layers: Layers) -> Finding | None:
-    """Rectified units that never fire."""
     layers = _layers(found_layers)
     worst = [w for key in ("dead_fraction", "dead_input_fraction") if (w := _worst(layers, key)) is not None]
     if not worst:
@@ -87,7 +78,6 @@ def dead_units(found_layers: Layers) -> Finding | None:
     explained_by=("IN133", "unnormalised-input"),
 )
 def saturated_units(found_layers: Layers) -> Finding | None:
-    """Squashing units at their limits."""
     worst = _worst(_layers(found_layers), "saturated_fraction")
     if worst is None:
         return None
@@ -124,7 +114,6 @@ def _signal(found_layers: Layers) -> tuple[float, str, float] | None:
     explained_by=("IN131", "IN134", "IN136", "unnormalised-input"),
 )
 def signal_vanishes(found_layers: Layers) -> Finding | None:
-    """A signal that dies with depth."""
     signal = _signal(found_layers)
     if signal is None or signal[0] >= VANISHED:
         return None
@@ -145,7 +134,6 @@ def signal_vanishes(found_layers: Layers) -> Finding | None:
     source="CS231n notes, weight initialisation; He et al. 2015",
 )
 def signal_explodes(found_layers: Layers) -> Finding | None:
-    """A signal that grows with depth."""
     signal = _signal(found_layers)
     if signal is None or signal[0] <= EXPLODED:
         return None
@@ -166,7 +154,6 @@ def signal_explodes(found_layers: Layers) -> Finding | None:
     source="CS231n notes, weight initialisation; NeuraLint",
 )
 def symmetric_units(found_layers: Layers) -> Finding | None:
-    """Layers of identical units."""
     layers = found_layers.layers
     known = [layer for layer in layers if layer.symmetric is not None]
     if not known:

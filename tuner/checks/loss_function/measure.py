@@ -15,9 +15,8 @@ from tuner.train.setup import Setup
 def loss_function(setup: Setup) -> LossFunction:
     """Find how low the loss can go over free outputs, and over outputs squashed as the model's are.
 
-    A gap between the two is a floor under training that no weights get below: softmax, sigmoid or tanh before a
-    loss that does its own. `rewards_wrong`: raising the target's output raises the loss. `over_batch`: scores are
-    normalised over the examples in place of the classes.
+    A gap between the two is a floor under training that no weights get below: softmax, sigmoid or tanh before a loss
+    that does its own.
     """
     head, loss = head_of(setup), setup.loss()
     _, targets = one_batch(setup, 64, "loss_function")

@@ -15,21 +15,11 @@ from tuner.train.data import Data
 from tuner.train.setup import Setup
 
 ASKED = 600  # examples of val
-
-
 MOST_TRAIN = 60_000
 MOST_STREAMED = 10_000  # of train examples that are made each time that they are read
-
-
 CHUNK = 4096
-
-
 NEIGHBOURS = 10
-
-
 CLOSE = 0.25  # of the distance to the tenth neighbour: with ten copies or fewer, others are beyond it
-
-
 NEAR = 0.25  # of the median distance between examples
 
 
@@ -37,9 +27,8 @@ NEAR = 0.25  # of the median distance between examples
 def near_copies(setup: Setup) -> NearCopies:
     """Find val images whose nearest train image is far nearer than the tenth nearest and than images are apart.
 
-    In data that fill d dimensions evenly, the nearest of ten is q times nearer than the tenth with probability about
-    10 q^d: copies stand out wherever d is not small, whatever the images are. `dimension`: an estimate of d from the
-    neighbours of train images in train (Levina and Bickel 2004). `expected`: how many would stand out by chance.
+    In data that fill d dimensions evenly, the nearest of ten is q times nearer than the tenth with probability about 10
+    q^d: copies stand out wherever d is not small, whatever the images are.
     """
     data = setup.data
     if not data.is_image:

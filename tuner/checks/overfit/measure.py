@@ -36,8 +36,6 @@ LOOK_EVERY = 10
 
 # a loss that has not fallen by one percent of its range in this many steps is stuck
 PATIENCE = 150
-
-
 RECALIBRATE = 50
 
 
@@ -82,10 +80,9 @@ def overfit(
 ) -> Overfit:
     """Train full-batch on a fixed class-balanced subset until the loss is at its floor and every example is right.
 
-    Augmentation, dropout and weight decay are off, the rate is the recipe's and constant. The floor is the least
-    that the loss gives over free outputs for these labels; `tolerance` is the share of the way from there to the
-    loss at uniform outputs. `reference`: Adam takes the place of the recipe's optimizer. `status`: floor, plateau
-    (stuck), steps (still falling at the end), diverged.
+    Augmentation, dropout and weight decay are off, the rate is the recipe's and constant. The floor is the least that
+    the loss gives over free outputs for these labels; `tolerance` is the share of the way from there to the loss at
+    uniform outputs.
     """
     setup = whole(setup)
     strata = torch.from_numpy(setup.data.task.strata(setup.data.targets("train").numpy()))

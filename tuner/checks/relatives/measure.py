@@ -15,17 +15,9 @@ from tuner.checks.tools.frame import CannotProbe, DoesNotApply, gathered, of_dat
 from tuner.train.setup import Setup
 
 MOST, ASKED = 6000, 400  # examples of train and of val
-
-
 RANKS = (10, 30)  # neighbours among which the nearest is judged; relatives are fewer than these
-
-
 WIDER = (2, 8)  # times the rank: where the dimension is measured, beyond any relatives
-
-
 RARE = 1e-3  # chance of a nearest neighbour as near as that, in examples that were drawn one by one
-
-
 EQUAL = 1e-5  # of the typical distance: copies, which other checks count
 
 
@@ -33,11 +25,9 @@ EQUAL = 1e-5  # of the typical distance: copies, which other checks count
 def relatives(setup: Setup) -> Relatives:
     """Ask how near the nearest train example of each val example is, for the dimension that examples fill further out.
 
-    Where examples are drawn one by one, the nearest of k is r times nearer than the k-th with probability
-    1 - (1 - r**d)**(k - 1) in d dimensions, whatever they are; clusters lower d as measured and so make this larger.
-    `rare`: the share of val for which that is below 0.001 (expected: 0.001), `agreeing`: of these, those with the
-    label of the nearest; `rare_in_train`: the same among train examples; `rank`: the k that gives most. Examples that
-    are equal are left out (`equal`).
+    Where examples are drawn one by one, the nearest of k is r times nearer than the k-th with probability 1 - (1 -
+    r**d)**(k - 1) in d dimensions, whatever they are; clusters lower d as measured and so make this larger. Examples
+    that are equal are left out (`equal`).
     """
     data = setup.data
     if not data.size("val") or data.stochastic:

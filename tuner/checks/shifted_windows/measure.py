@@ -11,17 +11,9 @@ from tuner.checks.tools.frame import CannotProbe, DoesNotApply, gathered, of_dat
 from tuner.train.setup import Setup
 
 MOST, ASKED = 6000, 400  # examples of train and of val
-
-
 SHORTEST = 24  # steps of a sequence
-
-
 BLOCK = 4  # a block is a quarter of the sequence
-
-
 ALIKE = 1e-3
-
-
 TURNS = 3  # random numbers that stand for a block
 
 
@@ -30,9 +22,7 @@ def shifted_windows(setup: Setup) -> ShiftedWindows:
     """Look for a block of each val sequence, a quarter of its length, in the train sequences, at any other place.
 
     A block is known by a few random numbers: its inner products, without its mean and over its spread, with fixed
-    random blocks. `shifted`: the share of val sequences with such a block at another place of a train sequence;
-    `agreeing`: of these, those with that sequence's label. Sequences are (channels, steps) or (steps,), of 24 steps or
-    more; of others none is asked.
+    random blocks. Sequences are (channels, steps) or (steps,), of 24 steps or more; of others none is asked.
     """
     data = setup.data
     shape = data.input_shape

@@ -18,11 +18,7 @@ IN_ORDER = 0.98  # rank correlation with the place in train
 
 @of_data_alone
 def splits_compared(setup: Setup) -> SplitsCompared:
-    """Compare train with val, both through the val pipeline: statistics, and whether a classifier tells them apart.
-
-    `shifts`: per channel or column the difference of means in units of its spread over examples, its z, and the ratio
-    of the spreads. `separability`: of a linear classifier between the splits (0.5: none).
-    """
+    """Compare train with val, both through the val pipeline: statistics, and whether a classifier tells them apart."""
     if not setup.data.size("val"):
         raise CannotProbe("there is no val split to compare with")
     if not gathered(setup, "train", torch.tensor([0]))[0].is_floating_point():

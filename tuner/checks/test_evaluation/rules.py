@@ -109,10 +109,8 @@ def test_at_baseline(test: TestEvaluation) -> Finding | None:
     "TE808",
     "metric-wrong",
     "test",
-    detected=(
-        f"accuracy as in TE804, no class has more than {EVEN:.0%} of test, and the mean recall is above chance "
-        f"by {TOLD:g} standard errors"
-    ),
+    detected=f"accuracy as in TE804, no class has more than {EVEN:.0%} of test, and the mean recall is above chance "
+    f"by {TOLD:g} standard errors",
     **CONTRADICTS,
 )
 def test_metric_contradicts(test: TestEvaluation) -> Finding | None:
@@ -123,10 +121,8 @@ def test_metric_contradicts(test: TestEvaluation) -> Finding | None:
     "TE807",
     "class-imbalance",
     "test",
-    detected=(
-        f"accuracy as in TE804, one class has more than {EVEN:.0%} of test, and the mean recall is above chance "
-        f"by {TOLD:g} standard errors"
-    ),
+    detected=f"accuracy as in TE804, one class has more than {EVEN:.0%} of test, and the mean recall is above chance "
+    f"by {TOLD:g} standard errors",
     **HIDES,
 )
 def test_majority_hides_it(test: TestEvaluation) -> Finding | None:

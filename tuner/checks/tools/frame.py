@@ -25,23 +25,11 @@ from tuner.train.setup import Setup
 from tuner.train.step import How, default_step
 
 Measure = Callable[..., Evidence | NotMeasured]
-
-
 Batch = tuple[Tensor, Tensor]
-
-
 BATTERY: dict[str, Measure] = {}
-
-
 OF_DATA: set[str] = set()
-
-
 NORMALISATION = nn.modules.batchnorm._NormBase
-
-
 MOST_DRAWN = (1 << 19) - 1  # a prime, so that no two rows of a weight tensor get the same numbers
-
-
 DROPOUT_RATES = ("p", "drop_prob", "dropout")
 
 

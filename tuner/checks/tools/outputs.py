@@ -29,20 +29,10 @@ HEADS: dict[str, Callable[[Tensor], Tensor]] = {
     "unit": torch.sigmoid,
     "signed": torch.tanh,
 }
-
-
 SQUASHED = ("probabilities", "unit", "signed")
-
-
 TRIED = 24  # parameters, the last ones: what squashes comes after all of them
-
-
 MARGINS = (0.0, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 50.0)
-
-
 FAR = (1e4, 1e6)
-
-
 UNBOUNDED = -1e3
 
 

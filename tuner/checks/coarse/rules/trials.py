@@ -70,10 +70,8 @@ def best_at_baseline(search: Coarse) -> Finding | None:
     "CO412",
     "metric-wrong",
     "coarse",
-    detected=(
-        f"accuracy as in CO403, no class has more than {EVEN:.0%} of val, and the val loss is below that of any "
-        "constant answer"
-    ),
+    detected=f"accuracy as in CO403, no class has more than {EVEN:.0%} of val, and the val loss is below that of any "
+    "constant answer",
     **CONTRADICTS,
 )
 def metric_contradicts(search: Coarse) -> Finding | None:
@@ -84,10 +82,8 @@ def metric_contradicts(search: Coarse) -> Finding | None:
     "CO411",
     "class-imbalance",
     "coarse",
-    detected=(
-        f"accuracy as in CO403, one class has more than {EVEN:.0%} of val, and the val loss is below that of "
-        "any constant answer"
-    ),
+    detected=f"accuracy as in CO403, one class has more than {EVEN:.0%} of val, and the val loss is below that of any "
+    "constant answer",
     **HIDES,
 )
 def majority_hides_it(search: Coarse) -> Finding | None:

@@ -116,10 +116,8 @@ def at_baseline(curves: Curves, predictions: ValPredictions | None) -> Finding |
     "CU647",
     "metric-wrong",
     "diagnose",
-    detected=(
-        f"accuracy as in CU606, no class has more than {EVEN:.0%} of val, and the mean recall is above chance "
-        f"by {TOLD:g} standard errors"
-    ),
+    detected=f"accuracy as in CU606, no class has more than {EVEN:.0%} of val, and the mean recall is above chance by "
+    f"{TOLD:g} standard errors",
     **CONTRADICTS,
 )
 def metric_contradicts(curves: Curves, predictions: ValPredictions | None) -> Finding | None:
@@ -130,10 +128,8 @@ def metric_contradicts(curves: Curves, predictions: ValPredictions | None) -> Fi
     "CU646",
     "class-imbalance",
     "diagnose",
-    detected=(
-        f"accuracy as in CU606, one class has more than {EVEN:.0%} of val, and the mean recall is above chance "
-        f"by {TOLD:g} standard errors"
-    ),
+    detected=f"accuracy as in CU606, one class has more than {EVEN:.0%} of val, and the mean recall is above chance "
+    f"by {TOLD:g} standard errors",
     **HIDES,
 )
 def majority_hides_it(curves: Curves, predictions: ValPredictions | None) -> Finding | None:

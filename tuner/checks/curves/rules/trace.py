@@ -65,11 +65,9 @@ def loss_never_changes(curves: Curves) -> Finding | None:
     "at-baseline",
     "diagnose",
     meaning="The train loss never falls clearly below that of the first epoch.",
-    detected=(
-        f"five epochs or more, none of them lower than the first by more than {NOISE:g} times the noise of the curve "
-        f"and by {LEAST:.0%} of it; accuracy on val does not rise either, as far as it is known. Where the share of "
-        "the majority class is known, CU606 says it"
-    ),
+    detected=f"five epochs or more, none of them lower than the first by more than {NOISE:g} times the noise of the "
+    f"curve and by {LEAST:.0%} of it; accuracy on val does not rise either, as far as it is known. Where the share of "
+    "the majority class is known, CU606 says it",
     why="What is learnt is learnt in the first epoch or not at all; no tuning of what comes later can show.",
     fix="Try rates a decade up and down (tuner lr-sweep), fit a handful of examples first (tuner overfit, "
     "tuner.check), and look at whether labels belong to their inputs.",

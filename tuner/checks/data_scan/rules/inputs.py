@@ -15,22 +15,14 @@ from tuner.core.result import Finding
 SHARED_SHARE = Limit(
     "shared share", 0.01, "of val", "Barz and Denzler 2020: near-copies by chance exist in every large image set"
 )
-
-
 SHARED_SHARE_COARSE = Limit(
     "shared share coarse", 0.05, "of val", "zoo: rows of coarse tables, and images in black and white, repeat by nature"
 )
-
-
 OWN_SCALE = Limit("own scale", 0.1, "standard errors", "derived: by chance 8 % of means are as near, and of spreads")
 ENOUGH_COLUMNS = Limit("enough columns", 5, "columns", "derived: by chance ten numbers are as near once in 1e11")
-
-
 MOSTLY_REPEATED = Limit(
     "mostly repeated", 0.9, "of train", "derived: over-sampling repeats a rare class, not nearly everything"
 )
-
-
 FEW = Limit("few", 20, "times that each example is there", "zoo: over-sampling of sound programs repeats less")
 
 
@@ -46,7 +38,6 @@ FEW = Limit("few", 20, "times that each example is there", "zoo: over-sampling o
     source="UMLAUT; SageMaker Debugger ExplodingTensor; TheDeepChecker",
 )
 def non_finite_input(scan: DataScan) -> Finding | None:
-    """NaN or infinity among the inputs."""
     bad = {name: split for name, split in splits_of(scan).items() if split.non_finite}
     if not bad:
         return None
@@ -74,15 +65,13 @@ def non_finite_input(scan: DataScan) -> Finding | None:
     "check-init",
     meaning="Whole inputs, or a channel or column over all examples, have a single value.",
     detected="Smallest and largest value of every example, and of every channel or column, are equal.",
-    why=(
-        "A constant input carries nothing about its label; when all are constant, only the class shares can be learned."
-    ),
+    why="A constant input carries nothing about its label; when all are constant, only the class shares can be "
+    "learned.",
     fix="Look at the named columns or at a few of the examples: a failed decode, a wrong index, a column to drop.",
     confused_with="One class that consists of plain pictures.",
     source="TheDeepChecker; UMLAUT",
 )
 def constant_input(scan: DataScan) -> Finding | None:
-    """Inputs that do not vary."""
     split = train_of(scan)
     share = split.constant_inputs / (split.scanned or split.n) if is_image(split) else 0.0
     columns = split.constant_columns
@@ -108,11 +97,9 @@ def constant_input(scan: DataScan) -> Finding | None:
     "train-val-shift",
     "check-init",
     meaning="Val was scaled by its own mean and spread, and not by those of train.",
-    detected=(
-        f"A table of {ENOUGH_COLUMNS:g} columns or more, in which the mean of every column of train and of val is 0 "
-        f"and its spread 1, to {OWN_SCALE:g} of what sampling leaves: a val split that was scaled by train is off by "
-        "about the whole of it."
-    ),
+    detected=f"A table of {ENOUGH_COLUMNS:g} columns or more, in which the mean of every column of train and of val "
+    f"is 0 and its spread 1, to {OWN_SCALE:g} of what sampling leaves: a val split that was scaled by train is off by "
+    "about the whole of it.",
     why="The same row gets other values in train and in val, the more so the more the splits differ: what is learnt of "
     "values does not hold in val, nor in use, where there is no split to take a mean of.",
     fix="Fit the scaler on train alone, and use it for val: scaler.fit(train); scaler.transform(val).",
@@ -120,7 +107,6 @@ def constant_input(scan: DataScan) -> Finding | None:
     source="scikit-learn, Common pitfalls: inconsistent preprocessing; OmniAnomaly issue 39",
 )
 def val_scaled_by_itself(scan: DataScan) -> Finding | None:
-    """Two scalers."""
     splits = splits_of(scan)
     if len(splits) < 2:
         raise Missing("there is no val split to compare with")
@@ -155,7 +141,6 @@ def _off_scale(split: SplitScan) -> float | None:
     explained_by=("DA105",),
 )
 def train_val_overlap(scan: DataScan) -> Finding | None:
-    """The same examples in train and val."""
     train, across = train_of(scan), scan.across
     if across is None:
         raise Missing(scan.no_duplicates or "there is no val split to compare with")
@@ -186,7 +171,6 @@ def train_val_overlap(scan: DataScan) -> Finding | None:
     source="cleanlab; 37 reasons",
 )
 def repeated_examples(scan: DataScan) -> Finding | None:
-    """Exact copies within train."""
     split = train_of(scan)
     if split.duplicates is None:
         raise Missing(scan.no_duplicates or "train was not compared")
@@ -217,7 +201,6 @@ def repeated_examples(scan: DataScan) -> Finding | None:
     source="scikit-learn's common pitfalls; Kaufman et al. 2012, Leakage in data mining",
 )
 def column_of_identifiers(scan: DataScan) -> Finding | None:
-    """A column of numbers that name rows."""
     names = scan.columns.get("identifiers", ())
     if not names:
         return None
