@@ -42,6 +42,8 @@ def towards(targets: Tensor, shape: torch.Size) -> Tensor | None:
     scores = not targets.is_floating_point() and len(shape) == targets.ndim + 1 and shape[1] > 1
     if scores and tuple(shape[2:]) == tuple(targets.shape[1:]):
         return F.one_hot(targets.clamp(0, shape[1] - 1), shape[1]).movedim(-1, 1).float()
+    if not targets.is_floating_point() and targets.ndim > 1 and tuple(shape[:-1]) == tuple(targets.shape):
+        return F.one_hot(targets.clamp(0, shape[-1] - 1), shape[-1]).float()
     if targets.numel() == math.prod(shape):
         values = targets.float().reshape(shape)
         yes_or_no = bool(((values == 0) | (values == 1)).all())

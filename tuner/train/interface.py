@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tuner.core.errors import InputError
 from tuner.train.data import Data
+from tuner.train.nested import is_one, leaves
 
 
 @dataclass(frozen=True)
@@ -17,10 +18,11 @@ class Interface:
     """The inputs of a model as its data source gives them, and the names of its outputs.
 
     Shapes: `shape` is one example's, as the model sees it. `shift` and `factor` broadcast against it; None: inputs are
-    passed on as they are. `dtype`: of the inputs before `(x - shift) * factor`.
+    passed on as they are. `dtype`: of the inputs before `(x - shift) * factor`. Of inputs of several parts `shape` has
+    their structure, `dtype` is that of the first, and nothing is normalised.
     """
 
-    shape: tuple[int, ...]
+    shape: Any
     dtype: torch.dtype
     shift: Tensor | None
     factor: Tensor | None
@@ -50,11 +52,10 @@ class Interface:
 
 def interface_of(data: Data) -> Interface:
     """Return the interface of a model that is trained on `data`."""
-    part = data.part("train")
-    dtype = part.inputs(torch.zeros(1, dtype=torch.int64)).dtype
+    first = data.part("train").inputs(torch.zeros(1, dtype=torch.int64))
     return Interface(
-        shape=tuple(data.input_shape),
-        dtype=dtype,
+        shape=tuple(data.input_shape) if is_one(data.input_shape) else data.input_shape,
+        dtype=leaves(first)[0].dtype,
         shift=compact(data.normaliser.shift),
         factor=compact(data.normaliser.factor),
         num_classes=data.num_classes,

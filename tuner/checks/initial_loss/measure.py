@@ -91,10 +91,9 @@ def _knowing_nothing(
     if data.task.noun == "class":
         same = all(other.shape == shape for other, _ in given)
         if outputs.ndim == 2 or not same:
-            prior = _outputs.at_prior(kind, shape, shares)
+            prior = _outputs.at_prior(kind, shape, shares) if shape[1:2] == shares.shape else None
         else:
-            prior = shares.clamp_min(1e-12).log().reshape(1, -1, *[1] * (outputs.ndim - 2)).expand(shape)
-        prior = None if prior is None or shape[1:2] != shares.shape else prior
+            prior = _shares_everywhere(shares, shape)
         return _mean_value(loss, given, uniform), _mean_value(loss, given, prior)
     if data.task.noun == "identity":
         return None, None
@@ -102,6 +101,17 @@ def _knowing_nothing(
     known = [value for value in constants if value is not None]
     best = sum(known) / len(known) if len(known) == len(given) else None
     return (_mean_value(loss, given, uniform) if data.task.noun == "label" else best), best
+
+
+def _shares_everywhere(shares: torch.Tensor, shape: torch.Size) -> torch.Tensor | None:
+    """Return scores that say the classes' shares at every position, whether the classes are second or last."""
+    places = [place for place in (1, len(shape) - 1) if 0 < place < len(shape)]
+    axis = next((place for place in places if shape[place] == len(shares)), None)
+    if axis is None:
+        return None
+    spread = [1] * len(shape)
+    spread[axis] = -1
+    return shares.clamp_min(1e-12).log().reshape(spread).expand(shape)
 
 
 def _mean_value(loss: _outputs.Loss, batches: list[Any], outputs: torch.Tensor | None) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from tuner.parts.normalise import TOKENS
 from tuner.train import checkpoint
 from tuner.train.interface import Interface
 from tuner.train.layout import fails_channels_last
-from tuner.train.nested import is_one
+from tuner.train.nested import is_one, mapped
 from tuner.train.setup import built_model, resolve_all
 
 
@@ -48,15 +49,17 @@ class Winner(nn.Module):
         """The names of a table's columns, in the order that the model takes them; None for other inputs."""
         return self.interface.columns
 
-    def preprocess(self, inputs: Tensor) -> Tensor:
+    def preprocess(self, inputs: Any) -> Any:
         """Return inputs as the model saw them in training: float32, normalised; token ids pass as they are."""
+        if not isinstance(inputs, Tensor):
+            return mapped(self.preprocess, inputs)
         if self.shift is None or self.factor is None:
             values = inputs if inputs.dtype in TOKENS else inputs.float()
         else:
             values = (inputs.float() - self.shift) * self.factor
         return values.contiguous(memory_format=torch.channels_last) if self.channels_last else values.contiguous()
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs: Any) -> Any:
         return self.model(self.preprocess(inputs))
 
 
