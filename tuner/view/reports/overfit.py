@@ -35,20 +35,23 @@ def body(result: StageResult[OverfitMetrics], stage_dir: Path, page: Blocks) -> 
     headers = ["lr", "steps", "final loss", "accuracy", "status"]
     page.table([headers[i] for i in kept], [[row[i] for i in kept] for row in rows], left=(0, len(kept) - 1))
     page.gap()
-    examples = metrics.examples
-    facts = ["* is judged and drawn below" if len(rates) > 1 else ""]
-    facts.append(f"{number(examples)} examples" if examples is not None else "")
-    floor = metrics.loss_floor
-    facts.append(f"the loss can fall to {number(floor)}" if is_number(floor) else "")
-    train_mode = metrics.train_mode_loss
-    facts.append(f"in train mode the final loss is {fixed(train_mode, 4)}" if is_number(train_mode) else "")
-    evaluated = metrics.eval_loss
-    if is_number(evaluated):
-        accuracy = "" if metrics.eval_accuracy is None else f", accuracy {fixed(metrics.eval_accuracy)}"
-        facts.append(f"in eval mode {fixed(evaluated, 4)}{accuracy}")
-    if text := "; ".join(fact for fact in facts if fact):
-        page.text(text + ".", 3)
+    if text := " ".join(_facts(metrics, several=len(rates) > 1)):
+        page.text(text, 3)
     _curve(metrics, stage_dir, page)
+
+
+def _facts(metrics: OverfitMetrics, several: bool) -> list[str]:
+    """Say in sentences how far the loss could fall, and how far it fell in either mode."""
+    said = ["* is judged and drawn below."] if several else []
+    of = f" of these {number(metrics.examples)} examples" if metrics.examples is not None else ""
+    if is_number(metrics.loss_floor):
+        said.append(f"The loss{of} can fall to {number(metrics.loss_floor)}.")
+    elif metrics.examples is not None:
+        said.append(f"There are {number(metrics.examples)} examples.")
+    ends = [(metrics.train_mode_loss, "in train mode"), (metrics.eval_loss, "in eval mode")]
+    parts = [f"at {fixed(loss, 4)} {mode}" for loss, mode in ends if is_number(loss)]
+    right = f", with accuracy {fixed(metrics.eval_accuracy)}" if is_number(metrics.eval_accuracy) else ""
+    return [*said, f"It ended {' and '.join(parts)}{right}."] if parts else said
 
 
 def _curve(metrics: OverfitMetrics, stage_dir: Path, page: Blocks) -> None:
@@ -58,7 +61,7 @@ def _curve(metrics: OverfitMetrics, stage_dir: Path, page: Blocks) -> None:
     log = bool(positive) and max(positive) > 20 * min(positive)
     floor = metrics.loss_floor
     wanted = ((floor, "the floor"), (metrics.target, "counts as the floor"))
-    shown = [Mark(value, name) for value, name in wanted if is_number(value)]
+    shown = [Mark(value, f"{name}, {number(value, 3)}") for value, name in wanted if is_number(value)]
     levels = [mark for mark in shown if not log or (mark.value or 0) > min(positive) / 100]
     label = "train loss (log scale)" if log else "train loss"
     page.plot(
