@@ -247,12 +247,18 @@ def row(peer: str, asked: Sequence[tuple[Case, Path]], meant: bool = False) -> t
 
 
 def ours(cases: Sequence[Case]) -> list[tuple[str, ...]]:
-    """Return tuner's own rows, of the stored evidence: by its first step alone, and by all steps."""
+    """Return tuner's own rows, of the stored evidence: by its first step alone, by all, and by all on what is held out."""
     names = {case.name: case for case in cases}
     runs = [judged_again(run) for run in evidence.stored() if run["case"] in names]
+    held_out = [run for run in runs if names[run["case"]].held_out]
     rows = []
-    for label, last in (("tuner, check-init alone", 1), ("tuner, all steps", len(STEPS))):
-        cut = [{**run, "steps": run["steps"][:last]} for run in runs]
+    parts = (
+        ("check-init alone", 1, runs),
+        ("all steps", len(STEPS), runs),
+        ("all steps, held out", len(STEPS), held_out),
+    )
+    for label, last, some in parts:
+        cut = [{**run, "steps": run["steps"][:last]} for run in some]
         seen = [judged(run, names[run["case"]]) for run in cut]
         bugs = [one for one in seen if not one.case.healthy]
         sound = [one for one in seen if one.case.healthy]
@@ -265,7 +271,7 @@ def ours(cases: Sequence[Case]) -> list[tuple[str, ...]]:
             sum(one.named(1) for one in found),
             sum(one.named(len(one.said)) for one in found),
         )
-        rows.append(cells(label, counts, (len(sound), alarms), 0, seconds))
+        rows.append(cells(f"tuner, {label}", counts, (len(sound), alarms), 0, seconds))
     return rows
 
 
