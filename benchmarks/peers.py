@@ -247,7 +247,7 @@ def row(peer: str, asked: Sequence[tuple[Case, Path]], meant: bool = False) -> t
 
 
 def ours(cases: Sequence[Case]) -> list[tuple[str, ...]]:
-    """Return tuner's own rows, of the stored evidence: by its first step alone, by all, and by all on what is held out."""
+    """Return our own rows, of the stored evidence: by step 1 alone, by all steps, and by all on what is held out."""
     names = {case.name: case for case in cases}
     runs = [judged_again(run) for run in evidence.stored() if run["case"] in names]
     held_out = [run for run in runs if names[run["case"]].held_out]
