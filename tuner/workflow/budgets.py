@@ -28,6 +28,7 @@ from tuner.workflow.work import Work
 TIMED = 4  # configurations of the first search that are timed before a plan is made for them
 TIMED_SHARE, TIMED_STEPS = 0.04, (5, 100)  # of a budget that the timing takes; the least and most steps of each
 SHORTEST = Bounds(least=1, enough=4, plenty=64, shortest=1, longest=20)  # where there is no time for a sensible search
+CARRIED = 3  # best configurations of a search that the next one begins with: their epochs are what it takes
 PAIR = 2  # configurations: the best of the search before, and what it is compared with
 MORE = 2  # times the budget: what that would buy is said
 KEYS = ("budget", "trials", "epochs", "rungs", "repeats", "epochs_in_all", "expected_seconds", "disk_bytes", "workers")
@@ -232,6 +233,8 @@ def costs_of(session: Session, ref: StageRef, workers: int, timed: Sequence[Reco
     if searched and before is not None and not newer:  # swept again in a round: another model, batch size or optimizer
         found = session.result_of(before)
         epochs = 1 if found is None else found.metrics.epochs or 1
+        best = {entry.get("trial") for entry in ([] if found is None else found.choice.get("top") or [])[:CARRIED]}
+        searched = [record for record in searched if record.result.id in best] or searched  # they may be the largest
         if (costs := of_search(searched, sweep, scan, epochs, workers)) is not None:
             return replace(costs, source=before.stage)
     return None if by_sweep is None else replace(by_sweep, source=swept.stage)
