@@ -83,7 +83,11 @@ def search(asked: dict[str, Any]) -> dict[str, Any]:
                 raise optuna.TrialPruned
         return reached
 
-    study.optimize(objective, timeout=max(0.0, asked["ends_at"] - time.time()))
+    def over(study: optuna.Study, _: Any) -> None:  # Optuna's own timeout reads another clock than `idle_clock` keeps
+        if time.time() >= asked["ends_at"]:
+            study.stop()
+
+    study.optimize(objective, callbacks=[over])
     model = build(asked["set"], data, best["params"] or OWN[asked["set"]])
     if best["weights"] is not None:
         model.load_state_dict(best["weights"])
