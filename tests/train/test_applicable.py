@@ -36,3 +36,10 @@ def test_what_is_not_asked_of_a_task_has_its_reason(task, name, words):
 def test_inputs_of_several_parts_are_asked_what_needs_no_change_of_them():
     assert why_not(setup_of(Classification(), is_one=False), "one_step") is None
     assert "one tensor of one shape" in why_not(setup_of(Classification(), is_one=False), "layers")
+
+
+def test_a_model_that_was_handed_over_is_not_asked_what_another_seed_would_draw():
+    recipes = setup_of(Classification())
+    handed_over = SimpleNamespace(data=recipes.data, objects=object())
+    assert why_not(recipes, "seeds") is None
+    assert "no seed draws its weights again" in why_not(handed_over, "seeds")

@@ -13,6 +13,7 @@ OF_CLASSES = frozenset(
 # of these what an identity says as well as a class: they ask train alone, or whether labels of like inputs agree
 OF_IDENTITIES = frozenset({"augmentation", "near_copies", "label_order"})
 OF_OWN_TARGET = frozenset({"loss_function", "loss_calls", "unheard_mistakes"})  # about an output and its own target
+OF_BUILDING = frozenset({"seeds"})  # about building the model again, which only a recipe can
 # can be asked whatever the inputs are; every other question changes or measures inputs that are one tensor
 OF_ANY_INPUT = frozenset(
     {"initial_loss", "loss_function", "one_step", "fresh_gradients", "gradient_seen", "weight_decay", "planned_rates",
@@ -22,6 +23,8 @@ OF_ANY_INPUT = frozenset(
 
 def why_not(setup: Setup, name: str) -> str | None:
     """Return why a measurement cannot be made here; None where it can."""
+    if name in OF_BUILDING and getattr(setup, "objects", None) is not None:
+        return "the model was handed over as it is: no seed draws its weights again"
     task = getattr(setup.data, "task", None)
     identities = task is not None and task.noun == "identity" and name in OF_IDENTITIES
     if task is not None and name in OF_CLASSES and not setup.data.one_class_each and not identities:
