@@ -110,7 +110,7 @@ def test_a_file_in_a_subfolder_imports_from_the_recipes_folder(tmp_path):
 
 
 @pytest.mark.parametrize("changed", ["mine.py", "helper_d.py"])
-def test_a_changed_file_is_imported_afresh_even_when_its_size_and_second_are_the_same(tmp_path, changed):
+def test_a_changed_file_is_imported_again_even_when_its_size_and_second_are_the_same(tmp_path, changed):
     write(tmp_path, "helper_d.py", "value = 1\n")
     write(tmp_path, "mine.py", "import helper_d\nown = 1\ndef build():\n    return helper_d.value + 10 * own\n")
     assert resolve("model", "mine.py:build", tmp_path)() == 11
