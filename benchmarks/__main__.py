@@ -85,7 +85,7 @@ def parsed() -> argparse.Namespace:
 
 
 def flag(part: str, size: str) -> str:
-    return f"--{part}-{size.replace('_', '-')}"
+    return f"--{part}-{size}".replace("_", "-")
 
 
 def sizes(part: str, options: argparse.Namespace) -> Any:
