@@ -9,8 +9,8 @@ import io
 import re
 import shutil
 import sys
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -49,8 +49,7 @@ seeds = 2
 """
 
 
-@dataclass
-class Done:
+class Done(NamedTuple):
     """What a command gave."""
 
     code: int
@@ -58,7 +57,7 @@ class Done:
     err: str
 
 
-def tuner(*arguments, cwd):
+def tuner(*arguments, cwd="."):
     """Run `tuner ARGUMENTS` in this process, in the folder `cwd`, trials included (`--workers 0`)."""
     from tuner.cli.app import main
 

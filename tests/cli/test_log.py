@@ -1,22 +1,13 @@
 """`tuner diagnose --log`: report, exit codes, JSON, and what does not go with it."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
-from tuner.cli.app import main
+from tests.conftest import tuner
 
 LIGHTNING = Path(__file__).parents[1] / "api" / "logs" / "lightning.csv"
-
-
-def run(arguments, capsys):
-    with pytest.raises(SystemExit) as ended, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["tuner", *arguments])
-        main()
-    out, err = capsys.readouterr()
-    return ended.value.code or 0, out, err
 
 
 @pytest.fixture
@@ -25,20 +16,20 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_log_is_judged_without_a_recipe_and_kept_under_its_name(folder, capsys):
-    code, out, _ = run(["diagnose", "--log", str(LIGHTNING)], capsys)
+def test_a_log_is_judged_without_a_recipe_and_kept_under_its_name(folder):
+    code, out, _ = tuner("diagnose", "--log", str(LIGHTNING))
     assert code == 0 and "STEP 6" in out and "runs/lightning/diagnose/plots/curves.png" in out
-    code, out, _ = run(["diagnose", "--log", str(LIGHTNING)], capsys)
+    code, out, _ = tuner("diagnose", "--log", str(LIGHTNING))
     assert code == 0 and "the log is the same" in out
-    code, out, _ = run(["status"], capsys)
+    code, out, _ = tuner("status")
     assert code == 0 and f"log {LIGHTNING}" in out and "finished" in out
-    code, out, _ = run(["report", "--run-dir", "runs/lightning"], capsys)
+    code, out, _ = tuner("report", "--run-dir", "runs/lightning")
     assert code == 0 and "STEP 6" in out and "tuner test" not in out
 
 
-def test_a_lost_loss_is_exit_code_1_and_a_finding_in_json(folder, capsys):
+def test_a_lost_loss_is_exit_code_1_and_a_finding_in_json(folder):
     (folder / "log.csv").write_text("epoch,loss\n1,2.3\n2,nan\n3,nan\n")
-    code, out, _ = run(["diagnose", "--log", "log.csv", "--json"], capsys)
+    code, out, _ = tuner("diagnose", "--log", "log.csv", "--json")
     found = json.loads(out)
     assert code == 1 and found["stage"] == "diagnose" and [item["code"] for item in found["findings"]] == ["CU650"]
 
@@ -54,8 +45,8 @@ def test_a_lost_loss_is_exit_code_1_and_a_finding_in_json(folder, capsys):
         ([], 2, "neither a recipe nor a log is given"),
     ],
 )
-def test_what_cannot_be_judged_says_why(folder, capsys, arguments, code, words):
+def test_what_cannot_be_judged_says_why(folder, arguments, code, words):
     (folder / "text.csv").write_text("a,b\nc,d\n")
     (folder / "other.csv").write_text("epoch,reward\n1,2\n")
-    ended, _, err = run(["diagnose", *arguments], capsys)
+    ended, _, err = tuner("diagnose", *arguments)
     assert ended == code and words in err

@@ -1,48 +1,39 @@
 """`tuner parts`, `tuner inspect` and `tuner data` on the command line."""
 
 import json
-import sys
 
 import pytest
 
-from tuner.cli.app import main
+from tests.conftest import tuner
 
 RECIPE = 'name = "a"\n[data]\nsource = "digits"\n[model]\nname = "convnet"\nwidth = 4\n[train]\nbatch_size = 32\n'
-
-
-def run(arguments, capsys):
-    with pytest.raises(SystemExit) as ended, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["tuner", *arguments])
-        main()
-    out, err = capsys.readouterr()
-    return ended.value.code or 0, out, err
 
 
 @pytest.mark.parametrize(
     ("name", "words"), [(None, "loss (loss.name): arcface"), ("schedule", "wsd"), ("focal", "gamma")]
 )
-def test_parts_lists_kinds_the_parts_of_a_kind_and_one_part(name, words, capsys):
-    code, out, _ = run(["parts", *([name] if name else [])], capsys)
+def test_parts_lists_kinds_the_parts_of_a_kind_and_one_part(name, words):
+    code, out, _ = tuner("parts", *([name] if name else []))
     assert code == 0 and words in out
 
 
-def test_parts_in_json_has_the_arguments_with_their_ranges(capsys):
-    _, out, _ = run(["parts", "focal", "--json"], capsys)
+def test_parts_in_json_has_the_arguments_with_their_ranges():
+    _, out, _ = tuner("parts", "focal", "--json")
     (card,) = json.loads(out)
     assert card["arguments"][0] == {"name": "gamma", "default": "2.0", "low": 0.5, "high": 5.0, "log": False}
 
 
-def test_an_unknown_part_is_refused_with_the_nearest_name(capsys):
-    code, _, err = run(["parts", "focl"], capsys)
+def test_an_unknown_part_is_refused_with_the_nearest_name():
+    code, _, err = tuner("parts", "focl")
     assert code == 2 and "focl: no such kind or part - did you mean 'focal'" in err
 
 
-def test_inspect_and_data_say_what_a_recipe_is(tmp_path, capsys):
+def test_inspect_and_data_say_what_a_recipe_is(tmp_path):
     path = tmp_path / "a.toml"
     path.write_text(RECIPE)
-    code, out, _ = run(["inspect", str(path), "--out", str(tmp_path / "out")], capsys)
+    code, out, _ = tuner("inspect", str(path), "--out", str(tmp_path / "out"))
     assert code == 0 and "Conv2d" in out and (tmp_path / "out" / "first-layer.png").exists()
-    code, out, _ = run(["inspect", str(path), "--schedule", "--set", "schedule.name=cosine", "--json"], capsys)
+    code, out, _ = tuner("inspect", str(path), "--schedule", "--set", "schedule.name=cosine", "--json")
     assert code == 0 and json.loads(out)[0] == 0.01
-    code, out, _ = run(["data", str(path), "--no-suspects", "--out", str(tmp_path / "out")], capsys)
+    code, out, _ = tuner("data", str(path), "--no-suspects", "--out", str(tmp_path / "out"))
     assert code == 0 and "duplicates: " in out and (tmp_path / "out" / "samples.png").exists()

@@ -103,6 +103,11 @@ def healthy(
     return _register(base, hook, name, what, dict(changes or {}), healthy=True, **about)
 
 
+def without(key: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a program's changes but one, which the decorated function makes."""
+    return {name: value for name, value in changes.items() if name != key}
+
+
 def _register(base: str, hook: str | None, name: str, what: str, changes: dict[str, Any], **about: Any) -> Any:
     caller = Path(sys._getframe(2).f_code.co_filename)
 

@@ -22,8 +22,8 @@ class Watch:
     """What a loop did: the loss of every update, its rate, and now and then the gradients and activations.
 
     `w.loss` is the loss to call; a loss that is a module may be called as before. `w.epoch(val_loss, val_accuracy)`
-    ends an epoch. After the block, `w.report` judges them by the rules of
-    steps 2, 3 and 6, as far as one training can answer these.
+    ends an epoch. After the block, `w.report` judges them by the rules of steps 2, 3 and 6, as far as one training can
+    answer these.
     """
 
     def __init__(

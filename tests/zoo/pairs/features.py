@@ -6,7 +6,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional
 
-from tests.zoo.case import bug, healthy
+from tests.zoo.case import bug, healthy, without
 
 TRAIN_KINDS = 7
 
@@ -51,16 +51,12 @@ KINDS = {
 }
 
 
-def without(key):
-    return {name: value for name, value in KINDS.items() if name != key}
-
-
 @bug(
     "digits-mlp",
     "data.source",
     causes=["misaligned-labels"],
     step="coarse",
-    changes=without("data.source"),
+    changes=without("data.source", KINDS),
     twin=KINDS,
 )
 def kinds_of_other_pictures():
@@ -70,14 +66,26 @@ def kinds_of_other_pictures():
 
 
 @bug(
-    "digits-mlp", "loss.name", causes=["sign-flipped-loss"], step="check-init", changes=without("loss.name"), twin=KINDS
+    "digits-mlp",
+    "loss.name",
+    causes=["sign-flipped-loss"],
+    step="check-init",
+    changes=without("loss.name", KINDS),
+    twin=KINDS,
 )
 def kinds_driven_apart(outputs, targets):
     """The log-likelihood of a match is minimised, not its negative."""
     return -contrast(outputs, targets)
 
 
-@bug("digits-mlp", "model.name", causes=["dead-units"], step="check-init", changes=without("model.name"), twin=KINDS)
+@bug(
+    "digits-mlp",
+    "model.name",
+    causes=["dead-units"],
+    step="check-init",
+    changes=without("model.name", KINDS),
+    twin=KINDS,
+)
 def features_behind_a_shut_rectifier(num_classes):
     """The features pass a ReLU whose bias starts far below 0: most of them are 0 for every picture."""
     model = nn.Sequential(*net(num_classes), nn.ReLU())
@@ -90,7 +98,7 @@ def features_behind_a_shut_rectifier(num_classes):
     "data.source",
     causes=["train-val-shift"],
     step="check-init",
-    changes=without("data.source"),
+    changes=without("data.source", KINDS),
     twin=KINDS,
 )
 def val_is_white_on_black():
@@ -105,7 +113,7 @@ def val_is_white_on_black():
     "loss.name",
     causes=["wrong-axis", "batch-dependence"],
     step="check-init",
-    changes=without("loss.name"),
+    changes=without("loss.name", KINDS),
     twin=KINDS,
 )
 def similarities_of_columns(outputs, targets):
@@ -135,13 +143,13 @@ def all_but_a_corner_erased(inputs, targets, generator):
 healthy(
     "digits-mlp",
     name="features_by_triplets",
-    changes={**without("loss.name"), "loss.name": "triplet"},
+    changes={**without("loss.name", KINDS), "loss.name": "triplet"},
     twin=KINDS,
     what="The loss is that of triplets, the hardest of each batch.",
 )
 
 
-@healthy("digits-mlp", "model.name", changes=without("model.name"), twin=KINDS)
+@healthy("digits-mlp", "model.name", changes=without("model.name", KINDS), twin=KINDS)
 def features_of_length_one(num_classes):
     """The net itself divides its features by their length."""
     return Unit(num_classes)

@@ -4,7 +4,7 @@ import numpy as np
 from torch import nn
 from torch.nn import functional
 
-from tests.zoo.case import bug, healthy
+from tests.zoo.case import bug, healthy, without
 
 TRAIN, VAL, COLUMNS = 700, 400, 8
 
@@ -51,16 +51,12 @@ VALUES = {
 }
 
 
-def without(key):
-    return {name: value for name, value in VALUES.items() if name != key}
-
-
 @bug(
     "digits-mlp",
     "loss.name",
     causes=["loss-mismatch", "wrong-axis"],
     step="check-init",
-    changes=without("loss.name"),
+    changes=without("loss.name", VALUES),
     twin=VALUES,
 )
 def a_column_less_a_row(outputs, targets):
@@ -68,7 +64,14 @@ def a_column_less_a_row(outputs, targets):
     return ((outputs - targets) ** 2).mean()
 
 
-@bug("digits-mlp", "model.name", causes=["dead-units"], step="overfit", changes=without("model.name"), twin=VALUES)
+@bug(
+    "digits-mlp",
+    "model.name",
+    causes=["dead-units"],
+    step="overfit",
+    changes=without("model.name", VALUES),
+    twin=VALUES,
+)
 def a_rectifier_on_the_answer(num_classes):
     """The last layer is followed by a ReLU, and half of the values are negative."""
     return nn.Sequential(*net(), nn.ReLU())
@@ -79,7 +82,7 @@ def a_rectifier_on_the_answer(num_classes):
     "model.name",
     causes=["double-softmax", "saturated-units", "loss-mismatch"],
     step="overfit",
-    changes=without("model.name"),
+    changes=without("model.name", VALUES),
     twin=VALUES,
 )
 def a_sigmoid_on_the_answer(num_classes):
@@ -92,7 +95,7 @@ def a_sigmoid_on_the_answer(num_classes):
     "data.source",
     causes=["misaligned-labels"],
     step="coarse",
-    changes=without("data.source"),
+    changes=without("data.source", VALUES),
     twin=VALUES,
 )
 def values_of_other_rows():
@@ -106,7 +109,7 @@ def values_of_other_rows():
     "data.source",
     causes=["train-val-shift"],
     step="check-init",
-    changes=without("data.source"),
+    changes=without("data.source", VALUES),
     twin=VALUES,
 )
 def values_of_val_in_another_unit():
@@ -120,7 +123,7 @@ def values_of_val_in_another_unit():
     "data.source",
     causes=["unnormalised-input"],
     step="check-init",
-    changes=without("data.source"),
+    changes=without("data.source", VALUES),
     twin=VALUES,
 )
 def columns_in_the_units_of_the_file():
@@ -136,7 +139,7 @@ def columns_in_the_units_of_the_file():
     "data.source",
     causes=["target-leak", "train-val-shift"],
     step="diagnose",
-    changes=without("data.source"),
+    changes=without("data.source", VALUES),
     twin=VALUES,
 )
 def a_column_that_is_known_afterwards():
@@ -147,7 +150,10 @@ def a_column_that_is_known_afterwards():
 
 
 @healthy(
-    "digits-mlp", "data.source", changes={**without("data.source"), "loss.name": "quantities.py:huber"}, twin=VALUES
+    "digits-mlp",
+    "data.source",
+    changes={**without("data.source", VALUES), "loss.name": "quantities.py:huber"},
+    twin=VALUES,
 )
 def a_few_values_far_out():
     """One value in fifty of train was mistyped, by up to ten spreads; the loss is Huber's, which expects that."""
@@ -161,13 +167,13 @@ def huber(outputs, targets):
     return functional.huber_loss(outputs.squeeze(1), targets, delta=0.5)
 
 
-@healthy("digits-mlp", "loss.name", changes=without("loss.name"), twin=VALUES)
+@healthy("digits-mlp", "loss.name", changes=without("loss.name", VALUES), twin=VALUES)
 def absolute_differences(outputs, targets):
     """The loss is the mean absolute difference, whose best constant is the median."""
     return functional.l1_loss(outputs.squeeze(1), targets)
 
 
-@healthy("digits-mlp", "data.source", changes=without("data.source"), twin=VALUES)
+@healthy("digits-mlp", "data.source", changes=without("data.source", VALUES), twin=VALUES)
 def values_far_from_zero():
     """The values are years: their mean is many spreads from 0, and the model's last bias starts there."""
     x, y = rows()
@@ -190,7 +196,7 @@ def two_at_once(num_classes):
 @healthy(
     "digits-mlp",
     "data.source",
-    changes={**without("data.source"), "model.name": "quantities.py:two_at_once", "loss.name": "mse"},
+    changes={**without("data.source", VALUES), "model.name": "quantities.py:two_at_once", "loss.name": "mse"},
     twin=VALUES,
 )
 def two_values_per_row():
