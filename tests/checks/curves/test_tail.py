@@ -1,6 +1,7 @@
 import pytest
 
 from tests.checks.asking import ask, built
+from tuner.checks.baseline import ranks_apart
 from tuner.checks.cards import Missing
 from tuner.checks.curves.rules import level as evaluation
 from tuner.checks.curves.rules import tail as curves
@@ -22,7 +23,7 @@ def evidence(**changes):
 
 
 def asked(check, facts):
-    counted = {key: facts.pop(key) for key in ("recall", "class_counts") if key in facts}
+    counted = {key: facts.pop(key) for key in ("recall", "class_counts", "areas") if key in facts}
     runs = {"runs": facts.pop("confirmed")} if "confirmed" in facts else {}
     return ask(check, built("curves", **facts), built("confirming", **runs), built("val_predictions", **counted))
 
@@ -196,6 +197,30 @@ def test_rare_classes_that_are_told_apart_are_no_baseline(recall, monitor, said)
     facts = evidence(val_accuracy=0.89, majority_share=0.9, recall=recall, class_counts=[1800, 200], monitor=monitor)
     both = [asked(rule, dict(facts)) for rule in (evaluation.at_baseline, evaluation.majority_hides_it)]
     assert [(finding.cause, finding.severity) for finding in both if finding] == [said]
+
+
+@pytest.mark.parametrize(
+    ("areas", "share", "said"),
+    [
+        ([0.59, 0.59], 0.9, "class-imbalance"),  # 4.2 standard errors of 0.0215
+        ([0.56, 0.56], 0.9, "at-baseline"),  # 2.8
+        ([0.41, 0.41], 0.9, "at-baseline"),  # the wrong way round
+        ([None, None], 0.9, "at-baseline"),
+        (None, 0.9, "at-baseline"),
+        ([0.59, 0.59], 0.55, "at-baseline"),  # even classes: a model that is learning answers more than one
+    ],
+)
+def test_ranks_tell_classes_apart_where_the_largest_wins_every_answer(areas, share, said):
+    facts = evidence(val_accuracy=share, majority_share=share, recall=[1.0, 0.0], areas=areas, class_counts=[1800, 200])
+    rules = (evaluation.at_baseline, evaluation.metric_contradicts, evaluation.majority_hides_it)
+    (finding,) = [finding for finding in (asked(rule, dict(facts)) for rule in rules) if finding]
+    assert finding.cause == said
+    assert ("ranked before the others in 59% of all pairs" in finding.title) == (said == "class-imbalance")
+
+
+def test_many_classes_get_a_stricter_limit_for_their_ranks():
+    few, many = ([0.61] + [0.5] * n for n in (1, 40))
+    assert ranks_apart(few, [100, 900]) and not ranks_apart(many, [100, 900 - 39 * 20] + [20] * 39)
 
 
 @pytest.mark.parametrize(("high", "fires"), [(-0.021, True), (-0.02, False)])

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from tuner.checks.test_evaluation.measure import test_evaluation as evaluate_test
@@ -35,6 +36,18 @@ def test_val_predictions_are_skipped_without_a_trained_model_or_class_scores(set
     assert "trained no model" in predictions.val_predictions(setup_of(VAL, identity, val=VAL)).why
     flat = SimpleNamespace(model=nn.Flatten(0))
     assert "not (examples, classes)" in predictions.val_predictions(setup_of(VAL, identity, val=VAL, trained=flat)).why
+
+
+@pytest.mark.parametrize("shares", [False, True], ids=["logits", "probabilities"])
+def test_areas_are_those_of_scikit_learn(shares):
+    outputs = torch.randn(300, 4, generator=torch.Generator().manual_seed(0)).round(decimals=1)  # with ties
+    targets = torch.arange(300) % 3
+    outputs[range(300), targets] += 1
+    given = outputs.double().softmax(1) if shares else outputs
+    expected = [roc_auc_score(targets == c, outputs.double().softmax(1)[:, c]) for c in range(3)]
+    *areas, absent = predictions.class_areas(given, targets)
+    assert areas == pytest.approx(expected, abs=1e-6) and absent is None
+    assert predictions.class_areas(outputs * float("inf"), targets) is None
 
 
 @pytest.fixture

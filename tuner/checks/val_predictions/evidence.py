@@ -28,8 +28,10 @@ class ValPredictions(Evidence):
 
     `bits`: one per example of the split, in its order, packed (the first in the highest bit of the first byte),
     base64: right or not; `n`: how many. `values`: where answers are more than that, how good each is (larger is
-    better), float32, base64. `recall`: per class, None where val has none of it. `answers`: how sure
-    right and wrong answers are, by split (val, train). `parameters`: of the model.
+    better), float32, base64. `recall`: per class, None where val has none of it. `areas`: per class, the share of all
+    pairs of one of its examples and one of another class in which its own has the larger probability of it (area
+    under the ROC curve), None where there is no pair. `answers`: how sure right and wrong answers are, by split (val,
+    train). `parameters`: of the model.
     """
 
     n: int | None = None
@@ -38,4 +40,5 @@ class ValPredictions(Evidence):
     parameters: int | None = None
     class_counts: Sequence[int] | None = None
     recall: Sequence[float | None] | None = None
+    areas: Sequence[float | None] | None = None
     answers: Mapping[str, Answers] | None = None

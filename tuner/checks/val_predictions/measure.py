@@ -48,6 +48,7 @@ def val_predictions(setup: Setup) -> ValPredictions | NotMeasured:
             "parameters": count,
             "class_counts": counts.tolist(),
             "recall": [h / c if c else None for h, c in zip(hits.tolist(), counts.tolist(), strict=True)],
+            "areas": class_areas(outputs, targets),
             "answers": {split: found for split, found in answers.items() if found is not None},
         }
     )
@@ -70,8 +71,7 @@ def sureness(outputs: Tensor, targets: Tensor) -> dict[str, Any] | None:
     """
     if not outputs.isfinite().all():
         return None
-    are_shares = bool((outputs >= 0).all()) and bool(((outputs.sum(1) - 1).abs() < 1e-3).all())
-    sure = (outputs if are_shares else outputs.double().softmax(1)).max(1).values.double()
+    sure = _shares(outputs).max(1).values
     hit = outputs.argmax(1) == targets
     right, wrong = sure[hit], sure[~hit]
     return {
@@ -81,3 +81,23 @@ def sureness(outputs: Tensor, targets: Tensor) -> dict[str, Any] | None:
         "sure_when_wrong": float(wrong.mean()) if len(wrong) else None,
         "auroc": area(right, wrong) if len(right) and len(wrong) else None,
     }
+
+
+def class_areas(outputs: Tensor, targets: Tensor) -> list[float | None] | None:
+    """Return, per class, the area under the ROC curve of its probability against all other classes.
+
+    None for a class without an example or with all of them; None for all where an output is not finite.
+    """
+    if not outputs.isfinite().all():
+        return None
+    areas: list[float | None] = []
+    for column, shares in enumerate(_shares(outputs).unbind(1)):
+        own, others = shares[targets == column], shares[targets != column]
+        areas.append(area(own, others) if len(own) and len(others) else None)
+    return areas
+
+
+def _shares(outputs: Tensor) -> Tensor:
+    """Return (N, C) outputs as class probabilities, float64: their softmax, unless they are that already."""
+    are_shares = bool((outputs >= 0).all()) and bool(((outputs.sum(1) - 1).abs() < 1e-3).all())
+    return outputs.double() if are_shares else outputs.double().softmax(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from tuner.checks.baseline import (
@@ -14,6 +13,7 @@ from tuner.checks.baseline import (
     TOLD,
     AtBaseline,
     baseline,
+    ranks_apart,
     small_split,
     tells_apart,
 )
@@ -109,7 +109,7 @@ EASIER = Limit("easier", 0.02, "accuracy", "zoo: easier val splits of sound prog
     source="Karpathy, a recipe for training neural networks: the input-independent baseline",
 )
 def at_baseline(curves: Curves, predictions: ValPredictions | None) -> Finding | None:
-    return baseline("CU606", "ignores", _seen(curves), tells_apart(*_counted(predictions)))
+    return baseline("CU606", "ignores", _seen(curves), _told(curves, predictions))
 
 
 @rule(
@@ -121,19 +121,20 @@ def at_baseline(curves: Curves, predictions: ValPredictions | None) -> Finding |
     **CONTRADICTS,
 )
 def metric_contradicts(curves: Curves, predictions: ValPredictions | None) -> Finding | None:
-    return baseline("CU647", "contradicts", _seen(curves), tells_apart(*_counted(predictions)))
+    return baseline("CU647", "contradicts", _seen(curves), _told(curves, predictions))
 
 
 @rule(
     "CU646",
     "class-imbalance",
     "diagnose",
-    detected=f"accuracy as in CU606, one class has more than {EVEN:.0%} of val, and the mean recall is above chance "
-    f"by {TOLD:g} standard errors",
+    detected=f"accuracy as in CU606, one class has more than {EVEN:.0%} of val, and the mean recall, or how well a "
+    f"class's examples are ranked before the others (area under the ROC curve), is above chance by {TOLD:g} standard "
+    "errors",
     **HIDES,
 )
 def majority_hides_it(curves: Curves, predictions: ValPredictions | None) -> Finding | None:
-    return baseline("CU646", "hides", _seen(curves), tells_apart(*_counted(predictions)), curves.monitor == ACCURACY)
+    return baseline("CU646", "hides", _seen(curves), _told(curves, predictions), curves.monitor == ACCURACY)
 
 
 @rule(
@@ -173,9 +174,18 @@ def val_above_train(curves: Curves) -> Finding | None:
     return found("CU610", "warn", title, evidence={"gap": curves.gap, "interval": [low, high]})
 
 
-def _counted(predictions: ValPredictions | None) -> tuple[Sequence[float | None], Sequence[int]]:
-    """Return the winner's recall per class and the examples of each class in val."""
-    return (predictions.recall or (), predictions.class_counts or ()) if predictions is not None else ((), ())
+def _told(curves: Curves, predictions: ValPredictions | None) -> str | None:
+    """Say what in the winner's answers shows that it tells classes apart, if something does.
+
+    Ranks count where one class has most of val alone: there a sound model may answer it everywhere.
+    """
+    if predictions is None:
+        return None
+    counts = predictions.class_counts or ()
+    told = tells_apart(predictions.recall or (), counts)
+    if told is None and (curves.majority_share or 0.0) > EVEN:
+        return ranks_apart(predictions.areas or (), counts)
+    return told
 
 
 def _seen(curves: Curves) -> AtBaseline:
