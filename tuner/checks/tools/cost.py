@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from tuner.checks.tools.frame import CannotProbe
+from tuner.train import operations
 from tuner.train.setup import Setup
 
 FORWARD = 6e10  # floating-point operations of one pass over the examples: a second on two cores
@@ -56,13 +56,13 @@ def _operations(setup: Setup) -> float:
     global _last
     if _last is not None and _last[0] is setup:
         return _last[1]
-    counter = FlopCounterMode(display=False)
+    counted = operations.counter()
     try:
         some = torch.arange(min(2, setup.data.size("train")))
         inputs, targets = next(iter(setup.data.batches("train", 2, indices=some)))
-        with torch.no_grad(), torch.random.fork_rng(), counter:
+        with torch.no_grad(), torch.random.fork_rng(), counted:
             setup.model()(inputs)
-        found = counter.get_total_flops() / max(1, len(targets))
+        found = counted.get_total_flops() / max(1, len(targets))
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, NotImplementedError):
         found = 0.0  # what is wrong with the model is said by the measurements themselves
     _last = (setup, found)

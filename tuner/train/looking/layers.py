@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+
+from tuner.train import operations
 
 WINDOWS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d)
 WHOLE = (nn.Linear, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
@@ -102,14 +103,14 @@ def _largest(value: Any) -> int:
 
 def _flops(model: nn.Module, inputs: Tensor) -> dict[str, int]:
     """Return the multiply-adds of one example by module name, as torch counts them (two operations each)."""
-    counter = FlopCounterMode(display=False)
+    counted = operations.counter()
     model.eval()
-    with counter:
+    with counted:
         model(inputs)
     prefix = f"{type(model).__name__}."
     return {
         name.removeprefix(prefix): int(sum(counts.values())) // (2 * len(inputs))
-        for name, counts in counter.get_flop_counts().items()
+        for name, counts in counted.get_flop_counts().items()
     }
 
 
