@@ -1,8 +1,12 @@
+import weakref
+
 import pytest
+import torch
 
 from tests.checks.classes_augmented.test_measure import mirrored, pictures
 from tests.checks.probe_models import mlp
 from tuner.checks.augmentation.measure import augmentation
+from tuner.checks.classes_augmented.measure import classes_augmented
 
 
 def test_mirror_images_are_found_and_read_by_what_clean_ones_taught(setup_of):
@@ -20,3 +24,34 @@ def test_turns_count_as_well(setup_of, turn):
 def test_moved_pictures_are_no_mirror_images(setup_of):
     found = augmentation(setup_of(pictures(), mlp(), data={"augment": lambda x, y: (x.roll(1, 3), y)}))
     assert (found.mirrored, found.of_mirrored) == (0, None)
+
+
+def test_values_that_augmentation_makes_infinite_are_seen(setup_of):
+    spoilt = {"augment": lambda x, y: (x / x.new_zeros(()), y)}
+    assert not augmentation(setup_of(pictures(), mlp(), data=spoilt)).finite
+    assert augmentation(setup_of(pictures(), mlp(), data={"augment": lambda x, y: (x.flip(3), y)})).finite
+
+
+def test_shift_and_ratio_are_those_of_all_values(setup_of):
+    inputs, targets = pictures()
+    found = augmentation(setup_of((inputs, targets), mlp(), data={"augment": lambda x, y: (3 * x + 2, y)}))
+    spread = float(inputs.std())
+    assert found.ratio == pytest.approx(3, rel=1e-4)
+    assert found.shift == pytest.approx(float((3 * inputs + 2 - inputs).mean()) / spread, rel=1e-2)
+
+
+@pytest.mark.parametrize("measure", [augmentation, classes_augmented])
+def test_whole_images_are_held_a_batch_at_a_time(setup_of, measure):
+    inputs, targets = torch.rand(1024, 3, 16, 16), torch.arange(1024) % 4
+    alive, most = [], 0
+
+    def watched(x, y):
+        nonlocal most
+        values = x.flip(3).numpy()
+        alive.append(weakref.ref(values))  # lives as long as a tensor over it, or a view of one
+        most = max(most, sum(known() is not None for known in alive))
+        return torch.from_numpy(values), y
+
+    measure(setup_of((inputs, targets), mlp(), data={"augment": watched}))
+    assert len(alive) == 32
+    assert most <= 2

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tuner.checks.augmentation.measure import ENOUGH, _batches, _joined
 from tuner.checks.classes_augmented.evidence import ClassesAugmented
+from tuner.checks.tools.augmented import ENOUGH, pairs
 from tuner.checks.tools.features import Kernel, Scaler
 from tuner.checks.tools.frame import CannotProbe, before_training
 from tuner.train.setup import Setup
@@ -21,15 +21,13 @@ def classes_augmented(setup: Setup) -> ClassesAugmented:
     """Ask a kernel classifier that was made on clean examples about others of each class, clean and augmented."""
     if not setup.data.augmentations:
         return ClassesAugmented(counts=[], recall=[], taken_for=[], share_taken=[], rest=[])
-    if setup.data.stochastic:
-        raise CannotProbe("two reads of one example differ, so augmented inputs cannot be held against clean ones")
-    clean, targets, changed, labels = _joined(_batches(setup))
+    kept = ((_pictures(x), y, _pictures(augmented), labels) for x, y, augmented, labels in pairs(setup))
+    as_is, targets, now, labels = (torch.cat(part) for part in zip(*kept, strict=True))
     classes = setup.data.num_classes
     in_range = int(targets.min()) >= 0 and int(targets.max()) < classes and labels.shape == targets.shape
-    if len(clean) < ENOUGH or classes > MOST_CLASSES or not in_range or labels.is_floating_point():
+    if len(as_is) < ENOUGH or classes > MOST_CLASSES or not in_range or labels.is_floating_point():
         raise CannotProbe("there are too few examples, too many classes, or no one label per example")
-    half = len(clean) // 2
-    as_is, now = _pictures(clean), _pictures(changed)
+    half = len(as_is) // 2
     if not setup.data.is_image:
         scale = Scaler.of(as_is[:half])  # columns of a table have units of their own, pixels have one
         as_is, now = scale(as_is), scale(now)
@@ -56,6 +54,7 @@ def classes_augmented(setup: Setup) -> ClassesAugmented:
 
 def _pictures(inputs: Tensor) -> Tensor:
     """Return images averaged down to 16 x 16, and everything else as it is, (examples, values)."""
+    inputs = inputs.float().nan_to_num()
     if inputs.ndim == 4 and max(inputs.shape[2:]) > SIDE:
         inputs = F.adaptive_avg_pool2d(inputs, (min(SIDE, inputs.shape[2]), min(SIDE, inputs.shape[3])))
     return inputs.flatten(1)
