@@ -1,6 +1,9 @@
 """What step 1 asks of a model as large as ResNet-50: counted in examples, so that it is the same on every machine."""
 
+import contextlib
 import functools
+import gc
+import weakref
 
 import pytest
 import torch
@@ -9,7 +12,8 @@ from torch import nn
 from tuner.checks import measures
 from tuner.checks.init_battery.measure import init_battery
 from tuner.checks.tools import cost, heads
-from tuner.checks.tools.frame import BATTERY
+from tuner.checks.tools.frame import BATTERY, CannotProbe
+from tuner.checks.tools.whole import whole
 
 RESNET_50 = 8.2e9  # floating-point operations of a forward at 224 pixels
 BATCH = 32
@@ -87,3 +91,38 @@ def test_an_evaluation_of_the_users_own_is_asked_about_few_examples_of_a_large_m
     counts = asked(evaluate)
     assert sum(counts.values()) <= 8 * STEP, counts
     assert counts["metric_check"] <= 3 * STEP, counts
+
+
+def test_a_measurement_holds_two_models_at_once_at_most_and_leaves_none_to_the_garbage_collector(setup_of, monkeypatch):
+    built, most = [], 0
+
+    def alive():
+        return sum(any(known() is not None for known in weights) for weights in built)
+
+    def model():
+        nonlocal most
+        most = max(most, alive() + 1)
+        net = Counted()
+        built.append([weakref.ref(p) for p in net.parameters()])
+        return net
+
+    labels = torch.arange(128) % 4
+    images = torch.rand(128, 3, 12, 12, generator=torch.Generator().manual_seed(0)) + labels[:, None, None, None] / 8
+    adam = {"optimizer": torch.optim.AdamW, "optimizer_table": {"name": "adamw", "lr": 1e-3}}
+    setup = whole(setup_of((images, labels), model, val=(images + 0.01, labels), batch_size=BATCH, **adam))
+    monkeypatch.setattr(heads, "_last", None)
+    measures()
+    asked = 0
+    gc.collect()
+    gc.disable()
+    try:
+        for name, measure in BATTERY.items():
+            built.clear()
+            with contextlib.suppress(CannotProbe):
+                measure(setup)
+            asked += bool(built)
+            assert alive() == 0, name
+            assert most <= 2, name
+    finally:
+        gc.enable()
+    assert asked >= 20

@@ -27,6 +27,7 @@ def gradient_seen(setup: Setup, batches: int = 2) -> GradientSeen:
         with random_state(setup.spec.seed):
             loss(model(batch[0]), batch[1]).backward()
         own = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+        del model  # before the next is built
         gradient, needed, optimizer = gradient_on(setup, batch)
         seen = {name: g for name, g in gradient.items() if name in own}
         norms.append((math.sqrt(dot(own, own)), math.sqrt(dot(seen, seen))))

@@ -47,8 +47,11 @@ class _Watch:
         self.called: list[int] = []  # how many calls of the step had been made at each update
         self.rates: list[tuple[float, float]] = []  # before and after each update
         self.optimizer = optimizer
-        optimizer.register_step_pre_hook(self._before)
-        optimizer.register_step_post_hook(self._after)
+        self.hooks = [
+            optimizer.register_step_pre_hook(self._before),
+            optimizer.register_step_post_hook(self._after),
+            register_optimizer_step_pre_hook(self.any_step),
+        ]
 
     def _before(self, *_: Any) -> None:
         seen = {name: None if p.grad is None else p.grad.detach() for name, p in self.named.items()}
@@ -123,16 +126,13 @@ def updates_of(
     if batch is None:
         batch = one_batch(setup, step_size(setup), "step")
     modes: list[bool] = []
-    hooks = [
-        model.register_forward_pre_hook(lambda module, _: modes.append(module.training)),
-        register_optimizer_step_pre_hook(watch.any_step),
-    ]
+    watch.hooks.append(model.register_forward_pre_hook(lambda module, _: modes.append(module.training)))
     try:
         while watch.calls < MOST_CALLS and len(watch.gradients) < updates and len(watch.others) < updates:
             watch.calls += 1
             with random_state(setup.spec.seed):
                 train_once(setup, model, batch, loss, optimizer)
     finally:
-        for hook in hooks:
+        for hook in watch.hooks:  # objects that know each other would keep the model until garbage is collected
             hook.remove()
     return model, optimizer, watch, modes

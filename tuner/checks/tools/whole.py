@@ -40,7 +40,7 @@ class _Whole:
         model, last = self._setup.model(*args, **kwargs), self._last
 
         def keep(module: Any, given: Any, outputs: Any) -> None:  # no method: a copy of the model would copy its object
-            last["outputs"] = outputs
+            last["outputs"] = None if isinstance(outputs, Tensor) else outputs  # a tensor holds its graph, and weights
 
         model.register_forward_hook(keep)
         return model
@@ -50,7 +50,7 @@ class _Whole:
 
         def loss(outputs: Any, targets: Tensor) -> Tensor:
             whole = last.get("outputs")
-            if isinstance(outputs, Tensor) and not isinstance(whole, (Tensor, type(None))):
+            if isinstance(outputs, Tensor) and whole is not None:
                 outputs = in_place(whole, outputs)
             value: Tensor = raw(outputs, targets)
             return value

@@ -24,6 +24,7 @@ def weight_decay(setup: Setup) -> WeightDecay:
     if isinstance(optimizer, torch.optim.SparseAdam):
         raise CannotProbe("SparseAdam takes sparse gradients only")
     decays = sorted({float(group["weight_decay"]) for group in optimizer.param_groups})
+    del optimizer  # and with it its model, before the next is built
     on, off = _decay_step(setup, on=True), _decay_step(setup, on=False)
     return WeightDecay(
         asked=asked,
