@@ -191,7 +191,7 @@ def test_workers_are_ended_when_nobody_listens_to_their_results_any_more(item, e
     one = executor(workers=2)
     results = one.run([item(0), item(1, fault="slow", epochs=500)])
     next(results)
-    busy = [worker.process.pid for worker in one.executor._busy]
+    busy = [worker.crew.first.pid for worker in one.executor._busy]
     results.close()
     assert busy and all(gone(pid, seconds=5) for pid in busy)
     assert only(one.run([item(2)]))[0] == "completed"

@@ -136,3 +136,39 @@ def test_what_found_no_memory_beside_others_can_have_a_device_to_itself():
 def test_an_inventory_survives_json():
     inventory = machine(gpus=2, mps=True)
     assert Inventory.from_json(inventory.to_json()) == inventory
+
+
+def test_trials_on_two_devices_have_fixed_pairs_of_gpus():
+    slots = plan_slots(machine(gpus=8, cores=64), Wish(devices=2), 30 * GB)  # 2 of 30 GB fit on each
+    assert per_gpu(slots) == {"0,1": 2, "2,3": 2, "4,5": 2, "6,7": 2}
+    assert slots.places[1].environ == {"CUDA_VISIBLE_DEVICES": "2,3"}
+    assert [slot.gpu for slot in alone(slots)] == ["0,1", "2,3", "4,5", "6,7"]
+
+
+def test_a_gpu_that_is_left_over_stays_idle():
+    assert per_gpu(plan_slots(machine(gpus=5), Wish(devices=2))) == {"0,1": 1, "2,3": 1}
+    assert per_gpu(plan_slots(machine(gpus=4), Wish("cuda:3,cuda:1", devices=2))) == {"3,1": 1}
+
+
+def test_the_smallest_of_a_pair_says_how_many_trials_fit():
+    gpus = tuple(Gpu(str(index), "A100", 80 * GB, free * GB) for index, free in enumerate((80, 40)))
+    assert len(plan_slots(Inventory(64, 64 * GB, gpus), Wish(devices=2), 30 * GB)) == 1
+
+
+def test_a_cpu_gives_a_trial_on_two_devices_two_processes():
+    assert len(plan_slots(machine(cores=8), Wish("cpu", devices=2))) == 4
+    assert len(plan_slots(machine(cores=8, memory=7), Wish("cpu", devices=2))) == 2  # 1.5 GB for each process
+    assert len(plan_slots(machine(cores=1), Wish("cpu", devices=2))) == 1
+
+
+@pytest.mark.parametrize(
+    ("inventory", "device", "message"),
+    [
+        (machine(gpus=1), "auto", "there is 1 CUDA device here"),
+        (machine(gpus=8), "cuda:0,cuda:1", "there are 2 CUDA devices here"),
+        (machine(mps=True), "mps", "there is 1 Apple GPU here"),
+    ],
+)
+def test_too_few_devices_for_a_trial_are_refused(inventory, device, message):
+    with pytest.raises(EnvironmentProblem, match=f"train.devices_per_trial = 4: {message}"):
+        plan_slots(inventory, Wish(device, devices=4))

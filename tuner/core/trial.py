@@ -105,6 +105,12 @@ class WorkItem:
     def key(self) -> tuple[str, int | None]:
         return self.spec.id, self.until_epoch
 
+    @property
+    def devices(self) -> int:
+        """How many devices it is trained on; what is only measured takes one."""
+        trains = self.spec.horizon_epochs is not None or self.spec.horizon_steps is not None
+        return int(self.spec.tables["train"].get("devices_per_trial", 1)) if trains else 1
+
     def to_json(self) -> dict[str, Any]:
         return {"number": self.number, "until_epoch": self.until_epoch, "spec": self.spec.to_json()}
 
@@ -114,17 +120,36 @@ class WorkItem:
 
 
 @dataclass(frozen=True)
+class Rank:
+    """One of the `count` processes that train a trial together, each on a device of its own; `number` 0 answers.
+
+    `meeting`: the file by which they find each other.
+    """
+
+    number: int
+    count: int
+    meeting: Path
+
+
+@dataclass(frozen=True)
 class TrialEnv:
     """Where a trial runs. Nothing here may change its outcome, so nothing here is in its id.
 
     `recipe_dir`: folder that `file.py:name` and relative paths start from. `stage_dir`: where checkpoints go
     (None: keep none). `device`: a torch device string. `cache_dir`: decoded data (None: the user's cache folder).
+    `rank`: this process's part in a trial on several devices (None: it trains alone).
     """
 
     recipe_dir: Path
     stage_dir: Path | None = None
     device: str = "cpu"
     cache_dir: Path | None = None
+    rank: Rank | None = None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes files and answers: it is the only one of its trial, or the first."""
+        return self.rank is None or self.rank.number == 0
 
 
 @dataclass(frozen=True)

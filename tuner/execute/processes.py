@@ -1,5 +1,6 @@
 """Run every trial in a worker process of its own, forked in milliseconds from a server that has torch loaded.
 
+A trial on several devices has a process for each of them, which begin and end together (`crew`).
 The supervisor (this side) never imports torch. A worker that dies takes only its trial with it: the trial is tried once
 more, then recorded as failed. A worker that gives no sign of life, or takes far longer than it should, is killed.
 Workers end when the supervisor does.
@@ -21,6 +22,7 @@ from tuner.core.result import FailureKind, TrialError, TrialResult
 from tuner.core.trial import TrialEnv, WorkItem
 from tuner.execute import crashes
 from tuner.execute.base import OnProgress
+from tuner.execute.crew import Crew
 from tuner.execute.deadlines import Deadlines, words
 from tuner.execute.slots import Leases, Slot, Slots, Wish, alone, plan_slots
 from tuner.execute.start import Process, preload, start
@@ -30,12 +32,12 @@ DEBUG = "Run with --workers 0 to see it happen in this process."
 
 @dataclass(eq=False)
 class _Worker:
-    """A live worker, the slot and the trial that it has, and when it was last heard of (monotonic seconds)."""
+    """A trial that runs, its slot and its processes, and when it was last heard of (monotonic seconds)."""
 
     slot: Slot
     item: WorkItem
     env: TrialEnv
-    process: Process
+    crew: Crew
     memory_kills: int | None = field(default_factory=crashes.memory_kills)
     started_at: float = field(default_factory=time.time)  # the time of day, for the record
     began: float = field(default_factory=time.monotonic)
@@ -121,7 +123,7 @@ class ProcessExecutor:
                     if worker not in self._busy:
                         leases.give_back(worker.slot)
                         self._fill(leases, env)  # before the last process is waited for, and its result is written
-                        worker.process.end()
+                        worker.crew.end()
                     if result is not None:
                         yield result
         finally:  # the caller listens no more, or a worker raised
@@ -138,12 +140,14 @@ class ProcessExecutor:
 
     def _begin(self, slot: Slot, item: WorkItem, env: TrialEnv) -> None:
         env = replace(env, device=slot.device)
-        self._busy.append(_Worker(slot, item, env, start(slot, "trial", item, env)))
+        self._busy.append(_Worker(slot, item, env, Crew(slot, item, env)))
 
     def _news(self) -> list[_Worker]:
         """Wait for a second at most; return the workers that said something, died, or are past a limit."""
-        ready = set(wait([worker.process.pipe for worker in self._busy], timeout=1.0))
-        return [worker for worker in list(self._busy) if worker.process.pipe in ready or self._exceeded(worker)]
+        ready = set(wait([pipe for worker in self._busy for pipe in worker.crew.pipes], timeout=1.0))
+        return [
+            worker for worker in list(self._busy) if ready.intersection(worker.crew.pipes) or self._exceeded(worker)
+        ]
 
     def _exceeded(self, worker: _Worker) -> str | None:
         now = time.monotonic()
@@ -151,19 +155,22 @@ class ProcessExecutor:
 
     def _hear(self, worker: _Worker, slots: Slots) -> TrialResult | None:
         """Read one message of a worker, or its death; return the result when its trial has ended."""
-        if not worker.process.pipe.poll():
+        if not worker.crew.has_news():
             return self._hung(worker)
         try:
-            kind, value = worker.process.pipe.recv()
-        except (EOFError, OSError):  # OSError: killed in the middle of a message
+            news = worker.crew.receive()
+        except EOFError:
             return self._died(worker)
         worker.heard = time.monotonic()
+        if news is None:
+            return None
+        kind, value = news
         if kind == "progress":
             self.on_progress(value)
             return self._hung(worker) if self._exceeded(worker) else None
         self._dismiss(worker)
         if kind == "raised":
-            worker.process.end()
+            worker.crew.end()
             raise value
         self._deaths.pop(worker.item.key, None)
         if value.error is not None and value.error.kind == "oom" and slots.beside(worker.slot):
@@ -178,14 +185,15 @@ class ProcessExecutor:
         """Kill a worker that is past a limit, and say where it was."""
         if (why := self._exceeded(worker)) is None:
             return None
-        where = crashes.where_it_hangs(worker.process.pid, worker.process.stack, worker.env.recipe_dir)
+        first = worker.crew.first
+        where = crashes.where_it_hangs(first.pid, first.stack, worker.env.recipe_dir)
         self._discard(worker)
         return _failed(worker, "timeout", f"{why}; the worker was killed{where}", "--deadline allows more. ")
 
     def _died(self, worker: _Worker) -> TrialResult | None:
         """Give the trial of a dead worker another try, or up."""
         self._discard(worker)
-        exitcode, key = worker.process.exitcode, worker.item.key
+        exitcode, key = worker.crew.exitcode, worker.item.key
         self._deaths[key] += 1
         if self._deaths[key] < crashes.tries(exitcode, worker.memory_kills):
             self._waiting.appendleft(worker.item)
@@ -199,13 +207,13 @@ class ProcessExecutor:
         """Kill a worker that has answered; it is waited for when the next has begun, but not where both need a GPU."""
         self._busy.remove(worker)
         if worker.slot.gpu is None:
-            worker.process.kill()
+            worker.crew.kill()
         else:
-            worker.process.end()
+            worker.crew.end()
 
     def _discard(self, worker: _Worker) -> None:
         self._busy.remove(worker)
-        worker.process.end()
+        worker.crew.end()
 
 
 def _failed(worker: _Worker, kind: FailureKind, message: str, hint: str = "") -> TrialResult:
@@ -214,7 +222,7 @@ def _failed(worker: _Worker, kind: FailureKind, message: str, hint: str = "") ->
         until_epoch=worker.item.until_epoch,
         status="failed",
         wall_seconds=time.monotonic() - worker.began,
-        error=TrialError(kind, message, hint + DEBUG),
+        error=TrialError(kind, message, hint + (DEBUG if worker.item.devices == 1 else "")),
         worker=worker.slot.index + 1,
         started_at=worker.started_at,
     )

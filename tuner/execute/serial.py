@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from tuner.core.errors import UsageError
 from tuner.core.preflight import Preflight
 from tuner.core.result import TrialResult
 from tuner.core.trial import TrialEnv, WorkItem
@@ -34,6 +35,9 @@ class SerialExecutor:
         from tuner.train.isolation import put_back
         from tuner.train.trial import preflight
 
+        if self.wish.devices > 1:
+            text = f"train.devices_per_trial = {self.wish.devices}: a trial on several devices takes several processes"
+            raise UsageError(text, "Leave --workers 0 (--engine serial) out.")
         with put_back():
             answer = preflight(recipe, env, self.on_progress)
         self._kind = answer.device

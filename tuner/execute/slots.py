@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tuner.core.errors import EnvironmentProblem
 from tuner.core.inventory import Gpu, Inventory, absent, parse_device
 
 WORKER_BYTES = 1_500_000_000  # of memory: torch, a small net and its batches; measured 0.5-0.7 GB for torch alone
@@ -16,19 +17,20 @@ FREE_SHARE = 0.95  # of a device's free memory that trials may fill
 
 @dataclass(frozen=True)
 class Wish:
-    """What the user asks for: `--device`, `--workers`, `--trials-per-device` (None: as many as fit), and the CPU
-    threads that the recipe gives to each trial.
+    """What the user asks for: `--device`, `--workers`, `--trials-per-device` (None: as many as fit), and what the
+    recipe gives to each trial: so many devices, and CPU threads for each of them.
     """
 
     device: str = "auto"
     workers: int | None = None
     per_device: int | None = None
     threads: int = 1
+    devices: int = 1
 
 
 @dataclass(frozen=True)
 class Slot:
-    """A place for one trial at a time. `gpu`: the one that its process sees, as CUDA_VISIBLE_DEVICES names it."""
+    """A place for one trial at a time. `gpu`: those that its processes see, as CUDA_VISIBLE_DEVICES names them."""
 
     index: int
     device: str = "cpu"
@@ -89,11 +91,12 @@ def plan_slots(inventory: Inventory, wish: Wish, trial_bytes: int | None = None)
 
     CPU: one per core, or per as many as a trial has threads, as long as memory holds them. CUDA: every device, one
     trial each until the peak is known, then as many as the free memory holds, and cores feed. MPS: one.
-    `--workers` and `--trials-per-device` are taken at their word.
+    `--workers` and `--trials-per-device` are taken at their word. A trial on several devices has a fixed group of
+    GPUs, or on a CPU as many processes.
 
     Raises:
         UsageError: see `parse_device`.
-        EnvironmentProblem: "there is no such device here".
+        EnvironmentProblem: "there is no such device here", fewer devices than a trial takes.
     """
     kind, indices = parse_device(wish.device)
     if kind == "auto":
@@ -103,21 +106,40 @@ def plan_slots(inventory: Inventory, wish: Wish, trial_bytes: int | None = None)
     if kind == "mps":
         if not inventory.mps:
             raise absent(wish.device, inventory)
+        if wish.devices > 1:
+            raise _too_few(wish, 1, "Apple GPU")
         return Slots("mps", tuple(Slot(index, "mps") for index in range(wish.workers or wish.per_device or 1)))
     need = max(WORKER_BYTES, round(SLACK * trial_bytes)) if trial_bytes else WORKER_BYTES
-    fit = max(1, min(inventory.cores // max(1, wish.threads), inventory.memory_bytes // need))
+    cores, memory = max(1, wish.threads) * wish.devices, need * wish.devices
+    fit = max(1, min(inventory.cores // cores, inventory.memory_bytes // memory))
     return Slots("cpu", tuple(Slot(index) for index in range(wish.workers or fit)))
 
 
 def _chosen(inventory: Inventory, indices: tuple[int, ...], wish: Wish) -> list[Gpu]:
+    """Return the devices that trials run on; of trials on several devices, each group as if it were one."""
     if not inventory.gpus or any(index >= len(inventory.gpus) for index in indices):
         raise absent(wish.device, inventory)
-    return [inventory.gpus[index] for index in indices] if indices else list(inventory.gpus)
+    gpus = [inventory.gpus[index] for index in indices] if indices else list(inventory.gpus)
+    if len(gpus) < wish.devices:
+        raise _too_few(wish, len(gpus), "CUDA device")
+    count = wish.devices
+    return [_as_one(gpus[start : start + count]) for start in range(0, len(gpus) - count + 1, count)]
+
+
+def _as_one(gpus: list[Gpu]) -> Gpu:
+    """Return a group of devices under their joined names, with the memory of the smallest."""
+    name = ",".join(gpu.name for gpu in gpus)
+    return Gpu(name, gpus[0].model, min(gpu.total_bytes for gpu in gpus), min(gpu.free_bytes for gpu in gpus))
+
+
+def _too_few(wish: Wish, found: int, what: str) -> EnvironmentProblem:
+    text = f"train.devices_per_trial = {wish.devices}: there {'is' if found == 1 else 'are'} {found} {what}"
+    return EnvironmentProblem(f"{text}{'' if found == 1 else 's'} here", "Lower it, or run with --device cpu.")
 
 
 def _on_gpus(gpus: list[Gpu], inventory: Inventory, wish: Wish, trial_bytes: int | None) -> Iterator[Slot]:
     """Deal trials out to the devices in turn, so that the first slots are on different ones."""
-    fed = max(1, inventory.cores // (len(gpus) * max(1, wish.threads)))
+    fed = max(1, inventory.cores // (len(gpus) * max(1, wish.threads) * wish.devices))
     room = {gpu.name: wish.per_device or min(fed, _fit(gpu, trial_bytes)) for gpu in gpus}
     if wish.workers is not None and wish.per_device is None:
         room = dict.fromkeys(room, wish.workers)

@@ -33,6 +33,9 @@ def serve(
         os.environ.update(environ)
         _stand_alone(pipe, stack)
         pipe.send(_answer(task, value, env, pipe))
+        if env.rank is not None:  # until it is ended: those it trains with would fail for a connection that closes
+            with contextlib.suppress(EOFError, OSError):
+                pipe.recv()
         _leave(0)
     except BaseException as error:
         if os.getpid() == own and not isinstance(error, (BrokenPipeError, ConnectionResetError)):
@@ -50,7 +53,7 @@ def _answer(task: Task, value: Any, env: TrialEnv, pipe: Connection) -> tuple[st
     try:
         if task == "preflight":
             return "answer", preflight(value, env, tell)
-        return "result", run_trial(value, env, tell)
+        return "result", run_trial(value, env, tell if env.is_first else None)
     except TunerError as error:
         return "raised", error
     except BaseException as error:  # signals do not come here: whatever it is, code has raised it

@@ -153,6 +153,8 @@ class Train(_Table):
     batch_size: int = Field(default=128, ge=1)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     threads_per_trial: int = Field(default=1, ge=1)
+    devices_per_trial: int = off(1, ge=1)
+    sync_batch_norm: bool = off(False)
     monitor: str = "val_accuracy"
     monitor_mode: Literal["max", "min"] = "max"
     step: str | None = None

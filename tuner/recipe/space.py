@@ -39,6 +39,7 @@ FIXED = {
     "train.evaluate": "scores must mean the same in every trial",
     "train.precision": "lr-sweep settles it",
     "train.threads_per_trial": "it has no influence on the result",
+    "train.devices_per_trial": "every trial has a place with so many devices",
 }
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from tuner.core.errors import UsageError, user_code
 from tuner.core.result import Skipped
 from tuner.core.streams import derive_seed
-from tuner.core.trial import TrialEnv, canonical_json
+from tuner.core.trial import Rank, TrialEnv, canonical_json
 from tuner.parts.augment._library import PER_EXAMPLE, per_example
 from tuner.parts.columns import Columns
 from tuner.parts.examples import OnProgress
@@ -24,6 +24,7 @@ from tuner.recipe.model import paths_expanded
 from tuner.tasks.base import Task
 from tuner.train.nested import is_one, mapped
 from tuner.train.prepare import Prepared, Wanted, prepare_built_in, prepare_users
+from tuner.train.shares import Share, share_of, sizes_of
 from tuner.train.stores import Part, StreamStore, described, in_batches
 from tuner.train.userdata import seeded
 
@@ -202,8 +203,13 @@ class Data:
         full, rest = divmod(self.size("train") if order is None else len(order), batch_size)
         return full + (rest > 1 or (rest == 1 and full == 0))
 
-    def epoch(self, seed: int, epoch: int, batch_size: int, augment: bool = True) -> Iterator[tuple[Any, Tensor]]:
-        """Give the train batches of one epoch; order and augmentation follow from (seed, epoch) alone."""
+    def epoch(
+        self, seed: int, epoch: int, batch_size: int, augment: bool = True, rank: Rank | None = None
+    ) -> Iterator[tuple[Any, Tensor]]:
+        """Give the train batches of one epoch; order and augmentation follow from (seed, epoch) alone.
+
+        `rank`: of each batch, give this process's share.
+        """
         part = self.part("train")
         generator = torch.Generator().manual_seed(derive_seed(seed, "order", epoch))
         positions = part.positions(self._order(seed, epoch, generator))
@@ -211,8 +217,34 @@ class Data:
         if augment and self.augmentations:
             draws = torch.Generator(self.device).manual_seed(derive_seed(seed, "augment", epoch))
         chosen = positions.split(batch_size)[: self.steps_per_epoch(batch_size)]
+        if rank is not None:
+            yield from self._shares(chosen, draws, derive_seed(seed, "loader", epoch, "rank", rank.number), rank)
+            return
         for inputs, targets in part.store.stream(chosen, derive_seed(seed, "loader", epoch)):
             yield self.finish(inputs, targets, draws)
+
+    def _shares(
+        self, batches: Sequence[Tensor], draws: torch.Generator | None, loader_seed: int, rank: Rank
+    ) -> Iterator[Share]:
+        """Give one process's share of each batch.
+
+        What augments draws its numbers for a batch, so a whole one is read and augmented, as on one device.
+        """
+        sizes = [sizes_of(len(positions), rank.count) for positions in batches]
+        own = [
+            positions if size is None else positions.split(size)[rank.number]
+            for positions, size in zip(batches, sizes, strict=True)
+        ]
+        stream = self.part("train").store.stream(own if draws is None else batches, loader_seed)
+        for size, (inputs, targets) in zip(sizes, stream, strict=True):
+            if draws is None:
+                inputs, targets = self.finish(inputs, targets, None)
+            else:
+                inputs, targets = self._augmented(*self._on_device(inputs, targets), draws)
+                if size is not None:
+                    inputs, targets = inputs.split(size)[rank.number], targets.split(size)[rank.number]
+                inputs = self.normalise(inputs)
+            yield share_of(inputs, targets, size)
 
     def _order(self, seed: int, epoch: int, generator: torch.Generator) -> Tensor:
         """Return the places in train of an epoch's examples: shuffled, a stream's own, or as the sampler says."""
@@ -244,11 +276,18 @@ class Data:
 
     def finish(self, inputs: Any, targets: Tensor, draws: torch.Generator | None) -> tuple[Any, Tensor]:
         """Return a batch as read on the device, augmented where `draws` is given, and normalised."""
-        inputs, targets = mapped(lambda tensor: tensor.to(self.device), inputs), targets.to(self.device)
+        inputs, targets = self._on_device(inputs, targets)
         if draws is not None:
-            for augmentation in self.augmentations:
-                inputs, targets = augmentation(inputs, targets, draws)
+            inputs, targets = self._augmented(inputs, targets, draws)
         return self.normalise(inputs), targets
+
+    def _on_device(self, inputs: Any, targets: Tensor) -> tuple[Any, Tensor]:
+        return mapped(lambda tensor: tensor.to(self.device), inputs), targets.to(self.device)
+
+    def _augmented(self, inputs: Any, targets: Tensor, draws: torch.Generator) -> tuple[Any, Tensor]:
+        for augmentation in self.augmentations:
+            inputs, targets = augmentation(inputs, targets, draws)
+        return inputs, targets
 
 
 def _positions(indices: Tensor | Sequence[int] | None) -> Tensor | None:

@@ -6,6 +6,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -16,11 +17,13 @@ from tuner.train import checkpoint
 from tuner.train.device import seed_everything
 from tuner.train.evaluate import better, evaluate, hook_values, metric_value, predict
 from tuner.train.finetune import freeze
+from tuner.train.forward import Batch, How
 from tuner.train.nested import values_of
 from tuner.train.scheduling import watches_val
 from tuner.train.setup import Setup, loss_of_step
 from tuner.train.state import Best, Divergence, Tape, Training, grad_norm, restore, save_state, start
-from tuner.train.step import Batch, How, default_step
+from tuner.train.step import default_step
+from tuner.train.together import told
 
 SAVE_SECONDS = 30.0  # a trial that is killed loses about this much
 CHECK_EVERY = 16  # steps between looks at the loss on a GPU, which waits for each; on a CPU every step is looked at
@@ -54,6 +57,7 @@ def train_epochs(setup: Setup, training: Training, until_epoch: int | None, on_s
     last = min(until_epoch or spec.horizon_epochs, spec.horizon_epochs)
     where = None if setup.env.stage_dir is None else checkpoint.state_path(setup.env.stage_dir, spec.id)
     restore(setup, training, where, last)
+    where = where if setup.env.is_first else None
     saved_at = time.monotonic()
 
     for epoch in range(training.epoch + 1, last + 1):
@@ -122,9 +126,14 @@ def batches_of(setup: Setup, training: Training, epoch: int) -> Iterator[Sequenc
     training.model.train()
     if "finetune" in setup.tables:
         freeze(training.model, setup.tables["finetune"], epoch)
-    batches = iter(setup.data.epoch(setup.spec.seed, epoch, setup.batch_size))
-    while group := list(itertools.islice(batches, setup.accumulate)):
+    rank = setup.env.rank
+    batches = iter(setup.data.epoch(setup.spec.seed, epoch, setup.batch_size, rank=rank))
+    group = list(itertools.islice(batches, setup.accumulate))
+    if rank is not None and rank.number > 0:  # the order is drawn alike, dropout is not
+        seed_everything(derive_seed(setup.spec.seed, "dropout", epoch, "rank", rank.number))
+    while group:
         yield group
+        group = list(itertools.islice(batches, setup.accumulate))
 
 
 def take_step(setup: Setup, training: Training, batches: Sequence[Batch], tape: Tape) -> None:
@@ -133,7 +142,7 @@ def take_step(setup: Setup, training: Training, batches: Sequence[Batch], tape: 
     before = training.updates
     if setup.train_step is None:
         clip_norm = setup.tables["train"].get("clip_norm")
-        how = How(setup.autocast, training.scaler, clip_norm, training.points.penalty)
+        how = How(setup.autocast, training.scaler, clip_norm, training.points.penalty, training.together)
         loss = default_step(training.model, batches, training.loss, training.optimizer, how, tape)
     else:
         with setup.autocast():
@@ -147,7 +156,13 @@ def take_step(setup: Setup, training: Training, batches: Sequence[Batch], tape: 
     if setup.schedule_every == "step":
         for _ in range(training.updates - before):
             step_schedule(training)
-    tape.write(loss.detach(), sum(len(targets) for _, targets in batches), training.updates, float(lr))
+    size_of = len_of_batch if training.together is None else training.together.examples
+    tape.write(loss.detach(), sum(map(size_of, batches)), training.updates, float(lr))
+
+
+def len_of_batch(batch: Batch) -> int:
+    """Return how many examples a batch has."""
+    return len(batch[1])
 
 
 def is_bad(tape: Tape, device: str) -> bool:
@@ -171,9 +186,23 @@ def step_schedule(training: Training) -> None:
 def evaluate_epoch(setup: Setup, training: Training, epoch: int) -> None:
     """Add the rows of the train subset, where it is asked for, and of val; keep the weights of the best epoch.
 
+    Of several processes the first evaluates, and tells the others, which keep no weights.
+
     Raises:
         UsageError: the monitored value is not measured.
     """
+    known = len(training.curve)
+    if setup.env.is_first:
+        _evaluate_weights(setup, training, epoch)
+    if setup.env.rank is not None:
+        best = None if training.best is None else replace(training.best, weights={})
+        rows, best, training.diverged = told((training.curve[known:], best, training.diverged))
+        if not setup.env.is_first:
+            training.curve += rows
+            training.best = best
+
+
+def _evaluate_weights(setup: Setup, training: Training, epoch: int) -> None:
     batches = setup.data.batches("train", setup.batch_size)
     offered = {"batches": batches, "epoch": epoch, "epochs": setup.spec.horizon_epochs}
     with training.points.evaluated(training.model, **offered):

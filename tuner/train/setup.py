@@ -34,6 +34,7 @@ from tuner.train.objective import as_scalar, check_terms, feature_terms, objecti
 from tuner.train.points import Part, Points, as_list, build, part_of, resolve_parts
 from tuner.train.scheduling import FACTOR_OFFERS, Schedule, by_factor, is_factor, lead_of, led, watches_val
 from tuner.train.scoring import Scorer
+from tuner.train.shares import sharing_problems
 from tuner.train.teacher import teachers
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -250,7 +251,8 @@ def resolve_all(tables: Mapping[str, Any], recipe_dir: Path) -> tuple[dict[str, 
             problems += check_terms(tables["loss"], recipe_dir)
     hooks["parts"], wrong = resolve_parts(tables, recipe_dir)
     problems += wrong
-    problems += _group_problems(tables["optimizer"], recipe_dir) + own_step_problems(tables["train"])
+    problems += _group_problems(tables["optimizer"], recipe_dir)
+    problems += own_step_problems(tables["train"]) + sharing_problems(tables, recipe_dir)
     for kind, offered in HOOKS.items():
         try:
             if name := tables["train"].get(kind):

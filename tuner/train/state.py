@@ -17,6 +17,8 @@ from tuner.train.points import Points
 from tuner.train.scheduling import Schedule
 from tuner.train.scoring import Scorer
 from tuner.train.setup import Setup
+from tuner.train.synced_norms import synced
+from tuner.train.together import Together
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Training:
     loss: Callable[[Any, Tensor], Tensor]
     points: Points = field(default_factory=Points)
     scorer: Scorer | None = None
+    together: Together | None = None
     updates: int = 0
     scheduled: int = 0
     epoch: int = 0
@@ -69,6 +72,8 @@ def start(setup: Setup) -> Training:
     steps_per_epoch = setup.updates_per_epoch
     total_steps = spec.horizon_steps or (spec.horizon_epochs or 0) * steps_per_epoch
     model = setup.model()
+    if setup.env.rank is not None and setup.tables["train"].get("sync_batch_norm"):
+        synced(model)
     optimizer = setup.optimizer(model)
     loss = setup.loss()
     training = Training(
@@ -80,6 +85,7 @@ def start(setup: Setup) -> Training:
         loss=loss,
         points=setup.points(model),
         scorer=setup.scorer(loss),
+        together=None if setup.env.rank is None else Together(model, loss, setup.env.rank),
     )
     optimizer.register_step_post_hook(training.count_update)
     return training

@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tuner.core.errors import UsageError
-from tuner.train.evaluate import Context, as_float
+from tuner.train.forward import Batch, How, forward
 from tuner.train.state import Tape
 
-Batch = tuple[Tensor, Tensor]
-
-
-@dataclass(frozen=True)
-class How:
-    """How an update is made: its precision, the limit of the gradients' norm, what is added to the loss."""
-
-    autocast: Context = nullcontext
-    scaler: torch.amp.GradScaler | None = None
-    clip_norm: float | None = None
-    penalty: Callable[..., Tensor | None] = lambda **offered: None
+ALONE = How()
 
 
 def default_step(
@@ -32,7 +20,7 @@ def default_step(
     batch: Batch | Sequence[Batch],
     loss: Callable[[Any, Tensor], Tensor],
     optimizer: torch.optim.Optimizer,
-    how: How = How(),
+    how: How = ALONE,
     tape: Tape | None = None,
 ) -> Tensor:
     """Make one update on a batch, and return the objective before it.
@@ -46,20 +34,21 @@ def default_step(
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        examples = sum(len(targets) for _, targets in batches)
+        sizes = [len(batch[1]) if how.together is None else how.together.examples(batch) for batch in batches]
         total: Tensor | None = None
-        for inputs, targets in batches:
-            with how.autocast():
-                outputs = as_float(model(inputs))
-            objective = loss(outputs, targets)
-            extra = how.penalty(model=model, outputs=outputs, inputs=inputs, targets=targets)
-            objective = objective if extra is None else objective + extra
+        for index, (batch, size) in enumerate(zip(batches, sizes, strict=True)):
+            if how.together is None:
+                found = forward(model, batch, loss, how)
+            else:
+                found = how.together(batch, how, index == len(batches) - 1)
+            objective, value = found.backward, found.objective
             if len(batches) > 1:
-                objective = objective * (len(targets) / examples)
+                share = size / sum(sizes)
+                objective, value = objective * share, value * share
             (objective if scaler is None else scaler.scale(objective)).backward()
-            total = objective.detach() if total is None else total + objective.detach()
+            total = value if total is None else total + value
             if tape is not None and not objectives:
-                tape.judge(outputs, targets)
+                tape.judge(found.outputs, found.targets)
         assert total is not None
         objectives.append(total)
         _clip(model, optimizer, how.clip_norm, scaler, tape)

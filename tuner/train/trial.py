@@ -35,6 +35,7 @@ from tuner.train.loop import OnStep, evaluation_batch, fit, gave_up
 from tuner.train.preflight import preflight
 from tuner.train.setup import Setup, Trained, make_setup
 from tuner.train.state import Training, drop_unusable_state
+from tuner.train.together import met, told
 
 __all__ = ["preflight", "run_trial"]
 
@@ -88,15 +89,20 @@ def _carry_out(item: WorkItem, env: TrialEnv, on_progress: OnProgress | None) ->
     spec = item.spec
     registry.forget_user_modules()
     torch.set_num_threads(spec.tables["train"].get("threads_per_trial", 1))
+    if item.devices != (1 if env.rank is None else env.rank.count):
+        text = f"train.devices_per_trial = {item.devices}: this trial was given to one process"
+        raise UsageError(text, "Run it with --engine processes.")
     setup = make_setup(spec, env)
     skipped = {entry.check: entry.why for entry in getattr(setup.data, "skipped", ())}
     if spec.horizon_epochs is None and spec.horizon_steps is None:
         evidence = _measure(setup, item, on_progress)
         return Outcome("completed", _rows(evidence), _with_skipped(evidence, skipped))
 
-    if (problem := drop_unusable_state(setup)) and on_progress is not None:
-        on_progress(Progress(item.number, 0.0, f"trial {item.number} starts over: {problem}", lasting=True))
-    training = fit(setup, item.until_epoch, _throttled(item.number, on_progress))
+    with met(env.rank, env.device):
+        training = _trained(setup, item, on_progress)
+    if not env.is_first:
+        return Outcome("completed")
+    setup = replace(setup, env=replace(env, rank=None))  # what follows is done by this process alone
     skipped |= training.skipped
     if training.diverged is not None:
         _remove_state(setup)
@@ -116,6 +122,15 @@ def _carry_out(item: WorkItem, env: TrialEnv, on_progress: OnProgress | None) ->
         evidence["after"] = after(setup, training.model, training.snapshots, evaluation_batch(setup))
     _remove_state(setup)
     return Outcome("completed", training.curve, _with_skipped(evidence, skipped), score, best_epoch)
+
+
+def _trained(setup: Setup, item: WorkItem, on_progress: OnProgress | None) -> Training:
+    """Train; a saved state that cannot be gone on from is deleted before any process of the trial reads it."""
+    if setup.env.is_first and (problem := drop_unusable_state(setup)) and on_progress is not None:
+        on_progress(Progress(item.number, 0.0, f"trial {item.number} starts over: {problem}", lasting=True))
+    if setup.env.rank is not None:
+        told(None)
+    return fit(setup, item.until_epoch, _throttled(item.number, on_progress))
 
 
 def _measure(setup: Setup, item: WorkItem, on_progress: OnProgress | None) -> dict[str, Any]:

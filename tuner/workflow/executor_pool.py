@@ -121,8 +121,9 @@ class ExecutorPool:
 
     def _wish(self) -> Wish:
         options = self.session.options
-        threads = self.session.recipe.train.threads_per_trial
-        return Wish(options.device, options.workers or None, options.trials_per_device, threads)
+        train = self.session.recipe.train
+        wanted = (options.device, options.workers or None, options.trials_per_device)
+        return Wish(*wanted, train.threads_per_trial, train.devices_per_trial)
 
     def _checked(self, executor: Executor, env: TrialEnv) -> Preflight:
         """Return what the preflight found.
