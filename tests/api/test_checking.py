@@ -82,3 +82,31 @@ def test_data_in_no_known_form_is_refused_with_the_line_that_helps():
     with pytest.raises(UsageError, match="real numbers") as raised:
         tuner.check(net(), (X, Y.float()), loss=nn.CrossEntropyLoss())
     assert 'data.task = "regression"' in raised.value.hint
+
+
+class ReturnsItsLoss(nn.Module):
+    """A model as karpathy's: forward(x, targets=None) gives (logits, loss)."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = net()
+
+    def forward(self, x, targets=None):
+        logits = self.net(x)
+        return logits, None if targets is None else nn.functional.cross_entropy(logits, targets)
+
+
+def test_a_model_that_returns_its_loss_is_checked_as_one_with_that_loss_outside():
+    reports = [
+        tuner.check(ReturnsItsLoss(), (X, Y), loss="model"),
+        tuner.check(net(), (X, Y), loss=nn.functional.cross_entropy),
+    ]
+    ours, theirs = ([(finding.code, finding.severity) for finding in report.findings] for report in reports)
+    assert reports[0].passed and ours == theirs
+    first, second = (report.results[0].metrics.init_loss for report in reports)
+    assert first == pytest.approx(second)
+
+
+def test_a_text_that_is_no_loss_is_refused():
+    with pytest.raises(UsageError, match="'cross_entropy' is a text, not a function"):
+        tuner.check(net(), (X, Y), loss="cross_entropy")

@@ -39,6 +39,35 @@ def test_a_loop_is_recorded_and_judged(kind):
     assert w.report is not None and "STEP 6" in str(w.report)
 
 
+class ReturnsItsLoss(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Linear(4, 2)
+
+    def forward(self, x, targets=None):
+        logits = self.net(x)
+        return logits, None if targets is None else nn.functional.cross_entropy(logits, targets)
+
+
+def test_a_model_that_returns_its_loss_is_watched_without_a_loss_to_call():
+    torch.manual_seed(0)
+    model = ReturnsItsLoss()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    said = []
+    with watch(model, optimizer, "model") as w:
+        for _ in range(40):
+            x = torch.randn(32, 4)
+            optimizer.zero_grad()
+            loss = model(x, (x[:, 0] > 0).long())[1]
+            model(x)  # without targets it has no loss
+            loss.backward()
+            optimizer.step()
+            said.append(float(loss))
+    assert [float(value) for _, value in w.losses] == said and not model._forward_hooks
+    with pytest.raises(UsageError, match="the loss is the model's own"):
+        w.loss(x, x)
+
+
 def test_nothing_of_the_watch_stays_on_the_model():
     model = nn.Linear(4, 2)
     optimizer, loss = torch.optim.SGD(model.parameters(), 0.1), nn.CrossEntropyLoss()

@@ -5,7 +5,7 @@ import torch
 
 from tuner.core.errors import UsageError
 from tuner.parts.losses import classification as losses
-from tuner.parts.losses import features, labels, real
+from tuner.parts.losses import features, labels, own, real
 
 TARGETS = torch.tensor([0, 3, 9, 3])
 
@@ -228,3 +228,24 @@ def test_center_pulls_towards_centres_that_move_by_the_papers_rule():
         before = loss.centres
         loss(x, y)
     assert loss.centres is before  # evaluation moves nothing
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda logits, loss: (logits, loss),
+        lambda logits, loss: {"loss": loss, "logits": logits, "temperature": torch.tensor(3.0)},
+        lambda logits, loss: {"scores": logits, "objective": loss},
+    ],
+)
+def test_a_models_own_loss_is_what_it_returns_beside_its_answers(form):
+    loss = torch.tensor(0.7)
+    assert own.model(form(outputs(), loss), torch.zeros(4)) == loss
+
+
+@pytest.mark.parametrize(
+    "given", [torch.zeros(4, 3), (torch.zeros(4, 3), None), (torch.tensor(1.0), torch.tensor(2.0))]
+)
+def test_outputs_without_a_loss_of_their_own_are_refused(given):
+    with pytest.raises(NotImplementedError, match="the model gives no loss of its own here"):
+        own.model(given, torch.zeros(4))

@@ -13,6 +13,8 @@ name = "{name}"
 [data]
 source = "{name}.py:load"
 {data}
+[loss]
+name = "{loss}"
 [model]
 name = "{name}.py:{model}"
 [optimizer]
@@ -27,13 +29,13 @@ batch_size = {batch_size}
 coarse = {{ trials = 2, epochs = 2 }}
 fine = {{ trials = 2, epochs = 4, seeds = 2 }}
 """
-# name of the file: (what builds the model, lines of [data], batch size, the least score that says it has learnt)
+# name of the file: (what builds the model, lines of [data], the loss, batch size, the least score that is learnt)
 CASES = {
-    "bert": ("build", 'collate = "bert.py:collate"', 32, 0.6),
-    "fcn": ("build", "", 16, 0.8),
-    "lstm": ("Reader", 'collate = "lstm.py:collate"', 32, 0.8),
-    "gpt": ("GPT", 'task = "classification"', 32, 0.5),
-    "graph": ("GCN", "", 360, 0.5),
+    "bert": ("build", 'collate = "bert.py:collate"', "model", 32, 0.6),
+    "fcn": ("build", "", "cross_entropy", 16, 0.8),
+    "lstm": ("Reader", 'collate = "lstm.py:collate"', "cross_entropy", 32, 0.8),
+    "gpt": ("GPT", 'task = "classification"', "model", 32, 0.5),
+    "graph": ("GCN", "", "cross_entropy", 360, 0.5),
 }
 
 
@@ -49,10 +51,10 @@ def test_a_custom_file_has_at_most_25_lines(name):
 def test_a_model_of_another_library_goes_through_the_checklist(name, tmp_path):
     if name == "bert":
         pytest.importorskip("transformers")
-    model, data, batch_size, least = CASES[name]
+    model, data, loss, batch_size, least = CASES[name]
     (tmp_path / f"{name}.py").write_text((MODELS / f"{name}.py").read_text())
     recipe = tmp_path / f"{name}.toml"
-    recipe.write_text(RECIPE.format(name=name, model=model, data=data, batch_size=batch_size))
+    recipe.write_text(RECIPE.format(name=name, model=model, data=data, loss=loss, batch_size=batch_size))
     for command in ("run", "test"):
         words = [sys.executable, "-m", "tuner", command, str(recipe), "--run-dir", str(tmp_path / "run"), "--quiet"]
         done = subprocess.run(words, capture_output=True, text=True, timeout=1700)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,23 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import IterableDataset, Subset
 
+from tuner.api.pace import readable, stopped_at
 from tuner.core.errors import UsageError
 from tuner.core.trial import TrialEnv, TrialSpec
 from tuner.parts.normalise import Normaliser
 from tuner.recipe.model import Recipe
+from tuner.train import own_loss
 from tuner.train.data import Data
 from tuner.train.forms import Given, as_pair, taken
+from tuner.train.labels import read_all
 from tuner.train.nested import hand_over_parts, is_one, scored_part
 from tuner.train.objective import as_scalar, classes_second
 from tuner.train.prepare import prepared_of
 from tuner.train.setup import Setup
-from tuner.train.userdata import Reading, read_splits
+from tuner.train.stores import SequentialStore, StreamStore
+from tuner.train.userdata import Reading, UserSplit, array_store, read_splits, silent
 
-MOST = 2000  # examples of a split that are looked at: evenly spaced ones of a larger split
+KEPT = 1 << 26  # values of a split that are kept in memory
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ class Objects:
     """What the user handed over."""
 
     model: nn.Module
-    loss: Callable[..., Any]
+    loss: Callable[..., Any] | str  # "model": the model returns it
     optimizer: torch.optim.Optimizer | None
 
 
@@ -43,6 +48,7 @@ class LiveSetup(Setup):
     """A Setup whose parts are copies of the user's own; what a seed would draw again is the same in each of them."""
 
     objects: Objects | None = None
+    until: float | None = None  # no forward is begun after this moment of time.monotonic
 
     def model(self, seed: int | None = None) -> nn.Module:
         """Return a copy of the user's model in train mode."""
@@ -50,12 +56,18 @@ class LiveSetup(Setup):
         made = copy.deepcopy(self.objects.model)
         if not is_one(self.data.input_shape):
             hand_over_parts(made)
+        if self.objects.loss == own_loss.NAME:
+            own_loss.listen(made)
+        if self.until is not None:
+            stopped_at(made, self.until)
         return made.train()
 
     def loss(self) -> Callable[[Any, Tensor], Tensor]:
         """Return the user's loss; a module of torch's own takes the part of the outputs that is scored."""
         assert self.objects is not None
         given = self.objects.loss
+        if isinstance(given, str):
+            return super().loss()
         own = not str(getattr(given, "__module__", "")).startswith("torch.")
 
         def loss(outputs: Any, targets: Tensor) -> Tensor:
@@ -100,15 +112,16 @@ def _rate(group: Any, own: torch.optim.Optimizer, asked: dict[str, Any]) -> dict
     return {"lr": float(asked["lr"]) * float(group["lr"]) / first}
 
 
-def live_setup(objects: Objects, splits: dict[str, Any], task: str | None) -> tuple[LiveSetup, Recipe]:
-    """Return the setup of the user's objects, and the recipe that stands for them.
+def live_setup(objects: Objects, splits: dict[str, Any], task: str | None, seconds: float) -> tuple[LiveSetup, Recipe]:
+    """Return the setup of the user's objects, and the recipe that stands for them; `seconds`: of the whole check.
 
     Raises:
         UsageError, UserCodeError: the data is in no form that is known, or its own code raised.
     """
-    where = {name: _some(taken(value, name)) for name, value in splits.items() if value is not None}
+    where = {name: _some(taken(value, name), seconds) for name, value in splits.items() if value is not None}
     reading = Reading(Path.cwd(), task=task, loss=_loss_table(objects.loss))
     found, told = read_splits(where, reading)
+    found = {name: _kept(split) for name, split in found.items()}
     optimizer = objects.optimizer
     rate = float(optimizer.param_groups[0]["lr"]) if optimizer is not None else 1e-3
     name = type(optimizer).__name__.lower() if optimizer is not None else "adam"
@@ -116,7 +129,7 @@ def live_setup(objects: Objects, splits: dict[str, Any], task: str | None) -> tu
         "name": "check",
         "data": {"source": "python", "normalize": "none", "task": task},
         "model": {"name": type(objects.model).__name__},
-        "loss": {"name": getattr(objects.loss, "__name__", type(objects.loss).__name__)},
+        "loss": {"name": _name_of(objects.loss)},
         "optimizer": {"name": name, "lr": rate if rate > 0 else 1e-3},
         "train": {"batch_size": _batch_size(splits["train"], len(found["train"].labels))},
     }
@@ -127,6 +140,20 @@ def live_setup(objects: Objects, splits: dict[str, Any], task: str | None) -> tu
     spec = TrialSpec(tables=recipe.tables(), overrides={}, seed=0)
     env = TrialEnv(Path.cwd(), device=str(device))
     return LiveSetup(spec, env, data, {}, objects=objects), recipe
+
+
+def _name_of(loss: Callable[..., Any] | str) -> str:
+    """Return the name of a loss.
+
+    Raises:
+        UsageError: it is a text, and not the one that stands for the model's own loss.
+    """
+    if isinstance(loss, str) and loss != own_loss.NAME:
+        raise UsageError(
+            f"loss: {loss!r} is a text, not a function of (outputs, targets)",
+            'Hand over the function or module; "model" where the model returns its loss itself.',
+        )
+    return loss if isinstance(loss, str) else str(getattr(loss, "__name__", type(loss).__name__))
 
 
 def _loss_table(loss: Any) -> dict[str, Any]:
@@ -140,17 +167,30 @@ def _batch_size(train: Any, examples: int) -> int:
     return max(1, min(size if isinstance(size, int) else 64, examples))
 
 
-def _some(given: Given) -> Given:
-    """Return a split of at most MOST examples, evenly spaced ones of a larger one."""
+def _kept(split: UserSplit) -> UserSplit:
+    """Return a split with its examples in memory, where reading one again gives the same and they are of one shape."""
+    store = split.store
+    if not isinstance(store, StreamStore) or isinstance(store, SequentialStore) or split.stochastic:
+        return split
+    in_own_form = store.collate is not None or store.order is not None or not is_one(store.shape)
+    if in_own_form or len(store) * math.prod(store.shape) > KEPT:
+        return split
+    inputs, labels = read_all(store, silent, keep=True)
+    return replace(split, store=array_store(inputs, labels, store.where), labels=labels)
+
+
+def _some(given: Given, seconds: float) -> Given:
+    """Return a split of the examples that can be looked at in the time, evenly spaced ones of a larger one."""
     size = len(given.dataset[1]) if (pair := as_pair(given)) is not None else len(given.dataset)
-    if size <= MOST:
+    most = readable(given, seconds)
+    if size <= most:
         return given
     if isinstance(given.dataset, IterableDataset):
         raise UsageError(
             f"{given.where} is a stream of {size} examples, of which tuner.check would read each many times",
-            f"Give a list of its first {MOST} examples: list(itertools.islice(stream, {MOST})).",
+            f"Give a list of its first {most} examples: list(itertools.islice(stream, {most})).",
         )
-    chosen = np.linspace(0, size - 1, MOST).astype(int).tolist()
+    chosen = np.linspace(0, size - 1, most).astype(int).tolist()
     if pair is not None:
         inputs, targets = (part[chosen] if not hasattr(part, "iloc") else part.iloc[chosen] for part in pair)
         return Given((inputs, targets), given.where)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
@@ -12,9 +13,12 @@ from torch import Tensor, nn
 from tuner.api.logs import judged
 from tuner.api.report import Report
 from tuner.api.watched import Updates, judged_updates
+from tuner.core.errors import UsageError
+from tuner.parts.losses.own import model as loss_of_model
 
 EVERY = 20  # updates between looks at gradients and activations: what costs time
 EPOCHS = 20  # parts that a run without stated epochs is cut into
+OWN = "model"  # the loss that the model returns itself
 SAMPLED = 16  # values of a parameter that are compared, at least
 
 
@@ -27,8 +31,13 @@ class Watch:
     """
 
     def __init__(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, loss: Callable[..., Tensor], every: int = EVERY
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, loss: Callable[..., Tensor] | str, every: int = EVERY
     ) -> None:
+        if isinstance(loss, str) and loss != OWN:
+            raise UsageError(
+                f"loss: {loss!r} is a text, not a function",
+                'Hand over the function or module; "model" where the model returns its loss itself.',
+            )
         self.model, self.optimizer, self.every = model, optimizer, max(1, every)
         self.updates = 0
         self.losses: list[tuple[int, Tensor]] = []
@@ -45,6 +54,8 @@ class Watch:
 
     def loss(self, *args: Any, **kwargs: Any) -> Tensor:
         """Call the loss, and remember what it gives."""
+        if isinstance(self._raw, str):
+            raise UsageError("w.loss: the loss is the model's own", "Take it of what the model returns.")
         value = self._raw(*args, **kwargs)
         if not isinstance(self._raw, nn.Module):
             self._keep(self._raw, args, value)
@@ -62,6 +73,8 @@ class Watch:
         self._handles.append(self.optimizer.register_step_post_hook(self._after))
         if isinstance(self._raw, nn.Module):
             self._handles.append(self._raw.register_forward_hook(self._keep))
+        if isinstance(self._raw, str):
+            self._handles.append(self.model.register_forward_hook(self._keep_own))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -122,6 +135,10 @@ class Watch:
         if isinstance(value, Tensor) and value.ndim == 0 and value.requires_grad:
             self.losses.append((self.updates, value.detach()))
 
+    def _keep_own(self, module: Any, args: Any, outputs: Any) -> None:
+        with contextlib.suppress(NotImplementedError):  # it was called without targets
+            self._keep(module, args, loss_of_model(outputs, torch.empty(0)))
+
     def _before(self, *_: Any) -> None:
         if self.updates % self.every:
             return
@@ -152,10 +169,13 @@ def _spread_into(seen: dict[str, Tensor], name: str) -> Callable[..., None]:
     return hook
 
 
-def watch(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Callable[..., Tensor], every: int = EVERY) -> Watch:
+def watch(
+    model: nn.Module, optimizer: torch.optim.Optimizer, loss: Callable[..., Tensor] | str, every: int = EVERY
+) -> Watch:
     """Watch a training loop: `with tuner.watch(model, optimizer, loss) as w:`; `print(w.report)` afterwards.
 
     The loss and the rate of every update are kept, gradient norms and the spread of activations every `every` updates.
-    Inside, call `w.loss` where the loss is a function, and `w.epoch(val_loss, val_accuracy)` at the end of each epoch.
+    Inside, call `w.loss` where the loss is a function (nothing where the model returns it: loss="model"), and
+    `w.epoch(val_loss, val_accuracy)` at the end of each epoch.
     """
     return Watch(model, optimizer, loss, every)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tuner.core.errors import UserCodeError
 from tuner.train.nested import mapped, scored_part
+from tuner.train.own_loss import told
 from tuner.train.scoring import Scorer, Tally
 
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -36,9 +37,10 @@ def evaluate(
     losses, sizes, kept = [], [], []
     tally = Tally(scorer)
     for inputs, targets in batches:
-        with autocast():
-            outputs = as_float(model(inputs))
-        losses.append(loss(outputs, targets).detach())
+        with told(targets):
+            with autocast():
+                outputs = as_float(model(inputs))
+            losses.append(loss(outputs, targets).detach())
         sizes.append(len(targets))
         tally.add(outputs, targets)
         if metric is not None:

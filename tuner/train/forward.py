@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tuner.train.evaluate import Context, as_float
+from tuner.train.own_loss import told
 
 Batch = tuple[Tensor, Tensor]
 
@@ -52,9 +53,10 @@ class How:
 def forward(model: nn.Module, batch: Batch, loss: Callable[[Any, Tensor], Tensor], how: How) -> Forward:
     """Take a batch through the model and the loss, and add the penalties."""
     inputs, targets = batch
-    with how.autocast():
-        outputs = as_float(model(inputs))
-    objective = loss(outputs, targets)
+    with told(targets):
+        with how.autocast():
+            outputs = as_float(model(inputs))
+        objective = loss(outputs, targets)
     extra = how.penalty(model=model, outputs=outputs, inputs=inputs, targets=targets)
     objective = objective if extra is None else objective + extra
     return Forward(objective, objective.detach(), outputs, targets)

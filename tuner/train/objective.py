@@ -75,7 +75,7 @@ def one(table: Mapping[str, Any], device: str, base_dir: Path, class_counts: Cal
         kwargs = {}
     else:
         raw = fn
-    named, own = names_both(fn), ".py" in table["name"]
+    named, own = names_both(fn), ".py" in table["name"] or getattr(fn, "of_model", False)
 
     def loss(outputs: Any, targets: Tensor) -> Tensor:
         if not own:  # a loss of the user's own knows what the model gives

@@ -27,6 +27,7 @@ from tuner.train.data import augmentation_of, check_source
 from tuner.train.device import inventory, peak_memory_bytes, pick_device, reset_peak_memory
 from tuner.train.loop import batches_of, measure_split, monitored, take_step
 from tuner.train.nested import scored_part, shape_of
+from tuner.train.own_loss import told
 from tuner.train.search_preflight import searched_names, searched_problems
 from tuner.train.setup import (
     Setup,
@@ -226,7 +227,9 @@ def _try_gradient(
     if setup.train_step is not None or not any(item.requires_grad for item in model.parameters()):
         return
     model.eval()
-    if not loss(model(batch[0]), batch[1]).requires_grad:
+    with told(batch[1]):
+        value = loss(model(batch[0]), batch[1])
+    if not value.requires_grad:
         raise UsageError(
             "loss.name: the loss has no gradient: something between the weights and the loss is cut off",
             "Look for .detach(), .item(), .argmax(), torch.no_grad() or numpy in the model and the loss.",

@@ -21,7 +21,7 @@ from tuner.core.streams import derive_seed
 from tuner.core.trial import TrialEnv, TrialSpec
 from tuner.parts.heads import check_input, fit_head
 from tuner.recipe.registry import Hook, arguments, bind, call, hook, resolve
-from tuner.train import finetune
+from tuner.train import finetune, own_loss
 from tuner.train.data import Data, load_data
 from tuner.train.device import keep_freed_memory, pick_device, seed_everything
 from tuner.train.finetune import loaded
@@ -118,7 +118,12 @@ class Setup:
         seed = self.spec.seed if seed is None else seed
         shape, classes = self.data.input_shape, self.data.num_classes
         table, folder = self.tables["model"], self.env.recipe_dir
+        own = own_loss.is_asked(self.tables["loss"])
+        if own:  # it gives all of its outputs, of which the loss is one
+            table = {key: value for key, value in table.items() if key != "output"}
         model = built_model(self.functions, table, shape, classes, folder, seed)
+        if own:
+            own_loss.listen(model)
         if table.get("init"):
             first_weights(model, table["init"], folder, self._examples, lambda: self.data.targets("train"))
         loaded(model, self.tables.get("finetune", {}), folder)
@@ -153,7 +158,26 @@ class Setup:
 
     def loss(self) -> Callable[[Any, Tensor], Tensor]:
         """Return the function of (outputs, targets) that gives the objective; it checks that this is a scalar."""
-        return objective(self.tables["loss"], self.env.device, self.env.recipe_dir, self.class_counts)
+        table = self.tables["loss"]
+        found = self._objective(table)
+        if not own_loss.is_asked(table):
+            return found
+        if "terms" in table:
+            raise UsageError(
+                'loss: "model" is the model\'s own loss and no term of a list', "Add the others up in the model."
+            )
+        ignored = {"ignore_index": table["ignore_index"]} if "ignore_index" in table else {}
+
+        def stand_in() -> Callable[[Any, Tensor], Tensor] | None:
+            tables = {
+                name: {"name": name, **(ignored if name == "cross_entropy" else {})} for name in own_loss.CANDIDATES
+            }
+            return own_loss.equal_to(self, found, lambda name: self._objective(tables[name]))
+
+        return own_loss.with_stand_in(found, stand_in)
+
+    def _objective(self, table: Mapping[str, Any]) -> Callable[[Any, Tensor], Tensor]:
+        return objective(table, self.env.device, self.env.recipe_dir, self.class_counts)
 
     def class_counts(self) -> Tensor:
         """Return the number of train examples (or positions) of each class."""

@@ -179,7 +179,7 @@ def _user_split(
     pair = as_pair(given)
     if pair is not None:
         targets = task.as_targets(as_array(pair[1]), given.where)
-        return UserSplit(_array_store(pair[0], targets, given.where), targets, numbered(split), names)
+        return UserSplit(array_store(pair[0], targets, given.where), targets, numbered(split), names)
     kind = SequentialStore if isinstance(given.dataset, IterableDataset) else StreamStore
     store = kind(
         given.dataset,
@@ -202,7 +202,7 @@ def _user_split(
     if reading.cache and given.collate is None and is_one(store.shape):
         inputs, labels = read_all(store, on_progress, keep=True)
         assert inputs is not None
-        return UserSplit(_array_store(inputs, labels, given.where), labels, numbered(split), names)
+        return UserSplit(array_store(inputs, labels, given.where), labels, numbered(split), names)
     targets = _labels.get(key) if memo is not None else None
     if targets is None and (targets := labels_at_hand(given, store, task)) is None:
         targets = labels_of(store, key if memo is not None else None, cache_folder(reading.cache_dir), on_progress)
@@ -211,7 +211,7 @@ def _user_split(
     return UserSplit(store, targets, numbered(split), names, stochastic)
 
 
-def _array_store(inputs: Any, targets: np.ndarray, where: str) -> ArrayStore:
+def array_store(inputs: Any, targets: np.ndarray, where: str) -> ArrayStore:
     if not isinstance(inputs, Tensor):
         array = np.asarray(inputs)
         if array.dtype.kind not in "biuf":

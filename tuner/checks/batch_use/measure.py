@@ -8,7 +8,7 @@ import torch
 
 from tuner.checks.batch_use.evidence import BatchUse
 from tuner.checks.gradient_seen.measure import gradient_on
-from tuner.checks.tools.frame import Batch, CannotProbe, before_training, one_batch
+from tuner.checks.tools.frame import Batch, CannotProbe, before_training, one_batch, takes
 from tuner.checks.tools.updates import Gradient, dot, in_pieces, step_size
 from tuner.train.setup import Setup
 
@@ -17,6 +17,7 @@ SAME = 1e-4  # of the gradient's norm: rounding in single precision
 
 
 @before_training
+@takes(9)
 def batch_use(setup: Setup) -> BatchUse:
     """Put other examples in the place of either half of a batch: the gradient that the update sees must change."""
     size = step_size(setup)

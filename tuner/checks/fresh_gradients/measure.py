@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from tuner.checks.fresh_gradients.evidence import FreshGradients
-from tuner.checks.tools.frame import CannotProbe, before_training, fresh_model, fresh_optimizer
+from tuner.checks.tools.frame import CannotProbe, before_training, fresh_model, fresh_optimizer, takes
 from tuner.checks.tools.updates import MOST_CALLS, PIECE, Gradient, copied, dot, updates_of
 from tuner.train.setup import Setup
 
 
 @before_training
+@takes(5)
 def fresh_gradients(setup: Setup) -> FreshGradients:
     """Repeat one step with the rate at 0: each update must see the same gradient, none left over from the last."""
     model = fresh_model(setup)

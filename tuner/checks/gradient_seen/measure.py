@@ -9,12 +9,14 @@ from torch import Tensor
 
 from tuner.checks.gradient_seen.evidence import GradientSeen
 from tuner.checks.tools.cost import is_large
-from tuner.checks.tools.frame import Batch, CannotProbe, before_training, fresh_model, one_batch, random_state
+from tuner.checks.tools.frame import Batch, CannotProbe, before_training, fresh_model, one_batch, random_state, takes
 from tuner.checks.tools.updates import dot, step_size, updates_of
+from tuner.train.own_loss import told
 from tuner.train.setup import Setup
 
 
 @before_training
+@takes(5)
 def gradient_seen(setup: Setup, batches: int = 2) -> GradientSeen:
     """Compare the gradient that an update sees with the one that the loss has on that batch, computed apart."""
     size, calls = step_size(setup), []
@@ -24,7 +26,7 @@ def gradient_seen(setup: Setup, batches: int = 2) -> GradientSeen:
     for index in range(batches):
         batch = one_batch(setup, size, f"gradient {index}")
         model, loss = fresh_model(setup), setup.loss()
-        with random_state(setup.spec.seed):
+        with random_state(setup.spec.seed), told(batch[1]):
             loss(model(batch[0]), batch[1]).backward()
         own = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
         del model  # before the next is built

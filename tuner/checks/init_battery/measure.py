@@ -11,15 +11,19 @@ import torch
 from tuner.checks import measures
 from tuner.checks.evidence import Evidence, NotMeasured
 from tuner.checks.initial_loss.evidence import InitialLoss
-from tuner.checks.tools.frame import BATTERY, OF_DATA, CannotProbe, offered
+from tuner.checks.tools.frame import BATTERY, OF_DATA, CannotProbe, Measure, fresh_model, offered, one_batch
 from tuner.checks.tools.rebuilt import rebuilt
+from tuner.checks.tools.updates import step_size
 from tuner.checks.tools.whole import whole
-from tuner.core.errors import user_code
+from tuner.core.errors import TunerError, user_code
 from tuner.train.applicable import why_not
+from tuner.train.own_loss import told
 from tuner.train.setup import Setup
 
 # it sees whether the loss can be computed at all; on a GPU a label out of range ends the process
 FIRST = "initial_loss"
+# of these most errors come: what a check that has little time begins with
+SOONEST = (FIRST, "loss_function", "one_step", "data_scan", "gradient_seen", "input_scale", "layers")
 
 
 def init_battery(
@@ -27,22 +31,26 @@ def init_battery(
 ) -> dict[str, Any]:
     """Return {measurement: its evidence as JSON}; one that cannot be made leaves the reason instead.
 
-    `settings` go to the measures that have an argument of that name. After the moment `until` (time.monotonic) no more
-    are begun. `only`: these alone are made, and the first one. What the user's own code raises is the user's to see,
-    and lack of memory is the trial's failure; neither is taken for a measurement that does not apply.
+    `settings` go to the measures that have an argument of that name. With `until` (time.monotonic) those of SOONEST
+    come first, then those that take least, and one is begun only where there is as much time as it takes, by the time
+    of one training step. `only`: these alone are made, and the first one. What the user's own code raises is the
+    user's to see, and lack of memory is the trial's failure; neither is taken for a measurement that does not apply.
     """
     measures()
     setup = whole(rebuilt(setup))
     evidence: dict[str, Evidence | NotMeasured] = {}
-    for name, measure in sorted(BATTERY.items(), key=lambda item: (item[0] != FIRST, item[0])):
+    step: float | None = None  # seconds
+    for name, measure in sorted(BATTERY.items(), key=lambda item: _place(item, until is not None)):
         if only and name not in (FIRST, *only):
             continue
         first = evidence.get(FIRST)
         if isinstance(first, InitialLoss) and first.too_narrow and name not in OF_DATA:
             evidence[name] = NotMeasured("the model has fewer outputs than there are classes")
             continue
-        over = until is not None and name != FIRST and time.monotonic() > until
-        if (why := "the time that the check may take is over" if over else why_not(setup, name)) is not None:
+        if (why := why_not(setup, name)) is None and until is not None and name != FIRST:
+            step = _seconds_of_a_step(setup) if step is None else step
+            why = _too_late(until, step * _steps(name, measure))
+        if why is not None:
             evidence[name] = NotMeasured(why)
             continue
         try:
@@ -55,3 +63,36 @@ def init_battery(
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, NotImplementedError) as error:
             evidence[name] = NotMeasured(f"{type(error).__name__}: {error}".splitlines()[0], raised=True)
     return {name: found.to_json() for name, found in evidence.items()}
+
+
+def _place(item: tuple[str, Measure], in_haste: bool) -> tuple[float, float, str]:
+    """Return what measures are sorted by: the first one, then by their names; in haste by what must not be missed."""
+    name, measure = item
+    if not in_haste:
+        return name != FIRST, 0, name
+    return (SOONEST.index(name) if name in SOONEST else len(SOONEST)), _steps(name, measure), name
+
+
+def _steps(name: str, measure: Measure) -> float:
+    """Return about how many training steps a measure takes; one of the data alone none."""
+    return float(getattr(measure, "steps", name not in OF_DATA))
+
+
+def _seconds_of_a_step(setup: Setup) -> float:
+    """Return what a forward and a backward on a batch take; 0 where they fail, which the measurements say."""
+    began = time.perf_counter()
+    try:
+        model, (inputs, targets) = fresh_model(setup), one_batch(setup, step_size(setup), "pace")
+        with told(targets):
+            setup.loss()(model(inputs), targets).backward()
+    except (CannotProbe, RuntimeError, ValueError, TypeError, IndexError, AttributeError, TunerError):
+        return 0.0
+    return time.perf_counter() - began
+
+
+def _too_late(until: float, takes: float) -> str | None:
+    """Return why a measure is not begun; None where there is time for it."""
+    left = until - time.monotonic()
+    if left <= 0:
+        return "the time that the check may take is over"
+    return f"it takes about {takes:.1f} s, and the check has {left:.1f} s left for it" if takes > left else None

@@ -13,8 +13,8 @@ from tuner.checks.tools.cost import affordable, is_large
 from tuner.checks.tools.frame import (
     before_training,
     equal_batches,
-    forward,
     fresh_model,
+    judged,
     random_in_train_mode,
     random_state,
     share_right,
@@ -56,9 +56,9 @@ def initial_loss(setup: Setup, seeds: int = 3, examples: int = 512) -> InitialLo
             some = batches[0][0][:FEW] if is_large(setup) and data.is_one else batches[0][0]
             facts["random_in_train_mode"] = random_in_train_mode(model, some)
         with random_state(seed):
-            given = [(forward(model, inputs), targets) for inputs, targets in batches]
-        with torch.no_grad():
-            losses.append(sum(float(loss(outputs, targets)) for outputs, targets in given) / len(given))
+            answers = [judged(model, batch, loss) for batch in batches]
+        given = [(outputs, targets) for (outputs, _), (_, targets) in zip(answers, batches, strict=True)]
+        losses.append(sum(value for _, value in answers) / len(answers))
         spreads.append(float(torch.cat([outputs.flatten() for outputs, _ in given]).std()))
         right.append(share_right(given))
     mean, std = mean_std(losses)

@@ -7,11 +7,12 @@ import torch
 from tuner.checks.input_scale.evidence import InputScale
 from tuner.checks.tools.columns import _by_column
 from tuner.checks.tools.cost import affordable
-from tuner.checks.tools.frame import DoesNotApply, before_training, forward, one_batch, shaken_model
+from tuner.checks.tools.frame import DoesNotApply, before_training, forward, one_batch, shaken_model, takes
 from tuner.train.setup import Setup
 
 
 @before_training
+@takes(2)
 def input_scale(setup: Setup, examples: int = 512) -> InputScale:
     """Measure the inputs as the model gets them, and whether their scale matters to it.
 

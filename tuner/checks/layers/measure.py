@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from tuner.checks.layers.evidence import Layers
 from tuner.checks.tools.cost import affordable
 from tuner.checks.tools.forwards import LINEAR, Units, _by_unit
-from tuner.checks.tools.frame import before_training, equal_batches, fresh_model, random_state
+from tuner.checks.tools.frame import before_training, equal_batches, fresh_model, random_state, takes
+from tuner.train.own_loss import told
 from tuner.train.setup import Setup
 
 ENOUGH = 64  # examples: fewer do not say what a unit never does
@@ -23,6 +24,7 @@ SATURATED = {nn.Tanh: (-0.99, 0.99), nn.Sigmoid: (0.01, 0.99)}
 
 
 @before_training
+@takes(4)
 def layers(setup: Setup, examples: int = 512) -> Layers:
     """Measure every leaf module's outputs in a train-mode forward (dropout off) and its gradient after one backward."""
     examples = min(examples, MOST_IMAGES) if setup.data.is_image else examples
@@ -41,7 +43,7 @@ def layers(setup: Setup, examples: int = 512) -> Layers:
 
     hooks = [module.register_forward_hook(look) for module in names]
     try:
-        with random_state(setup.spec.seed):
+        with random_state(setup.spec.seed), told(targets):
             some = affordable(setup, examples, trained=True)
             with torch.set_grad_enabled(some >= examples):  # where a backward over all is too much, no graph is kept
                 outputs = model(inputs)
@@ -50,7 +52,7 @@ def layers(setup: Setup, examples: int = 512) -> Layers:
             hook.remove()
     if some < examples:
         inputs, targets = inputs[:some], targets[:some]
-        with random_state(setup.spec.seed):
+        with random_state(setup.spec.seed), told(targets):
             outputs = model(inputs)
     loss(outputs, targets).backward()
     modules = dict(model.named_modules())

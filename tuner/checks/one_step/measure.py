@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tuner.checks.one_step.evidence import OneStep
-from tuner.checks.tools.frame import NORMALISATION, before_training, fresh_model, one_batch
+from tuner.checks.tools.frame import NORMALISATION, before_training, fresh_model, one_batch, takes
 from tuner.checks.tools.updates import Gradient, updates_of
 from tuner.train.setup import Setup
 
@@ -19,6 +19,7 @@ UPDATES = 4
 
 
 @before_training
+@takes(4)
 def one_step(setup: Setup) -> OneStep:
     """Make a few updates with the recipe's optimizer and step; say which parameters got gradient and which moved."""
     untouched = setup.model()

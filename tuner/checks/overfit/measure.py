@@ -21,6 +21,7 @@ from tuner.checks.tools.frame import (
     fresh_model,
     fresh_optimizer,
     gathered,
+    judged,
     keys_of,
     random_in_train_mode,
     random_state,
@@ -58,13 +59,13 @@ class _Run:
         kept = {name: b.clone() for name, b in self.model.named_buffers()}
         self.model.train(training)
         with random_state(0):
-            outputs = forward(self.model, self.batch[0])
+            outputs, value = judged(self.model, self.batch, self.loss)
         self.model.train()
         with torch.no_grad():
             for name, buffer in self.model.named_buffers():
                 buffer.copy_(kept[name])
             right = accuracy(outputs, self.batch[1]) if self.has_classes else None
-            return float(self.loss(outputs, self.batch[1])), right, outputs
+            return value, right, outputs
 
     def at_floor(self, value: float, right: float | None) -> bool:
         return self.target is not None and value <= self.target and right in (None, 1.0)

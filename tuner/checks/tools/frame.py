@@ -21,6 +21,7 @@ from tuner.checks.evidence import Evidence, NotMeasured
 from tuner.core.errors import UserCodeError
 from tuner.core.streams import derive_seed
 from tuner.train.nested import scored_part, together
+from tuner.train.own_loss import told
 from tuner.train.setup import Setup
 from tuner.train.step import How, default_step
 
@@ -49,6 +50,16 @@ def before_training(measure: Measure) -> Measure:
     """Add a measure to the battery of check-init."""
     BATTERY[measure.__name__] = measure
     return measure
+
+
+def takes(steps: float) -> Callable[[Measure], Measure]:
+    """Say about how many training steps a measure takes, where it is more than one: what has little time asks."""
+
+    def mark(measure: Measure) -> Measure:
+        measure.steps = steps  # type: ignore[attr-defined]
+        return measure
+
+    return mark
 
 
 def of_data_alone(measure: Measure) -> Measure:
@@ -168,6 +179,17 @@ def forward(model: nn.Module, inputs: Tensor) -> Tensor:
     if not isinstance(outputs, Tensor):
         raise CannotProbe(f"the model's outputs are a {type(outputs).__name__}, not one tensor")
     return outputs.detach().float()
+
+
+def judged(model: nn.Module, batch: Batch, loss: Callable[..., Tensor]) -> tuple[Tensor, float]:
+    """Return what `forward` gives of a batch, and the loss of all that the model returned."""
+    inputs, targets = batch
+    with torch.no_grad(), told(targets):
+        whole = model(inputs)
+        outputs = scored_part(whole)
+        if not isinstance(outputs, Tensor):
+            raise CannotProbe(f"the model's outputs are a {type(outputs).__name__}, not one tensor")
+        return outputs.detach().float(), float(loss(whole, targets))
 
 
 def accuracy(outputs: Tensor, targets: Tensor) -> float | None:

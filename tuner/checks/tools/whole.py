@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from tuner.train.nested import scored_part
+from tuner.train.own_loss import of_model
 from tuner.train.setup import Setup
 
 
@@ -47,6 +48,8 @@ class _Whole:
 
     def loss(self) -> Any:
         raw, last = self._setup.loss(), self._last
+        if of_model(raw):  # it knows what to do of a tensor, and the loss in the last outputs is not of these
+            return raw
 
         def loss(outputs: Any, targets: Tensor) -> Tensor:
             whole = last.get("outputs")

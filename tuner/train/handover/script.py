@@ -23,6 +23,7 @@ from tuner.train.evaluate import as_float
 from tuner.train.handover.names import INSTEAD
 from tuner.train.handover.script_data import splits_of
 from tuner.train.handover.script_text import Facts, script_text
+from tuner.train.own_loss import is_asked
 from tuner.train.setup import Setup
 from tuner.train.stores import StreamStore
 
@@ -69,6 +70,7 @@ def refuse(setup: Setup) -> None:
         **{f"[{name}]": setup.tables.get(name) is not None for name in WITHOUT},
         "train.snapshots": setup.tables["train"].get("snapshots") is not None,
         "model.output": setup.tables["model"].get("output") is not None,
+        'loss.name = "model"': is_asked(setup.tables["loss"]),
         f"optimizer.name = {name!r}": isinstance(setup.optimizer(setup.model()), Around),  # it looks its base up
         "precision fp16": setup.precision == "fp16",
         "inputs of several tensors or of several lengths": not data.is_one,
