@@ -14,7 +14,7 @@ from tuner.api import pace
 from tuner.api.keeping import preserved
 from tuner.api.live import LiveSetup, Objects, live_setup
 from tuner.api.report import Report
-from tuner.checks.tools.frame import CannotProbe
+from tuner.checks.evidence import CannotProbe
 from tuner.core.metrics import OverfitMetrics
 from tuner.core.result import Record, Skipped, StageResult, TrialResult
 from tuner.core.trial import WorkItem

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tuner.checks.tools.frame import CannotProbe
+from tuner.checks.evidence import CannotProbe
 from tuner.train.forms import Given, as_pair
 from tuner.train.nested import first, leaves
 from tuner.train.setup import Setup

@@ -40,6 +40,12 @@ class Evidence:
         return from_json(cls, value)
 
 
+class CannotProbe(Exception):
+    """Raised by a measurement that cannot be made of this model, loss or optimizer; its text is the reason."""
+
+    applies = True
+
+
 @dataclass(frozen=True)
 class NotMeasured:
     """Why a measurement found nothing. `raised`: by an error. `applies`: such a model and such data have it at all."""

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tuner.checks.evidence import CannotProbe as CannotProbe
 from tuner.checks.evidence import Evidence, NotMeasured
 from tuner.core.errors import UserCodeError
 from tuner.core.streams import derive_seed
@@ -32,12 +33,6 @@ OF_DATA: set[str] = set()
 NORMALISATION = nn.modules.batchnorm._NormBase
 MOST_DRAWN = (1 << 19) - 1  # a prime, so that no two rows of a weight tensor get the same numbers
 DROPOUT_RATES = ("p", "drop_prob", "dropout")
-
-
-class CannotProbe(Exception):
-    """Raised by a measurement that cannot be made of this model, loss or optimizer; its text is the reason."""
-
-    applies = True
 
 
 class DoesNotApply(CannotProbe):
