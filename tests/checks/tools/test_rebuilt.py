@@ -168,3 +168,24 @@ def test_a_small_model_is_drawn_each_time(tmp_path, monkeypatch):
     for _ in range(2):
         setup.model()
     assert drawn == ["cpu", "cpu"]
+
+
+def test_a_model_that_asks_for_the_version_of_its_weights_is_told(tmp_path):
+    drawn = []
+    setup = rebuilt(setup_of(lambda: torchvision.models.mnasnet0_5(num_classes=10), tmp_path, drawn))
+    first, second = setup.model().state_dict(), setup.model().state_dict()
+    assert drawn == ["cpu", "meta"]
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_model_that_refuses_to_load_weights_is_built_in_full(tmp_path):
+    class Refuses(nn.Linear):
+        def _load_from_state_dict(self, *_):
+            raise ValueError("no weights of others")
+
+    drawn = []
+    setup = rebuilt(setup_of(lambda: Refuses(3, 2), tmp_path, drawn))
+    setup.model()
+    setup.model()
+    setup.model()
+    assert drawn == ["cpu", "meta", "cpu", "cpu"]

@@ -9,6 +9,7 @@ that are no weights, an init or weights from a file, an error), every model is b
 from __future__ import annotations
 
 import random
+from collections import OrderedDict
 from typing import Any, cast
 
 import numpy as np
@@ -68,7 +69,10 @@ class _Rebuilt:
             return None
         if not all(item.is_meta for item in (*model.parameters(), *model.buffers())) or form(model) != known.form:
             return None
-        model.load_state_dict({name: value.clone() for name, value in known.weights.items()}, assign=True)
+        try:
+            model.load_state_dict(known.copies(), assign=True)
+        except Exception:  # a module's own loading may refuse
+            return None
         known.restore_streams()
         return model.train()
 
@@ -84,7 +88,9 @@ class _Known:
 
     def __init__(self, model: nn.Module) -> None:
         self.form = form(model)
-        self.weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        state = model.state_dict()
+        self.weights = {name: value.detach().clone() for name, value in state.items()}
+        self.versions = getattr(state, "_metadata", {})  # which modules ask for when they load
         self.states = torch.get_rng_state(), np.random.get_state(), random.getstate()
 
     @classmethod
@@ -93,6 +99,12 @@ class _Known:
         if sum(item.numel() for item in model.parameters()) < LARGE or not _is_made_of_weights(model):
             return None
         return cls(model)
+
+    def copies(self) -> OrderedDict[str, Tensor]:
+        """Return copies of the weights, as a model's state."""
+        state = OrderedDict((name, value.clone()) for name, value in self.weights.items())
+        state._metadata = self.versions  # type: ignore[attr-defined]
+        return state
 
     def restore_streams(self) -> None:
         """Put the global generators into the state that drawing the weights leaves."""
