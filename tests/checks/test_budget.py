@@ -112,6 +112,7 @@ def test_a_measurement_holds_two_models_at_once_at_most_and_leaves_none_to_the_g
     setup = whole(setup_of((images, labels), model, val=(images + 0.01, labels), batch_size=BATCH, **adam))
     monkeypatch.setattr(heads, "_last", None)
     measures()
+    cost.affordable(setup, 1)  # counted once, before anything is held
     asked = 0
     gc.collect()
     gc.disable()

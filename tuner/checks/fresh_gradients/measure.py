@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tuner.checks.fresh_gradients.evidence import FreshGradients
 from tuner.checks.tools.frame import CannotProbe, before_training, fresh_model, fresh_optimizer, takes
-from tuner.checks.tools.updates import MOST_CALLS, PIECE, Gradient, copied, dot, updates_of
+from tuner.checks.tools.updates import MOST_CALLS, PIECE, Gradient, copied, dot, in_pieces, updates_of
 from tuner.train.setup import Setup
 
 
@@ -72,7 +72,8 @@ def _is_times(number: int, first: Tensor | None, gradient: Tensor | None) -> boo
     """Return whether a gradient is so many times the first one."""
     if first is None or gradient is None:
         return False
-    return torch.allclose(gradient, number * first, rtol=0.02, atol=0.02 * float(first.abs().max()))
+    room = 0.02 * float(torch.linalg.vector_norm(first, math.inf))
+    return all(torch.allclose(b, number * a, rtol=0.02, atol=room) for a, b in in_pieces([(first, gradient)]))
 
 
 def _rounded(before: Tensor, after: Tensor) -> bool:

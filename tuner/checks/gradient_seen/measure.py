@@ -30,19 +30,22 @@ def gradient_seen(setup: Setup, batches: int = 2) -> GradientSeen:
             loss(model(batch[0]), batch[1]).backward()
         own = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
         del model  # before the next is built
-        gradient, needed, optimizer = gradient_on(setup, batch)
-        seen = {name: g for name, g in gradient.items() if name in own}
+        seen, needed, optimizer = gradient_on(setup, batch)
+        groups = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+        del optimizer
+        seen = {name: g for name, g in seen.items() if name in own}
         norms.append((math.sqrt(dot(own, own)), math.sqrt(dot(seen, seen))))
         inner.append(dot(own, seen))
         calls.append(needed)
+        del own, seen
     if not all(a > 0 for a, _ in norms):
         raise CannotProbe("the loss has no gradient")
     return GradientSeen(
         ratios=[b / a for a, b in norms],
         norms=[b for _, b in norms],
         cosines=[product / max(a * b, 1e-300) for product, (a, b) in zip(inner, norms, strict=True)],
-        maximises=any(bool(group.get("maximize")) for group in optimizer.param_groups),
-        adaptive=any("betas" in group or "eps" in group for group in optimizer.param_groups),
+        maximises=any(bool(group.get("maximize")) for group in groups),
+        adaptive=any("betas" in group or "eps" in group for group in groups),
         clip_norm=setup.spec.tables["train"].get("clip_norm"),
         calls=max(calls),
     )
