@@ -8,6 +8,7 @@ import contextlib
 import io
 import re
 import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -62,7 +63,8 @@ def tuner(*arguments, cwd="."):
     from tuner.cli.app import main
 
     out, err = io.StringIO(), io.StringIO()
-    before, argv = os.getcwd(), sys.argv
+    before, argv, hook = os.getcwd(), sys.argv, sys.unraisablehook
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     os.chdir(cwd)
     sys.argv = ["tuner", *map(str, arguments)]
     try:
@@ -74,7 +76,9 @@ def tuner(*arguments, cwd="."):
                 code = stop.code or 0
     finally:
         os.chdir(before)
-        sys.argv = argv
+        sys.argv, sys.unraisablehook = argv, hook
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     return Done(code, out.getvalue(), err.getvalue())
 
 

@@ -23,3 +23,77 @@ sys.exit(130)
 def test_a_signal_while_the_interpreter_shuts_down_leaves_the_exit_code(name):
     done = subprocess.run([sys.executable, "-c", LATE.format(name=name)], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (130, "")
+
+
+COMMAND = """
+import os, signal, sys, time
+from tuner.cli import app
+
+def body():
+{body}
+
+app.build_app = lambda arguments: lambda standalone_mode: within()
+
+def within():
+    from tuner.cli.exit_codes import exit_codes
+    with exit_codes(False, False, []):
+        body()
+    {after}
+
+sys.argv = ["tuner", "status"]
+app.main()
+"""
+TURNED = """
+    try:
+        os.kill(os.getpid(), signal.{name})
+    except BaseException as error:
+        raise ImportError("numpy.core.multiarray failed to import")
+"""
+FINALIZER = """
+    class Late:
+        def __del__(self):
+            os.kill(os.getpid(), signal.{name})
+
+    late = Late()
+    del late
+    time.sleep(30)
+"""
+CODES = {"SIGINT": 130, "SIGTERM": 143}
+
+
+def ended(body, after="pass"):
+    code = COMMAND.format(body=body, after=after)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert "Traceback" not in done.stderr and "ignored" not in done.stderr and "bug" not in done.stderr, done.stderr
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_an_error_that_a_library_makes_of_a_signal_is_the_signals_not_a_bug(name):
+    code, said = ended(TURNED.format(name=name))
+    assert code == CODES[name]
+    assert "What was finished is kept" in said
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_a_signal_that_a_finalizer_swallows_comes_again(name):
+    code, said = ended(FINALIZER.format(name=name))
+    assert code == CODES[name]
+    assert "What was finished is kept" in said
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_a_signal_between_the_end_of_the_command_and_that_of_the_program_has_its_exit_code(name):
+    assert ended("    pass", after=f"os.kill(os.getpid(), signal.{name})")[0] == CODES[name]
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_a_second_signal_while_the_first_is_answered_ends_the_program_at_once(name):
+    body = f"""
+    try:
+        os.kill(os.getpid(), signal.{name})
+    finally:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(30)
+"""
+    assert ended(body)[0] == 143

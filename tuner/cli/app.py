@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from tuner.cli.looks import data, parts
 from tuner.cli.looks import inspect as inspect_command
 from tuner.cli.safe_pipes import make_unbreakable
 from tuner.core.errors import InputError, UsageError, did_you_mean
+from tuner.core.signals import Terminated, ignore, received
 from tuner.core.stage_ref import StageRef
 from tuner.stages import checklist
 
@@ -502,16 +504,33 @@ def build_app(arguments: Sequence[str]) -> typer.Typer:
 def main() -> None:
     """Run the command line; every way out has a documented exit code."""
     try:
+        code = _ended()
+        ignore()
+    except (KeyboardInterrupt, Terminated):  # before the command has begun, or when it has said all
+        code = 128 + (received() or signal.SIGINT)
+        ignore()
+    sys.exit(code)
+
+
+def _ended() -> int | str | None:
+    """Run the command line; return its exit code."""
+    try:
         make_unbreakable()
         completing = os.environ.get("COMP_WORDS", os.environ.get("_TYPER_COMPLETE_ARGS", "")).split()
-        sys.exit(build_app([*sys.argv[1:], *completing])(standalone_mode=False))
+        code: int | None = build_app([*sys.argv[1:], *completing])(standalone_mode=False)
+        return code
+    except SystemExit as end:
+        return end.code
     except typer.Abort:
-        sys.exit(130)
+        return 130
     except Exception as error:  # typer's own usage errors; the class is not public in every version
+        if (number := received()) is not None:
+            return 128 + number
         if not hasattr(error, "format_message"):
             raise
         if "--json" in sys.argv:
             fail(2, error.format_message(), "tuner --help lists the commands.", True)
         else:
             error.show()  # type: ignore[attr-defined]
-        sys.exit(getattr(error, "exit_code", 2))
+        code = getattr(error, "exit_code", 2)
+        return code

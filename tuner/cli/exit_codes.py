@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
 import sys
 import tempfile
 import time
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from tuner.core.errors import TunerError, text_of
 from tuner.core.formatting import clipped
-from tuner.core.signals import Terminated, listen
+from tuner.core.signals import Terminated, listen, received
 
 MAX_LINE_CHARACTERS = 400
 MAX_HINT_CHARACTERS = 400
@@ -31,25 +32,29 @@ def exit_codes(as_json: bool, debug: bool, run_dir: list[Path]) -> Iterator[None
     listen()
     try:
         yield
-    except KeyboardInterrupt:
-        raise SystemExit(_stopped(130, "Interrupted", as_json)) from None
-    except Terminated:
-        raise SystemExit(_stopped(143, "Terminated", as_json)) from None
-    except TunerError as error:
-        if debug:
-            traceback.print_exc()
+    except (KeyboardInterrupt, Terminated, Exception) as error:
+        if (number := received()) is None and isinstance(error, KeyboardInterrupt):
+            number = signal.SIGINT
+        raise SystemExit(
+            _failed(error, as_json, debug, run_dir) if number is None else _stopped(number, as_json)
+        ) from None
+
+
+def _failed(error: BaseException, as_json: bool, debug: bool, run_dir: list[Path]) -> int:
+    """Show an error; return its exit code."""
+    if debug:
+        traceback.print_exc()
+    if isinstance(error, TunerError):
         fail(error.exit_code, error.message, error.hint, as_json)
-        raise SystemExit(error.exit_code) from None
-    except Exception as error:
-        saved = _save_traceback(run_dir)
-        if debug:
-            traceback.print_exc()
-        message = f"a bug of tuner: {text_of(error)}"
-        fail(70, message, f"The traceback is in {saved}; finished trials are kept. Please report it.", as_json)
-        raise SystemExit(70) from None
+        return error.exit_code
+    saved = _save_traceback(run_dir)
+    message = f"a bug of tuner: {text_of(error)}"
+    fail(70, message, f"The traceback is in {saved}; finished trials are kept. Please report it.", as_json)
+    return 70
 
 
-def _stopped(code: int, word: str, as_json: bool) -> int:
+def _stopped(number: int, as_json: bool) -> int:
+    code, word = 128 + number, "Interrupted" if number == signal.SIGINT else "Terminated"
     command = shlex.join(["tuner", *sys.argv[1:]])
     fail(code, f"{word}. What was finished is kept.", f"The same command goes on from here: {command}", as_json)
     return code

@@ -6,9 +6,12 @@ import atexit
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+
+AGAIN_SECONDS = 0.01
 
 
 class Terminated(BaseException):
@@ -36,31 +39,59 @@ def ends_the_command(error: BaseException) -> bool:
     return innermost is not None and innermost.tb_frame.f_code.co_filename == __file__
 
 
+_received: int | None = None
+_shown: Callable[[Any], Any] = sys.__unraisablehook__
+
+
+def received() -> int | None:
+    """Return the number of the signal that is ending the command, or None.
+
+    Libraries that are written in C or Rust make errors of their own of what is raised within them; so any error that
+    comes after a signal is the signal's.
+    """
+    return _received
+
+
 def listen() -> None:
     """Have SIGINT raise KeyboardInterrupt and SIGTERM Terminated, once; whichever comes second ends the process.
 
     Workers end with this process, and files are written whole or not at all, so nothing finished is lost then either.
     """
-    stopping = False
-
-    def stop(number: int, _: Any) -> None:
-        nonlocal stopping
-        if stopping:
-            _leave(number)
-        stopping = True
-        raise KeyboardInterrupt if number == signal.SIGINT else Terminated
-
+    global _received, _shown
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, stop)
+            signal.signal(number, _stop)
     except ValueError:
         return  # not the main thread: signals do not come here
-    atexit.unregister(_ignore)
-    atexit.register(_ignore)
+    _received = None
+    atexit.unregister(ignore)
+    atexit.register(ignore)  # while the interpreter shuts down, handlers and with them exit codes are gone
+    if sys.unraisablehook is not _unraisable:
+        _shown, sys.unraisablehook = sys.unraisablehook, _unraisable
 
 
-def _ignore() -> None:
-    """Ignore signals from here on: while the interpreter shuts down, handlers and with them exit codes are gone."""
+def _stop(number: int, _: Any) -> None:
+    global _received
+    if _received is not None:
+        _leave(number)
+    _received = number
+    raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+
+
+def _unraisable(lost: Any) -> None:
+    """Send a signal again whose exception went nowhere, as it came within a finalizer."""
+    global _received
+    if _received is None or not isinstance(lost.exc_value, (KeyboardInterrupt, Terminated)):
+        _shown(lost)
+        return
+    number, _received = _received, None
+    again = threading.Timer(AGAIN_SECONDS, os.kill, (os.getpid(), number))
+    again.daemon = True
+    again.start()
+
+
+def ignore() -> None:
+    """Ignore signals from here on: the command has ended, and its exit code is known."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
