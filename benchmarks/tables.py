@@ -67,20 +67,22 @@ def measure(asked: Asked, sizes: Sizes) -> dict[str, Any]:
         for family, names in SETS.items():
             for name in names:
                 of = {"part": "tables", **asdict(sizes), "set": name}
-                seeds = range(sizes.seeds)
-                todo = [seed for seed in seeds if asked.lines.get({**of, "seed": seed}) is None]
-                given = [(family, name, seed, sizes) for seed in todo]
-                for seed, regrets in zip(todo, pool.imap(_searches, given), strict=True):
-                    asked.lines.keep({**of, "seed": seed}, regrets)
-                found["sets"][name] = [asked.lines.get({**of, "seed": seed}) for seed in seeds]
+                every = [(search, seed) for seed in range(sizes.seeds) for search in SEARCHES]
+                keys = {one: {**of, "search": one[0], "seed": one[1]} for one in every}
+                todo = [one for one in every if asked.lines.get(keys[one]) is None]
+                given = [(family, name, *one, sizes) for one in todo]
+                for one, regret in zip(todo, pool.imap(_search, given), strict=True):
+                    asked.lines.keep(keys[one], regret)
+                found["sets"][name] = [
+                    {search: asked.lines.get(keys[search, seed]) for search in SEARCHES} for seed in range(sizes.seeds)
+                ]
                 asked.say(f"tables: {family} {name}: " + ", ".join(_means(found["sets"][name])))
     return found
 
 
-def _searches(given: tuple[str, str, int, Sizes]) -> dict[str, float]:
-    family, name, seed, sizes = given
-    table = load(family, name)
-    return {search: run(search, table, seed, sizes) for search in SEARCHES}
+def _search(given: tuple[str, str, str, int, Sizes]) -> float:
+    family, name, search, seed, sizes = given
+    return run(search, load(family, name), seed, sizes)
 
 
 @lru_cache(maxsize=1)

@@ -336,6 +336,32 @@ def test_npz_numbers_classes_that_are_texts(tmp_path):
     assert loaded.train.targets.tolist() == [1, 0, 1] and loaded.class_names == ("cat", "dog")
 
 
+@pytest.mark.parametrize(
+    ("shape", "kept"),
+    [((40, 3, 5, 6), lambda x: x.transpose(0, 2, 3, 1)), ((40, 7), lambda x: x), ((40, 5, 6), lambda x: x[..., None])],
+)
+def test_npz_keeps_large_inputs_unpacked_and_notices_a_new_file(tmp_path, monkeypatch, shape, kept):
+    monkeypatch.setattr(datasets, "UNPACKED_BYTES", 1)
+    values = np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8)
+    file, cache = tmp_path / "a.npz", tmp_path / "cache"
+    np.savez_compressed(file, x=values, y=np.arange(40))
+    first = open_stored(datasets.npz(str(file)).train.inputs, cache, lambda *_: None)
+    assert isinstance(first, np.memmap) and np.array_equal(first, kept(values))
+    np.savez_compressed(file, x=values[::-1], y=np.arange(40))
+    os.utime(file, ns=(1, 1))
+    assert np.array_equal(open_stored(datasets.npz(str(file)).train.inputs, cache, lambda *_: None), kept(values)[::-1])
+
+
+def test_npz_is_refused_when_a_large_array_is_torn(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, "UNPACKED_BYTES", 1)
+    np.savez(tmp_path / "a.npz", x=np.ones((500, 4)), y=np.arange(500))
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    content[5_000] ^= 255
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(InputError, match=r"a.npz: not a readable .npz archive \(Bad CRC-32"):
+        open_stored(datasets.npz(str(tmp_path / "a.npz")).train.inputs, tmp_path, lambda *_: None)
+
+
 def test_npz_says_what_is_wrong(tmp_path):
     with pytest.raises(InputError, match=r"data.path: no such file: .*gone.npz"):
         datasets.npz(str(tmp_path / "gone.npz"))

@@ -8,24 +8,26 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import math
 import os
 import sys
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tuner.core.errors import EnvironmentProblem, InputError, UsageError
+from tuner.core.errors import EnvironmentProblem, InputError, TunerError, UsageError
 from tuner.core.packages import version_of
 from tuner.parts.columns import check_fill
 from tuner.parts.examples import Allocate, Loaded, OnProgress, Split, Stored, native, numbered
 from tuner.parts.image_files import ClassFolders, decode, decode_all, find_splits
 from tuner.parts.tables import Asked, read_table
 
+UNPACKED_BYTES = 4 << 20  # inputs of an archive that each trial unpacks itself: a few ms
 CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR100 = """
@@ -166,17 +168,13 @@ def npz(path: str) -> Loaded:
     file = Path(path).expanduser()
     if not file.is_file():
         raise InputError(f"data.path: no such file: {file}", "Give the path of an .npz file (numpy.savez).")
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            arrays = {name: native(archive[name]) for name in archive.files}
-    except (OSError, ValueError, AttributeError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-        hint = "Save plain arrays of numbers or texts with numpy.savez."
-        raise InputError(f"{file}: not a readable .npz archive ({error})", hint) from None
-    found = {name: _npz_split(arrays, name) for name in ("train", "val", "test")}
-    if found["train"] is None:
-        held = ", ".join(sorted(arrays)) or "nothing"
-        raise UsageError(f"data.path: {file} has no inputs and targets (it holds: {held})", "Name them x and y.")
-    splits: dict[str, tuple[np.ndarray, np.ndarray]] = {name: pair for name, pair in found.items() if pair is not None}
+    with _archive(file) as archive:
+        members = {name: _member(archive, name) for name in archive.files}
+        found = {name: _npz_split(members, name) for name in ("train", "val", "test")}
+        if found["train"] is None:
+            held = ", ".join(sorted(members)) or "nothing"
+            raise UsageError(f"data.path: {file} has no inputs and targets (it holds: {held})", "Name them x and y.")
+        splits = {name: (pair[0], native(archive[pair[1].name])) for name, pair in found.items() if pair is not None}
     for name, pair in splits.items():
         _check_arrays(f"{file}: {name}", *pair)
     names = None
@@ -185,26 +183,86 @@ def npz(path: str) -> Loaded:
         names = tuple(known)
         index = {name: i for i, name in enumerate(known)}
         splits = {k: (x, np.array([index[str(label)] for label in y.ravel()])) for k, (x, y) in splits.items()}
-    values = {k: Split(_channels_last(x), y, numbered(f"{file.name} {k}")) for k, (x, y) in splits.items()}
-    images = _channels_last(splits["train"][0]).ndim == 4
+    values = {k: Split(_inputs(file, x), y, numbered(f"{file.name} {k}")) for k, (x, y) in splits.items()}
+    first = splits["train"][0]
+    images = len(first.shape) == 4 or _is_grey(first)
     return Loaded(values["train"], values.get("val"), values.get("test"), images, names, watch=(file,))
 
 
-def _check_arrays(where: str, inputs: np.ndarray, targets: np.ndarray) -> None:
+@dataclass(frozen=True)
+class _Member:
+    """An array of an archive that has not been read yet."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+@contextlib.contextmanager
+def _archive(file: Path) -> Iterator[Any]:
+    """Open an .npz archive.
+
+    Raises:
+        InputError: "not a readable .npz archive", whether it shows now or when an array is read.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            yield archive
+    except TunerError:
+        raise
+    except (OSError, ValueError, AttributeError, KeyError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        hint = "Save plain arrays of numbers or texts with numpy.savez."
+        raise InputError(f"{file}: not a readable .npz archive ({error})", hint) from None
+
+
+def _member(archive: Any, name: str) -> _Member:
+    """Read what an array is, and not the array."""
+    with archive.zip.open(f"{name}.npy") as content:
+        version = np.lib.format.read_magic(content)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(content)
+    if dtype.hasobject:
+        raise ValueError(f"{name} is an array of objects, which are pickles")
+    return _Member(name, shape, dtype)
+
+
+def _inputs(file: Path, member: _Member) -> np.ndarray | Stored:
+    """Return the inputs of a split; large ones are kept as they are trained with, so that no trial unpacks them."""
+
+    def read() -> np.ndarray:
+        with _archive(file) as archive:
+            return _channels_last(native(archive[member.name]))
+
+    def make(allocate: Allocate, on_progress: OnProgress) -> None:
+        values = read()
+        allocate(values.shape, values.dtype)[:] = values
+
+    if math.prod(member.shape) * member.dtype.itemsize < UNPACKED_BYTES:
+        return read()
+    stat = file.stat()
+    key = {"source": "npz", "root": str(file.resolve()), "array": member.name, "bytes": stat.st_size}
+    return Stored(f"npz-{member.name}", {**key, "changed": stat.st_mtime_ns}, make)
+
+
+def _is_grey(inputs: _Member | np.ndarray) -> bool:
+    return len(inputs.shape) == 3 and inputs.dtype == np.uint8
+
+
+def _check_arrays(where: str, inputs: _Member, targets: np.ndarray) -> None:
     """Refuse arrays that are no examples with one target each."""
-    if inputs.ndim < 2:
+    if len(inputs.shape) < 2:
         hint = "One row per example: inputs.reshape(-1, 1) for a single feature."
         raise InputError(f"{where}: the inputs have shape {inputs.shape}, not (examples, ...)", hint)
     if inputs.dtype.kind not in "biuf":
         raise InputError(f"{where}: the inputs must be numbers, they are {inputs.dtype}", "Encode them as numbers.")
-    if targets.ndim == 0 or len(inputs) != len(targets):
+    if targets.ndim == 0 or inputs.shape[0] != len(targets):
         found = "a single target" if targets.ndim == 0 else f"{len(targets)} targets"
-        raise InputError(f"{where}: {len(inputs)} inputs but {found}", "Each input needs one target.")
-    if not len(inputs):
+        raise InputError(f"{where}: {inputs.shape[0]} inputs but {found}", "Each input needs one target.")
+    if not inputs.shape[0]:
         raise InputError(f"{where}: no examples", "Save at least a few examples per class.")
 
 
-def _npz_split(arrays: Mapping[str, np.ndarray], split: str) -> tuple[np.ndarray, np.ndarray] | None:
+def _npz_split(arrays: Mapping[str, _Member], split: str) -> tuple[_Member, _Member] | None:
     pairs = [("inputs", "targets"), ("x", "y")]
     if split != "train":
         pairs = []
@@ -217,7 +275,7 @@ def _npz_split(arrays: Mapping[str, np.ndarray], split: str) -> tuple[np.ndarray
 
 
 def _channels_last(inputs: np.ndarray) -> np.ndarray:
-    if inputs.ndim == 3 and inputs.dtype == np.uint8:
+    if _is_grey(inputs):
         return inputs[..., None]
     if inputs.ndim != 4 or (inputs.shape[-1] in (1, 3, 4) and inputs.shape[1] not in (1, 3, 4)):
         return inputs
