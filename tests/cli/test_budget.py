@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from tests.equal import differences
 from tuner import stages
 from tuner.core.errors import InputError, UsageError
 from tuner.core.manifest import Provenance
@@ -14,6 +15,7 @@ from tuner.core.store import StageDir
 from tuner.recipe.file import load_recipe
 from tuner.search.budget import parse
 from tuner.search.costs import Costs
+from tuner.train import loop, trial
 from tuner.workflow import best_so_far, budgets, stage_clock, whole_run
 from tuner.workflow.freshness import Options, Session
 
@@ -300,6 +302,74 @@ def test_what_is_under_way_when_the_time_is_over_is_given_up(finished, command, 
     assert "fine ends here: the time of the run is over" in as_line(done.err)
     assert len(ended) == 1 and len(trials_of(finished, "fine")) == 1
     assert json.loads((run / "winner.json").read_text())["trial"] == ended[0].result.id
+
+
+@pytest.fixture
+def long_fine(finished, monkeypatch):
+    """A finished run but for fine and test; fine's trials take 40 epochs and write their best weights after each."""
+    for name in ("fine", "test"):
+        shutil.rmtree(finished / "runs/small" / name)
+    (finished / "runs/small/test-looks.json").unlink()
+    path = finished / "small.toml"
+    path.write_text(path.read_text().replace("trials = 2\nepochs = 3\n", "trials = 3\nepochs = 40\n"))
+    (finished / "runs/small/winner.json").unlink()
+    monkeypatch.setattr(loop, "KEEP_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "KEEP_TIMES", 0)
+    monkeypatch.setattr(trial, "PROGRESS_SECONDS", 0.0)
+    return finished
+
+
+def heard(monkeypatch, act):
+    """Have `act(records)` called whenever a trial under way has told of new best weights."""
+    told, hear = [], best_so_far.BestSoFar.hear_on_the_way
+
+    def on_the_way(self, record):
+        hear(self, record)
+        told.append(record)
+        act(told)
+
+    monkeypatch.setattr(best_so_far.BestSoFar, "hear_on_the_way", on_the_way)
+    return told
+
+
+def test_a_trial_that_is_given_up_leaves_its_best_weights_so_far(long_fine, command, monkeypatch):
+    run = long_fine / "runs/small"
+    told = heard(monkeypatch, lambda _: None)
+    monkeypatch.setattr(whole_run.WholeRun, "is_over", lambda self, factor=1.0: len(told) >= 3)
+    monkeypatch.setattr(whole_run.WholeRun, "settings", lambda self, name, say: {})
+    done = command("run", "small.toml", "--budget", "20m", "--through", "fine")
+    assert done.code == 0, done.err
+    result, last = json.loads((run / "fine/result.json").read_text()), told[-1]
+    assert {"check": "training to the end", "why": result["checks"]["skipped"][-1]["why"]} in result["checks"][
+        "skipped"
+    ]
+    assert f"trial 0 after {last.item.until_epoch} of 40 epochs" in result["checks"]["skipped"][-1]["why"]
+    assert result["choice"]["trial"] == last.result.id and result["choice"]["best_epoch"] == last.result.best_epoch
+    curve = (run / f"fine/curves/{last.result.id}.csv").read_text().splitlines()
+    assert {int(row.split(",")[1]) for row in curve[1:]} == set(range(1, last.item.until_epoch + 1))
+    tested = command("test", "small.toml")
+    assert tested.code == 0, tested.err
+    assert "The search has not ended" not in as_line(tested.out), "fine has ended, and said what is unsure"
+
+
+def test_a_trial_that_is_interrupted_leaves_a_model_that_can_be_tested_and_ends_alike(long_fine, command, monkeypatch):
+    run, whole = long_fine / "runs/small", long_fine / "whole"
+    shutil.copytree(run, whole)
+    assert command("fine", "small.toml", "--run-dir", str(whole)).code == 0
+
+    def interrupt(told):
+        if len(told) == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        told = heard(patched, interrupt)
+        assert command("fine", "small.toml").code == 130
+    tested = command("test", "small.toml")
+    assert tested.code == 0, tested.err
+    words = f"the best trial of fine so far, trained once for {told[-1].item.until_epoch} of its 40 epochs"
+    assert words in as_line(tested.out)
+    assert command("fine", "small.toml").code == 0
+    assert differences(whole / "fine", run / "fine") == []
 
 
 def test_a_search_without_a_single_trial_when_the_time_is_over_leaves_the_winner_so_far(finished, command, monkeypatch):

@@ -178,6 +178,10 @@ class StageDir:
     def checkpoint(self, trial_id: str) -> Path:
         return self.path / "checkpoints" / f"{trial_id}.pt"
 
+    def so_far(self, trial_id: str) -> Path:
+        """Return where the best weights of a trial lie that is still training."""
+        return self.path / "checkpoints" / f"{trial_id}.so-far.pt"
+
     def begin(self, recipe: Mapping[str, Any]) -> None:
         """Mark the stage as unfinished (no manifest, result, plots) and note the recipe it is run with."""
         with writing(self.path):

@@ -156,7 +156,8 @@ class TrialEnv:
 class Progress:
     """A trial's news while it runs: the share that is done (0..1) and a few words; `lasting`: a line that stays.
 
-    `rows`: those that the curve has got since the last news that had some.
+    `rows`: those that the curve has got since the last news that had some. `kept`: the best epoch so far and its score,
+    where its weights lie on the disk.
     """
 
     number: int
@@ -164,3 +165,4 @@ class Progress:
     note: str = ""
     lasting: bool = False
     rows: Sequence[Mapping[str, Any]] = ()
+    kept: tuple[int, float] | None = None

@@ -8,6 +8,7 @@ from typing import Any
 from tuner.checks.engine import apply_rules
 from tuner.checks.test_evaluation.evidence import TestEvaluation
 from tuner.core.errors import InputError
+from tuner.core.formatting import plural
 from tuner.core.metrics import FineMetrics
 from tuner.core.metrics import TestMetrics as Metrics
 from tuner.core.result import Record, StageResult
@@ -105,7 +106,9 @@ def _unsure(winner: Mapping[str, Any]) -> str:
     """Say what is missing of a winner that no finished search has named."""
     if not winner.get("so_far"):
         return ""
-    return f" The search has not ended: this is the best trial of {winner['so_far']} so far, trained once."
+    trained, of = winner.get("trained_epochs"), winner.get("epochs")
+    length = f" for {trained} of its {plural(of, 'epoch')}" if trained and of else ""
+    return f" The search has not ended: this is the best trial of {winner['so_far']} so far, trained once{length}."
 
 
 def _headline(metrics: Mapping[str, Any]) -> str:

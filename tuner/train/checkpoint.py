@@ -19,6 +19,11 @@ def checkpoint_path(stage_dir: Path, spec_id: str) -> Path:
     return stage_dir / FOLDER / f"{spec_id}.pt"
 
 
+def so_far_path(stage_dir: Path, spec_id: str) -> Path:
+    """Return where the best weights of a trial lie that is still training; `StageDir.so_far` is the same."""
+    return stage_dir / FOLDER / f"{spec_id}.so-far.pt"
+
+
 def state_path(stage_dir: Path, spec_id: str) -> Path:
     """Return where an unfinished trial's state lies."""
     return stage_dir / FOLDER / f"{spec_id}.state.pt"

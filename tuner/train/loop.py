@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tuner.core.streams import derive_seed
 from tuner.tasks.base import LOWER, monitored_score, unknown
 from tuner.train import checkpoint
+from tuner.train.checkpoint import so_far_path
 from tuner.train.device import seed_everything
 from tuner.train.evaluate import better, evaluate, hook_values, metric_value, predict
 from tuner.train.finetune import freeze
@@ -21,19 +22,26 @@ from tuner.train.forward import Batch, How
 from tuner.train.nested import values_of
 from tuner.train.scheduling import watches_val
 from tuner.train.setup import Setup, loss_of_step
-from tuner.train.state import Best, Divergence, Tape, Training, grad_norm, restore, save_state, start
+from tuner.train.state import Best, Divergence, Tape, Training, grad_norm, restore, save_best, save_state, start
 from tuner.train.step import default_step
 from tuner.train.together import told
 
 SAVE_SECONDS = 30.0  # a trial that is killed loses about this much
+KEEP_SECONDS, KEEP_TIMES = 1.0, 50  # between writings of the best weights so far, and in times of what one takes
 CHECK_EVERY = 16  # steps between looks at the loss on a GPU, which waits for each; on a CPU every step is looked at
 EVAL_VALUES = 3 << 16  # input values of a batch in evaluation: 64 images of 32x32, which stay in a processor's cache
 
 
-class OnStep(Protocol):
-    """Hear of the share that is done (0..1) in a few words, and of rows that were added to the curve."""
+Kept = tuple[int, float] | None
 
-    def __call__(self, share: float, words: str, rows: Sequence[Mapping[str, Any]] = ()) -> None: ...
+
+class OnStep(Protocol):
+    """Hear of the share that is done (0..1) in a few words, and of rows that were added to the curve.
+
+    `kept`: the best epoch and its score, where its weights have been written.
+    """
+
+    def __call__(self, share: float, words: str, rows: Sequence[Mapping[str, Any]] = (), kept: Kept = None) -> None: ...
 
 
 def fit(setup: Setup, until_epoch: int | None = None, on_step: OnStep | None = None) -> Training:
@@ -59,16 +67,19 @@ def train_epochs(setup: Setup, training: Training, until_epoch: int | None, on_s
     restore(setup, training, where, last)
     where = where if setup.env.is_first else None
     saved_at = time.monotonic()
+    sent, keep = 0, Keeping()
 
     for epoch in range(training.epoch + 1, last + 1):
         if gave_up(setup, training):
             break
-        known = len(training.curve)
         train_epoch(setup, training, epoch, last, on_step)
+        kept = None
         if training.diverged is None:
             evaluate_epoch(setup, training, epoch)
+            kept = keep(setup, training) if epoch < last else None
         if on_step is not None:
-            on_step(epoch / last, f"epoch {epoch}/{last}{latest(training, setup)}", training.curve[known:])
+            on_step(epoch / last, f"epoch {epoch}/{last}{latest(training, setup)}", training.curve[sent:], kept)
+            sent = len(training.curve)
         if training.diverged is not None:
             break
         if setup.schedule_every == "epoch":
@@ -78,6 +89,25 @@ def train_epochs(setup: Setup, training: Training, until_epoch: int | None, on_s
         if where is not None and (stops_here or (epoch < last and time.monotonic() - saved_at > SAVE_SECONDS)):
             save_state(setup, training, where)
             saved_at = time.monotonic()
+
+
+class Keeping:
+    """Writes the best weights of a trial while it trains, now and then: when it is stopped, there is a model."""
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.due = time.monotonic() + KEEP_SECONDS
+
+    def __call__(self, setup: Setup, training: Training) -> Kept:
+        """Return the best epoch and its score where it is on the disk now; None: nothing was written."""
+        best, now = training.best, time.monotonic()
+        nowhere = setup.env.stage_dir is None or not setup.env.is_first
+        if best is None or best.epoch == self.epoch or now < self.due or nowhere:
+            return None
+        save_best(setup, training, so_far_path)
+        took = time.monotonic() - now
+        self.epoch, self.due = best.epoch, now + took + max(KEEP_SECONDS, KEEP_TIMES * took)
+        return best.epoch, best.score
 
 
 def train_epoch(setup: Setup, training: Training, epoch: int, last: int, on_step: OnStep | None = None) -> None:

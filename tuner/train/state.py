@@ -13,12 +13,15 @@ from torch import Tensor, nn
 
 from tuner.core.errors import InputError
 from tuner.train import checkpoint
+from tuner.train.interface import interface_of
 from tuner.train.points import Points
 from tuner.train.scheduling import Schedule
 from tuner.train.scoring import Scorer
 from tuner.train.setup import Setup
 from tuner.train.synced_norms import synced
 from tuner.train.together import Together
+
+Place = Callable[[Path, str], Path]
 
 
 @dataclass(frozen=True)
@@ -193,6 +196,16 @@ def save_state(setup: Setup, training: Training, path: Path) -> None:
         state["grads"] = {name: item.grad for name, item in training.model.named_parameters() if item.grad is not None}
     if checkpoint.is_plain(state):
         checkpoint.save(path, state)
+
+
+def save_best(setup: Setup, training: Training, place: Place = checkpoint.checkpoint_path) -> None:
+    """Save the weights of the best epoch: what is evaluated on the test split and handed over."""
+    best = training.best
+    if setup.env.stage_dir is None or best is None:
+        return
+    interface = interface_of(setup.data).to_plain()
+    value = {"model": best.weights, "epoch": best.epoch, "spec_id": setup.spec.id, "interface": interface}
+    checkpoint.save(place(setup.env.stage_dir, setup.spec.id), value)
 
 
 def drop_unusable_state(setup: Setup) -> str | None:

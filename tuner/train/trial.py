@@ -30,11 +30,10 @@ from tuner.recipe import registry
 from tuner.train import checkpoint
 from tuner.train.after import after
 from tuner.train.device import peak_memory_bytes, pick_device, seed_everything
-from tuner.train.interface import interface_of
-from tuner.train.loop import OnStep, evaluation_batch, fit, gave_up
+from tuner.train.loop import Kept, OnStep, evaluation_batch, fit, gave_up
 from tuner.train.preflight import preflight
 from tuner.train.setup import Setup, Trained, make_setup
-from tuner.train.state import Training, drop_unusable_state
+from tuner.train.state import drop_unusable_state, save_best
 from tuner.train.together import met, told
 
 __all__ = ["preflight", "run_trial"]
@@ -110,7 +109,7 @@ def _carry_out(item: WorkItem, env: TrialEnv, on_progress: OnProgress | None) ->
     best = training.best
     score, best_epoch = (best.score, best.epoch) if best is not None else (None, None)
     if best is not None:
-        _write_checkpoint(setup, training)
+        save_best(setup, training)
     unfinished = spec.horizon_epochs is not None and training.epoch < spec.horizon_epochs
     if unfinished and not gave_up(setup, training):
         return Outcome("stopped", training.curve, _with_skipped({}, skipped), score, best_epoch)
@@ -161,15 +160,6 @@ def _plain(diverged: Any) -> dict[str, Any]:
     return {**vars(diverged), "loss": str(diverged.loss)}
 
 
-def _write_checkpoint(setup: Setup, training: Training) -> None:
-    best = training.best
-    if setup.env.stage_dir is None or best is None:
-        return
-    interface = interface_of(setup.data).to_plain()
-    value = {"model": best.weights, "epoch": best.epoch, "spec_id": setup.spec.id, "interface": interface}
-    checkpoint.save(checkpoint.checkpoint_path(setup.env.stage_dir, setup.spec.id), value)
-
-
 def _remove_state(setup: Setup) -> None:
     if setup.env.stage_dir is not None:
         checkpoint.state_path(setup.env.stage_dir, setup.spec.id).unlink(missing_ok=True)
@@ -183,14 +173,15 @@ def _throttled(number: int, on_progress: OnProgress | None) -> OnStep | None:
     if on_progress is None:
         return None
     due, done, waiting = 0.0, 0.0, list[Mapping[str, Any]]()
+    latest: Kept = None
 
-    def on_step(share: float, words: str, rows: Sequence[Mapping[str, Any]] = ()) -> None:
-        nonlocal due, done
-        now = time.monotonic()
+    def on_step(share: float, words: str, rows: Sequence[Mapping[str, Any]] = (), kept: Kept = None) -> None:
+        nonlocal due, done, latest
+        now, latest = time.monotonic(), kept or latest
         waiting.extend(rows)
         if now >= due or share >= 1 > done:
             due, done = now + PROGRESS_SECONDS, share
-            on_progress(Progress(number, min(share, 1.0), words, rows=tuple(waiting)))
+            on_progress(Progress(number, min(share, 1.0), words, rows=tuple(waiting), kept=latest))
             waiting.clear()
 
     return on_step

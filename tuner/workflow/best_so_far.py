@@ -1,7 +1,8 @@
-"""`winner.json` while a search is under way: the best trial that has ended, so that there is always a model to test.
+"""`winner.json` while a search is under way: the best trial so far, so that there is always a model to test.
 
-It has `so_far` (the stage that it is of) and its `score`, until the search that names the winner writes its own. A
-winner that a finished search has named is never replaced by one of these.
+It is the best of those that have ended and, where that is better already, of those that train. It has `so_far` (the
+stage that it is of) and its `score`, until the search that names the winner writes its own; one that trains has
+`trained_epochs` of `epochs` as well. A winner that a finished search has named is never replaced by one of these.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tuner import stages
@@ -34,11 +36,12 @@ def so_far(run: RunDir) -> dict[str, Any] | None:
 
 @dataclass
 class BestSoFar:
-    """Keeps `winner.json` at the best trial of round 1 that has ended."""
+    """Keeps `winner.json` at the best trial of round 1 so far."""
 
     run: RunDir
     ref: StageRef
     score: float = -math.inf
+    trial: str = ""
 
     @classmethod
     def of(cls, run: RunDir, ref: StageRef) -> BestSoFar | None:
@@ -48,27 +51,43 @@ class BestSoFar:
         known = so_far(run)
         if known is None and run.winner_path.exists() and _is_final(run):
             return None
-        return cls(run, ref, float((known or {}).get("score", -math.inf)))
+        if known is None:
+            return cls(run, ref)
+        score = known.get("score")
+        return cls(run, ref, -math.inf if score is None else float(score), str(known["trial"]))
 
     def hear(self, record: Record) -> None:
         """Take in a trial, or a rung of one, that has ended."""
-        score = record.result.score
-        if score is None or not score > self.score or record.result.status not in ("completed", "stopped"):
+        score, folder = record.result.score, self.ref.folder(self.run)
+        if score is None or record.result.status not in ("completed", "stopped"):
             return
-        if self.ref.folder(self.run).checkpoint(record.result.id).exists():
-            self.score = score
-            self._write(record.result.id, record.params, score)
+        of_same = record.result.id == self.trial  # what its process wrote last replaces what it wrote on the way
+        if (score > self.score or (of_same and score >= self.score)) and folder.checkpoint(record.result.id).exists():
+            self._take(record, folder.checkpoint(record.result.id), {})
+
+    def hear_on_the_way(self, record: Record) -> None:
+        """Take in a trial that trains: up to the last epoch of its record, with the best weights written so far."""
+        score, path = record.result.score, self.ref.folder(self.run).so_far(record.result.id)
+        if score is not None and score > self.score and path.exists():
+            horizon = record.item.spec.horizon_epochs
+            self._take(record, path, {"trained_epochs": record.item.until_epoch, "epochs": horizon})
 
     def end(self, result: StageResult[Any]) -> None:
         """Take the trial that the search itself calls its best, whose weights stay."""
         trial, top = result.choice.get("trial"), result.choice.get("top") or [{}]
-        if trial and self.ref.folder(self.run).checkpoint(trial).exists():
-            self._write(trial, top[0].get("params", {}), top[0].get("score"))
+        path = self.ref.folder(self.run).checkpoint(str(trial))
+        if trial and path.exists():
+            params = top[0].get("params", result.choice.get("params", {}))
+            self._write(trial, path, params, {"score": top[0].get("score")})
 
-    def _write(self, trial: str, params: Mapping[str, Any], score: float | None) -> None:
-        checkpoint = f"{self.ref.label}/checkpoints/{trial}.pt"
+    def _take(self, record: Record, path: Path, more: Mapping[str, Any]) -> None:
+        self.score, self.trial = float(record.result.score or 0.0), record.result.id
+        self._write(record.result.id, path, record.params, {"score": self.score, **more})
+
+    def _write(self, trial: str, path: Path, params: Mapping[str, Any], more: Mapping[str, Any]) -> None:
+        checkpoint = f"{self.ref.label}/{path.relative_to(self.ref.folder(self.run).path).as_posix()}"
         found = {"round": 1, "trial": trial, "checkpoint": checkpoint, "params": dict(params)}
-        write_json(self.run.winner_path, {**found, "score": score, "so_far": self.ref.label})
+        write_json(self.run.winner_path, {**found, **more, "so_far": self.ref.label})
 
 
 def _is_final(run: RunDir) -> bool:

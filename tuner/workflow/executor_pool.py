@@ -14,7 +14,6 @@ from tuner.core.inventory import parse_device, without_gpus
 from tuner.core.manifest import read_manifest
 from tuner.core.preflight import Preflight
 from tuner.core.result import TrialResult
-from tuner.core.signals import TimeIsOver
 from tuner.core.stage_ref import StageRef
 from tuner.core.store import StageDir
 from tuner.core.trial import Progress, TrialEnv, WorkItem
@@ -67,7 +66,7 @@ class ExecutorPool:
         self.session = session
         self.listener, self.journal = listener, journal
         self.device = ""
-        self._is_over: Callable[[], bool] | None = None
+        self._watch: Callable[[Progress], None] | None = None
         self._executor: Executor | None = None
 
     @property
@@ -89,13 +88,13 @@ class ExecutorPool:
         return StageRunner(self._executor, env)
 
     @contextmanager
-    def until(self, is_over: Callable[[], bool]) -> Iterator[None]:
-        """Give trials up, by TimeIsOver, as soon as one of them tells its progress when the time is over."""
-        self._is_over = is_over
+    def watched(self, watch: Callable[[Progress], None]) -> Iterator[None]:
+        """Have `watch` hear of trials too; what it raises gives up those that run."""
+        self._watch = watch
         try:
             yield
         finally:
-            self._is_over = None
+            self._watch = None
 
     def close(self) -> None:
         """End the workers. Harmless when there are none."""
@@ -145,13 +144,9 @@ class ExecutorPool:
         return answer
 
     def _hear(self, progress: Progress) -> None:
-        """Pass on a trial's news.
-
-        Raises:
-            TimeIsOver: see `until`.
-        """
-        if self._is_over is not None and self._is_over():
-            raise TimeIsOver
+        """Pass on a trial's news."""
+        if self._watch is not None:
+            self._watch(progress)
         if progress.lasting:
             self.listener.note(progress.note)
         else:

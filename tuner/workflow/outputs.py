@@ -42,15 +42,13 @@ def write_stage(
     folder, traits = ref.folder(session.run), stages.traits(ref.stage)
     if records:
         folder.rewrite(records)
-    if not traits.writes_winner and (best := BestSoFar.of(session.run, ref)) is not None:
-        best.end(result)
+    if (best := BestSoFar.of(session.run, ref)) is not None:
+        best.end(result)  # before the weights of the others are gone
     folder.keep_checkpoints(finalists(result))
     write_json(folder.result_path, result.to_json())
     user_files.copy_user_files(session.user_modules, session.run.path / "user")
     if traits.on_test_split:
         log_look(session.run, session.options.command, result, made["began_at"])
-    if traits.writes_winner and result.choice.get("checkpoint") and ref.round == 1:
-        write_winner(session, ref, result, records, note)
     manifest = {
         "schema": 1,
         "stage": ref.stage,
@@ -68,6 +66,19 @@ def write_stage(
         **made,
     }
     write_json(folder.manifest_path, manifest)
+    name_winner(session, ref, result, records, note)
+
+
+def name_winner(
+    session: Session,
+    ref: StageRef,
+    result: StageResult[Any],
+    records: Sequence[Record],
+    note: Callable[[str], None],
+) -> None:
+    """Write `winner.json` where a finished stage of round 1 names one: its weights are among its outputs by now."""
+    if stages.traits(ref.stage).writes_winner and result.choice.get("checkpoint") and ref.round == 1:
+        write_winner(session, ref, result, records, note)
 
 
 def write_winner(

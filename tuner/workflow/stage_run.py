@@ -6,25 +6,27 @@ import json
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from tuner import stages
-from tuner.core.result import Record, StageResult
+from tuner.core.result import Record, Skipped, StageResult
 from tuner.core.signals import TimeIsOver, uninterrupted
 from tuner.core.stage_ref import StageRef
 from tuner.core.store import StageDir
-from tuner.core.trial import WorkItem
+from tuner.core.trial import Progress, WorkItem
 from tuner.search.halving import is_usable
 from tuner.stages import checklist
 from tuner.view import plan as plan_view
 from tuner.view.progress import Epochs
 from tuner.workflow import budgets, outputs
-from tuner.workflow.best_so_far import BestSoFar
+from tuner.workflow.best_so_far import BestSoFar, so_far
 from tuner.workflow.executor_pool import ExecutorPool, StageRunner
 from tuner.workflow.failures import ALIKE, first_fail_alike, raise_hopeless
 from tuner.workflow.freshness import Session, State
 from tuner.workflow.listener import ProgressListener
 from tuner.workflow.stage_clock import Attempts, timed
+from tuner.workflow.under_way import UnderWay, is_given_up
 from tuner.workflow.whole_run import OVERDUE, WholeRun
 from tuner.workflow.work import Work, known, unfinished, work_of
 
@@ -61,6 +63,8 @@ class StageRun:
         session, folder = self.session, self.ref.folder(self.session.run)
         state = self._answer()
         if state is not None and state.result is not None:
+            if so_far(session.run) is not None:  # killed between the stage's last file and that
+                outputs.name_winner(session, self.ref, state.result, folder.records(), self.listener.note)
             return Outcome(self.ref, state.result, folder, ran=False, stale=tuple(map(str, state.reasons)))
         work, runner = self._ready()
         self._clear(folder)
@@ -70,7 +74,7 @@ class StageRun:
             folder.begin(work.recipe.model_dump(mode="json"))
             work, epochs = self._planned(work, runner)
             records = self._execute(work, runner, clock, epochs)
-            result = work.judge(records)
+            result = _with_given_up(work.judge(records), records)
             self._restore_weights(records, outputs.finalists(result), runner)
             clock.keep()  # what is killed from here on is the same attempt at the same result
             made = {"device": self.pool.device, **clock.to_json()}
@@ -140,16 +144,21 @@ class StageRun:
         clock.found(len(finished))
         reused = set(finished)
         records: list[Record] = []
-        best = BestSoFar.of(self.session.run, self.ref)
+        best, given_up = BestSoFar.of(self.session.run, self.ref), work.given_up()
         while items := work.plan(records):
-            if (records or not self._searches) and self._is_overdue():
-                self.listener.note(f"{self.ref} ends here: the time of the run is over")
-                return records
             todo = unfinished(items, finished)
+            if self._is_overdue():
+                short = [given_up[item.spec.id] for item in todo if item.spec.id in given_up]
+                if there := [*records, *(known(items, finished) if self._searches else []), *short]:
+                    self.listener.note(f"{self.ref} ends here: the time of the run is over")
+                    return sorted(there, key=lambda record: record.order)
+                if not self._searches:
+                    return []
+            under_way = UnderWay.of(work.folder, todo, records)
             done = [*records, *known(items, finished)]
             epochs = _epochs(done, todo, epochs_in_all) if epochs_in_all else None
             try:
-                with self.pool.until(self._is_overdue):
+                with self.pool.watched(partial(self._hear, under_way, best)):
                     for record in self._run_items(todo, len(records) + len(items), runner, epochs=epochs):
                         with uninterrupted():
                             work.folder.append(record)
@@ -157,13 +166,20 @@ class StageRun:
                             if best is not None:
                                 best.hear(record)
                         finished[record.item.key] = record.result
+                        under_way.forget(record.number)
                         if record.result.status == "failed" and first_fail_alike([*records, *known(items, finished)]):
                             break
             except TimeIsOver:
                 if not self._searches:
                     continue  # what is compared with one another is there as a whole, or not at all
-                if not any(is_usable(record) for record in [*records, *known(items, finished)]):
+                for record in map(_as_stored, under_way.given_up()):
+                    work.folder.append(record)
+                    given_up[record.result.id] = record
+                    if best is not None:
+                        best.hear(record)
+                if not any(map(is_usable, [*records, *known(items, finished), *given_up.values()])):
                     raise
+                continue
             records = sorted([*records, *known(items, finished)], key=lambda record: record.order)
             hopeless = first_fail_alike(records)
             raise_hopeless(self.ref.stage, hopeless or records, every=True)
@@ -173,6 +189,18 @@ class StageRun:
         if stages.traits(self.ref.stage).on_test_split and all(record.item.key in reused for record in records):
             self.listener.note(STORED_LOOK)
         return records
+
+    def _hear(self, under_way: UnderWay, best: BestSoFar | None, news: Progress) -> None:
+        """Take in a running trial's news.
+
+        Raises:
+            TimeIsOver: trials that run are given up.
+        """
+        reached = under_way.hear(news)
+        if reached is not None and best is not None:
+            best.hear_on_the_way(reached)
+        if self._is_overdue():
+            raise TimeIsOver
 
     @property
     def _searches(self) -> bool:
@@ -212,6 +240,16 @@ class StageRun:
         }
         for _ in self._run_items(list(lost.values()), len(lost), runner):
             pass
+
+
+def _with_given_up(result: StageResult[Any], records: Sequence[Record]) -> StageResult[Any]:
+    """Say which trials of a search were given up, and how far they had come."""
+    found = [record for record in records if is_given_up(record)]
+    if not found:
+        return result
+    told = ", ".join(f"trial {r.number} after {r.item.until_epoch} of {r.item.spec.horizon_epochs}" for r in found)
+    why = f"the time of the run was over; given up, with its best weights so far: {told} epochs"
+    return replace(result, skipped=[*result.skipped, Skipped("training to the end", why)])
 
 
 def _epochs(records: Sequence[Record], todo: Sequence[WorkItem], in_all: int) -> Epochs:

@@ -15,6 +15,7 @@ from tuner.recipe.model import Recipe
 from tuner.workflow import outputs
 from tuner.workflow.failures import worth_retrying
 from tuner.workflow.freshness import Session
+from tuner.workflow.under_way import is_given_up
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,12 @@ class Work:
 
     def finished(self) -> dict[Any, TrialResult]:
         """Return what the folder has of earlier calls, by key, but for failures that are worth another try."""
-        return {record.item.key: record.result for record in self.folder.records() if not worth_retrying(record)}
+        stay = [r for r in self.folder.records() if not (worth_retrying(r) or is_given_up(r))]
+        return {record.item.key: record.result for record in stay}
+
+    def given_up(self) -> dict[str, Record]:
+        """Return the trials that an earlier call has given up, by id."""
+        return {record.result.id: record for record in self.folder.records() if is_given_up(record)}
 
 
 def work_of(session: Session, ref: StageRef, device: str) -> Work:
