@@ -33,7 +33,7 @@ from tuner.train.device import peak_memory_bytes, pick_device, seed_everything
 from tuner.train.loop import Kept, OnStep, evaluation_batch, fit, gave_up
 from tuner.train.preflight import preflight
 from tuner.train.setup import Setup, Trained, make_setup
-from tuner.train.state import drop_unusable_state, save_best
+from tuner.train.state import Training, drop_unusable_state, save_best
 from tuner.train.together import met, told
 
 __all__ = ["preflight", "run_trial"]
