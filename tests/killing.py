@@ -64,8 +64,13 @@ def kill(process, target, rng):
         victim = rng.choice(sorted(alive))
     else:
         victim = process.pid
+    return kill_process(victim, whole_group=target == "group")
+
+
+def kill_process(pid, whole_group=False):
+    """Kill a process, or its group; return whether there was one."""
     try:
-        (os.killpg if target == "group" else os.kill)(victim, signal.SIGKILL)
+        (os.killpg if whole_group else os.kill)(pid, signal.SIGKILL)
     except ProcessLookupError:
         return False
     return True

@@ -23,6 +23,7 @@ from tuner.cli.log import LOG, judge_log
 from tuner.cli.looks import data, parts
 from tuner.cli.looks import inspect as inspect_command
 from tuner.cli.safe_pipes import make_unbreakable
+from tuner.cli.worker import worker
 from tuner.core.errors import InputError, UsageError, did_you_mean
 from tuner.core.signals import Terminated, ignore, received
 from tuner.core.stage_ref import StageRef
@@ -50,8 +51,12 @@ COMMON: dict[str, tuple[Any, Any, str]] = {
     "run_dir": (Path | None, None, "where the run's artifacts lie (default: runs/<recipe name>)"),
     "set": (list[str] | None, None, "override a recipe key, as key=value; may be repeated"),
     "workers": (int | None, None, "trials at once (default: from cores and memory); 0: in this process, for debugging"),
-    "engine": (str, "processes", "what runs trials: processes, serial (in this process, for debugging), ray"),
-    "address": (str | None, None, "a running Ray cluster (default: one on this machine, while the command runs)"),
+    "engine": (str, "processes", "what runs trials: processes, serial (in this process, for debugging), ray, folder"),
+    "address": (
+        str | None,
+        None,
+        "of a running Ray cluster (default: one on this machine), or the folder of `tuner worker`",
+    ),
     "device": (str, "auto", "auto, cpu, cuda, mps, cuda:1, or several: cuda:0,cuda:2"),
     "trials_per_device": (int | None, None, "trials at once on each GPU (default: as many as its memory holds)"),
     "deadline": (float | None, None, "seconds that a trial may take (default: 10 minutes, or 20 times the expected)"),
@@ -277,8 +282,14 @@ def _session(
         if options["engine"] not in ENGINES:
             known = did_you_mean(options["engine"], ENGINES)
             raise UsageError(f"--engine: unknown engine {options['engine']!r}{known}", f"One of: {', '.join(ENGINES)}.")
-        if options["address"] is not None and options["engine"] != "ray":
-            raise UsageError("--address: is of a Ray cluster", "Add --engine ray, or leave it out.")
+        if options["address"] is not None and options["engine"] not in ("ray", "folder"):
+            raise UsageError(
+                "--address: is of a Ray cluster or a shared folder", "Add --engine ray or folder, or leave it out."
+            )
+        if options["engine"] == "folder" and not options["address"]:
+            raise UsageError(
+                "--engine folder: --address is missing: the folder that workers share", "They run `tuner worker DIR`."
+            )
         if options["trials_per_device"] is not None and options["trials_per_device"] < 1:
             raise UsageError(
                 f"--trials-per-device: must be 1 or more (got {options['trials_per_device']})",
@@ -496,7 +507,7 @@ def build_app(arguments: Sequence[str]) -> typer.Typer:
     _command(app, "run", _run, RUN_OPTIONS, "steps 1 to 6, from where they stopped")
     for name in checklist.NAMES:
         _register_stage(app, name, name in arguments)
-    for function in (status, report, compare, export, explain, new, parts, inspect_command, data, cache):
+    for function in (status, report, compare, export, explain, new, parts, inspect_command, data, cache, worker):
         app.command()(function)
     return app
 

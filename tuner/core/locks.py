@@ -138,10 +138,11 @@ def _given_up(path: Path) -> bool:
         return True
     known = _read(path)
     here = known.get("host") == socket.gethostname() and isinstance(known.get("pid"), int)
-    return age > LEASE_SECONDS or (here and not _lives(known["pid"]))  # type: ignore[arg-type]
+    return age > LEASE_SECONDS or (here and not lives(known["pid"]))  # type: ignore[arg-type]
 
 
-def _lives(pid: int) -> bool:
+def lives(pid: int) -> bool:
+    """Return whether a process of this machine lives, as far as the system says."""
     if os.name != "posix":
         return True  # there os.kill(pid, 0) would end it; the lease's age decides
     try:

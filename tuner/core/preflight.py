@@ -15,7 +15,8 @@ class Preflight:
 
     `device`: the kind that trials run on. `problems`: (dotted key, what is wrong), all at once; `hints`: what fixes
     them. `summary`: sizes of the data and the model. `inventory`: what the machine has; None: nobody looked.
-    `peak_memory_bytes`, `step_seconds`: of one training step on that device; None: not measured.
+    `peak_memory_bytes`, `step_seconds`: of one training step on that device; None: not measured. `decoded`: the names
+    of the files in the cache that the data were read from.
     """
 
     device: str
@@ -25,3 +26,4 @@ class Preflight:
     inventory: Inventory | None = None
     peak_memory_bytes: int | None = None
     step_seconds: float | None = None
+    decoded: Sequence[str] = ()

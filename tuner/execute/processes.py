@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import wait
 from typing import Any
@@ -48,7 +48,8 @@ class ProcessExecutor:
     """One worker process per trial, as many at once as there are slots.
 
     `deadlines`: how long a trial may take, and be silent. `inventory`: of this machine; None: what shows without torch,
-    until a preflight has looked. `libraries`: packages that the trials use, loaded once for all of them.
+    until a preflight has looked. `libraries`: packages that the trials use, loaded once for all of them. `tick`: called
+    every second at least while something runs; what it raises ends that.
     """
 
     def __init__(
@@ -58,10 +59,12 @@ class ProcessExecutor:
         deadlines: Deadlines | None = None,
         inventory: Inventory | None = None,
         libraries: Sequence[str] = (),
+        tick: Callable[[], None] = lambda: None,
     ) -> None:
         self.wish = wish
         self.on_progress = on_progress
         self.deadlines = deadlines or Deadlines()
+        self.tick = tick
         preload(libraries)
         self._inventory = inventory or without_gpus()
         self._trial_bytes: int | None = None
@@ -98,10 +101,15 @@ class ProcessExecutor:
 
     def _checked(self, process: Process, env: TrialEnv) -> tuple[str, Any]:
         """Return a worker's answer to the recipe; OSError, EOFError: it died."""
-        while process.pipe.poll(self.deadlines.silence):
+        heard = time.monotonic()
+        while time.monotonic() - heard <= self.deadlines.silence:
+            self.tick()
+            if not process.pipe.poll(1.0):
+                continue
             kind, value = process.pipe.recv()
             if kind != "progress":
                 return kind, value
+            heard = time.monotonic()
             self.on_progress(value)
         where = crashes.where_it_hangs(process.pid, process.stack, env.recipe_dir)
         text = f"no sign of life for {words(self.deadlines.silence)} while the recipe was checked{where}"
@@ -145,6 +153,7 @@ class ProcessExecutor:
     def _news(self) -> list[_Worker]:
         """Wait for a second at most; return the workers that said something, died, or are past a limit."""
         ready = set(wait([pipe for worker in self._busy for pipe in worker.crew.pipes], timeout=1.0))
+        self.tick()
         return [
             worker for worker in list(self._busy) if ready.intersection(worker.crew.pipes) or self._exceeded(worker)
         ]

@@ -7,13 +7,13 @@ only this side writes into the run. A task whose node or process is lost is give
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import os
-import platform
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from tuner.core.errors import EnvironmentProblem, TunerError
@@ -24,8 +24,9 @@ from tuner.execute.base import OnProgress
 from tuner.execute.crashes import KILLED_TRIES
 from tuner.execute.deadlines import Deadlines
 from tuner.execute.processes import ProcessExecutor
-from tuner.execute.remote import Job, carry_out, job_of, take_in
+from tuner.execute.remote import Answer, Job, Outfit, carry_out, decoded_of, job_of, take_in
 from tuner.execute.slots import Slot, Slots, Wish
+from tuner.execute.versions import FIX, differences, versions
 
 CHECK_SECONDS = 120.0  # that a node may take to say which Python and torch it has
 
@@ -35,6 +36,35 @@ class Cluster:
     """`address`: of a running Ray cluster; None: one on this machine, which ends with the command."""
 
     address: str | None = None
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Contents of files in memory, by their sha256: bytes, or references to them in the cluster, which keeps one copy
+    per node. `store` makes what is kept of bytes, `get` bytes of a reference.
+    """
+
+    store: Callable[[bytes], Any]
+    get: Callable[[Any], bytes]
+    kept: dict[str, Any] = field(default_factory=dict)
+
+    def put(self, path: Path) -> str:
+        content = path.read_bytes()
+        digest = hashlib.sha256(content).hexdigest()
+        if digest not in self.kept:
+            self.kept[digest] = self.store(content)
+        return digest
+
+    def load(self, digest: str) -> bytes:
+        kept = self.kept[digest]
+        return kept if isinstance(kept, bytes) else self.get(kept)
+
+    def fetch(self, digest: str, to: Path) -> None:
+        to.write_bytes(self.load(digest))
+
+    def drop(self, digests: Iterable[str]) -> None:
+        for digest in digests:
+            self.kept.pop(digest, None)
 
 
 class RayExecutor:
@@ -47,6 +77,8 @@ class RayExecutor:
         self.deadline = deadline
         self._device = "cpu"
         self._ray: Any = None
+        self._decoded: Mapping[str, str] = {}
+        self._sent = Contents(lambda content: self._started().put(content), lambda kept: self._started().get(kept))
 
     @property
     def slots(self) -> Slots:
@@ -68,30 +100,30 @@ class RayExecutor:
         here = ProcessExecutor(replace(self.wish, workers=1), self.on_progress, Deadlines(self.deadline))
         answer = here.preflight(recipe, env)
         self._device = answer.device
+        self._decoded = decoded_of(answer, self._sent)
         return answer
 
     def run(self, items: Sequence[WorkItem], env: TrialEnv) -> Iterator[TrialResult]:
         ray = self._started()
         lost: Counter[tuple[str, int | None]] = Counter()
         env = replace(env, device=self._device)
-        running = {self._submit(item, env): item for item in items}
+        running = dict(self._submit(item, env) for item in items)
         try:
             while running:
                 done, _ = ray.wait(list(running), num_returns=1, timeout=1.0)
                 for reference in done:
-                    item = running.pop(reference)
+                    item, job = running.pop(reference)
                     try:
-                        kind, value = ray.get(reference)
+                        answer, contents = ray.get(reference)
                     except ray.exceptions.RayError as error:  # its process, its node or the connection is gone
                         lost[item.key] += 1
                         if lost[item.key] < KILLED_TRIES:
-                            running[self._submit(item, env)] = item
+                            running |= [self._submit(item, env)]
                         else:
                             yield _lost(item, error, lost[item.key])
                         continue
-                    if kind == "raised":
-                        raise value
-                    yield take_in(value, item, env)
+                    self._sent.drop(job.files.values())  # other jobs that need them hold references of their own
+                    yield take_in(answer, item, env, Contents(bytes, ray.get, contents))
         finally:
             for reference in running:
                 with contextlib.suppress(Exception):
@@ -103,10 +135,13 @@ class RayExecutor:
             self._ray.shutdown()
             self._ray = None
 
-    def _submit(self, item: WorkItem, env: TrialEnv) -> Any:
+    def _submit(self, item: WorkItem, env: TrialEnv) -> tuple[Any, tuple[WorkItem, Job]]:
+        """Give a trial to the cluster; return the reference to its answer, and what it is."""
         share = {"num_gpus": 1 / (self.wish.per_device or 1)} if self._device == "cuda" else {}
         task = self._task(_run_job, num_cpus=max(1, self.wish.threads), **share)
-        return task.remote(job_of(item, env, self.deadline))
+        job = job_of(item, env, self._sent, self._decoded, self.deadline)
+        needed = {*job.files.values(), *job.user_files.values(), *job.decoded.values()}
+        return task.remote(job, {digest: self._sent.kept[digest] for digest in needed}), (item, job)
 
     def _task(self, function: Callable[..., Any], **resources: Any) -> Any:
         return self._started().remote(function).options(max_retries=0, **resources)
@@ -156,33 +191,22 @@ class RayExecutor:
             except Exception as error:
                 why = " ".join(str(error).split())[-300:]
                 text = f"node {node['NodeManagerAddress']} cannot run tuner: {why}"
-                raise EnvironmentProblem(text, "Install the same Python and tuner on every node.") from error
-            differs = [f"{name} {found[name]} (here {mine[name]})" for name in mine if found[name] != mine[name]]
-            if differs:
-                text = f"node {node['NodeManagerAddress']} has another {', '.join(differs)}"
-                raise EnvironmentProblem(text, "Install the same Python and tuner on every node.")
+                raise EnvironmentProblem(text, FIX) from error
+            if differs := differences(found, mine):
+                raise EnvironmentProblem(f"node {node['NodeManagerAddress']} has another {differs}", FIX)
 
 
-def versions() -> dict[str, str]:
-    """Return what nodes must have alike: the versions of Python, tuner and torch."""
-    found = {"Python": platform.python_version()}
-    for name in ("tuner", "torch"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
-
-
-def _run_job(job: Job) -> tuple[str, Any]:
-    """Carry out a job in a Ray task, with the GPU that Ray gave to it."""
+def _run_job(job: Job, sent: Mapping[str, Any]) -> tuple[Answer, dict[str, bytes]]:
+    """Carry out a job in a Ray task, with the GPU that Ray gave; return the answer and the contents that it left."""
     import ray
 
     gpus = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
+    contents = Contents(bytes, ray.get, dict(sent))
     try:
-        return "answer", carry_out(job, ",".join(gpus) if job.device == "cuda" else None)
+        answer = carry_out(job, contents, Outfit(",".join(gpus) if job.device == "cuda" else None))
     except TunerError as error:
-        return "raised", error
+        answer = Answer.raised(error)
+    return answer, {digest: contents.load(digest) for digest in answer.files.values()}
 
 
 def _lost(item: WorkItem, error: Exception, times: int) -> TrialResult:

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from multiprocessing import resource_tracker
@@ -21,6 +22,8 @@ from tuner.execute.worker import Task, serve
 
 ATTEMPTS = 4  # at a start: the fork server may have been killed a moment ago, and is started again when missed
 RETRY_SECONDS = 0.2
+
+_starting = threading.Lock()  # a start changes what all threads see
 
 
 def method() -> str:
@@ -47,7 +50,7 @@ class Process:
             target=serve, args=arguments, name=f"tuner-worker-{slot.index + 1}", daemon=True
         )
         try:
-            with _main_left_out(), _without_ctrl_c():
+            with _starting, _main_left_out(), _without_ctrl_c():
                 self._process.start()
         except BaseException:
             self.pipe.close()

@@ -21,7 +21,7 @@ from tuner.core.result import TrialResult
 from tuner.core.trial import TrialEnv
 from tuner.execute.crashes import DUMP_SIGNAL
 
-Task = Literal["preflight", "trial"]
+Task = Literal["inventory", "preflight", "trial"]
 
 
 def serve(
@@ -45,6 +45,10 @@ def serve(
 
 def _answer(task: Task, value: Any, env: TrialEnv, pipe: Connection) -> tuple[str, Any]:
     """Return what becomes of the task: ("answer", a Preflight), ("result", a TrialResult) or ("raised", an error)."""
+    if task == "inventory":
+        from tuner.train.device import inventory
+
+        return "answer", inventory()
     from tuner.train.trial import failure, preflight, run_trial
 
     def tell(progress: object) -> None:

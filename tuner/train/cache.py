@@ -25,6 +25,8 @@ from tuner.core.safe_files import is_trusted
 from tuner.core.trial import digest
 from tuner.parts.examples import OnProgress, Stored
 
+opened: set[str] = set()  # the names of the files that this process has read
+
 FORMAT = 1  # raise when the meaning of a cached array changes
 MARGIN_BYTES, MARGIN_SHARE = 1 << 30, 0.05  # of the disk that decoded data leave free: the smaller of the two
 
@@ -53,6 +55,7 @@ def open_stored(stored: Stored, folder: Path, on_progress: OnProgress) -> np.nda
         EnvironmentProblem: the disk is full, or the cache folder cannot be written; nothing half-written stays.
     """
     path = cache_path(stored, folder)
+    opened.add(path.name)
     if (array := _mapped(path)) is not None:
         return array
     try:

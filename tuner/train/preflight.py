@@ -23,6 +23,7 @@ from tuner.core.trial import MAY_BE_ABSENT, TABLES, Progress, TrialEnv, TrialSpe
 from tuner.recipe import registry
 from tuner.recipe.model import Data as DataTable
 from tuner.tasks.base import monitored_score
+from tuner.train.cache import opened
 from tuner.train.data import augmentation_of, check_source
 from tuner.train.device import inventory, peak_memory_bytes, pick_device, reset_peak_memory
 from tuner.train.loop import batches_of, measure_split, monitored, take_step
@@ -58,6 +59,7 @@ def preflight(
     """
     with contextlib.redirect_stdout(sys.stderr):  # stdout is the report's, whatever the user's code prints
         registry.forget_user_modules()
+        opened.clear()
         device = pick_device(env.device)
         there = inventory()
         problems: list[list[str]] = []
@@ -72,6 +74,7 @@ def preflight(
         inventory=there,
         peak_memory_bytes=step.peak_memory_bytes,
         step_seconds=step.seconds,
+        decoded=tuple(sorted(opened)),
     )
 
 

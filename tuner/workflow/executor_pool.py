@@ -105,6 +105,7 @@ class ExecutorPool:
 
     def _start(self) -> Executor:
         from tuner.execute.deadlines import Deadlines
+        from tuner.execute.folder_engine import FolderExecutor, Shared
         from tuner.execute.processes import ProcessExecutor
         from tuner.execute.ray_engine import Cluster, RayExecutor
         from tuner.execute.serial import SerialExecutor
@@ -114,6 +115,9 @@ class ExecutorPool:
             return SerialExecutor(self._wish(), self._hear)
         if options.engine == "ray":
             return RayExecutor(self._wish(), Cluster(options.address), self._hear, options.deadline)
+        if options.engine == "folder" and options.address:
+            shared = Shared(Path(options.address).expanduser(), self.session.user_files, options.deadline)
+            return FolderExecutor(self._wish(), shared, self._hear)
         recipe = self.session.recipe
         used = libraries(recipe.tables(), recipe.search, self.session.folder)
         return ProcessExecutor(self._wish(), self._hear, Deadlines(options.deadline), libraries=used)

@@ -25,7 +25,7 @@ from tuner.workflow.best_so_far import so_far
 M = TypeVar("M")
 
 
-ENGINES = ("processes", "serial", "ray")
+ENGINES = ("processes", "serial", "ray", "folder")
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class Options:
     """What the command line says beside the recipe. `flags`: {stage: settings given as options}.
 
     `overrides`: {dotted key: value} of `--set` and `--seed`.
-    `engine`: what runs trials (`ENGINES`); `address`: of the Ray cluster (None: one on this machine).
+    `engine`: what runs trials (`ENGINES`); `address`: of the Ray cluster (None: one on this
+    machine), or the folder that workers share.
     `device`: auto, a kind, or a list of CUDA devices; `trials_per_device`: None: as many as its memory holds.
     `deadline`: how many seconds a trial may take (None: by what finished trials took).
     `log`: experiment trackers that hear of the trials too.

@@ -1,0 +1,122 @@
+"""Two `tuner worker` and a command that share a folder: equal to the serial engine, whatever is killed (minutes)."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import pytest
+
+from tests import killing
+from tests.conftest import RECIPE
+from tests.equal import compared, differences
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+KILLS = 50
+SEED = 20
+SEARCH = RECIPE.replace("trials = 2\nepochs = 2", "trials = 8\nepochs = 6").replace(
+    "trials = 2\nepochs = 3\n", "trials = 4\nepochs = 12\n"
+)
+RUN = ("run", "small.toml", "--through", "fine", "--quiet")
+COMMAND = (*RUN, "--engine", "folder", "--address", "share")
+TARGETS = ("worker", "trial", "command")
+
+
+@pytest.fixture
+def serial(tmp_path):
+    """The folder of a run that nothing happened to."""
+    folder = tmp_path / "serial"
+    folder.mkdir()
+    (folder / "small.toml").write_text(SEARCH)
+    subprocess.run([sys.executable, "-m", "tuner", *RUN, "--workers", "0"], cwd=folder, check=True, capture_output=True)
+    return folder / "runs/small"
+
+
+@pytest.fixture
+def shared(tmp_path):
+    """A folder for two workers and a command; its processes are ended with the test."""
+    folder, begun = tmp_path / "shared", []
+    folder.mkdir()
+    (folder / "small.toml").write_text(SEARCH)
+
+    def begin(*arguments):
+        begun.append(killing.start(folder, *arguments))
+        return begun[-1]
+
+    yield folder, begin
+    for process in begun:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=60)
+
+
+def worker(begin):
+    return begin("worker", "share", "--workers", "1", "--linger", "2")
+
+
+def test_two_workers_give_what_the_serial_engine_gives_and_end_with_the_command(serial, shared):
+    folder, begin = shared
+    workers, command = [worker(begin), worker(begin)], begin(*COMMAND)
+    out, _ = command.communicate(timeout=1200)
+    assert command.returncode == 0, out
+    for process in workers:
+        out, _ = process.communicate(timeout=60)
+        assert process.returncode == 0 and "no command is left" in out and ": completed, " in out
+    assert differences(serial, folder / "runs/small") == []
+    assert list(folder.glob("share/run-*")) == [] and list(folder.glob("share/workers/*")) == []
+
+
+def test_ctrl_c_hands_a_trial_back(serial, shared):
+    folder, begin = shared
+    first, command = worker(begin), begin(*COMMAND)
+    assert killing.ready(first, None, 120)
+    first.send_signal(signal.SIGINT)
+    out, _ = first.communicate(timeout=60)
+    assert first.returncode == 130 and "Traceback" not in out, out
+    second = worker(begin)
+    out, _ = command.communicate(timeout=1200)
+    assert command.returncode == 0, out
+    second.communicate(timeout=60)
+    assert differences(serial, folder / "runs/small") == []
+
+
+def test_fifty_kills_of_workers_trials_and_commands_give_an_equal_run(serial, shared, capsys):
+    folder, begin = shared
+    rng, kills, began, rounds = random.Random(SEED), Counter(), time.monotonic(), 0
+    workers = [worker(begin), worker(begin)]
+    while kills.total() < KILLS:
+        rounds += 1
+        command = begin(*COMMAND, *(["--run-dir", f"runs/{rounds}"]))
+        while True:
+            try:
+                command.wait(rng.uniform(0.2, 3.0))
+                assert command.returncode == 0, command.communicate()[0]
+                break
+            except subprocess.TimeoutExpired:
+                pass
+            if kills.total() < KILLS:
+                kills += killed(rng.choice(TARGETS), workers, command, rng)
+            workers = [one if one.poll() is None else worker(begin) for one in workers]
+            if command.poll() not in (None, 0):
+                command = begin(*COMMAND, "--run-dir", f"runs/{rounds}")
+        assert differences(serial, folder / f"runs/{rounds}") == []
+    with capsys.disabled():
+        hit = ", ".join(f"{count} {target}" for target, count in sorted(kills.items()))
+        print(f"\n{kills.total()} kills ({hit}) in {rounds} runs, all equal in {len(compared(serial))} files; ", end="")
+        print(f"{time.monotonic() - began:.0f} s")
+
+
+def killed(target, workers, command, rng):
+    """Kill one of a kind; return what was killed."""
+    if target == "trial":
+        found = [pid for one in workers for pid in killing.workers_of(one.pid)]
+        done = bool(found) and killing.kill_process(rng.choice(sorted(found)))
+    else:
+        victim = command if target == "command" else rng.choice(workers)
+        done = victim.poll() is None and killing.kill_process(victim.pid)
+        if done:
+            victim.communicate(timeout=60)
+    return Counter({target: 1}) if done else Counter()

@@ -1,0 +1,264 @@
+"""`tuner worker DIR`: take leases on the trials that commands leave in a shared folder, and carry them out here."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from tuner.core.errors import EnvironmentProblem, InputError, TunerError
+from tuner.core.inventory import Inventory
+from tuner.core.store import write_bytes
+from tuner.core.trial import Progress
+from tuner.execute.folder import (
+    BEAT_SECONDS,
+    LOST_SECONDS,
+    POLL_SECONDS,
+    RunFolder,
+    Watch,
+    read_sign,
+    run_folders,
+    sign_of_life,
+    take,
+)
+from tuner.execute.remote import AGAIN, Answer, Job, Outfit, carry_out
+from tuner.execute.slots import Leases, Slot, Wish, plan_slots
+from tuner.execute.versions import FIX, differences, versions
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How many seconds a worker waits: for a command, also for one that was killed (`wait`), and for the next after one
+    has ended (`linger`). `lost`: without a sign of life, after which a command counts as killed.
+    """
+
+    wait: float = 600.0
+    linger: float = 60.0
+    lost: float = LOST_SECONDS
+
+
+class Ended(BaseException):
+    """The trial is not this worker's any more: its lease is gone, or the worker ends."""
+
+
+@dataclass(eq=False)
+class Task:
+    """A job under way, in a thread: its lease is renewed from there, with the trial's progress."""
+
+    run: RunFolder
+    name: str
+    worker: str
+    slot: Slot
+    stop: threading.Event
+    progress: Progress | None = None
+    beat: int = 0
+    due: float = 0.0
+    began: float = field(default_factory=time.monotonic)
+    error: BaseException | None = None
+    outcome: str = ""  # in words; empty: it was not this worker's to the end
+    thread: threading.Thread = field(init=False)
+
+    @property
+    def sign(self) -> bytes:
+        share, note = (0.0, "") if self.progress is None else (self.progress.fraction, self.progress.note)
+        return sign_of_life(self.beat, worker=self.worker, share=share, note=note)
+
+    def begin(self, job: Job) -> None:
+        self.thread = threading.Thread(target=self._work, args=(job,), daemon=True)
+        self.thread.start()
+
+    def _work(self, job: Job) -> None:
+        blobs = replace(self.run.blobs, tick=self._tick)
+        outfit = Outfit(self.slot.gpu, self._hear, self._tick)
+        try:
+            answer = carry_out(job, blobs, outfit)
+            self._tick(now=True)
+            self._answer(answer, job)
+        except Ended:
+            pass
+        except FileNotFoundError as error:
+            if self.has_lease():  # else the command took back the job, and its files with it
+                self._answer(Answer.raised(InputError(f"a file of a trial is missing: {error.filename}", AGAIN)), job)
+        except TunerError as error:
+            self._answer(Answer.raised(error), job)
+        except BaseException as error:
+            self.error = error
+
+    def _answer(self, answer: Answer, job: Job) -> None:
+        what = f"trial {job.value['number']} of {job.stage}" if job.task == "trial" else "check of the recipe"
+        status = answer.value["status"] if answer.kind == "result" else "done" if answer.kind != "raised" else "refused"
+        self.run.answer(self.name, self.worker, answer)
+        self.outcome = f"{what}: {status}, {time.monotonic() - self.began:.1f} s"
+
+    def _hear(self, progress: Progress) -> None:
+        if not progress.lasting:
+            self.progress = progress
+
+    def _tick(self, now: bool = False) -> None:
+        """Renew the lease when it is time.
+
+        Raises:
+            Ended: the lease is another's, or the worker ends.
+        """
+        if self.stop.is_set():
+            raise Ended
+        if not now and time.monotonic() < self.due:
+            return
+        if not self.has_lease():
+            raise Ended
+        self.beat, self.due = self.beat + 1, time.monotonic() + BEAT_SECONDS
+        with contextlib.suppress(EnvironmentProblem):  # a moment's trouble of the network
+            write_bytes(self.run.lease(self.name), self.sign, synced=False)
+
+    def has_lease(self) -> bool:
+        sign = read_sign(self.run.lease(self.name))
+        return sign is not None and sign.about.get("worker") == self.worker
+
+
+class FolderWorker:
+    """Works for one command at a time, on as many trials as this machine has slots, until there is no command left."""
+
+    def __init__(self, folder: Path, inventory: Inventory, wish: Wish, patience: Patience, say: Say) -> None:
+        self.folder = folder
+        self.inventory = inventory
+        self.wish = wish
+        self.patience = patience
+        self.say = say
+        self.name = f"{socket.gethostname()}-{secrets.token_hex(3)}"
+        self.done = 0
+        self._watch = Watch(patience.lost)
+        self._stop = threading.Event()
+        self._tasks: list[Task] = []
+        self._run: RunFolder | None = None
+        self._leases: Leases | None = None
+        self._slots = len(plan_slots(inventory, wish))
+        self._beat = 0
+        self._due = 0.0
+
+    def work(self) -> None:
+        """Take trials until no command is left that has any.
+
+        Raises:
+            InputError: "no command": none has come in time.
+            EnvironmentProblem: a command has another Python, tuner or torch; the folder cannot be written.
+        """
+        served, idle_since = False, time.monotonic()
+        try:
+            while True:
+                self._show()
+                self._reap()
+                run = self._current()
+                if run is not None:
+                    self._take_jobs(run)
+                    served, idle_since = True, time.monotonic()
+                elif not self._tasks:
+                    unfinished = bool(run_folders(self.folder))
+                    idle = time.monotonic() - idle_since
+                    if served and not unfinished:
+                        if idle >= self.patience.linger:
+                            self.say(f"no command is left; {self._count()} done")
+                            return
+                    elif idle >= self.patience.wait:
+                        raise self._nobody(unfinished)
+                time.sleep(POLL_SECONDS)
+        finally:
+            self._end()
+
+    def _current(self) -> RunFolder | None:
+        """Return the command to work for: the one so far while it lives, and has jobs or is alone."""
+        alive = [run for run in run_folders(self.folder) if self._watch.lives(run.coordinator) is not None]
+        if self._run in alive and (self._tasks or len(alive) == 1 or self._run.open_jobs()):  # type: ignore[union-attr]
+            return self._run
+        if self._tasks:
+            return None  # of a command that is gone: they are finished for the case that it comes back
+        chosen = next((run for run in alive if run.open_jobs()), alive[0] if alive else None)
+        if chosen is not None and chosen != self._run:
+            self._join(chosen)
+        self._run = chosen
+        return chosen
+
+    def _join(self, run: RunFolder) -> None:
+        """Begin to work for a command.
+
+        Raises:
+            EnvironmentProblem: "has another Python", or tuner, or torch.
+        """
+        sign = read_sign(run.coordinator)
+        if sign is None:
+            return
+        differs = differences(sign.about.get("versions", {}), versions())
+        if differs:
+            raise EnvironmentProblem(f"{sign.words}, whose trials are here, has another {differs}", FIX)
+        wish = replace(self.wish, threads=int(sign.about.get("threads", 1)))
+        slots = plan_slots(self.inventory, wish)
+        self._leases, self._slots = Leases(slots), len(slots)
+        self.say(
+            f"works for {sign.about.get('run', run.path.name)} ({sign.words}): {self._slots} at once, on {slots.device}"
+        )
+
+    def _take_jobs(self, run: RunFolder) -> None:
+        assert self._leases is not None
+        if len(self._tasks) >= self._slots:
+            return
+        for name in run.open_jobs():
+            slot = self._leases.take()
+            if slot is None:
+                return
+            task = Task(run, name, self.name, slot, self._stop)
+            job = run.job(name)
+            fits = job is not None and job.device in ("auto", slot.device)
+            if job is None or not fits or not take(run.lease(name), task.sign):
+                self._leases.give_back(slot)
+                continue
+            self._tasks.append(task)
+            task.begin(job)
+
+    def _reap(self) -> None:
+        """Take leave of jobs that have ended; raise what one met that is no fault of its trial."""
+        for task in [task for task in self._tasks if not task.thread.is_alive()]:
+            self._tasks.remove(task)
+            assert self._leases is not None
+            self._leases.give_back(task.slot)
+            if task.error is not None:
+                self._free(task)
+                raise task.error
+            self.say(task.outcome or f"{task.name}: given up, its lease is gone")
+            self.done += bool(task.outcome)
+
+    def _show(self) -> None:
+        """Renew this worker's own sign of life."""
+        if time.monotonic() < self._due:
+            return
+        self._due, self._beat = time.monotonic() + BEAT_SECONDS, self._beat + 1
+        path = self.folder / "workers" / f"{self.name}.json"
+        write_bytes(path, sign_of_life(self._beat, slots=self._slots), synced=False)
+
+    def _end(self) -> None:
+        """End the trials, and free their leases, so that another worker need not wait for them."""
+        self._stop.set()
+        for task in self._tasks:
+            task.thread.join(timeout=10)
+            self._free(task)
+        with contextlib.suppress(OSError):
+            (self.folder / "workers" / f"{self.name}.json").unlink(missing_ok=True)
+
+    def _free(self, task: Task) -> None:
+        if task.has_lease():
+            task.run.lease(task.name).unlink(missing_ok=True)
+
+    def _count(self) -> str:
+        return "1 job" if self.done == 1 else f"{self.done} jobs"
+
+    def _nobody(self, unfinished: bool) -> InputError:
+        if unfinished:
+            text = f"{self.folder}: the command whose trials are here has not come back in {self.patience.wait:.0f} s"
+            return InputError(text, "Give it again, and start workers again; --wait lets them wait longer.")
+        text = f"{self.folder}: no command has come in {self.patience.wait:.0f} s"
+        return InputError(text, "tuner run RECIPE --engine folder --address DIR leaves trials there.")
