@@ -205,7 +205,12 @@ class FolderExecutor:
         assert env.stage_dir is not None
         run = RunFolder.of(self.shared.folder, env.stage_dir.parent)
         _refuse_another(run, self._watch)
-        about = {"versions": versions(), "threads": self.wish.threads, "run": str(env.stage_dir.parent)}
+        about = {
+            "versions": versions(),
+            "threads": self.wish.threads,
+            "devices": self.wish.devices,
+            "run": str(env.stage_dir.parent),
+        }
         run.make()
         run.forget_jobs()
         write_bytes(run.coordinator, sign_of_life(0, **about))

@@ -196,7 +196,8 @@ class FolderWorker:
         differs = differences(sign.about.get("versions", {}), versions())
         if differs:
             raise EnvironmentProblem(f"{sign.words}, whose trials are here, has another {differs}", FIX)
-        wish = replace(self.wish, threads=int(sign.about.get("threads", 1)))
+        threads, devices = (int(sign.about.get(name, 1)) for name in ("threads", "devices"))
+        wish = replace(self.wish, threads=threads, devices=devices)
         slots = plan_slots(self.inventory, wish)
         self._leases, self._slots = Leases(slots), len(slots)
         self.say(

@@ -85,10 +85,20 @@ class RayExecutor:
         """Return one place per share of the cluster's CPUs or GPUs; nodes that come later are used as well."""
         resources = self._started().cluster_resources()
         if self._device == "cuda":
-            count = int(resources.get("GPU", 0)) * (self.wish.per_device or 1)
+            count = int(resources.get("GPU", 0) // self._gpus_each)
         else:
-            count = int(resources.get("CPU", 1)) // max(1, self.wish.threads)
+            count = int(resources.get("CPU", 1)) // self._cpus_each
         return Slots(self._device, tuple(Slot(index, self._device) for index in range(max(1, count))))
+
+    @property
+    def _cpus_each(self) -> int:
+        """Return how many CPUs a trial takes."""
+        return max(1, self.wish.threads) * self.wish.devices
+
+    @property
+    def _gpus_each(self) -> float:
+        """Return how many GPUs a trial takes: several, or a share of one."""
+        return self.wish.devices if self.wish.devices > 1 else 1 / (self.wish.per_device or 1)
 
     def preflight(self, recipe: Mapping[str, Any], env: TrialEnv) -> Preflight:
         """Check the nodes, then the recipe in a worker on this machine.
@@ -137,8 +147,8 @@ class RayExecutor:
 
     def _submit(self, item: WorkItem, env: TrialEnv) -> tuple[Any, tuple[WorkItem, Job]]:
         """Give a trial to the cluster; return the reference to its answer, and what it is."""
-        share = {"num_gpus": 1 / (self.wish.per_device or 1)} if self._device == "cuda" else {}
-        task = self._task(_run_job, num_cpus=max(1, self.wish.threads), **share)
+        share = {"num_gpus": self._gpus_each} if self._device == "cuda" else {}
+        task = self._task(_run_job, num_cpus=self._cpus_each, **share)
         job = job_of(item, env, self._sent, self._decoded, self.deadline)
         needed = {*job.files.values(), *job.user_files.values(), *job.decoded.values()}
         return task.remote(job, {digest: self._sent.kept[digest] for digest in needed}), (item, job)
