@@ -23,6 +23,7 @@ from tuner.checks.splits_compared.measure import splits_compared
 from tuner.checks.tools import cost
 from tuner.checks.tools import examples as reading
 from tuner.checks.tools.frame import BATTERY, CannotProbe, dropout_off
+from tuner.core.errors import UserCodeError
 
 # -- the loss ---------------------------------------------------------------------------------------------------
 
@@ -163,6 +164,7 @@ def test_battery_runs_every_marked_probe_on_a_sound_model(setup_of, blobs):
         "near_copies": "near copies are looked for among images only",
         "image_layout": "there are no images of several channels",
         "patch_order": "the inputs are no images",
+        "words_heard": "the inputs are no rows of word numbers",
         "ends_of_range": "there are no images of several channels: grey ones are black or white by nature",
         "labels_shifted": "rows may follow each other in time, where an input tells the label before by right",
     }
@@ -207,3 +209,41 @@ def test_training_until_something_is_learnt_is_refused_for_a_large_model(setup_o
     monkeypatch.setattr(cost, "TRAINING", 1e3)
     with pytest.raises(CannotProbe, match=r"would take up to 300 of the model's own training steps"):
         own_evaluation(setup)
+
+
+FUSSY = """
+from torch import nn
+
+
+class Net(nn.Linear):
+    def forward(self, inputs):
+        if {when}:
+            raise ValueError("no such input")
+        return super().forward(inputs.flatten(1))
+
+
+def build(input_shape, num_classes):
+    return Net(input_shape[0], num_classes)
+
+
+def evaluate(model, batches, loss):
+    model.eval()
+    scored = [float(loss(model(inputs), targets)) for inputs, targets in batches]
+    return {{"loss": sum(scored) / len(scored), "accuracy": 0.5}}
+"""
+
+
+def test_code_that_raises_on_what_only_a_measurement_gives_it_is_a_check_not_made(tmp_path):
+    case = make_case(tmp_path, FUSSY.format(when="not inputs.any()"), {"model": {"name": "mine.py:build"}})
+    found = init_battery(case.setup(), seeds=2)
+    assert "input_use raised ValueError: no such input" in found["input_use"]["skipped"]
+    assert found["input_use"]["raised"] is True
+    assert "skipped" not in found["one_step"]
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["its evaluation", "evaluate of the recipe"])
+def test_code_that_raises_in_evaluation_is_the_users_error(tmp_path, own):
+    recipe = {"model": {"name": "mine.py:build"}, **({"train.evaluate": "mine.py:evaluate"} if own else {})}
+    case = make_case(tmp_path, FUSSY.format(when="not self.training"), recipe)
+    with pytest.raises(UserCodeError, match=r"mine\.py:\d+: .* raised ValueError: no such input"):
+        init_battery(case.setup(), seeds=2)

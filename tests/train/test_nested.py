@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from tuner.train.nested import hand_over_parts, named_part, parted, scored_part, shape_of, together, values_of
+from tuner.train.nested import blanked, hand_over_parts, named_part, parted, scored_part, shape_of, together, values_of
 
 LOGITS = torch.zeros(4, 3)
 
@@ -85,3 +85,10 @@ def test_a_model_that_takes_the_whole_gets_it():
     model = Whole()
     hand_over_parts(model)
     assert model((torch.ones(2), torch.ones(2))).tolist() == [2, 2]
+
+
+def test_blanked_quantities_are_zero_what_says_how_to_read_them_stays_and_words_are_those_of_the_first_example():
+    values, lengths, words = torch.rand(3, 4), torch.tensor([2, 4, 1]), torch.tensor([[1, 2], [3, 0], [4, 5]])
+    quantities, kept = blanked((values, lengths))
+    assert not quantities.any() and kept is lengths
+    assert blanked({"ids": words})["ids"].tolist() == [[1, 2]] * 3

@@ -36,6 +36,17 @@ def leaves(value: Any) -> list[Tensor]:
     return found
 
 
+def blanked(inputs: Any) -> Any:
+    """Return inputs that say nothing of their example: quantities are zero.
+
+    Whole numbers beside quantities, such as lengths, say how these are read, and stay. Where there are whole numbers
+    alone, such as words, every example is the first one: rows of zeros may be nothing that a model can read.
+    """
+    if any(part.is_floating_point() for part in leaves(inputs)):
+        return mapped(lambda part: torch.zeros_like(part) if part.is_floating_point() else part, inputs)
+    return mapped(lambda part: part[:1].expand_as(part).contiguous(), inputs)
+
+
 def together(fn: Callable[[list[Tensor]], Tensor], values: Sequence[Any]) -> Any:
     """Return the structure of the values with `fn` of the tensors that are at one place in all of them."""
     first = values[0]

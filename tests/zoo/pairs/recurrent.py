@@ -65,6 +65,48 @@ def state_after_the_last_word(num_classes):
     return Words(num_classes, real_end=True)
 
 
+class Attends(nn.Module):
+    """A transformer over the words; `ignored`: which places its mask leaves out, made of where the padding is."""
+
+    def __init__(self, classes, ignored):
+        super().__init__()
+        self.ignored = ignored
+        self.words, self.places = nn.Embedding(WORDS, 32), nn.Parameter(0.1 * torch.randn(LONG, 32))
+        layer = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True, norm_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+        self.head = nn.Linear(32, classes)
+
+    def forward(self, tokens):
+        ignored = self.ignored(tokens == 0)
+        read = self.encoder(self.words(tokens) + self.places, src_key_padding_mask=ignored)
+        kept = (~ignored).unsqueeze(2)
+        return self.head((read * kept).sum(1) / kept.sum(1))
+
+
+def padding_left_out(num_classes):
+    return Attends(num_classes, lambda padding: padding)
+
+
+@bug(
+    "digits-mlp",
+    "model.name",
+    causes=["input-ignored"],
+    step="check-init",
+    changes=SENTENCES,
+    twin={**SENTENCES, "model.name": "recurrent.py:padding_left_out"},
+    source="https://stackoverflow.com/questions/62170439/difference-between-src-mask-and-src-key-padding-mask",
+)
+def words_left_out_in_place_of_padding(num_classes):
+    """The mask is True at the words, as other libraries have it: torch leaves out what is True."""
+    return Attends(num_classes, lambda padding: ~padding)
+
+
+@healthy("digits-mlp", "model.name", changes=SENTENCES, twin={**SENTENCES, "model.name": "recurrent.py:words"})
+def attention_that_leaves_the_padding_out(num_classes):
+    """The mask is True at the padding."""
+    return Attends(num_classes, lambda padding: padding)
+
+
 class Pixels(nn.Module):
     """A recurrent net that reads a digit pixel by pixel."""
 

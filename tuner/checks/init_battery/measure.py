@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Collection
 from typing import Any
@@ -12,10 +13,11 @@ from tuner.checks import measures
 from tuner.checks.evidence import Evidence, NotMeasured
 from tuner.checks.initial_loss.evidence import InitialLoss
 from tuner.checks.tools.frame import BATTERY, OF_DATA, CannotProbe, Measure, fresh_model, offered, one_batch
+from tuner.checks.tools.ordinary import runs_in_training
 from tuner.checks.tools.rebuilt import rebuilt
 from tuner.checks.tools.updates import step_size
 from tuner.checks.tools.whole import whole
-from tuner.core.errors import TunerError, user_code
+from tuner.core.errors import TunerError, UserCodeError, user_code
 from tuner.train.applicable import why_not
 from tuner.train.own_loss import told
 from tuner.train.setup import Setup
@@ -34,10 +36,12 @@ def init_battery(
     `settings` go to the measures that have an argument of that name. With `until` (time.monotonic) those of SOONEST
     come first, then those that take least, and one is begun only where there is as much time as it takes, by the time
     of one training step. `only`: these alone are made, and the first one. What the user's own code raises is the
-    user's to see, and lack of memory is the trial's failure; neither is taken for a measurement that does not apply.
+    user's to see where it does so in training as well, and lack of memory is the trial's failure; neither is taken for
+    a measurement that does not apply.
     """
     measures()
     setup = whole(rebuilt(setup))
+    ordinary = functools.cache(functools.partial(runs_in_training, setup))
     evidence: dict[str, Evidence | NotMeasured] = {}
     step: float | None = None  # seconds
     for name, measure in sorted(BATTERY.items(), key=lambda item: _place(item, until is not None)):
@@ -60,6 +64,10 @@ def init_battery(
             evidence[name] = NotMeasured(str(reason), applies=reason.applies)
         except (torch.OutOfMemoryError, MemoryError):
             raise
+        except UserCodeError as error:
+            if name == FIRST or not ordinary():
+                raise
+            evidence[name] = NotMeasured(error.message.splitlines()[0], raised=True)
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, NotImplementedError) as error:
             evidence[name] = NotMeasured(f"{type(error).__name__}: {error}".splitlines()[0], raised=True)
     return {name: found.to_json() for name, found in evidence.items()}

@@ -9,11 +9,15 @@ from tuner.checks.cards import Missing, found, number, rule
 from tuner.checks.evidence import NotMeasured
 from tuner.checks.initial_loss.evidence import InitialLoss
 from tuner.checks.limits import Limit
+from tuner.checks.start_undone.evidence import StartUndone
 from tuner.checks.trials.evidence import Trials
 from tuner.core.result import Finding
 
 TOO_HIGH = Limit(
     "too high", 2.0, "times the loss at uniform outputs", "TheDeepChecker (2 log C); logits of spread s add s**2 / 2"
+)
+MODEST = Limit(
+    "modest", 4.0, "times the loss at uniform outputs", "derived: logits of a spread of 4; larger ones saturate units"
 )
 TOO_LOW = Limit(
     "too low", 0.8, "of the loss at uniform outputs", "derived: an untrained model is above it in all seeds"
@@ -78,7 +82,7 @@ def loss_not_finite(initial: InitialLoss) -> Finding | None:
     "check-init",
     meaning="The fresh model is confidently wrong: its loss is far above that of knowing nothing.",
     detected=f"The loss at init, averaged over seeds, is more than {TOO_HIGH} times the loss function's own value at "
-    "uniform outputs.",
+    f"uniform outputs. A note where it is at most {MODEST} times that and the first updates bring it below.",
     why="The first steps only undo the initialisation, or the units that it saturates never recover.",
     fix="Normalise the inputs; use a Kaiming or Xavier initialisation; make the last layer's weights small or zero.",
     confused_with="Logits of ordinary spread, which add a few tenths; a summed loss; a loss with another value at "
@@ -86,19 +90,20 @@ def loss_not_finite(initial: InitialLoss) -> Finding | None:
     source="CS231n notes, sanity checks; Karpathy, A Recipe for Training Neural Networks; TheDeepChecker (2 log C)",
     explained_by=("IN107", "IN131", "IN133", "unnormalised-input"),
 )
-def loss_too_high(initial: InitialLoss) -> Finding | None:
+def loss_too_high(initial: InitialLoss, start: StartUndone | None) -> Finding | None:
     _computed(initial)
     loss, expected = number(initial.init_loss), number(initial.loss_at_uniform)
     if loss is None or expected is None or expected <= 0:
         raise Missing("the loss function gives no positive value at uniform outputs to compare with")
     if loss / expected <= TOO_HIGH:
         return None
-    return found(
-        "IN102",
-        "warn",
-        f"the loss at init is {loss:.3g}, {loss / expected:.1f} times the {expected:.3g} of uniform outputs",
-        evidence={"init_loss": loss, "loss_at_uniform": expected, "output_std": initial.output_std},
-    )
+    title = f"the loss at init is {loss:.3g}, {loss / expected:.1f} times the {expected:.3g} of uniform outputs"
+    facts = {"init_loss": loss, "loss_at_uniform": expected, "output_std": initial.output_std}
+    undone = start.updates if start is not None and loss / expected <= MODEST else None
+    if undone is None:
+        return found("IN102", "warn", title, evidence=facts)
+    title += f"; the first {undone} updates bring it below that"
+    return found("IN102", "note", title, evidence={**facts, "updates": undone})
 
 
 @rule(

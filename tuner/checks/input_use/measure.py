@@ -7,6 +7,7 @@ import torch
 from tuner.checks.input_use.evidence import InputUse
 from tuner.checks.tools.cost import affordable
 from tuner.checks.tools.frame import CannotProbe, before_training, forward, one_batch, shaken_model
+from tuner.train.nested import blanked
 from tuner.train.setup import Setup
 
 
@@ -18,7 +19,7 @@ def input_use(setup: Setup) -> InputUse:
         raise CannotProbe("the examples are all the same")
     model = shaken_model(setup)
     real = forward(model, inputs)
-    zeroed = forward(model, torch.zeros_like(inputs))
+    zeroed = forward(model, blanked(inputs))
     return InputUse(
         varies=float((real - real[:1]).abs().max()),
         changes_when_zeroed=float((real - zeroed).abs().max()),

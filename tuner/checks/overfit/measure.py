@@ -29,7 +29,7 @@ from tuner.checks.tools.frame import (
 )
 from tuner.checks.tools.whole import whole
 from tuner.core.streams import derive_seed
-from tuner.train.nested import first, leaves, mapped
+from tuner.train.nested import blanked, first, leaves, mapped
 from tuner.train.setup import Setup
 
 LOOK_EVERY = 10
@@ -219,14 +219,9 @@ def _verdict(run: _Run) -> dict[str, Any]:
         facts |= {"final_loss": eval_loss, "final_accuracy": eval_right}
     inputs, targets = run.batch
     kept = run.batch
-    quantities = any(part.is_floating_point() for part in leaves(inputs))
-
-    def zeroed(part: Tensor) -> Tensor:
-        """Return zeros; whole numbers beside quantities, such as lengths, say how these are read, and stay."""
-        return part if quantities and not part.is_floating_point() else torch.zeros_like(part)
-
-    for name, change in (("zeroed", zeroed), ("rolled", lambda part: part.roll(1, 0))):
-        run.batch = (mapped(change, inputs), targets)
+    rolled = mapped(lambda part: part.roll(1, 0), inputs)
+    for name, given in (("zeroed", blanked(inputs)), ("rolled", rolled)):
+        run.batch = (given, targets)
         facts[f"loss_{name}"] = run.look(training=True)[0]
     run.batch = kept
     return facts | _recalibrated(run)
