@@ -54,7 +54,7 @@ def _matches(case: Case, name: str) -> bool:
 
 def definition(case: Case) -> str:
     """Return a hash of what the case is: its recipe, its own code and what its file shares, and the zoo's parts."""
-    return _digest([recipe_text(case), _own_code(case), *((HERE / name).read_text() for name in SHARED)])
+    return _digest([recipe_text(case), _own_code(case), *_shared(recipe_text(case))])
 
 
 def training(case: Case, twin: bool = False) -> str:
@@ -64,7 +64,13 @@ def training(case: Case, twin: bool = False) -> str:
     recipe.pop("accept", None)
     text = tomlkit.dumps({**recipe, "name": "any"})
     own = _own_code(case) if f'"{case.file.name}:' in text else ""
-    return _digest([text, own, *((HERE / name).read_text() for name in SHARED)])
+    return _digest([text, own, *_shared(text)])
+
+
+def _shared(recipe: str) -> list[str]:
+    """Return the text of what a case shares with others: of what is prepared for it where its recipe names that."""
+    names = (*SHARED, "prepared.py") if '"prepared/' in recipe else SHARED
+    return [(HERE / name).read_text() for name in names]
 
 
 def record_key(case: Case, seed: int, last: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import tomlkit
 
+from tests.zoo import prepared
 from tests.zoo.bases import recipe_of
 from tests.zoo.case import HERE, Case
 from tuner.core.errors import TunerError
@@ -31,7 +32,9 @@ def write_folder(case: Case, folder: Path, healthy_twin: bool = False) -> Path:
     shutil.copy(case.file, folder / case.file.name)
     changes = case.twin if healthy_twin else case.changes
     path = folder / "recipe.toml"
-    path.write_text(tomlkit.dumps(_without_foreign_arguments(recipe_with(case.base, changes), changes, folder)))
+    text = tomlkit.dumps(_without_foreign_arguments(recipe_with(case.base, changes), changes, folder))
+    path.write_text(text)
+    prepared.write_named(text, folder)
     return path
 
 

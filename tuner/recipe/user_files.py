@@ -135,8 +135,8 @@ def copy_user_files(modules: Mapping[str, Path], target: Path) -> None:
 
 
 def hash_weights(tables: Mapping[str, Any], folder: Path) -> dict[str, str]:
-    """Return {path as the recipe names it: sha256} of the files of weights that trials begin with or learn from."""
-    named = [(table, key) for table, key in (("finetune", "weights"), ("teacher", "distill"))]
+    """Return {path as the recipe names it: sha256} of the files that trials begin with or learn from, data apart."""
+    named = (("finetune", "weights"), ("teacher", "distill"), ("teacher", "unlabelled"))
     texts = [value for table, key in named if (value := (tables.get(table) or {}).get(key))]
     return {text: sha256(path) for text in texts if (path := Path(expand_path(text, folder))).is_file()}
 
