@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tuner.core.errors import UserCodeError
+from tuner.core.errors import UsageError, UserCodeError
 from tuner.tasks.base import Task, is_known, monitored_score
 from tuner.tasks.classification import is_counted, measure_counts
 from tuner.train.nested import scored_part
@@ -17,7 +17,7 @@ from tuner.train.nested import scored_part
 LossFunction = Callable[[Any, Tensor], Tensor]
 # what a single output is tried at, the nearest to 0 first: where two are equally good the nearer one counts
 LEVELS = (0.0, 0.5, -0.5, 1.0, -1.0, 2.0, -2.0, 5.0, -5.0, 20.0, -20.0)
-REFUSALS = (RuntimeError, ValueError, IndexError, TypeError, AssertionError, UserCodeError)
+REFUSALS = (RuntimeError, ValueError, IndexError, TypeError, AssertionError, UsageError, UserCodeError)
 
 
 class Scorer:

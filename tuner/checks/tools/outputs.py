@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tuner.core.errors import UserCodeError
+from tuner.core.errors import UsageError, UserCodeError
 from tuner.train.expected import towards
 from tuner.train.nested import scored_part
 
@@ -36,8 +36,8 @@ FAR = (1e4, 1e6)
 UNBOUNDED = -1e3
 
 
-# what a loss raises at outputs that it does not take; a user's own is wrapped
-REFUSALS = (RuntimeError, ValueError, IndexError, AssertionError, UserCodeError)
+# what a loss raises at outputs that it does not take: one of ours refuses them, a user's own is wrapped
+REFUSALS = (RuntimeError, ValueError, IndexError, AssertionError, UsageError, UserCodeError)
 
 
 def looks_like(outputs: Tensor) -> str:
