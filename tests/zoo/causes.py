@@ -103,4 +103,5 @@ NAMED_BY = {  # an error that ends a command has no slug: the words of its messa
     "class-imbalance": r"too few examples|class",
     "normalisation-misuse": r"more than 1 value per channel|batch norm",
     "all-trials-failed": r"trial|diverged|failed",
+    "schedule-mistake": r"schedule|warm-up",
 }

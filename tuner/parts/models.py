@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -160,13 +161,18 @@ class _Block(nn.Module):
         self.branch_drop: nn.Module | None = None
         self.stride = stride
         self.padding = out - before
+        self.repeats = (
+            norm == "none"
+        )  # zeros, where the branch begins at zero, are where ReLU has no gradient: for good
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.norm2(self.conv2(self.activation1(self.norm1(self.conv1(x)))))
         if self.branch_drop is not None:
             y = self.branch_drop(y)
         shortcut = F.avg_pool2d(x, 1, self.stride) if self.stride > 1 else x  # a slice's gradient is not channels-last
-        if self.padding > 0:
+        if self.padding > 0 and self.repeats:
+            shortcut = torch.cat([shortcut, shortcut[:, : self.padding]], 1)
+        elif self.padding > 0:
             shortcut = F.pad(shortcut, (0, 0, 0, 0, 0, self.padding))
         if self.pieces > 1:  # the largest of (piece + shortcut) is the largest piece + shortcut
             shortcut = shortcut.repeat(1, self.pieces, 1, 1)

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from tuner.core.errors import UsageError
 
@@ -46,7 +47,8 @@ class Normaliser:
         """Return the batch as float32; whole numbers that may be token ids pass `none` unchanged."""
         if self.shift is None or self.factor is None:
             return batch if batch.dtype in TOKENS else batch.float()
-        return torch.sub(batch if batch.dtype == torch.uint8 else batch.float(), self.shift).mul_(self.factor)
+        shift, factor = (_of_size(values, batch) for values in (self.shift, self.factor))
+        return torch.sub(batch if batch.dtype == torch.uint8 else batch.float(), shift).mul_(factor)
 
     def to(self, device: torch.device) -> Normaliser:
         if self.shift is None or self.factor is None:
@@ -163,6 +165,13 @@ def _affine(shift: Tensor, factor: Tensor, shape: tuple[int, ...]) -> Normaliser
         return _laid_out(values.float().expand(shape).contiguous())
 
     return Normaliser(spread(shift), spread(factor))
+
+
+def _of_size(values: Tensor, batch: Tensor) -> Tensor:
+    """Return statistics for a batch of images whose augmentation gave them another size, in that size."""
+    if values.dim() != 3 or batch.dim() != 4 or values.shape[1:] in (batch.shape[2:], (1, 1)):
+        return values
+    return _laid_out(interpolate(values[None], tuple(batch.shape[2:]), mode="bilinear", align_corners=False)[0])
 
 
 def _laid_out(values: Tensor) -> Tensor:

@@ -136,6 +136,10 @@ def _settings_of(recipe: Recipe) -> dict[str, Any]:
         "momentum": recipe.value("optimizer.momentum"),
         "dropout": recipe.value("model.dropout"),
         "clip_norm": recipe.train.clip_norm,
+        "trained_before": recipe.finetune is not None
+        and recipe.finetune.weights is not None
+        and recipe.finetune.way != "head",
+        "searched": recipe.search.get("optimizer.lr", None if recipe.search else "auto") == "auto",
     }
 
 

@@ -213,3 +213,16 @@ def test_the_growth_by_momentum_is_that_of_its_sum():
 def test_momentum_is_judged_beside_a_sweep_of_known_length():
     with pytest.raises(Missing, match="the length of the sweep is not known"):
         asked(lr_settings.momentum_outlasts_the_sweep, {**SOUND, "steps": None, "momentum": 0.999})
+
+
+@pytest.mark.parametrize(("rate", "fires"), [(0.9e-3, False), (1e-3, True)])
+def test_rates_of_the_sweep_for_trained_weights_are_noted_from_a_decade_above_the_usual_one(rate, fires):
+    sweep = {**SOUND, "lr": rate, "trained_before": True}
+    finding = asked(lr_settings.rates_for_trained_weights, sweep)
+    assert (finding is not None) == fires
+    assert finding is None or (finding.severity, finding.cause) == ("note", "lr-too-high")
+
+
+def test_rates_are_not_noted_for_a_new_net_or_where_the_recipe_searches_its_own():
+    for change in ({"trained_before": False}, {"trained_before": True, "searched": False}):
+        assert asked(lr_settings.rates_for_trained_weights, {**SOUND, "lr": 0.1, **change}) is None

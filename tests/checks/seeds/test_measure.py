@@ -1,9 +1,11 @@
+import pytest
 import torch
 from torch import nn
 
 from tests.checks.probe_models import mlp
 from tuner.checks.seeds.measure import seeds
 from tuner.checks.seeds.rules import seeds_change_nothing
+from tuner.checks.tools.frame import DoesNotApply
 
 
 def test_models_of_two_seeds_differ(setup_of, blobs):
@@ -26,3 +28,10 @@ def test_a_seed_that_build_sets_itself_is_seen(setup_of, blobs):
     found = seeds(setup_of(blobs(), build))
     assert found.equal and not found.same_object
     assert "equal in all 210 parameters" in seeds_change_nothing(found).title
+
+
+def test_weights_from_a_file_are_not_compared(setup_of, blobs):
+    setup = setup_of(blobs(), mlp())
+    setup.tables["finetune"] = {"weights": "some.pt"}
+    with pytest.raises(DoesNotApply, match="finetune.weights"):
+        seeds(setup)

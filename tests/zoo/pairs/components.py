@@ -251,7 +251,7 @@ healthy(
 healthy(
     "digits-conv",
     name="warm_up_hold_and_cosine",
-    changes={"schedule.name": "cosine", "schedule.warmup_epochs": 1.0, "schedule.hold_epochs": 1.0},
+    changes={"schedule.name": "cosine", "schedule.warmup_epochs": 0.5, "schedule.hold_epochs": 0.5},
     what="Warm-up, hold, then a cosine.",
 )
 healthy(

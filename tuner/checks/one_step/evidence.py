@@ -23,9 +23,9 @@ class OneStep(Evidence):
 
     `calls` of the step made `updates`; `other_optimizers`: made updates beside the recipe's. `had_gradient`: at any
     update; `no_gradient`, `zero_gradient`: missing or exactly 0 at the last. `not_moved`: had gradient and stayed.
-    `frozen_at_random`: frozen at values that another seed makes different. `unregistered`: shapes of trainable
-    tensors that are no parameters. `rates_set`: the rates of the updates where they change between them.
-    `parameters`, `trainable`: counts of numbers. `batch_size`: the recipe's.
+    `frozen_at_random`: frozen at values that another seed makes different; `frozen_by_the_recipe`: by `[finetune]`.
+    `unregistered`: shapes of trainable tensors that are no parameters. `rates_set`: the rates of the updates where they
+    change between them. `parameters`, `trainable`: counts of numbers. `batch_size`: the recipe's.
     """
 
     updates: int
@@ -44,6 +44,7 @@ class OneStep(Evidence):
     precisions: Sequence[str] = ()
     frozen: Sequence[str] = ()
     frozen_at_random: Sequence[str] = ()
+    frozen_by_the_recipe: Sequence[str] = ()
     unregistered: Sequence[Sequence[int]] = ()
     unknown_to_optimizer: Sequence[str] = ()
     at_rate_0: Sequence[str] = ()

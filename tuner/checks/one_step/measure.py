@@ -27,6 +27,9 @@ def one_step(setup: Setup) -> OneStep:
     before = {name: p.detach().clone() for name, p in untouched.named_parameters()}
     statistics = {name: b.clone() for name, b in untouched.named_buffers()}
     del untouched
+    asked = fresh_model(setup)
+    meant = (sorted(n for n, p in asked.named_parameters() if not p.requires_grad), set(_in_eval(asked)))
+    del asked
     model, optimizer, watch, modes = updates_of(setup, UPDATES, at_rest=False, keep=_largest)
     named = dict(model.named_parameters())
     known = {id(p) for group in optimizer.param_groups for p in group["params"]}
@@ -58,6 +61,7 @@ def one_step(setup: Setup) -> OneStep:
             "parameters": sum(p.numel() for p in named.values()),
             "trainable": sum(named[name].numel() for name in trainable),
             "frozen": sorted(set(named) - trainable),
+            "frozen_by_the_recipe": meant[0] if setup.tables.get("finetune") else [],
             # weights that another seed makes different were drawn at random: nobody can have meant these very values
             "frozen_at_random": _at_random(setup, set(named) - trainable, before),
             "unregistered": _unregistered(setup),
@@ -72,7 +76,7 @@ def one_step(setup: Setup) -> OneStep:
             "moved": len(moved),
             "not_moved": still,
             "forward_in_eval_mode": bool(modes) and not all(modes),
-            "eval_modules": _in_eval(model),
+            "eval_modules": [name for name in _in_eval(model) if name not in meant[1]],
             "normalisation": _normalisation(model, statistics, flowing),
             "left_in_eval_mode": not model.training,
         }

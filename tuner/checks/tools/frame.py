@@ -21,6 +21,7 @@ from tuner.checks.evidence import CannotProbe as CannotProbe
 from tuner.checks.evidence import Evidence, NotMeasured
 from tuner.core.errors import UserCodeError
 from tuner.core.streams import derive_seed
+from tuner.train.finetune import freeze
 from tuner.train.nested import scored_part, together
 from tuner.train.own_loss import told
 from tuner.train.setup import Setup
@@ -115,9 +116,12 @@ def dropout_off(model: nn.Module) -> nn.Module:
 
 
 def fresh_model(setup: Setup, seed: int | None = None) -> nn.Module:
-    """Return a newly initialised model in train mode with dropout off."""
-    model: nn.Module = setup.model(seed=seed)
-    return dropout_off(model).train()
+    """Return a newly initialised model in train mode with dropout off, frozen as in the first epoch."""
+    made: nn.Module = setup.model(seed=seed)
+    model = dropout_off(made).train()
+    if table := setup.tables.get("finetune"):
+        freeze(model, table, 1)
+    return model
 
 
 def shaken_model(setup: Setup) -> nn.Module:

@@ -65,8 +65,11 @@ class _Watch:
         self.entries[-1] = (self.entries[-1][0], _entries(self.optimizer))
 
     def any_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        """Hear of every optimizer's step."""
-        if optimizer is not self.optimizer and all(optimizer is not other for other in self.others):
+        """Hear of every optimizer's step; one that steps groups of the recipe's own is a part of that one."""
+        own = {id(group) for group in self.optimizer.param_groups}
+        if optimizer is self.optimizer or all(id(group) in own for group in optimizer.param_groups):
+            return
+        if all(optimizer is not other for other in self.others):
             self.others.append(optimizer)
 
     @property

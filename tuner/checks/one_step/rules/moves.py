@@ -155,8 +155,10 @@ def unknown_to_optimizer(step: OneStep) -> Finding | None:
     detected="requires_grad is False. A warning where some of their values are others with another seed: they were "
     "drawn at random, and nobody can mean to keep them.",
     why="They keep their initial values; on a model that is not pretrained, that is lost capacity.",
-    fix="Nothing, if it is meant: accept the code in the recipe. Otherwise set requires_grad to True.",
-    confused_with="Fine-tuning of a head over a frozen backbone, which is sound.",
+    fix="Nothing, if it is meant: accept the code in the recipe, or say it there ([finetune] way). Otherwise set "
+    "requires_grad to True; what [finetune] freezes needs its weights (finetune.weights).",
+    confused_with="Fine-tuning of a head over a frozen backbone, which is sound, and of which nothing is said where "
+    "the recipe asks for it.",
     source="checklist, fine-tuning",
     explained_by=("IN111", "IN112", "IN113"),
 )
@@ -167,7 +169,10 @@ def frozen_parameters(step: OneStep) -> Finding | None:
     title = f"{len(step.frozen)} parameters ({share:.0%} of the weights) are frozen: {some(step.frozen)}"
     facts = {"frozen": step.frozen, "at_random": step.frozen_at_random, "share": share}
     if not step.frozen_at_random:
-        return found("IN114", "note", title, evidence=facts)
+        meant = set(step.frozen) <= set(step.frozen_by_the_recipe)
+        return None if meant else found("IN114", "note", title, evidence=facts)
+    if drawn := sorted(set(step.frozen_at_random) & set(step.frozen_by_the_recipe)):
+        title = f"[finetune] freezes {len(drawn)} weights that are in no file of weights: {some(drawn)}"
     return found("IN114", "warn", f"{title}, at random values", evidence=facts)
 
 
