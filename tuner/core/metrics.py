@@ -287,9 +287,9 @@ class ExpectedScore:
 class FineMetrics(SearchMetrics):
     """Step 5. `mean`, `std`: of the winner's scores over its seeds; `interval`: of its score on new data, 95 %.
 
-    `runner_up`: the second's trial; `runner_up_p`: of McNemar's paired test against it; `runner_up_gap`,
-    `runner_up_error`: difference over the seeds and its standard error. `preferred`: why a simpler finalist was taken,
-    or empty.
+    `after`: what `[after]` makes of the winner's answers to val. `runner_up`: the second's trial; `runner_up_p`: of
+    McNemar's paired test against it; `runner_up_gap`, `runner_up_error`: difference over the seeds and its standard
+    error. `preferred`: why a simpler finalist was taken, or empty.
     """
 
     configurations: int | None = None
@@ -298,6 +298,7 @@ class FineMetrics(SearchMetrics):
     wall_seconds: float | None = None
     trial: str | None = None
     seeds: int = 0
+    after: Mapping[str, Any] = field(default_factory=dict)
     mean: float | None = None
     std: float | None = None
     interval: Interval | None = None
@@ -367,6 +368,7 @@ class TestMetrics:
     `interval`: of `score`, the accuracy or the task's own; `others`: further scores by name. `residuals`: true values
     and those said; `labels`: per label the right hits, the answers and the examples; `ranks`: a match among the k
     nearest, from k = 1. `mistakes`: wrong answers on val, the surest first: target, answer, share, place, png (base64).
+    `after`: the score of what `[after]` makes of the answers: single, tta, ensemble, stacked, reranked; and of members.
     """
 
     accuracy: float | None = None
@@ -387,6 +389,7 @@ class TestMetrics:
     labels: Mapping[str, Sequence[int]] | None = None
     ranks: Sequence[float] | None = None
     val_n: int | None = None
+    after: Mapping[str, Any] = field(default_factory=dict)
     stage_of_checkpoint: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None

@@ -28,15 +28,19 @@ class Finetune(_Table):
 
 
 class After(_Table):
-    """What is done with a trained model beyond one forward pass, measured on val when its training has ended.
+    """What is done with a trained model beyond one forward pass, measured on val when its training has ended, and on
+    test by `tuner test`.
 
-    `tta`: views of each example over which answers are averaged. `ensemble`: the snapshots of `train.snapshots`, whose
-    answers are averaged. `stacking`: a logistic regression of their answers, out of fold.
+    `tta`: views of each example over which answers are averaged. `ensemble`: models whose answers are averaged:
+    "snapshots", those of `train.snapshots`, or "finalists", every model of fine's finalists, one per seed (on test
+    alone). `stacking`: a logistic regression of their answers, on val out of fold, on test fitted on val. `rerank`: of
+    features, by k-reciprocal neighbours: true, or { k1, k2, share }.
     """
 
     tta: list[str] = Field(default_factory=list)
-    ensemble: Literal["snapshots"] | None = None
+    ensemble: Literal["snapshots", "finalists"] | None = None
     stacking: bool = False
+    rerank: bool | dict[str, int | float] = False
 
     @model_validator(mode="after")
     def _known(self) -> After:
@@ -44,7 +48,9 @@ class After(_Table):
         if unknown:
             raise ValueError(f"unknown view {unknown[0]!r} (known: {', '.join(VIEWS)})")
         if self.stacking and self.ensemble is None:
-            raise ValueError('stacking needs several models: set ensemble = "snapshots"')
+            raise ValueError('stacking needs several models: set ensemble = "snapshots" or "finalists"')
+        if isinstance(self.rerank, dict) and not set(self.rerank) <= set(RERANK):
+            raise ValueError(f"rerank has the keys {', '.join(RERANK)} (got {', '.join(self.rerank)})")
         return self
 
 
@@ -74,4 +80,5 @@ class Teacher(_Table):
         return self
 
 
+RERANK = ("k1", "k2", "share")
 VIEWS = ("hflip", "vflip", "quarter_turns", "shifts", "scales")

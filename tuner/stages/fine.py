@@ -188,6 +188,8 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
     if why:
         skipped = [*skipped, Skipped("paired test against the runner-up", why)]
     chosen = _choice(finalists, settings, inputs.folder or "fine")
+    if recipe.after is not None and recipe.after.ensemble == "finalists":
+        chosen["members"] = [record.result.id for finalist in finalists for record in finalist.records]
     return StageResult("fine", _headline(metrics), from_json(Metrics, metrics), findings, ran, skipped, chosen)
 
 
@@ -201,6 +203,7 @@ def _winner(
     expected = estimate(finalists, whole, len(first), n, derive_seed(recipe.seed, "fine", "selection"))
     found = {
         "trial": winner.best.result.id,
+        "after": dict(winner.best.result.evidence.get("after", {})),
         "best_val_accuracy": scores.val_accuracy(winner.best),
         "score": scores.best_score(winner.best, metrics["monitor"]),
         "score_name": metrics["monitor"].removeprefix("val_"),

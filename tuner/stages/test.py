@@ -37,9 +37,24 @@ def plan(recipe: Recipe, inputs: Inputs, settings: Settings, history: Sequence[R
         InputError: there is no winner.
     """
     winner = _winner(inputs)
-    measure = {MEASURE: {"checkpoint": winner["checkpoint"]}}
+    members = _members(recipe, inputs, winner)
+    measure = {MEASURE: {"checkpoint": winner["checkpoint"], **({"members": members} if members else {})}}
     item = WorkItem(inputs.spec(recipe, winner.get("params", {}), measure=measure), 0)
     return [] if any(record.item.key == item.key for record in history) else [item]
+
+
+def _members(recipe: Recipe, inputs: Inputs, winner: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return checkpoint and parameters of every model of fine's finalists, where the recipe averages their answers."""
+    if recipe.after is None or recipe.after.ensemble != "finalists":
+        return []
+    folder = str(winner["checkpoint"]).partition("/")[0]
+    kept, finalists = set(inputs.choice("fine").get("members", ())), inputs.metrics(FineMetrics).finalists
+    return [
+        {"checkpoint": f"{folder}/checkpoints/{trial}.pt", "params": dict(finalist.params)}
+        for finalist in finalists
+        for trial in finalist.trials
+        if trial in kept
+    ]
 
 
 def _winner(inputs: Inputs) -> Mapping[str, Any]:
@@ -77,6 +92,7 @@ def _metrics(evidence: Mapping[str, Any], inputs: Inputs, winner: Mapping[str, A
         "score_name": own,
         "interval": clipped(own, given) if given is not None else counted,
         "others": dict(evidence.get("others", {})),
+        "after": dict(evidence.get("after", {})),
         **{key: evidence.get(key) for key in PICTURES},
         "loss": evidence.get("loss"),
         "non_finite": evidence.get("non_finite"),

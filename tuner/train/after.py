@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from tuner.core.errors import UsageError
+from tuner.train.data import Data
 from tuner.train.evaluate import as_float
+from tuner.train.loop import evaluation_batch
 from tuner.train.setup import Setup
 
 FOLDS = 5
@@ -56,43 +58,75 @@ def answers(
     return torch.cat(found), torch.cat(labels)
 
 
-def after(setup: Setup, model: nn.Module, snapshots: Sequence[Mapping[str, Tensor]], batch: int) -> dict[str, Any]:
-    """Return what the `[after]` table makes of val: accuracy alone, and with views, snapshots and stacking.
+def after(
+    setup: Setup, data: Data, model: nn.Module, members: Callable[[], Iterable[nn.Module]], split: str = "val"
+) -> dict[str, Any]:
+    """Return what the `[after]` table makes of a split: accuracy alone, over views, of several models, stacked.
 
-    The stacked answers are a logistic regression's on the members' log-probabilities, out of fold, so that val stays
-    honest. Source: the notes on competitions, TTA, snapshot ensembles, stacking; G. Huang et al. 2017.
+    `members()` gives the models whose answers are averaged, one after the other. The stacked answers are a logistic
+    regression's on the members' log-probabilities: of val out of fold, so that it stays honest; of another split
+    fitted on val.
+
+    Source: the notes on competitions, TTA, snapshot ensembles, stacking; G. Huang et al. 2017.
     """
     table = setup.tables["after"]
-    views, own = table.get("tta", []), model.state_dict()
-    kept = {name: item.detach().clone() for name, item in own.items()}
+    views, batch = table.get("tta", []), evaluation_batch(setup)
 
-    def of(weights: Mapping[str, Tensor] | None, seen: Sequence[str]) -> tuple[Tensor, Tensor]:
-        model.load_state_dict(weights if weights is not None else kept)
-        return answers(model, setup.data.batches("val", batch), seen, setup.autocast)
+    def of(one: nn.Module, name: str, seen: Sequence[str]) -> tuple[Tensor, Tensor]:
+        return answers(one, data.batches(name, batch), seen, setup.autocast)
 
-    alone, labels = of(None, [])
+    alone, labels = of(model, split, [])
     result: dict[str, Any] = {"single": _accuracy(alone, labels)}
     if views:
-        result["tta"] = _accuracy(of(None, views)[0], labels)
-    if table.get("ensemble") == "snapshots":
-        members = [of(weights, views)[0] for weights in snapshots]
-        result["members"] = [_accuracy(p, labels) for p in members]
-        result["ensemble"] = _accuracy(torch.stack(members).mean(0), labels)
-        if table.get("stacking"):
-            result["stacked"] = stacked(members, labels)
+        result["tta"] = _accuracy(of(model, split, views)[0], labels)
+    if table.get("ensemble") is None:
+        return result
+    names = ("val", split) if table.get("stacking") and split != "val" else (split,)
+    kept = {name: item.detach().clone() for name, item in model.state_dict().items()}
+    found = [{name: of(one, name, views) for name in names} for one in members()]
     model.load_state_dict(kept)
+    if not found:
+        return result
+    own = [answered[split][0] for answered in found]
+    result["members"] = [_accuracy(p, labels) for p in own]
+    result["ensemble"] = _accuracy(torch.stack(own).mean(0), labels)
+    if table.get("stacking") and split == "val":
+        result["stacked"] = stacked(own, labels)
+    elif table.get("stacking"):
+        result["stacked"] = stacked_on([a["val"][0] for a in found], found[0]["val"][1], own, labels)
     return result
+
+
+def snapshots_of(model: nn.Module, snapshots: Iterable[Mapping[str, Tensor]]) -> Iterator[nn.Module]:
+    """Give the model with the weights of one snapshot after the other."""
+    for weights in snapshots:
+        model.load_state_dict(weights)
+        yield model
 
 
 def stacked(members: Sequence[Tensor], labels: Tensor) -> float:
     """Return the out-of-fold accuracy of a logistic regression on the members' log-probabilities."""
-    from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-    features = torch.cat([p.clamp(min=1e-6).log() for p in members], 1).numpy()
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
-    found = cross_val_predict(LogisticRegression(max_iter=500), features, labels.numpy(), cv=folds)
+    found = cross_val_predict(_regression(), _features(members), labels.numpy(), cv=folds)
     return float((torch.from_numpy(found) == labels).double().mean())
+
+
+def stacked_on(fitted: Sequence[Tensor], known: Tensor, members: Sequence[Tensor], labels: Tensor) -> float:
+    """Return the accuracy of a logistic regression that was fitted on the members' answers to other examples."""
+    found = _regression().fit(_features(fitted), known.numpy()).predict(_features(members))
+    return float((torch.from_numpy(found) == labels).double().mean())
+
+
+def _regression() -> Any:
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(max_iter=500)
+
+
+def _features(members: Sequence[Tensor]) -> Any:
+    return torch.cat([p.clamp(min=1e-6).log() for p in members], 1).numpy()
 
 
 def _accuracy(p: Tensor, labels: Tensor) -> float:

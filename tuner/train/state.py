@@ -205,6 +205,8 @@ def save_best(setup: Setup, training: Training, place: Place = checkpoint.checkp
         return
     interface = interface_of(setup.data).to_plain()
     value = {"model": best.weights, "epoch": best.epoch, "spec_id": setup.spec.id, "interface": interface}
+    if setup.tables.get("after", {}).get("ensemble") == "snapshots":
+        value["snapshots"] = list(training.snapshots)
     checkpoint.save(place(setup.env.stage_dir, setup.spec.id), value)
 
 

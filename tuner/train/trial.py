@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,9 @@ from tuner.core.streams import derive_seed
 from tuner.core.trial import Progress, TrialEnv, WorkItem
 from tuner.recipe import registry
 from tuner.train import checkpoint
-from tuner.train.after import after
+from tuner.train.after import after, snapshots_of
 from tuner.train.device import peak_memory_bytes, pick_device, seed_everything
-from tuner.train.loop import Kept, OnStep, evaluation_batch, fit, gave_up
+from tuner.train.loop import Kept, OnStep, fit, gave_up
 from tuner.train.preflight import preflight
 from tuner.train.setup import Setup, Trained, make_setup
 from tuner.train.state import Training, drop_unusable_state, save_best
@@ -118,7 +119,8 @@ def _carry_out(item: WorkItem, env: TrialEnv, on_progress: OnProgress | None) ->
     trained = replace(setup, trained=Trained(training.model, best_epoch))
     evidence = _measure(trained, item, on_progress)
     if "after" in setup.tables and setup.data.task.name == "classification":
-        evidence["after"] = after(setup, training.model, training.snapshots, evaluation_batch(setup))
+        members = partial(snapshots_of, training.model, training.snapshots)
+        evidence["after"] = after(setup, setup.data, training.model, members)
     _remove_state(setup)
     return Outcome("completed", training.curve, _with_skipped(evidence, skipped), score, best_epoch)
 

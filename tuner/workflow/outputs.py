@@ -25,8 +25,9 @@ PACKAGES = ("torch", "torchvision", "numpy", "optuna", "pandas", "scikit-learn")
 
 
 def finalists(result: StageResult[Any]) -> set[str]:
-    """Return the ids of the trials whose weights stay: the finalists and the chosen one."""
+    """Return the ids of the trials whose weights stay: the finalists, the chosen one, and what is averaged with it."""
     kept = {entry.trial for entry in getattr(result.metrics, "finalists", ())} | {result.choice.get("trial")}
+    kept |= set(result.choice.get("members", ()))
     return {str(trial) for trial in kept if trial}
 
 

@@ -363,12 +363,12 @@ bug(
 )
 bug(
     "digits-convbn",
-    name="multi_scale_down_to_two_pixels",
+    name="multi_scale_down_to_four_pixels",
     causes=["augmentation-harms", "over-regularised"],
     step="diagnose",
-    changes={"data.augment": [{"name": "multi_scale", "factors": [0.25, 0.3]}]},
+    changes={"data.augment": [{"name": "multi_scale", "factors": [0.5]}]},
     twin={"data.augment": ["multi_scale"]},
-    what="Factors meant for images of 224 pixels: batches of 2x2 pixels.",
+    what="Factors meant for images of 224 pixels: batches of 4x4 pixels.",
 )
 bug(
     "digits-convbn",

@@ -16,7 +16,7 @@ class TestEvaluation(Evidence):
     `score`: the task's own, `score_interval`: its 95 % interval where it is no share of right answers, `others`: all
     scores and the loss; `residuals`, `labels`, `ranks`: what the picture shows. `non_finite`: examples without a
     finite answer; `mistakes`: wrong answers on val, the surest first, with their pictures; `val_accuracy`, `val_n`:
-    what val said of the winner; `error`: why there is no score.
+    what val said of the winner; `after`: the score of what `[after]` makes of the answers; `error`: why there is none.
     """
 
     n: int | None = None
@@ -33,6 +33,7 @@ class TestEvaluation(Evidence):
     class_names: Sequence[str] | None = None
     non_finite: int | None = None
     first_non_finite: str | None = None
+    after: Mapping[str, Any] = field(default_factory=dict)
     val_accuracy: float | None = None
     val_n: int | None = None
     error: str | None = None

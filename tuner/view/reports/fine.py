@@ -13,6 +13,7 @@ from tuner.core.statistics import is_indistinguishable
 from tuner.view import artifacts
 from tuner.view.blocks import Blocks
 from tuner.view.curves import Mark, Series
+from tuner.view.reports.averaged import averaged
 from tuner.view.reports.coarse import counts
 from tuner.view.reports.importance import what_mattered
 from tuner.view.text import fixed, interval, is_number, number, params_text, plus_minus, words_of
@@ -41,6 +42,7 @@ def body(result: StageResult[FineMetrics], stage_dir: Path, page: Blocks) -> Non
         page.text(against, 3, hang=2)
     if reason := metrics.preferred:
         page.text(f"Taken because {reason}.", 3, hang=2)
+    averaged(metrics.after, score, "val", page)
     learning_curve(artifacts.curve(stage_dir, winner), page, metrics.score_key)
     what_mattered(result, artifacts.trials(stage_dir, metrics.score_key), page)
 

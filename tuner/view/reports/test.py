@@ -7,6 +7,7 @@ from pathlib import Path
 from tuner.core.metrics import TestMetrics
 from tuner.core.result import StageResult
 from tuner.view.blocks import Blocks
+from tuner.view.reports.averaged import averaged
 from tuner.view.text import fixed, interval, number
 
 TITLE = "TEST    generalisation error"
@@ -22,6 +23,7 @@ def body(result: StageResult[TestMetrics], stage_dir: Path, page: Blocks) -> Non
     name = (metrics.score_name or "accuracy").replace("_", " ")
     rows = [[name, text], ["loss", fixed(metrics.loss)], ["examples", number(metrics.n)]]
     page.table(["on the test split", ""], rows, left=(0, 1), styles=["bold", "", ""])
+    averaged(metrics.after, name, "test", page)
     matrix = confusion_of(metrics)
     names = class_names(metrics, len(matrix))
     if matrix:
