@@ -155,6 +155,7 @@ HEALTHY = {
     },
     "image_axes": {"shape": [3, 32, 32], "channels": 3},
     "seeds": {"same_object": False, "equal": False, "parameters": 100},
+    "fine_tuning": {"kept": 2, "off": 1.3, "layer": "norm1"},
     "shifted_windows": {"asked": 400, "shifted": 0.04, "agreeing": 1.0, "first": ["train row 1", "val row 2"]},
     "start_undone": {"first": 2.4, "uniform": LOG10, "asked": 20, "updates": 0},
     "words_heard": {"padding": 0, "padded": 40, "words": 1.2, "length": 0.8},
@@ -386,6 +387,8 @@ FIRES = [
     ("DA125", "error", {"image_axes__shape": [32, 32, 3], "image_axes__channels": 32}),
     ("IN183", "note", {"image_axes__plain_layout": True}),
     ("IN184", "warn", {"seeds__same_object": True}),
+    ("IN186", "warn", {"fine_tuning__moving": ["norm1"]}),
+    ("IN187", "warn", {"fine_tuning__off": 80.0}),
     ("IN184", "warn", {"seeds__equal": True}),
 ]  # fmt: skip
 

@@ -310,3 +310,12 @@ def net(input_shape, num_classes):
 def test_a_wrong_name_or_argument_is_refused(tmp_path, keys, message):
     with pytest.raises(UsageError, match=message):
         make_case(tmp_path, overrides={**CONVNET, **keys}).setup().model()
+
+
+def test_no_unit_of_a_residual_net_without_normalisation_is_dead_when_fixup_zeroes_its_branches():
+    net = models.resnet8((3, 8, 8), 10, width=4, norm="none")
+    init.fixup(net)
+    seen = []
+    net.head.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    net(torch.rand(64, 3, 8, 8))
+    assert bool((seen[0].amax(0) > 0).all())

@@ -128,3 +128,15 @@ def test_moments_do_not_depend_on_the_chunks():
 def test_moments_say_so_when_there_is_nothing_to_measure():
     with pytest.raises(UsageError, match=r"no train examples"):
         moments([])
+
+
+def test_a_batch_of_another_size_is_normalised_by_the_same_constants_and_a_resized_mean_image():
+    images = torch.randint(0, 256, (20, 3, 8, 8), dtype=torch.uint8)
+    wide = torch.nn.functional.interpolate(images.float(), (12, 12))
+    fitted = normaliser("standardize", (3, 8, 8), torch.uint8, lambda: [images])
+    small = images.double()
+    mean, std = small.mean((0, 2, 3))[:, None, None], small.std((0, 2, 3), correction=0)[:, None, None]
+    torch.testing.assert_close(fitted(wide), ((wide - mean) / std).float(), rtol=1e-4, atol=1e-4)
+    per_pixel = normaliser("mean_image", (3, 8, 8), torch.uint8, lambda: [images])
+    resized = torch.nn.functional.interpolate(small.mean(0)[None], (12, 12), mode="bilinear")[0]
+    torch.testing.assert_close(per_pixel(wide), ((wide - resized) / 255).float(), rtol=1e-4, atol=1e-4)

@@ -7,6 +7,7 @@ from tests.checks.probe_models import mlp
 from tuner.checks.loss_calls.measure import loss_calls
 from tuner.checks.tools.frame import CannotProbe
 from tuner.checks.unheard_mistakes.measure import unheard_mistakes
+from tuner.parts.losses.classification import arcface
 
 
 def calls(setup_of, blobs, loss, model=None):
@@ -70,3 +71,16 @@ def test_outputs_that_are_no_scores_are_not_asked(setup_of, blobs):
     with pytest.raises(CannotProbe, match="not one score per class"):
         unheard_mistakes(setup_of(blobs(), lambda: nn.Linear(20, 1), loss=lambda o, t: o.square().mean()))
     assert torch.is_grad_enabled()
+
+
+def test_a_loss_of_the_hardest_half_of_a_batch_hears_each_example_by_itself(setup_of, blobs):
+    def hardest(outputs, targets):
+        losses = F.cross_entropy(outputs, targets, reduction="none")
+        return losses.topk((len(losses) + 1) // 2).values.mean()
+
+    assert unheard_mistakes(setup_of(blobs(), mlp(), loss=hardest)).silent == 0
+
+
+def test_outputs_that_a_loss_of_ours_refuses_are_left_out(setup_of, blobs):
+    with pytest.raises(CannotProbe, match="arcface needs cosines"):
+        unheard_mistakes(setup_of(blobs(), mlp(), loss=arcface))

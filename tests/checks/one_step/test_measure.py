@@ -219,3 +219,23 @@ def test_a_step_that_turns_the_rate_is_seen(setup_of, blobs, change, optimizer, 
 
     setup = setup_of(blobs(), mlp(), train_step=step, optimizer=optimizer)
     assert one_step(setup).rates_set == pytest.approx(rates)
+
+
+class InTwoParts(torch.optim.Optimizer):
+    """An optimizer whose groups are stepped by others, as Muon beside AdamW."""
+
+    def __init__(self, params, lr):
+        params = list(params)
+        self.parts = [torch.optim.SGD(params[:2], lr=lr), torch.optim.SGD(params[2:], lr=lr)]
+        super().__init__([part.param_groups[0] for part in self.parts], {"lr": lr})
+        for part, group in zip(self.parts, self.param_groups, strict=True):
+            part.param_groups = [group]
+
+    def step(self, closure=None):
+        for part in self.parts:
+            part.step()
+
+
+def test_parts_that_step_the_recipes_own_groups_are_no_other_optimizers(setup_of, blobs):
+    found = one_step(setup_of(blobs(), mlp(), optimizer=InTwoParts))
+    assert (found.other_optimizers, found.updates, found.moved) == (0, 4, 4)

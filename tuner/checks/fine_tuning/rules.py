@@ -7,7 +7,7 @@ from tuner.checks.fine_tuning.evidence import FineTuning
 from tuner.checks.limits import Limit
 from tuner.core.result import Finding
 
-FOREIGN = Limit("foreign", 8.0, "times", "zoo: a net of turned digits is off by 2 on digits, by 100 on raw bytes")
+FOREIGN = Limit("foreign", 8.0, "times", "derived: beyond unlike data of one scale, short of bytes for standardised")
 
 
 @rule(

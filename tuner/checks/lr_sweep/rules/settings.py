@@ -13,7 +13,7 @@ UNUSUAL = Limit("unusual", 0.02, "weight decay", "derived: above what is publish
 DROPPED = Limit("dropped", 0.8, "of the units", "Srivastava et al. 2014: rates of 0.2 to 0.5")
 CLIPPED = Limit("clipped", 0.05, "norm", "zoo: sound programs clip at more")
 SPOILS = Limit("spoils", 10.0, "times the usual rate", "derived: a decade above 1e-4, as the sweep's own steps are")
-USUAL = 1e-4  # recipe.model.FINETUNE_LR
+USUAL = Limit("usual", 1e-4, "rate", "the notes on hyperparameters, fine-tuning; recipe.model.FINETUNE_LR")
 GROWS = Limit("grows", 5.0, "times", "derived: 1 / (1 - m**steps); momentum 0.99 gives 1.6 after a hundred")
 
 
@@ -114,10 +114,10 @@ def momentum_outlasts_the_sweep(sweep: LrSweep) -> Finding | None:
     "lr-sweep",
     meaning="The rates that are searched next are those of a new net; the weights are of another training.",
     detected="finetune.weights is set and the body is trained, the rates of coarse and fine are this sweep's, and its "
-    f"rate is {SPOILS:g} times 1e-4 or more",
+    f"rate is {SPOILS:g} times {USUAL:g} or more",
     why="The sweep asks how fast the loss falls; it does not see what of the weights is lost on the way.",
     fix='Search lower rates too: [search] "optimizer.lr" = { low = 1e-5, high = 1e-2, log = true }, or set none and '
-    "keep 1e-4; with many examples, or a frozen body, the sweep's rates are as good.",
+    f"keep {USUAL:g}; with many examples, or a frozen body, the sweep's rates are as good.",
     confused_with="A new head on a frozen body, which begins from nothing and takes these rates.",
     source="the notes on hyperparameters, fine-tuning: rates of 1e-4 or less on weights that have converged",
 )
@@ -126,4 +126,4 @@ def rates_for_trained_weights(sweep: LrSweep) -> Finding | None:
     if not sweep.trained_before or not sweep.searched or rate < SPOILS * USUAL:
         return None
     title = f"coarse and fine search around {rate:.3g}; for weights of another training {USUAL:g} is usual"
-    return found("LR320", "note", title, evidence={"lr": rate, "usual": USUAL})
+    return found("LR320", "note", title, evidence={"lr": rate, "usual": float(USUAL)})
