@@ -387,8 +387,8 @@ FIRES = [
     ("DA125", "error", {"image_axes__shape": [32, 32, 3], "image_axes__channels": 32}),
     ("IN183", "note", {"image_axes__plain_layout": True}),
     ("IN184", "warn", {"seeds__same_object": True}),
-    ("IN186", "warn", {"fine_tuning__moving": ["norm1"]}),
-    ("IN187", "warn", {"fine_tuning__off": 80.0}),
+    ("IN190", "warn", {"fine_tuning__moving": ["norm1"]}),
+    ("IN191", "warn", {"fine_tuning__off": 80.0}),
     ("IN184", "warn", {"seeds__equal": True}),
 ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Rules over the frozen part of a model (check-init): IN186, IN187."""
+"""Rules over the frozen part of a model (check-init): IN190, IN191."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FOREIGN = Limit("foreign", 8.0, "times", "derived: beyond unlike data of one sca
 
 
 @rule(
-    "IN186",
+    "IN190",
     "normalisation-misuse",
     "check-init",
     meaning="The weights of batch norms are frozen, their statistics are not.",
@@ -29,11 +29,11 @@ def statistics_of_the_frozen_move(seen: FineTuning) -> Finding | None:
         return None
     names = ", ".join(seen.moving[:3]) + (", ..." if len(seen.moving) > 3 else "")
     title = f"{len(seen.moving)} frozen batch norms are in train mode, their statistics follow each batch: {names}"
-    return found("IN186", "warn", title, evidence=seen.only("moving", "kept"))
+    return found("IN190", "warn", title, evidence=seen.only("moving", "kept"))
 
 
 @rule(
-    "IN187",
+    "IN191",
     "unnormalised-input",
     "check-init",
     meaning="The data do not have the scale that the frozen part was trained on.",
@@ -51,4 +51,4 @@ def foreign_to_the_frozen(seen: FineTuning) -> Finding | None:
     if off < FOREIGN:
         return None
     title = f"the inputs are {off:.3g} times off the statistics that the frozen part keeps (at {seen.layer})"
-    return found("IN187", "warn", title, evidence=seen.only("off", "layer", "kept"))
+    return found("IN191", "warn", title, evidence=seen.only("off", "layer", "kept"))
