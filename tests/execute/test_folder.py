@@ -4,12 +4,15 @@ import os
 import subprocess
 import sys
 import threading
+import time
+from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
 
 from tuner.core.errors import EnvironmentProblem, InputError
-from tuner.core.inventory import Inventory
+from tuner.core.inventory import Gpu, Inventory
 from tuner.core.result import TrialResult
 from tuner.core.store import write_bytes
 from tuner.core.trial import TrialEnv, TrialSpec, WorkItem
@@ -326,6 +329,51 @@ def test_a_worker_gives_what_one_process_gives_rung_after_rung_and_ends_with_the
     assert not thread.is_alive() and not run.path.exists()
     assert said[0].startswith(f"works for {env.stage_dir.parent} (process {os.getpid()} on ")
     assert said[1].startswith("check of the recipe: done, ") and said[-1] == "no command is left; 5 jobs done"
+
+
+def test_trials_of_an_invented_machine_of_eight_gpus_never_share_one(tmp_path, env, run, monkeypatch):
+    """What trains is invented as well: it holds its GPU for a moment, and answers."""
+    gpus = tuple(Gpu(str(index), "H100", 80 << 30, 80 << 30) for index in range(8))
+    held, shared_by, used, lock = Counter(), [], Counter(), threading.Lock()
+
+    def train(job, blobs, outfit):
+        with lock:
+            held[outfit.gpu] += 1
+            used[outfit.gpu] += 1
+            shared_by.append((max(held.values()), held.total()))
+        time.sleep(0.2)
+        with lock:
+            held[outfit.gpu] -= 1
+        return completed(WorkItem.from_json(job.value))
+
+    monkeypatch.setattr("tuner.execute.folder_worker.carry_out", train)
+    one = FolderExecutor(Wish("cuda"), Shared(tmp_path / "share"), lambda progress: None)
+    machine = Inventory(64, 512 << 30, gpus)
+    working = FolderWorker(tmp_path / "share", machine, Wish(per_device=1), Patience(linger=0.0), lambda text: None)
+    thread = threading.Thread(target=working.work)
+    thread.start()
+    items = [WorkItem(replace(item(number).spec, device="cuda"), number) for number in range(24)]
+    assert len(list(one.run(items, env))) == 24
+    one.close()
+    thread.join(timeout=30)
+    assert max(most for most, _ in shared_by) == 1 and max(total for _, total in shared_by) == 8
+    assert set(used) == {gpu.name for gpu in gpus}
+
+
+def test_a_worker_leaves_trials_to_others_that_want_another_kind_of_device(tmp_path, env, run, monkeypatch):
+    one = FolderExecutor(Wish("cuda"), Shared(tmp_path / "share"), lambda progress: None)
+    on_cpu, looks = worker(tmp_path / "share"), []
+
+    def sleep(seconds):
+        looks.append(seconds)
+        on_cpu._take_jobs(on_cpu._current())
+        if len(looks) == 2:
+            run.answer(run.open_jobs()[0], "w", completed(item(0)))
+
+    monkeypatch.setattr("tuner.execute.folder_engine.time.sleep", sleep)
+    assert len(list(one.run([item(0)], env))) == 1
+    one.close()
+    assert on_cpu._tasks == []
 
 
 def test_contents_are_kept_once(tmp_path):

@@ -1,6 +1,7 @@
 """The Ray engine on several nodes on this machine: equal to the serial engine, whatever is lost (minutes)."""
 
 import subprocess
+import threading
 import time
 
 import pytest
@@ -109,6 +110,56 @@ def test_a_node_that_is_lost_costs_no_trial_and_one_that_is_added_gets_work(tmp_
     found += results
     plain = [item(number, seconds=3.0, log=str(log)) for number in range(6)]
     assert_equal(outcome(found, tmp_path / "run/coarse"), serial(plain, tmp_path / "serial/coarse", tmp_path))
+
+
+def test_a_node_that_is_added_midway_gets_work_at_once(tmp_path, cluster, engine, item, capsys):
+    """The only CPU is busy with the first trial when the second node comes."""
+    one, env, log = engine(), TrialEnv(tmp_path, tmp_path / "run/coarse"), tmp_path / "log"
+    results = one.run([item(number, seconds=20.0, log=str(log)) for number in range(2)], env)
+    found, added = [], {}
+
+    def add():
+        while not log.exists():
+            time.sleep(0.05)
+        added["began"] = time.time()
+        cluster.add_node(num_cpus=1)
+        added["there"] = time.time()
+
+    thread = threading.Thread(target=add)
+    thread.start()
+    found += results
+    thread.join()
+    first, second = sorted(map(float, log.read_text().split()))
+    assert second < first + 20.0  # while the first still ran, so on the new node
+    assert len(outcome(found, tmp_path / "run/coarse")) == 2
+    with capsys.disabled():
+        print(f"\nfirst work {second - added['there']:.1f} s after the node was there, ", end="")
+        print(f"{second - added['began']:.1f} s after it was asked for")
+
+
+def test_two_nodes_never_share_a_gpu(tmp_path, cluster, engine, capsys, monkeypatch):
+    """The GPUs are invented: each node says that it has two, named as CUDA_VISIBLE_DEVICES names them."""
+    for names in ("0,1", "2,3"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", names)
+        cluster.add_node(num_cpus=4, num_gpus=2)
+    one = engine()
+    one._device = "cuda"
+    assert len(one.slots) == 4
+    task = one._task(held, num_cpus=one._cpus_each, num_gpus=one._gpus_each)
+    spans = ray.get([task.remote(1.0) for _ in range(16)])
+    assert {gpu for gpu, _, _ in spans} == {"0", "1", "2", "3"}
+    for gpu, start, end in spans:
+        assert sum(other == gpu and a < end and start < b for other, a, b in spans) == 1  # itself
+    assert max(sum(a <= start < b for _, a, b in spans) for _, start, _ in spans) > 1
+
+
+def held(seconds):
+    """The GPU that a task has, and from when to when."""
+    from tuner.execute.ray_engine import gpus_of_task
+
+    start = time.time()
+    time.sleep(seconds)
+    return gpus_of_task(), start, time.time()
 
 
 def test_a_cluster_of_our_own_leaves_no_process(tmp_path, item):

@@ -15,8 +15,7 @@ from tests.equal import compared, differences
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
-KILLS = 50
-SEED = 20
+CHUNKS, KILLS = 5, 10  # fifty kills, in parts that can be run alone
 SEARCH = RECIPE.replace("trials = 2\nepochs = 2", "trials = 8\nepochs = 6").replace(
     "trials = 2\nepochs = 3\n", "trials = 4\nepochs = 12\n"
 )
@@ -25,11 +24,10 @@ COMMAND = (*RUN, "--engine", "folder", "--address", "share")
 TARGETS = ("worker", "trial", "command")
 
 
-@pytest.fixture
-def serial(tmp_path):
+@pytest.fixture(scope="module")
+def serial(tmp_path_factory):
     """The folder of a run that nothing happened to."""
-    folder = tmp_path / "serial"
-    folder.mkdir()
+    folder = tmp_path_factory.mktemp("serial")
     (folder / "small.toml").write_text(SEARCH)
     subprocess.run([sys.executable, "-m", "tuner", *RUN, "--workers", "0"], cwd=folder, check=True, capture_output=True)
     return folder / "runs/small"
@@ -83,9 +81,10 @@ def test_ctrl_c_hands_a_trial_back(serial, shared):
     assert differences(serial, folder / "runs/small") == []
 
 
-def test_fifty_kills_of_workers_trials_and_commands_give_an_equal_run(serial, shared, capsys):
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_ten_kills_of_workers_trials_and_commands_give_an_equal_run(serial, shared, capsys, chunk):
     folder, begin = shared
-    rng, kills, began, rounds = random.Random(SEED), Counter(), time.monotonic(), 0
+    rng, kills, began, rounds = random.Random(chunk), Counter(), time.monotonic(), 0
     workers = [worker(begin), worker(begin)]
     while kills.total() < KILLS:
         rounds += 1

@@ -210,13 +210,19 @@ def _run_job(job: Job, sent: Mapping[str, Any]) -> tuple[Answer, dict[str, bytes
     """Carry out a job in a Ray task, with the GPU that Ray gave; return the answer and the contents that it left."""
     import ray
 
-    gpus = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
     contents = Contents(bytes, ray.get, dict(sent))
     try:
-        answer = carry_out(job, contents, Outfit(",".join(gpus) if job.device == "cuda" else None))
+        answer = carry_out(job, contents, Outfit(gpus_of_task() if job.device == "cuda" else None))
     except TunerError as error:
         answer = Answer.raised(error)
     return answer, {digest: contents.load(digest) for digest in answer.files.values()}
+
+
+def gpus_of_task() -> str:
+    """Return the GPUs that Ray gave to this task, as CUDA_VISIBLE_DEVICES names them."""
+    import ray
+
+    return ",".join(ray.get_runtime_context().get_accelerator_ids().get("GPU", []))
 
 
 def _lost(item: WorkItem, error: Exception, times: int) -> TrialResult:
