@@ -76,6 +76,14 @@ def kill_process(pid, whole_group=False):
     return True
 
 
+def wait_for(find, seconds=5):
+    """Return what is found first, or nothing where nothing is in time."""
+    deadline = time.monotonic() + seconds
+    while not (found := find()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return found
+
+
 def ready(process, log, seconds=60):
     """Wait until the command has a worker; false when it ends before."""
     deadline = time.monotonic() + seconds

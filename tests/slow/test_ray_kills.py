@@ -81,7 +81,7 @@ def killed(target, cluster, command, rng):
         done = command.poll() is None and killing.kill_process(command.pid)
         command.wait(60)
     elif target in ("trial", "task"):
-        found = sorted(running(target))
+        found = killing.wait_for(lambda: sorted(running(target)))
         done = bool(found) and killing.kill_process(rng.choice(found))
     else:
         if target == "raylet":

@@ -111,8 +111,8 @@ def test_ten_kills_of_workers_trials_and_commands_give_an_equal_run(serial, shar
 def killed(target, workers, command, rng):
     """Kill one of a kind; return what was killed."""
     if target == "trial":
-        found = [pid for one in workers for pid in killing.workers_of(one.pid)]
-        done = bool(found) and killing.kill_process(rng.choice(sorted(found)))
+        found = killing.wait_for(lambda: sorted(pid for one in workers for pid in killing.workers_of(one.pid)))
+        done = bool(found) and killing.kill_process(rng.choice(found))
     else:
         victim = command if target == "command" else rng.choice(workers)
         done = victim.poll() is None and killing.kill_process(victim.pid)
