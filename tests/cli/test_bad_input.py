@@ -405,6 +405,28 @@ def test_an_artifact_that_tuner_did_not_write_is_named(finished, command, name, 
     assert {file: file.read_bytes() for file in path.parent.rglob("*.json")} == before
 
 
+@pytest.mark.parametrize(
+    ("stage", "keys", "command_after", "message"),
+    [
+        ("coarse", ["space", "optimizer.lr", "high"], "fine", "a range has a low and a high"),
+        ("coarse", ["top", 0, "params"], "fine", "top.0.params"),
+        ("lr-sweep", ["lr_high"], "coarse", "lr_high is not there"),
+        ("fine", ["params"], "diagnose", "choice.params is not there"),
+        ("fine", ["checkpoint"], "test", "choice.checkpoint is not there"),
+    ],
+)
+def test_a_choice_that_lacks_a_part_is_no_bug(finished, command, stage, keys, command_after, message):
+    path = finished / "runs/small" / stage / "result.json"
+    whole = json.loads(path.read_text())
+    inner = whole["choice"]
+    for key in keys[:-1]:
+        inner = inner[key]
+    del inner[keys[-1]]
+    path.write_text(json.dumps(whole))
+    done = command(command_after, "small.toml")
+    assert done.code == 3 and message in done.err and f"{stage}/result.json" in done.err, done.err
+
+
 def test_a_corrupt_step_does_not_keep_status_from_showing_the_others(finished, command):
     (finished / "runs/small/coarse/manifest.json").write_text("{")
     for arguments in (("status",), ("status", "small.toml")):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
+from tuner.core import choices
 from tuner.core.trial import WorkItem
 from tuner.core.values import from_json, to_json
 
@@ -276,7 +277,8 @@ class StageResult(Generic[M]):
 
 
 def _checked(choice: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a stage's choice; raise ValueError where a change in it is none."""
+    """Return a stage's choice; raise ValueError where it, or a change in it, is none."""
+    known = choices.checked(choice)
     for change in choice.get("changes", ()):
         from_json(Change, {**change, "old": change.get("from"), "new": change.get("to")})
-    return dict(choice)
+    return known

@@ -201,6 +201,9 @@ def planned_epochs(recipe: Recipe) -> dict[str, int]:
     return {name: models[name](**recipe.stages.get(name, {})).epochs for name in named("searches")}  # type: ignore[attr-defined]
 
 
+WINNER = ("trial", "checkpoint", "params")  # what a choice of the stage that names it has
+
+
 def read_result(path: Path) -> StageResult[Any]:
     """Read a stage's `result.json`.
 
@@ -212,6 +215,10 @@ def read_result(path: Path) -> StageResult[Any]:
     if value["stage"] not in NAMES:
         raise InputError(f"{path}: not what tuner wrote (no stage is named {value['stage']!r})", hint)
     try:
-        return StageResult.from_json(value, load(value["stage"]).Metrics)
+        result: StageResult[Any] = StageResult.from_json(value, load(value["stage"]).Metrics)
+        asked = WINNER if traits(result.stage).writes_winner and result.choice else ()
+        if lacking := [name for name in asked if name not in result.choice]:
+            raise ValueError(f"choice.{lacking[0]} is not there")
+        return result
     except ValueError as error:
         raise InputError(f"{path}: not what tuner wrote ({error})", hint) from None
