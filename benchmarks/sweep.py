@@ -24,7 +24,7 @@ from tuner.core.trial import TrialSpec, WorkItem
 from tuner.recipe.model import Recipe
 from tuner.search.band import CONSTANT, Band, decades, find_band, on_grid
 from tuner.search.band import measure as measured
-from tuner.search.race import Question, extension, refinement
+from tuner.search.race import SHORT, Question, drop_at, extension, refinement
 from tuner.stages.lr_sweep import Settings
 
 SIDE = "benchmarks.sweep"
@@ -140,10 +140,12 @@ def played(runs: Sequence[Mapping[str, Any]], way: str) -> dict[str, Any]:
     def answer(question: Question) -> Record:
         run = swept[question.lr, question.seed]
         losses = [math.nan if loss is None else loss for loss in run["losses"][: question.steps]]
-        rows = [{"step": i + 1, "epoch": 1, "split": "train", "loss": loss} for i, loss in enumerate(losses)]
-        finite = all(map(math.isfinite, losses)) and len(losses) == question.steps
         spec = TrialSpec({"optimizer": {"lr": question.lr}}, {}, question.seed, horizon_steps=question.steps)
-        return Record(WorkItem(spec, 0), TrialResult("", None, "completed" if finite else "diverged", rows))
+        whole = _recorded(spec, losses, question.steps)
+        drop = drop_at(whole, SHORT)
+        if question.least is None or drop is None or drop >= question.least:
+            return whole
+        return _recorded(spec, losses[:SHORT], SHORT, "stopped")
 
     asked = WAYS[way](answer)
     records = [answer(question) for question in asked]
@@ -158,6 +160,12 @@ def played(runs: Sequence[Mapping[str, Any]], way: str) -> dict[str, Any]:
     lost = means[best] - _between(means, lr)
     iterations = sum(len(record.result.curve) for record in records)
     return {"iterations": iterations, "lr": lr, "best": best, "off": max(lr / best, best / lr), "lost": lost}
+
+
+def _recorded(spec: TrialSpec, losses: Sequence[float], steps: int, status: Any = "completed") -> Record:
+    rows = [{"step": i + 1, "epoch": 1, "split": "train", "loss": loss} for i, loss in enumerate(losses)]
+    finite = all(map(math.isfinite, losses)) and len(losses) == steps
+    return Record(WorkItem(spec, 0), TrialResult("", None, status if finite else "diverged", rows))
 
 
 def _between(means: Mapping[float, float], lr: float) -> float:

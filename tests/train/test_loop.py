@@ -97,6 +97,20 @@ def test_a_horizon_in_steps_adds_one_row_per_step_and_evaluates_nothing(tmp_path
     assert training.best is None
 
 
+@pytest.mark.parametrize("steps", [4, 7])
+def test_a_horizon_in_steps_is_given_up_where_the_loss_has_fallen_by_too_little(tmp_path, steps):
+    case = make_case(tmp_path)
+    whole = [row["loss"] for row in fit(case.setup(horizon_steps=9)).curve]
+    fell = whole[0] - sum(whole[steps - 3 : steps]) / 3
+    for least, made in ((fell + 1e-4, steps), (fell - 1e-4, 9)):
+        rule = {"steps": steps, "last": 3, "drop": least}
+        training = fit(case.setup(horizon_steps=9, give_up=rule))
+        assert [row["loss"] for row in training.curve] == whole[:made]
+        assert training.given_up == (made < 9)
+        result = case.run(horizon_steps=9, give_up=rule)
+        assert result.status == ("stopped" if made < 9 else "completed") and len(result.curve) == made
+
+
 def test_the_best_epoch_is_the_highest_score_and_ties_go_to_the_lower_val_loss(tmp_path):
     code = """
 script = iter([(0.5, 1.0), (0.7, 0.9), (0.7, 0.6), (0.7, 0.8), (0.6, 0.1)])

@@ -49,6 +49,8 @@ class TrialSpec:
     `tables` are the recipe's data, model, loss, optimizer, schedule and train tables with `overrides` already
     applied, so that a base value which a trial replaces does not enter its id. Exactly one of `horizon_epochs`
     and `horizon_steps` is set for a trial that trains; both are None for one that only measures.
+    `give_up`: of a horizon in steps, {steps, last, drop}: after so many steps the trial ends as "stopped" where the
+    mean loss of the last ones lies by less than `drop` below the first.
     `train_subset`: whether a fixed subset of train is evaluated after each epoch, as val is.
     `measure` maps the name of a measurement in `tuner.checks` to its arguments; measures run after training.
     """
@@ -64,6 +66,7 @@ class TrialSpec:
     device: str = "cpu"
     precision: str = "fp32"
     train_subset: bool = True
+    give_up: Mapping[str, float] | None = None
 
     @cached_property  # a stage of many trials asks for it again and again
     def id(self) -> str:

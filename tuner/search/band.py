@@ -90,7 +90,9 @@ def measure(records: Sequence[Record]) -> list[Rate]:
 
 
 def _steps(record: Record) -> int:
-    return record.item.spec.horizon_steps or 0
+    """Return how many iterations a trial was to make, or made before it was given up."""
+    given_up = record.result.status == "stopped"
+    return len(losses_of(record)) if given_up else record.item.spec.horizon_steps or 0
 
 
 def _measured(lr: float, group: Sequence[Record], full: int) -> Rate:

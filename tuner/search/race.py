@@ -1,16 +1,17 @@
 """The race of learning rates: which are tried next, how long, and with how many seeds.
 
-One seed over the decades first, for 30 iterations; who is hopeless by then ends there, the others go on. Then decades
-beyond an end that is the best, half-decades inside the band and next to it, and further seeds for those rates alone
-whose place decides the answer: on which side of a share of the best drop they lie. Everything is worked out from what
-was measured, so the same measurements lead to the same questions.
+One seed over the decades first, for 30 iterations; who is hopeless by then ends there, the others run in full. Then
+come decades beyond an end that is the best, and half-decades inside the band and next to it: by then it is known what a
+rate must have after 30 iterations, so that one run does for both. Last come further seeds, for those rates alone whose
+place decides the answer: on which side of a share of the best drop they lie. Everything is worked out from what was
+measured, so the same measurements lead to the same questions.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tuner.core.result import Record
@@ -40,11 +41,15 @@ SPREAD = 0.03  # of a rate's share of the best drop, from seed to seed (benchmar
 
 @dataclass(frozen=True)
 class Question:
-    """One run of the race: a rate, which of the seeds (from 0), and how many iterations."""
+    """One run of the race: a rate, which of the seeds (from 0), and how many iterations.
+
+    `least`: the drop after `Race.short` iterations below which it ends there; None: it never does.
+    """
 
     lr: float
     seed: int
     steps: int
+    least: float | None = None
 
 
 @dataclass(frozen=True)
@@ -75,24 +80,28 @@ class Race:
     def _next(self, known: Mapping[Question, Record]) -> list[Question]:
         if not known:
             return [Question(lr, 0, self.short) for lr in decades(self.low, self.high)]
-        if promoted := self._promoted(known):
+        least = self._least(known.values())
+        if all(question.steps < self.steps for question in known) and (promoted := _promoted(known, least)):
             return [Question(lr, 0, self.steps) for lr in promoted]
         rates = measure(list(known.values()))
         bounds = (self.low, self.floor, self.ceiling)
         decade = extension(rates, *bounds)
         if new := [decade] if decade is not None else refinement(rates, *bounds):
-            return [Question(lr, 0, self.short) for lr in new]
+            return [Question(lr, 0, self.steps, least) for lr in new]
         return [Question(lr, seed, self.steps) for lr, seed in contested(rates, self.seeds)]
 
-    def _promoted(self, known: Mapping[Question, Record]) -> list[float]:
-        """Return the rates that were tried shortly, and are not hopeless: these are tried in full."""
-        whole = {question.lr for question in known if question.steps == self.steps}
-        first = {question.lr: record for question, record in sorted(known.items(), key=lambda pair: pair[0].steps)}
-        drops = {lr: drop_at(record, self.short) for lr, record in first.items()}
-        best = max((drop for drop in drops.values() if drop is not None), default=0.0)
-        noise = max((scatter(record, self.short) for lr, record in first.items() if drops[lr] is not None), default=0.0)
-        least = HOPELESS * best if best > CLEAR * noise else -math.inf
-        return [lr for lr in sorted(first) if lr not in whole and (drop := drops[lr]) is not None and drop >= least]
+    def _least(self, known: Iterable[Record]) -> float | None:
+        """Return the drop that a rate must have early on; None while nothing has clearly fallen by then."""
+        fell = [(drop, record) for record in known if (drop := drop_at(record, self.short)) is not None]
+        best = max((drop for drop, _ in fell), default=0.0)
+        noise = max((scatter(record, self.short) for _, record in fell), default=0.0)
+        return HOPELESS * best if self.short < self.steps and best > CLEAR * noise else None
+
+
+def _promoted(known: Mapping[Question, Record], least: float | None) -> list[float]:
+    """Return the rates that were tried shortly, and are not hopeless."""
+    drops = {question.lr: drop_at(record, question.steps) for question, record in known.items()}
+    return [lr for lr, drop in sorted(drops.items()) if drop is not None and (least is None or drop >= least)]
 
 
 def drop_at(record: Record, steps: int) -> float | None:

@@ -17,7 +17,7 @@ from tuner.core.result import Record, StageResult
 from tuner.core.trial import WorkItem
 from tuner.core.values import from_json
 from tuner.recipe.model import Recipe
-from tuner.search.band import CONSTANT, Band, find_band, measure, near, rate_of
+from tuner.search.band import CONSTANT, LAST, Band, find_band, measure, near, rate_of
 from tuner.search.precision import Settled, candidate, settle
 from tuner.search.race import SHORT, Question, Race
 from tuner.stages import Inputs, StageSettings, Traits, earlier
@@ -60,7 +60,7 @@ def plan(recipe: Recipe, inputs: Inputs, settings: Settings, history: Sequence[R
     race = settings.race(int(inputs.metrics(CheckInitMetrics).calls_per_update or 1))
     for questions in race.rounds(lambda question: done.get(items[question].key)):
         for question in questions:
-            items[question] = _item(recipe, inputs, question, len(items))
+            items[question] = _item(recipe, inputs, question, len(items), race.short)
         if missing := [items[question] for question in questions if items[question].key not in done]:
             return missing
     parity = _about_precision(recipe, inputs, list(items), [done[item.key] for item in items.values()], history)
@@ -80,7 +80,8 @@ def _about_precision(
     short, _ = candidate(facts, inputs.facts.device)
     again = [entry for entry in asked if entry.lr == rate.lr and entry.steps == rate.steps] if short else []
     first = question.number + 1
-    return [_item(recipe, inputs, entry, first + i, short or "fp32") for i, entry in enumerate(again)]
+    again = [replace(entry, least=None) for entry in again]
+    return [_item(recipe, inputs, entry, first + i, precision=short or "fp32") for i, entry in enumerate(again)]
 
 
 def _is_open(recipe: Recipe) -> bool:
@@ -93,10 +94,13 @@ def _facts(records: Sequence[Record]) -> Mapping[str, Any]:
     return next((r.result.evidence["hardware"] for r in records if "hardware" in r.result.evidence), {})
 
 
-def _item(recipe: Recipe, inputs: Inputs, question: Question, number: int, precision: str = "fp32") -> WorkItem:
+def _item(
+    recipe: Recipe, inputs: Inputs, question: Question, number: int, short: int = 0, precision: str = "fp32"
+) -> WorkItem:
     overrides, seed = {"optimizer.lr": question.lr}, recipe.seed + question.seed
     spec = inputs.spec(recipe, overrides, seed=seed, horizon_steps=question.steps, precision=precision)
-    return WorkItem(replace(spec, tables={**spec.tables, "schedule": dict(CONSTANT)}), number)
+    give_up = None if question.least is None else {"steps": short, "last": LAST, "drop": question.least}
+    return WorkItem(replace(spec, tables={**spec.tables, "schedule": dict(CONSTANT)}, give_up=give_up), number)
 
 
 def settle_precision(recipe: Recipe, device: str, band: Band, results: Sequence[Record]) -> Settled:

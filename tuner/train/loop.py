@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -128,9 +129,9 @@ def train_epoch(setup: Setup, training: Training, epoch: int, last: int, on_step
 
 
 def train_steps(setup: Setup, training: Training, steps: int, on_step: OnStep | None = None) -> None:
-    """Train that many steps, through as many epochs as they take; add one row for each."""
+    """Train that many steps, through as many epochs as they take; add one row for each. See `TrialSpec.give_up`."""
     done = 0
-    while done < steps and training.diverged is None:
+    while done < steps and training.diverged is None and not training.given_up:
         training.epoch += 1
         tape = Tape(training.scorer)
         for batches in batches_of(setup, training, training.epoch):
@@ -140,7 +141,8 @@ def train_steps(setup: Setup, training: Training, steps: int, on_step: OnStep | 
                 break
             if on_step is not None:
                 on_step(done / steps, f"step {done}/{steps}")
-            if done == steps:
+            training.given_up = is_hopeless(setup, training, tape, done)
+            if done == steps or training.given_up:
                 break
         if not tape.losses:
             return
@@ -148,6 +150,15 @@ def train_steps(setup: Setup, training: Training, steps: int, on_step: OnStep | 
         training.curve += tape.rows(training.epoch)
         if setup.schedule_every == "epoch":
             step_schedule(training)
+
+
+def is_hopeless(setup: Setup, training: Training, tape: Tape, done: int) -> bool:
+    """Return whether a trial is to be given up after so many steps, as its loss has fallen by too little."""
+    rule = setup.spec.give_up
+    if rule is None or done != rule["steps"]:
+        return False
+    losses = [*(row["loss"] for row in training.curve), *map(float, tape.losses)]
+    return losses[0] - statistics.fmean(losses[-int(rule["last"]) :]) < rule["drop"]
 
 
 def batches_of(setup: Setup, training: Training, epoch: int) -> Iterator[Sequence[Batch]]:

@@ -64,6 +64,7 @@ class Training:
     snapshots: list[dict[str, Tensor]] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
     diverged: Divergence | None = None
+    given_up: bool = False
 
     def count_update(self, *_: Any) -> None:
         self.updates += 1

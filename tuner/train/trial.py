@@ -112,7 +112,7 @@ def _carry_out(item: WorkItem, env: TrialEnv, on_progress: OnProgress | None) ->
     if best is not None:
         save_best(setup, training)
     unfinished = spec.horizon_epochs is not None and training.epoch < spec.horizon_epochs
-    if unfinished and not gave_up(setup, training):
+    if training.given_up or (unfinished and not gave_up(setup, training)):
         return Outcome("stopped", training.curve, _with_skipped({}, skipped), score, best_epoch)
     if best is not None:
         training.model.load_state_dict(best.weights)
