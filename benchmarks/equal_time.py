@@ -6,6 +6,7 @@ and what each side says of its own: the others their best val accuracy, tuner it
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import statistics
@@ -14,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from benchmarks.task import BATCH, ask
 SIDES = {
     "a1": "Optuna TPE + halving, one process",
     "a2": "the same, a process per core",
+    "b": "Ray Tune ASHA, a trial per core",
     "c": "random search, a process per core",
     "d": "tuner, test included",
 }
@@ -36,7 +38,7 @@ SIDES = {
 class Sizes:
     sets: str = "digits,letters,fashion,cifar10"
     seconds: str = "60,120,300,900"
-    sides: str = "a1,a2,c"  # beside tuner
+    sides: str = "a1,a2,b,c"  # beside tuner
 
 
 def measure(asked: Asked, sizes: Sizes) -> dict[str, Any]:
@@ -50,6 +52,9 @@ def measure(asked: Asked, sizes: Sizes) -> dict[str, Any]:
             asked.say(f"equal_time: {name} skipped, there is no {path}")
         else:
             names.append(name)
+    if "b" in sizes.sides.split(",") and importlib.util.find_spec("ray") is None:
+        asked.say("equal_time: (b) skipped, ray is not installed: pip install 'tuner[bench]'")
+        sizes = replace(sizes, sides=",".join(side for side in sizes.sides.split(",") if side != "b"))
     for seconds in map(int, sizes.seconds.split(",")):
         for seed in range(asked.seeds):
             for name in names:
@@ -78,7 +83,8 @@ def _compared(asked: Asked, sizes: Sizes, work: Path, what: Mapping[str, Any]) -
 def usual(given: dict[str, Any], seconds: float) -> dict[str, Any]:
     """Give one of the others as many seconds as tuner took, its start included."""
     watch = _Watch()
-    one = ask("benchmarks.equal_usual", {**given, "ends_at": time.time() + seconds})
+    module = "benchmarks.equal_ray" if given["side"] == "b" else "benchmarks.equal_usual"
+    one = ask(module, {**given, "ends_at": time.time() + seconds})
     return {"test": one["test"], "claim": one["val"], "trials": one["trials"], "epochs": one["epochs"], **watch()}
 
 

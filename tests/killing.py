@@ -9,14 +9,15 @@ import time
 from collections import Counter
 from pathlib import Path
 
-# Saves an unfinished trial after every epoch. The server that workers are forked from runs it when it starts.
+# Saves an unfinished trial, and its best weights so far, after every epoch. The server that workers are forked from
+# runs it when it starts.
 SITE = """\
 import sys
 
 if any("forkserver" in argument for argument in sys.orig_argv):
     import tuner.train.loop
 
-    tuner.train.loop.SAVE_SECONDS = 0.0
+    tuner.train.loop.SAVE_SECONDS = tuner.train.loop.KEEP_SECONDS = 0.0
 """
 TARGETS = ("worker", "supervisor", "group")
 

@@ -22,6 +22,7 @@ from benchmarks import (
     report,
     search,
     search_side,
+    seconds,
     sweep,
     tables,
 )
@@ -301,6 +302,13 @@ def test_equal_time_compares_the_winners_of_the_same_seconds():
     assert any(line.endswith("| 0.9000 / 0.850-0.950 | 0.8000 / 0.8800 | +10.0 |") for line in lines)
     assert "tuner's interval held the test accuracy in 1 of 1." in lines
     assert "It took +10% more than the budget (median; at most +10%)." in lines
+
+
+def test_the_seconds_of_a_run_are_medians_of_each_part_and_of_the_whole():
+    runs = [{"start": 1.0, "test": 2.0}, {"start": 3.0, "test": 2.5}, {"start": 2.0, "test": 9.0}]
+    lines = seconds.table(runs)[2:]
+    assert lines == ["| start | 2.0 (1.0-3.0) |", "| test | 2.5 (2.0-9.0) |", "| all | 5.5 (3.0-11.0) |"]
+    assert seconds.table(runs[:1])[2] == "| start | 1.0 |"
 
 
 def test_a_search_on_a_table_is_judged_by_the_mean_of_what_it_saw_the_best_run_of():

@@ -258,7 +258,8 @@ def test_run_shares_out_the_time_of_the_whole_run(finished, command, costs):
     done = command("run", "small.toml", "--budget", "100s", "--dry-run", "--json")
     plans = {plan["stage"]: plan for plan in json.loads(done.out)}
     first, second = (parse(plans[name]["search"]["budget"]).amount for name in ("coarse", "fine"))
-    assert 90 <= first + second < 100 and 0.2 < first / (first + second) < 0.3
+    assert 80 <= first + second < 90, "the rest is for the start, the plots and the test"
+    assert 0.2 < first / (first + second) < 0.3
     assert plans["lr-sweep"]["state"] == "fresh"
     assert not (finished / "runs/small/budget.json").exists()
 

@@ -96,7 +96,7 @@ def test_seconds_add_up_by_hand():
 
 def test_what_trains_beside_a_wave_shares_its_turns():
     outline = Outline(Climb(6, 6, Ladder((1,), 0.5, 2), exempt=2), epochs=3)
-    # 2 of 3 epochs and 4 of 1: 10 epochs and 6 starts on 2 workers, about 5 turns of an epoch; 1 goes on for 2 epochs
+    # on 2 workers each has one of 3 epochs and two of 1; then 1 goes on for 2 epochs
     assert [(wave.until, wave.trials, wave.beside) for wave in outline.waves()] == [
         (3, 2, True),
         (1, 4, False),
@@ -105,8 +105,16 @@ def test_what_trains_beside_a_wave_shares_its_turns():
     assert outline.rungs() == [{"until": 1, "trials": 6}, {"until": 3, "trials": 3}]
     assert outline.total_epochs == 2 * 3 + 4 * 1 + 1 * 2
     epoch = 1.0 + 0.1
-    turns = math.ceil(2 + 2 * (0.2 + 3 * epoch) / (0.2 + epoch) / 2)
-    assert outline.seconds(COSTS) == pytest.approx(3.0 + turns * (0.2 + epoch) + 0.2 + 2 * epoch)
+    expected = 3.0 + (0.2 + 3 * epoch) + 2 * (0.2 + epoch) + (0.2 + 2 * epoch)
+    assert outline.seconds(COSTS) == pytest.approx(expected)
+
+
+def test_what_is_known_of_the_first_configurations_is_counted_one_by_one():
+    outline = Outline(Climb(3, 3, Ladder((), 0.5, 2), exempt=3), epochs=4)
+    # a wide one of 8 epochs' worth beside two narrow ones of 4: both workers end alike, and nothing is left to chance
+    costs = replace(COSTS, spread=0.5, relative=(2.0, 1.0, 1.0), item_seconds=0.0)
+    assert outline.seconds(costs) == pytest.approx(3.0 + 8 * 1.1)
+    assert outline.seconds(replace(costs, relative=())) > outline.seconds(costs)
 
 
 def test_a_wave_takes_no_less_than_its_longest_trial():
@@ -297,6 +305,6 @@ def test_fine_trains_fewer_configurations_before_it_trains_them_shorter():
         return fit(of, bounds, settings.epochs, 100, lambda *sizes: settings.planned(*sizes).outline(), COSTS)
 
     least = settings.planned(3, settings.epochs).outline().seconds(COSTS) / AIM
-    assert fitted(least + 1, fine.Settings.BOUNDS) == Fit(3, 15)
+    assert fitted(least + 1, fine.Settings.BOUNDS) == Fit(4, 15)  # of three, a worker would wait for the third
     assert fitted(least - 1, fine.Settings.BOUNDS).epochs < 15
     assert fitted(least + 1, replace(fine.Settings.BOUNDS, whole_length=False)).epochs < 15

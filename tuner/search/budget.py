@@ -6,9 +6,10 @@ arithmetic on the settings and on measured costs, so the same numbers give the s
 
 from __future__ import annotations
 
+import heapq
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
@@ -88,13 +89,15 @@ BudgetText = Annotated[str | None, BeforeValidator(read_budget)]
 class Wave:
     """Trials that train side by side from one epoch to another; the next wave waits for the last of them.
 
-    `beside`: it does not, but trains at the same time as this one.
+    `beside`: it does not, but trains at the same time as this one. `number`: of the first of them, among the trials
+    that the search begins with; None: they come later, or have been chosen by then.
     """
 
     begun: int
     until: int
     trials: int
     beside: bool = False
+    number: int | None = None
 
 
 @dataclass(frozen=True)
@@ -117,10 +120,10 @@ class Outline:
         for start in range(0, self.climb.count, self.climb.generation):
             alive, begun = min(self.climb.generation, self.climb.count - start), 0
             if exempt := min(self.climb.exempt, alive) if start == 0 and self.climb.rungs else 0:
-                found.append(Wave(0, self.epochs, exempt, beside=alive > exempt))
+                found.append(Wave(0, self.epochs, exempt, beside=alive > exempt, number=0))
             for stop in stops:
                 if alive > exempt:
-                    found.append(Wave(begun, stop, alive - exempt))
+                    found.append(Wave(begun, stop, alive - exempt, number=None if start or begun else exempt))
                 if alive:
                     reached[stop] += alive
                     passing = min(self.climb.ladder.passing(reached[stop]), reached[stop])
@@ -146,19 +149,25 @@ class Outline:
         return [{"until": until, "trials": counts[until]} for until in sorted(counts)]
 
     def seconds(self, costs: Costs) -> float:
-        """Return the wall time to expect: each wave keeps the workers busy in turns, and waits while it is planned."""
-        epoch = costs.epoch_seconds + self.evaluated * costs.evaluation_seconds
-        total, work, longest = 0.0, 0.0, 0.0  # what the next wave has beside its own, and the longest trial of that
+        """Return the wall time to expect: workers take the trials of a wave in order, and wait for the last of them."""
+        total, jobs = 0.0, list[float]()
         for wave in self.waves():
-            each = costs.item_seconds + epoch * (wave.until - wave.begun)
+            own = self._jobs(wave, costs)
+            jobs += own
             if wave.beside:
-                work, longest = wave.trials * each, each
-            else:
-                turns = math.ceil((wave.trials + work / each) / costs.workers)
-                total += max(turns * each, longest)
-                total += WAIT * min(costs.spread, 1.0) * each if costs.workers > 1 else 0.0
-                work, longest = 0.0, 0.0
+                continue
+            total += makespan(jobs, costs.workers)
+            if costs.workers > 1 and not _is_measured(wave, costs):
+                total += WAIT * min(costs.spread, 1.0) * max(own)
+            jobs = []
         return costs.fixed_seconds + total + PLANNED_SECONDS * max(0, self.climb.count - self.climb.generation)
+
+    def _jobs(self, wave: Wave, costs: Costs) -> list[float]:
+        """Return the seconds of each trial of a wave, by what was measured of it, or else of the trials' mean."""
+        epoch = costs.epoch_seconds + self.evaluated * costs.evaluation_seconds
+        known = () if wave.number is None else costs.relative[wave.number : wave.number + wave.trials]
+        relative = [*known, *[1.0] * (wave.trials - len(known))]
+        return [costs.item_seconds + share * epoch * (wave.until - wave.begun) for share in relative]
 
     def spent(self, unit: Unit, costs: Costs | None) -> float:
         """Return how much of a budget in `unit` the search takes."""
@@ -167,6 +176,18 @@ class Outline:
                 raise ValueError("a time cannot be planned without measured costs")
             return self.seconds(costs)
         return self.trials if unit == "trials" else self.total_epochs
+
+
+def makespan(jobs: Sequence[float], workers: int) -> float:
+    """Return when the last of the jobs ends, where each in turn goes to the worker that is free first."""
+    free = [0.0] * workers
+    for seconds in jobs:
+        heapq.heapreplace(free, free[0] + seconds)
+    return max(free)
+
+
+def _is_measured(wave: Wave, costs: Costs) -> bool:
+    return wave.number is not None and len(costs.relative) >= wave.number + wave.trials
 
 
 @dataclass(frozen=True)

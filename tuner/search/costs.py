@@ -28,6 +28,7 @@ class Costs:
     """Seconds that a worker takes, when `workers` run at once. `source`: the stage that they were measured in.
 
     `spread`: standard deviation of the trials' epoch seconds over their mean; where trials differ, workers wait.
+    `relative`: epoch seconds over their mean of the configurations that a search begins with, as far as measured.
     """
 
     epoch_seconds: float
@@ -37,6 +38,7 @@ class Costs:
     workers: int = 1
     source: str = ""
     spread: float = 0.0
+    relative: tuple[float, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -83,7 +85,9 @@ def of_timing(records: Sequence[Record], data: Mapping[str, SplitScan], workers:
     ]
     epoch = statistics.fmean(epochs)
     item, spread = item + HANDED_SECONDS, statistics.pstdev(epochs) / epoch
-    return Costs(epoch, FORWARD * epoch * val / train, item, workers=workers, source="timing", spread=spread)
+    relative = tuple(seconds / epoch for seconds in epochs)
+    found = Costs(epoch, FORWARD * epoch * val / train, item, workers=workers, source="timing")
+    return replace(found, spread=spread, relative=relative)
 
 
 def cautious(timed: Costs, swept: Costs | None, steps: int) -> Costs:
@@ -94,11 +98,17 @@ def cautious(timed: Costs, swept: Costs | None, steps: int) -> Costs:
 
 
 def of_search(
-    records: Sequence[Record], sweep: Sequence[Record], data: Mapping[str, SplitScan], epochs: int, workers: int
+    records: Sequence[Record],
+    sweep: Sequence[Record],
+    data: Mapping[str, SplitScan],
+    epochs: int,
+    workers: int,
+    first: Sequence[str] = (),
 ) -> Costs | None:
     """Return costs from the epochs of coarse (all records, rungs included), of the trials that went furthest.
 
-    These are the configurations that fine searches around. None where no trial has been through an epoch.
+    These are the configurations that fine searches around. `first`: ids of those that it begins with, in order. None
+    where no trial has been through an epoch.
     """
     train, val = (_size(data, split) for split in ("train", "val"))
     done: dict[str, dict[int, float]] = {}  # trial -> {epoch reached: seconds of the item that reached it}
@@ -106,16 +116,19 @@ def of_search(
         if record.result.status in ("completed", "stopped") and record.result.curve:
             reached = max(int(row["epoch"]) for row in record.result.curve)
             done.setdefault(record.result.id, {})[reached] = record.result.wall_seconds
-    furthest = [items for items in done.values() if max(items) >= epochs] or list(done.values())
+    furthest = {trial: items for trial, items in done.items() if max(items) >= epochs} or done
     if not furthest:
         return None
-    item = _item_of(furthest, _item_seconds(sweep))
-    per_epoch = [(sum(items.values()) - item * len(items)) / max(items) for items in furthest]
+    item = _item_of(list(furthest.values()), _item_seconds(sweep))
+    per_trial = {trial: (sum(items.values()) - item * len(items)) / max(items) for trial, items in furthest.items()}
+    per_epoch = list(per_trial.values())
     both = max(statistics.fmean(per_epoch), 1e-6)
+    begun = itertools.takewhile(per_trial.__contains__, first)
+    relative = tuple(max(per_trial[trial] / both, 0.0) for trial in begun)
     share = FORWARD * val / train if train else 0.0
     epoch = both / (1 + share)
     item, spread = item + HANDED_SECONDS, statistics.pstdev(per_epoch) / both
-    return Costs(epoch, epoch * share, item, workers=workers, spread=spread)
+    return Costs(epoch, epoch * share, item, workers=workers, spread=spread, relative=relative)
 
 
 def _item_of(trials: Sequence[Mapping[int, float]], otherwise: float) -> float:

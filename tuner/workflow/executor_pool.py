@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -68,6 +69,8 @@ class ExecutorPool:
         self.device = ""
         self._watch: Callable[[Progress], None] | None = None
         self._executor: Executor | None = None
+        self.start_seconds = 0.0  # that the executor took to start and to check the recipe
+        self.has_test = True  # as far as known: the data have a test split
 
     @property
     def workers(self) -> int:
@@ -83,8 +86,11 @@ class ExecutorPool:
         device = self.device or self.session.options.device
         env = TrialEnv(self.session.folder, folder.path.resolve(), device, cached.cache_folder())
         if self._executor is None:
+            began = time.monotonic()
             self._executor = self._start()
-            self.device = self._checked(self._executor, env).device
+            answer = self._checked(self._executor, env)
+            self.device, self.has_test = answer.device, bool(answer.summary.get("test"))
+            self.start_seconds = time.monotonic() - began
         return StageRunner(self._executor, env)
 
     @contextmanager

@@ -101,6 +101,8 @@ class StageRun:
         if self.whole is None:  # a budget that is too small ends here
             budgets.planned(self.session, self.ref, work.settings, self.pool.workers)
         runner = self.pool.ready(work.folder)
+        if self.whole is not None:
+            self.whole.started_in(self.pool.start_seconds, self.pool.has_test)
         self.session.check_device(self.ref, self.pool.device)
         return work, runner
 

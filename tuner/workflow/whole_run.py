@@ -19,16 +19,19 @@ from tuner.core.metrics import LrSweepMetrics, OverfitMetrics
 from tuner.core.stage_ref import StageRef
 from tuner.core.store import read_json, write_json
 from tuner.search.budget import AIM, MOST_TRIALS, Bounds, Budget, Fit, Outline, clock, fit, parse
-from tuner.search.costs import WRITING_SECONDS, Costs
+from tuner.search.costs import FIXED_SECONDS, WRITING_SECONDS, Costs
 from tuner.stages import SearchSettings
 from tuner.workflow import budgets
 from tuner.workflow.freshness import Session
 
 FIRST_STEPS = 0.25  # of the budget, at most, for the steps before the searches
 TAIL_SECONDS, TAIL_SHARE = 2.0, 0.02  # kept for what comes after the searches: the diagnosis, the last files
+BEGUN_SECONDS = 1.0  # of a command before it gets here
+TEST_SECONDS = 2.5  # of `tuner test` beside its start: evaluating, the plot, the files
+AFTER = 0.25  # of the budget, at most, for the tail and the test
 REPEATS = 0.15  # of a search's epochs, at most, go to training finalists again
 CONFIRMING = 16  # epochs that confirming runs take, as a rule: four arms of two seeds, of an epoch or two each
-OVERDUE = 1.1  # of the budget: a search that was planned too long is ended here, trials under way included
+OVERDUE = 1.1  # of the budget: a search that would not leave time for the rest within it is ended, trials included
 SWEEPS = ((3, 100, 1000), (2, 100, 900), (1, 100, 750), (1, 50, 400), (1, 30, 200))  # seeds, steps, iterations in all
 
 Say = Callable[[str], None]
@@ -66,6 +69,8 @@ class WholeRun:
     given: dict[str, dict[str, Any] | None] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
     waiting: set[str] = field(default_factory=set)
+    start_seconds: float | None = None
+    has_test: bool = True
 
     @classmethod
     def of(cls, session: Session, text: str, workers: int) -> WholeRun:
@@ -80,11 +85,23 @@ class WholeRun:
 
     @property
     def spent(self) -> float:
-        return self.spent_before + time.monotonic() - self.started
+        return self.spent_before + BEGUN_SECONDS + time.monotonic() - self.started
+
+    def started_in(self, seconds: float, has_test: bool) -> None:
+        """Hear what the executor's start took, as it will for the test, and whether there is a test split."""
+        if self.start_seconds is None and seconds:
+            self.start_seconds, self.has_test = seconds, has_test
+
+    @property
+    def after(self) -> float:
+        """The seconds that are kept for what comes after the searches, the test in a command of its own included."""
+        tail = TAIL_SECONDS + TAIL_SHARE * self.budget.amount
+        start = FIXED_SECONDS if self.start_seconds is None else BEGUN_SECONDS + self.start_seconds
+        return min(tail + (start + TEST_SECONDS if self.has_test else 0.0), AFTER * self.budget.amount)
 
     def is_over(self, factor: float = 1.0) -> bool:
-        """Return whether the time, or a multiple of it, is over."""
-        return self.spent > factor * self.budget.amount
+        """Return whether the searches' time is over: what is left of the time, or a multiple of it, the rest takes."""
+        return self.spent + self.after > factor * self.budget.amount
 
     def keep(self) -> None:
         """Write down what was decided and what is spent."""
@@ -136,7 +153,7 @@ class WholeRun:
     def _diagnosis(self, name: str, say: Say) -> dict[str, Any]:
         """Return no confirming runs where the time that is left is too short for the usual number of them."""
         costs = budgets.costs_of(self.session, StageRef(stages.only("writes_winner")), self.workers)
-        left = self.budget.amount - self.spent - self._reserved()
+        left = self.budget.amount - self.spent - self._reserved() - self.after
         if costs is None or CONFIRMING * (costs.epoch_seconds + costs.item_seconds) / self.workers <= left:
             return {}
         say(f"{name}: no confirming runs: {clock(max(left, 0.0))} are left")
@@ -147,8 +164,7 @@ class WholeRun:
         ref = StageRef(name)
         own, costs = self.session.settings(ref), budgets.costs_of(self.session, ref, self.workers)
         costs = None if costs is None else replace(costs, fixed_seconds=WRITING_SECONDS)
-        tail = TAIL_SECONDS + TAIL_SHARE * self.budget.amount
-        left = max(self.budget.amount - self.spent - self._reserved() - tail, 0.0)
+        left = max(self.budget.amount - self.spent - self._reserved() - self.after, 0.0)
         later = [other for other in stages.named("searches") if stages.NAMES.index(other) > stages.NAMES.index(name)]
         if costs is None or own.budget is not None:
             share = stages.traits(name).budget_share if later else 1.0

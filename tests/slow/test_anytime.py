@@ -1,0 +1,69 @@
+"""Twenty random moments at which coarse and fine are ended by force: at each there is a model to test (minutes)."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import pytest
+
+from tests import killing
+from tests.conftest import tuner
+from tests.equal import differences
+from tests.slow.test_kill import COMMAND, SEARCH
+
+MOMENTS = 20
+LATEST = 1.5  # seconds between the first trial of a command and its end
+WAYS = ("kill -9", "Ctrl-C", "SIGTERM")
+
+
+def end(process, way):
+    """End a command by force, and wait for it."""
+    if way == "kill -9":
+        os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.send_signal(signal.SIGINT if way == "Ctrl-C" else signal.SIGTERM)
+    process.communicate(timeout=120)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_at_twenty_random_moments_there_is_a_model_to_test_and_the_run_ends_alike(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("TUNER_CACHE", str(tmp_path / "cache"))
+    whole, begun = tmp_path / "whole", tmp_path / "begun"
+    whole.mkdir()
+    (whole / "small.toml").write_text(SEARCH)
+    command = [sys.executable, "-m", "tuner", *COMMAND]
+    subprocess.run([*command, "--through", "lr-sweep"], cwd=whole, check=True, capture_output=True)
+    shutil.copytree(whole, begun)
+    subprocess.run(command, cwd=whole, check=True, capture_output=True)
+
+    rng, ended, of, began = random.Random(8), Counter(), Counter(), time.monotonic()
+    while ended.total() < MOMENTS:
+        folder = tmp_path / f"run-{ended.total()}"
+        shutil.copytree(begun, folder)
+        while True:
+            process = killing.start(folder, *COMMAND)
+            alive = killing.ready(process, None) and ended.total() < MOMENTS
+            try:
+                out, _ = process.communicate(timeout=rng.uniform(0, LATEST) if alive else 300)
+                break
+            except subprocess.TimeoutExpired:
+                way = rng.choice(WAYS)
+                end(process, way)
+            if (folder / "runs/small/winner.json").exists():
+                seen = tmp_path / "seen"
+                shutil.copytree(folder, seen)
+                done = tuner("test", "small.toml", "--workers", "0", "--json", cwd=seen)
+                assert done.code == 0, done.err
+                of["a trial under way" if " of its " in done.out else "a trial that had ended"] += 1
+                ended[way] += 1
+                shutil.rmtree(seen)
+        assert process.returncode == 0, out
+        assert differences(whole / "runs/small", folder / "runs/small") == []
+    with capsys.disabled():
+        print(f"\n{dict(ended)}; tested: {dict(of)}; {time.monotonic() - began:.0f} s")
