@@ -15,6 +15,8 @@ from tuner.core.errors import EnvironmentProblem, UsageError, did_you_mean
 KINDS = ("auto", "cpu", "cuda", "mps")
 CGROUP = Path("/sys/fs/cgroup")  # what a container may use, where the kernel says so
 ASSUMED_BYTES = 8 << 30  # of memory, where the system does not say
+CONTEXT_BYTES = 600_000_000  # of a GPU's memory, for what a process takes besides tensors (the CUDA context)
+FREE_SHARE = 0.95  # of a device's free memory that trials may fill
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,13 @@ def parse_device(text: str) -> tuple[str, tuple[int, ...]]:
         text = f"--device: a list takes devices of one kind, each once and with its number (got {text!r})"
         raise UsageError(text, "As in --device cuda:0,cuda:2.")
     return kinds[0], tuple(indices)
+
+
+def limit_bytes(inventory: Inventory, kind: str) -> int:
+    """Return the memory that a trial may have which has a device to itself; of several GPUs, the one with most."""
+    if kind != "cuda":
+        return inventory.memory_bytes
+    return max((round(FREE_SHARE * gpu.free_bytes) - CONTEXT_BYTES for gpu in inventory.gpus), default=0)
 
 
 def absent(device: str, inventory: Inventory) -> EnvironmentProblem:

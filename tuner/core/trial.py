@@ -11,6 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from tuner.core.memory import Room
+
 TABLES = ("data", "model", "loss", "optimizer", "schedule", "train")
 MAY_BE_ABSENT = ("finetune", "teacher", "after")  # tables that leave no trace in a trial where the recipe has none
 
@@ -140,7 +142,8 @@ class TrialEnv:
 
     `recipe_dir`: folder that `file.py:name` and relative paths start from. `stage_dir`: where checkpoints go
     (None: keep none). `device`: a torch device string. `cache_dir`: decoded data (None: the user's cache folder).
-    `rank`: this process's part in a trial on several devices (None: it trains alone).
+    `rank`: this process's part in a trial on several devices (None: it trains alone). `room`: what its memory is
+    foreseen by (None: it is started whatever it needs).
     """
 
     recipe_dir: Path
@@ -148,6 +151,7 @@ class TrialEnv:
     device: str = "cpu"
     cache_dir: Path | None = None
     rank: Rank | None = None
+    room: Room | None = None
 
     @property
     def is_first(self) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 
 from tuner.core.errors import EnvironmentProblem
 from tuner.core.inventory import Inventory, without_gpus
+from tuner.core.memory import Room
 from tuner.core.preflight import Preflight
 from tuner.core.result import FailureKind, TrialError, TrialResult
 from tuner.core.trial import TrialEnv, WorkItem
@@ -68,6 +69,7 @@ class ProcessExecutor:
         preload(libraries)
         self._inventory = inventory or without_gpus()
         self._trial_bytes: int | None = None
+        self._room: Room | None = None
         self._busy: list[_Worker] = []
         self._waiting: deque[WorkItem] = deque()
         self._crowded: list[WorkItem] = []
@@ -97,6 +99,7 @@ class ProcessExecutor:
             raise value
         self._inventory = value.inventory or self._inventory
         self._trial_bytes = value.peak_memory_bytes
+        self._room = value.room
         return value
 
     def _checked(self, process: Process, env: TrialEnv) -> tuple[str, Any]:
@@ -147,7 +150,7 @@ class ProcessExecutor:
             self._begin(slot, self._waiting.popleft(), env)
 
     def _begin(self, slot: Slot, item: WorkItem, env: TrialEnv) -> None:
-        env = replace(env, device=slot.device)
+        env = replace(env, device=slot.device, room=self._room)
         self._busy.append(_Worker(slot, item, env, Crew(slot, item, env)))
 
     def _news(self) -> list[_Worker]:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from tuner.core.errors import UsageError
+from tuner.core.memory import Room
 from tuner.core.preflight import Preflight
 from tuner.core.result import TrialResult
 from tuner.core.trial import TrialEnv, WorkItem
@@ -26,6 +27,7 @@ class SerialExecutor:
         self.wish = wish
         self.on_progress = on_progress
         self._kind = "cpu"
+        self._room: Room | None = None
 
     @property
     def slots(self) -> Slots:
@@ -40,7 +42,7 @@ class SerialExecutor:
             raise UsageError(text, "Leave --workers 0 (--engine serial) out.")
         with put_back():
             answer = preflight(recipe, env, self.on_progress)
-        self._kind = answer.device
+        self._kind, self._room = answer.device, answer.room
         return answer
 
     def run(self, items: Sequence[WorkItem], env: TrialEnv) -> Iterator[TrialResult]:
@@ -49,7 +51,7 @@ class SerialExecutor:
 
         for item in items:
             with put_back():
-                result = run_trial(item, replace(env, device=self.wish.device), self.on_progress)
+                result = run_trial(item, replace(env, device=self.wish.device, room=self._room), self.on_progress)
             yield result
 
     def close(self) -> None:

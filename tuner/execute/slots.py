@@ -7,12 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tuner.core.errors import EnvironmentProblem
-from tuner.core.inventory import Gpu, Inventory, absent, parse_device
+from tuner.core.inventory import CONTEXT_BYTES, FREE_SHARE, Gpu, Inventory, absent, parse_device
 
 WORKER_BYTES = 1_500_000_000  # of memory: torch, a small net and its batches; measured 0.5-0.7 GB for torch alone
-CONTEXT_BYTES = 600_000_000  # of a GPU's memory, for what a process takes besides tensors (the CUDA context)
 SLACK = 1.2  # an allocator holds more than it has handed out, and configurations differ
-FREE_SHARE = 0.95  # of a device's free memory that trials may fill
 
 
 @dataclass(frozen=True)

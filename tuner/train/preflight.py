@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 
 from tuner.core.errors import TunerError, UsageError, first_line, text_of, user_code
+from tuner.core.inventory import limit_bytes
+from tuner.core.memory import Room
 from tuner.core.preflight import Preflight
 from tuner.core.signals import ends_the_command
 from tuner.core.trial import MAY_BE_ABSENT, TABLES, Progress, TrialEnv, TrialSpec, trial_tables
@@ -27,6 +29,7 @@ from tuner.train.cache import opened
 from tuner.train.data import augmentation_of, check_source
 from tuner.train.device import inventory, peak_memory_bytes, pick_device, reset_peak_memory
 from tuner.train.loop import batches_of, measure_split, monitored, take_step
+from tuner.train.memory import check_fits, room_of_search
 from tuner.train.nested import scored_part, shape_of
 from tuner.train.own_loss import told
 from tuner.train.search_preflight import searched_names, searched_problems
@@ -75,15 +78,17 @@ def preflight(
         peak_memory_bytes=step.peak_memory_bytes,
         step_seconds=step.seconds,
         decoded=tuple(sorted(opened)),
+        room=step.room,
     )
 
 
 @dataclass
 class Step:
-    """What one training step took; None: none was made."""
+    """What one training step took, and what those of a search will take; None: none was made."""
 
     peak_memory_bytes: int | None = None
     seconds: float | None = None
+    room: Room | None = None
 
 
 def _summary_of(
@@ -117,7 +122,12 @@ def _summary_of(
         return summary
     summary["parameters"], evaluated = _build_and_try(setup, problems, hints)
     if evaluated and not problems:
+        limit = limit_bytes(inventory(), torch.device(setup.env.device).type)
+        _Collect(problems, "train.batch_size", hints)(lambda: check_fits(setup, limit))
+    if evaluated and not problems:
         _Collect(problems, "model.name", hints)(lambda: _try_step(setup, step))
+    if evaluated and not problems:
+        step.room = room_of_search(setup, search, limit)
     if not problems:
         problems += searched_problems(setup, search, _signatures)
     return summary

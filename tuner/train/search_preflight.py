@@ -44,7 +44,7 @@ def _tried(
     space = space_of(search)
     found: dict[tuple[str, str], list[Any]] = {}
     for key, value in extremes(space):
-        params = _point(space, key, value, base)
+        params = point_of(space, key, value, base)
         if key not in params:
             continue
         for text in wrong(key, apply_overrides(base, params)):
@@ -56,7 +56,7 @@ def _tried(
     ]
 
 
-def _point(space: Space, key: str, value: Any, tables: Mapping[str, Any]) -> dict[str, Any]:
+def point_of(space: Space, key: str, value: Any, tables: Mapping[str, Any]) -> dict[str, Any]:
     """Return a point of the space where `key` has the value, and its conditions are met as far as they can be."""
     point: dict[str, Any] = {}
     for dimension in space.dimensions:

@@ -32,6 +32,7 @@ from tuner.train import checkpoint
 from tuner.train.after import after, snapshots_of
 from tuner.train.device import peak_memory_bytes, pick_device, seed_everything
 from tuner.train.loop import Kept, OnStep, fit, gave_up
+from tuner.train.memory import refusal
 from tuner.train.preflight import preflight
 from tuner.train.setup import Setup, Trained, make_setup
 from tuner.train.state import Training, drop_unusable_state, save_best
@@ -40,6 +41,7 @@ from tuner.train.together import met, told
 __all__ = ["preflight", "run_trial"]
 
 PROGRESS_SECONDS = 0.3
+OOM_HINT = "Lower train.batch_size or the model's width, or run fewer workers."
 
 OnProgress = Callable[[Progress], None]
 
@@ -98,6 +100,8 @@ def _carry_out(item: WorkItem, env: TrialEnv, on_progress: OnProgress | None) ->
         evidence = _measure(setup, item, on_progress)
         return Outcome("completed", _rows(evidence), _with_skipped(evidence, skipped))
 
+    if (why := refusal(setup)) is not None:
+        return Outcome("failed", error=TrialError("oom", f"not started: {why}", OOM_HINT))
     with met(env.rank, env.device):
         training = _trained(setup, item, on_progress)
     if not env.is_first:
@@ -195,7 +199,7 @@ def failure(error: BaseException, recipe_dir: Path) -> TrialError:
     if any(is_out_of_memory(cause) for cause in _causes(error)):
         root = next(cause for cause in _causes(error) if is_out_of_memory(cause))
         text = f"out of memory: {str(root).strip().splitlines()[0] if str(root).strip() else type(root).__name__}"
-        return TrialError("oom", text, "Lower train.batch_size or the model's width, or run fewer workers.")
+        return TrialError("oom", text, OOM_HINT)
     if isinstance(error, (UserCodeError, UsageError)):
         return TrialError("user-code", error.message, hint)
     if isinstance(error, InputError):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tuner.core.memory import gigabytes
+
 
 def model_text(found: Mapping[str, Any]) -> str:
     """Return the table of layers, the sums, the remarks and what of a file of weights was loaded."""
@@ -43,13 +45,21 @@ def rates_text(rates: Sequence[float], epochs: int, width: int = 60) -> str:
     return "\n".join(["  epoch         lr", *bars])
 
 
-def throughput_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the table of examples per second by batch size, and the size with the most."""
-    shown = [[str(r["batch_size"]), f"{r['examples_per_second']:.0f}" if not r["why"] else r["why"]] for r in rows]
-    lines = table([["batch size", "examples per second"], *shown])
-    done = [row for row in rows if not row["why"]]
+def throughput_text(found: Mapping[str, Any]) -> str:
+    """Return the table of examples per second and memory by batch size, the size with the most, and what fits."""
+    done = [row for row in found["rows"] if not row["why"]]
+    shown = [
+        [str(row["batch_size"]), f"{row['examples_per_second']:.0f}", gigabytes(row["peak_memory_bytes"])]
+        for row in done
+    ]
+    lines = table([["batch size", "examples per second", "peak memory"], *shown])
+    lines += [f"{row['batch_size']}: {row['why']}" for row in found["rows"] if row["why"]]
     best = max(done, key=lambda row: row["examples_per_second"], default=None)
-    return "\n".join([*lines, *([f"the most: {best['batch_size']}"] if best else [])])
+    lines += [f"the most: {best['batch_size']}"] if best else []
+    if found["largest"] is not None:
+        whole = " (all of train)" if found["largest"] == found["train"] else ", foreseen from the peaks above"
+        lines.append(f"the largest that fits into {gigabytes(found['limit_bytes'])}: {found['largest']}{whole}")
+    return "\n".join(lines)
 
 
 def data_text(found: Mapping[str, Any]) -> str:

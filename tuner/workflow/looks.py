@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,11 @@ def rates(path: Path, overrides: list[str], epochs: int) -> list[float]:
     return in_process.rates(_tables(path, overrides), _env(path), epochs)
 
 
-def throughput(path: Path, overrides: list[str]) -> list[dict[str, Any]]:
-    """Return examples per second by batch size."""
+def throughput(path: Path, overrides: list[str]) -> dict[str, Any]:
+    """Return examples per second and peak memory by batch size, on the GPU where there is one, and what fits."""
     from tuner.execute import in_process
 
-    return in_process.throughput(_tables(path, overrides), _env(path))
+    return in_process.throughput(_tables(path, overrides), replace(_env(path), device="auto"))
 
 
 def data(path: Path, overrides: list[str], out: Path | None, suspects: bool) -> dict[str, Any]:

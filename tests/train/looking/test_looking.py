@@ -9,6 +9,7 @@ from torch import nn
 
 from tests.train.training_cases import make_case
 from tuner.parts import models
+from tuner.train.looking import model as look
 from tuner.train.looking.data import duplicates, look_at_data, suspect_labels
 from tuner.train.looking.layers import layers_of, remarks
 from tuner.train.looking.model import inspect_model, rates, throughput
@@ -117,9 +118,22 @@ def test_the_planned_rates_are_those_of_a_run(tmp_path):
 
 
 def test_throughput_is_measured_up_to_the_size_of_train(tmp_path):
-    rows = throughput(dict(make_case(tmp_path).tables), make_case(tmp_path).env)
-    assert rows[0]["batch_size"] == 8 and rows[-1]["batch_size"] <= 32
-    assert all(row["examples_per_second"] > 0 for row in rows)
+    found = throughput(dict(make_case(tmp_path).tables), make_case(tmp_path).env)
+    assert [row["batch_size"] for row in found["rows"]] == [8, 16, 32]
+    assert all(row["examples_per_second"] > 0 and row["peak_memory_bytes"] > 0 for row in found["rows"])
+    assert found["largest"] == found["train"] == 40
+    assert "the largest that fits into" in view.throughput_text(found).splitlines()[-1]
+
+
+def test_a_batch_that_cannot_fit_is_not_tried(tmp_path, monkeypatch):
+    case = make_case(tmp_path, overrides={"data.train": 100_000})
+    monkeypatch.setattr(look, "limit_bytes", lambda *_: 10**9)
+    monkeypatch.setattr(look, "_step", lambda setup, size: (0.1, 4 * 10**8 + size * 10**6))
+    found = throughput(dict(case.tables), case.env)
+    assert [row["batch_size"] for row in found["rows"]] == [8, 16, 32, 64, 128, 256, 512, 1024]
+    assert found["rows"][-1]["why"] == "the model at batch 1024 needs 1.4 GB of 1 GB"
+    assert found["largest"] == 599  # a copy of the weights is kept too
+    assert view.throughput_text(found).endswith("fits into 1 GB: 599, foreseen from the peaks above")
 
 
 def test_duplicates_are_counted_within_train_and_between_the_splits():
