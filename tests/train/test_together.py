@@ -187,6 +187,7 @@ def test_one_process_refuses_a_trial_on_two_devices(tmp_path):
         ({"train.step": "mine.py:step"}, "train.step = 'mine.py:step' makes its update on one device alone"),
         ({"train.batch_size": 1}, r"a batch of 1 \(train.batch_size\) is too small for 2 devices"),
         ({"loss": [{"name": "cross_entropy"}, {"name": "center"}]}, "center in a list of losses compares the features"),
+        ({"loss": {"name": "model"}}, 'loss.name = "model" is a loss of each share'),
         ({"teacher": {"pseudo_labels": 0.9, "unlabelled": "x.npz"}}, "teacher.pseudo_labels draws examples"),
     ],
 )

@@ -17,8 +17,8 @@ class Preflight:
     `device`: the kind that trials run on. `problems`: (dotted key, what is wrong), all at once; `hints`: what fixes
     them. `summary`: sizes of the data and the model. `inventory`: what the machine has; None: nobody looked.
     `peak_memory_bytes`, `step_seconds`: of one training step on that device; None: not measured. `decoded`: the names
-    of the files in the cache that the data were read from. `room`: what the
-    memory of searched configurations is foreseen by; None: it does not depend on what is searched.
+    of the files in the cache that the data were read from. `room`: what the memory of searched configurations is
+    foreseen by; None: it does not depend on what is searched.
     """
 
     device: str

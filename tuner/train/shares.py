@@ -51,6 +51,8 @@ def sharing_problems(tables: Mapping[str, Any], base_dir: Path) -> list[UsageErr
         found.append(f"train.step = {train['step']!r} makes its update on one device alone")
     if train["batch_size"] < count:
         found.append(f"a batch of {train['batch_size']} (train.batch_size) is too small for {count} devices")
+    if tables["loss"].get("name") == "model":
+        found.append('loss.name = "model" is a loss of each share, not of the whole batch')
     if (tables.get("teacher") or {}).get("pseudo_labels"):
         found.append("teacher.pseudo_labels draws examples of its own for a batch, which are not shared out")
     if name := _loss_of_features(tables["loss"], base_dir):
