@@ -319,3 +319,39 @@ def test_no_unit_of_a_residual_net_without_normalisation_is_dead_when_fixup_zero
     net.head.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
     net(torch.rand(64, 3, 8, 8))
     assert bool((seen[0].amax(0) > 0).all())
+
+
+def test_stripes_are_means_of_rows_and_granularities_their_largest_pixels():
+    x = torch.randn(2, 5, 6, 4)
+    rows = [x[:, :, 3 * i : 3 * i + 3].mean((2, 3)) for i in range(2)]
+    torch.testing.assert_close(pooling.stripes(2)(x).flatten(1), torch.cat(rows, 1))
+    largest = [x.amax((2, 3)), x[:, :, :3].amax((2, 3)), x[:, :, 3:].amax((2, 3))]
+    torch.testing.assert_close(pooling.granularities((1, 2))(x).flatten(1), torch.cat(largest, 1))
+    with pytest.raises(UsageError, match="granularities: must be a list of whole numbers above 0 .got .0."):
+        pooling.granularities([0])
+
+
+@pytest.mark.parametrize("build", [lambda: head.pcb(12, 5, parts=3, width=8), lambda: head.mgn(12, 5, (1, 2), width=8)])
+def test_the_loss_of_global_and_local_parts_is_the_mean_of_the_parts_cross_entropies(build):
+    net, x, y = build().eval(), torch.randn(7, 12), torch.arange(7) % 5
+    losses = []
+    for place in range(3):
+        part = net.reduce[place](x[:, 4 * place : 4 * place + 4])
+        losses.append(F.cross_entropy(net.classify[place](part), y))
+    torch.testing.assert_close(F.nll_loss(net(x), y), torch.stack(losses).mean())
+
+
+def test_parts_that_do_not_share_the_features_are_refused():
+    with pytest.raises(UsageError, match="pcb of 3 parts cannot share 10 features"):
+        head.pcb(10, 5, parts=3)
+
+
+@pytest.mark.parametrize(
+    ("pool", "name"),
+    [({"name": "stripes", "parts": 2}, {"name": "pcb", "parts": 2, "width": 8}), ("granularities", "mgn")],
+)
+def test_a_recipe_trains_on_global_and_local_parts(tmp_path, pool, name):
+    keys = {**CONVNET, "model.global_pool": pool, "model.head": name, "loss.name": "nll"}
+    curve = fit(make_case(tmp_path, overrides=keys).setup(horizon_epochs=4)).curve
+    losses = [row["loss"] for row in curve if row["split"] == "train"]
+    assert losses[-1] < losses[0]

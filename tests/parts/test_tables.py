@@ -149,3 +149,50 @@ def test_what_was_encoded_and_what_numbers_the_rows_is_said(tmp_path):
     rows = "".join(f"{100 + i},{(7 * i) % 30},{i * i % 13},{'ab'[i % 2]},{'pq'[i % 2]}\n" for i in range(30))
     columns = table(written(tmp_path, "number,order,price,city,y\n" + rows), "y").columns
     assert columns.one_hot == {"city": 2} and columns.identifiers == ("number", "order")
+
+
+RANGES = "money,far,word,share,kind\n0,-3000,a,1,dog\n9,,b,2,cat\n999,500,a,0,dog\n"
+
+
+def test_table_brings_columns_into_ranges_by_logarithm_and_tanh_and_leaves_missing_cells(tmp_path):
+    asked = {"money": "log", "far": {"name": "tanh", "scale": 1000.0}}
+    loaded = table(written(tmp_path, RANGES), "kind", ranges=asked, drop=["word", "share"])
+    wanted = [[0.0, np.tanh(-3.0)], [np.log(10.0), np.nan], [np.log(1000.0), np.tanh(0.5)]]
+    np.testing.assert_allclose(loaded.train.inputs, np.array(wanted), rtol=1e-6)
+
+
+def test_a_logarithm_keeps_the_sign(tmp_path):
+    found = table(written(tmp_path, RANGES), "kind", ranges={"far": {"name": "log", "scale": 100.0}}).train.inputs
+    np.testing.assert_allclose(found[[0, 2], 1], [-np.log(31.0), np.log(6.0)], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("ranges", "message"),
+    [
+        ({"mony": "log"}, "data.ranges: .* has no column 'mony' - did you mean 'money'"),
+        ({"money": "lgo"}, "data.ranges: unknown range 'lgo' - did you mean 'log'"),
+        ({"money": {"name": "log", "scal": 2.0}}, "data.ranges.money.scal: log.. takes no such argument"),
+        ({"money": {"name": "tanh", "scale": 0.0}}, "tanh: scale must be a number greater than 0 .got 0.0."),
+        ({"word": "log"}, "column 'word' holds text or categories"),
+        ({"money": 3}, "data.ranges.money: must be a name, or a table with one .got 3."),
+        ("log", "data.ranges: must name a range for each column .got 'log'."),
+    ],
+)
+def test_a_range_that_fits_no_column_is_refused(tmp_path, ranges, message):
+    with pytest.raises(UsageError, match=message):
+        table(written(tmp_path, RANGES), "kind", ranges=ranges)
+
+
+def test_a_column_of_weights_is_no_input(tmp_path):
+    loaded = table(written(tmp_path, RANGES), "kind", weights="share")
+    assert loaded.weights.tolist() == [1, 2, 0] and "share" not in loaded.feature_names
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [("1,-2,3", "'weight' holds -2 in row 1"), ("1,,3", "'weight' holds nan"), ("0,0,0", "every weight .* is 0")],
+)
+def test_weights_that_are_none_are_refused(tmp_path, cells, message):
+    text = "x,weight,y\n" + "".join(f"{i},{cell},{i % 2}\n" for i, cell in enumerate(cells.split(",")))
+    with pytest.raises(InputError, match=message):
+        table(written(tmp_path, text), "y", weights="weight")

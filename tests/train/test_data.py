@@ -348,3 +348,38 @@ def test_digits_load_with_their_names(tmp_path):
     assert (data.input_shape, data.num_classes, data.is_image) == ((1, 8, 8), 10, True)
     assert [data.size(s) for s in ("train", "val", "test")] == [1150, 288, 359]
     assert not data.stochastic and data.skipped == []
+
+
+# --- weights and sizes ---------------------------------------------------------------------------------------
+
+
+def test_a_recipe_draws_rows_by_a_column_of_weights(tmp_path):
+    rows = "".join(f"{i},{i % 2},{int(i % 5 == 0)}\n" for i in range(100))
+    (tmp_path / "a.csv").write_text("x,y,worth\n" + rows)
+    table = {"source": "table", "path": str(tmp_path / "a.csv"), "target": "y", "weights": "worth"}
+    data = load_data({"data": {**table, "normalize": "none", "sampler": "weighted"}}, env(tmp_path))
+    drawn = [int(value) for inputs, _ in data.epoch(0, 1, 16) for value in inputs[:, 0]]
+    assert len(drawn) == data.size("train") and all(value % 5 == 0 for value in drawn)
+    assert data.input_shape == (1,)
+
+
+def test_images_are_resized_as_torchvision_does_in_every_split(tmp_path):
+    from torchvision.transforms import v2
+
+    images = torch.randint(0, 256, (40, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    np.savez(tmp_path / "a.npz", x=images.numpy(), y=np.arange(40) % 2)
+    plain = load(tmp_path, path=str(tmp_path / "a.npz"), normalize="none")
+    data = load(tmp_path, path=str(tmp_path / "a.npz"), normalize="none", resize=[12, 6])
+    assert data.input_shape == (3, 12, 6)
+    for split in ("train", "val"):
+        wanted = v2.functional.resize(plain.inputs(split).to(torch.uint8), [12, 6], antialias=True)
+        assert (data.inputs(split).int() - wanted.int()).abs().max() <= 1  # rounded alike but for ties
+    batch, _ = next(iter(data.batches("val", 4)))
+    assert batch.shape == (4, 3, 12, 6)
+
+
+def test_what_cannot_be_resized_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="data.resize: is of images, the inputs have shape"):
+        load(tmp_path, path=saved(tmp_path), resize=8)
+    with pytest.raises(ValueError, match="a number of pixels, or a height and a width"):
+        load(tmp_path, path=saved(tmp_path), resize=[8, 8, 3])

@@ -173,3 +173,16 @@ def test_a_recipe_draws_by_its_sampler_and_twice_the_same(tmp_path):
 def test_a_wrong_sampler_is_refused(tmp_path, sampler, message):
     with pytest.raises(UsageError, match=message):
         make_case(tmp_path, overrides={"data.sampler": sampler}).setup()
+
+
+def test_weighted_draws_what_torchs_weighted_sampler_draws():
+    from torch.utils.data import WeightedRandomSampler
+
+    weights = torch.rand(100, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    expected = list(WeightedRandomSampler(weights, 100, generator=torch.Generator().manual_seed(4)))
+    assert samplers.weighted(LABELS, torch.Generator().manual_seed(4), weights).tolist() == expected
+
+
+def test_weighted_needs_weights():
+    with pytest.raises(UsageError, match="weighted needs a weight for each example"):
+        samplers.weighted(LABELS, torch.Generator())

@@ -13,7 +13,7 @@ import os
 import sys
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from tuner.parts.columns import check_fill
 from tuner.parts.examples import Allocate, Loaded, OnProgress, Split, Stored, native, numbered
 from tuner.parts.image_files import ClassFolders, decode, decode_all, find_splits
 from tuner.parts.tables import Asked, read_table
+from tuner.recipe.registry import arguments, bind, resolve
 
 UNPACKED_BYTES = 4 << 20  # inputs of an archive that each trial unpacks itself: a few ms
 CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -137,6 +138,8 @@ def table(
     separator: str = ",",
     fill: str | float | None = None,
     task: str | None = None,
+    ranges: Mapping[str, str | Mapping[str, Any]] | None = None,
+    weights: str | None = None,
 ) -> Loaded:
     """Give the rows of a CSV or Parquet file: numeric columns as they are, text columns one-hot, `target` as the class.
 
@@ -144,19 +147,45 @@ def table(
     `categorical`: columns of numbers that are codes, not quantities. `drop`: columns that are no inputs. `fill`: what
     missing numbers become: "median" or "most_frequent" of the train split, or a number; a column of 0 and 1 says which
     were missing. Without it they stay NaN, and the data scan names them. A missing category is a category of its own.
+    `ranges`: columns whose numbers are brought into a range first: { income = "log", age = { name = "tanh", scale = 50
+    } }. `weights`: a column, no input, that says how often a row is drawn (`data.sampler = "weighted"`).
     """
     file = Path(path).expanduser()
     if not isinstance(separator, str) or not separator:
         raise UsageError(f"data.separator: must be a text such as ',' or ';' (got {separator!r})")
     check_fill(fill)
-    read = read_table(file, Asked(target, categorical, drop, separator, task))
+    read = read_table(file, Asked(target, categorical, drop, separator, task, _ranges(ranges), weights))
     return Loaded(
         Split(read.inputs, read.targets, read.place),
         class_names=read.class_names,
         feature_names=read.feature_names,
         watch=(file,),
         columns=replace(read.columns, fill=fill),
+        weights=read.weights,
     )
+
+
+def _ranges(asked: Any) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+    """Return what brings each named column's numbers into a range.
+
+    Raises:
+        UsageError: "must name a range for each column", an unknown range, arguments that do not fit.
+    """
+    if asked is not None and not isinstance(asked, Mapping):
+        text = f"data.ranges: must name a range for each column (got {asked!r})"
+        raise UsageError(text, 'Such as ranges = { income = "log" }.')
+    found: dict[str, Callable[[np.ndarray], np.ndarray]] = {}
+    for column, item in (asked or {}).items():
+        table = {"name": item} if isinstance(item, str) else item
+        where = f"data.ranges.{column}"
+        if not isinstance(table, Mapping) or not isinstance(table.get("name"), str):
+            raise UsageError(f"{where}: must be a name, or a table with one (got {item!r})", 'Such as "log".')
+        fn = resolve("range", table["name"], Path())
+        args = arguments(table)
+        bind(fn, {"values": None}, args, where)
+        fn(np.zeros(0), **args)
+        found[column] = functools.partial(fn, **args)
+    return found
 
 
 def npz(path: str) -> Loaded:

@@ -51,6 +51,7 @@ class Loaded:
     """What a built-in source returns; a split that it does not have is None.
 
     `watch`: the files and folders that the examples came from, to notice that they changed. `columns`: of a table.
+    `weights`: how often each train example is to be drawn, where the source says it: (N,) float.
     """
 
     train: Split
@@ -61,6 +62,7 @@ class Loaded:
     feature_names: tuple[str, ...] | None = None
     watch: tuple[Path, ...] = ()
     columns: Columns | None = None
+    weights: np.ndarray | None = None
 
 
 def native(array: np.ndarray) -> np.ndarray:

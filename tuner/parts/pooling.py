@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import nn
 
 from tuner.core.errors import UsageError
-from tuner.parts.layers import DualPool, GeMPool, GlobalAveragePool
+from tuner.parts.layers import DualPool, GeMPool, GlobalAveragePool, StripePool, pieces
 
 
 def avg() -> nn.Module:
@@ -48,3 +50,22 @@ def gem(p: float = 3.0) -> nn.Module:
     if not p >= 1:
         raise UsageError(f"model.global_pool.p: must be at least 1 (got {p!r})")
     return GeMPool(p)
+
+
+def stripes(parts: int = 3) -> nn.Module:
+    """Average each channel over each of `parts` horizontal stripes: that many times the channels, stripe by stripe.
+
+    When: with `model.head = "pcb"`.
+    parts: 2 to 6.
+    Source: Y. Sun et al. 2018, Beyond Part Models (PCB).
+    """
+    return StripePool(pieces("model.global_pool", [parts]), largest=False)
+
+
+def granularities(granularities: Sequence[int] = (1, 2, 3)) -> nn.Module:
+    """Take the largest pixel of each channel over the whole image, its halves, its thirds, ... one after the other.
+
+    When: with `model.head = "mgn"` of the same granularities.
+    Source: G. Wang et al. 2018, Multiple Granularity Network (MGN).
+    """
+    return StripePool(pieces("model.global_pool", granularities), largest=True)

@@ -12,7 +12,7 @@ from torch import nn
 from tuner.core.errors import UsageError, did_you_mean
 from tuner.parts.activations import LEFT_OUT, maxout
 from tuner.parts.blocks import head_of
-from tuner.parts.layers import DualPool, GeMPool, GlobalAveragePool
+from tuner.parts.layers import DualPool, GeMPool, GlobalAveragePool, StripePool
 from tuner.recipe.registry import arguments, bind, resolve
 
 
@@ -78,7 +78,7 @@ def replace_activations(model: nn.Module, activation: Activation) -> nn.Module:
     return model
 
 
-GLOBAL = (GlobalAveragePool, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, DualPool, GeMPool)
+GLOBAL = (GlobalAveragePool, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, DualPool, GeMPool, StripePool)
 
 
 def set_global_pool(model: nn.Module, pool: nn.Module) -> nn.Module:
@@ -92,11 +92,11 @@ def set_global_pool(model: nn.Module, pool: nn.Module) -> nn.Module:
         text = f"model.global_pool: {type(model).__name__} has no global pooling to replace"
         raise UsageError(text, "It must be a module: nn.AdaptiveAvgPool2d(1), not a mean inside forward.")
     replace_module(model, found[-1], pool)
-    if isinstance(pool, DualPool):
+    if isinstance(pool, (DualPool, StripePool)):
         head = head_of(model)
         if not isinstance(head, nn.Linear):
-            raise UsageError("model.global_pool: dual needs a linear head", "Take gem or max.")
-        wider = nn.Linear(2 * head.in_features, head.out_features, bias=head.bias is not None)
+            raise UsageError("model.global_pool: what widens the features needs a linear head", "Take gem or max.")
+        wider = nn.Linear(pool.widens * head.in_features, head.out_features, bias=head.bias is not None)
         replace_module(model, next(name for name, module in model.named_modules() if module is head), wider)
     return model
 

@@ -31,6 +31,20 @@ def balanced(targets: Tensor, generator: Generator) -> Tensor:
     return torch.multinomial(weights, len(labels), replacement=True, generator=generator)
 
 
+def weighted(targets: Tensor, generator: Generator, weights: Tensor | None = None) -> Tensor:
+    """Draw examples with replacement, each as often as its weight says: a column of the table (`data.weights`).
+
+    When: examples are of unequal worth: how sure a label is, how many people a row stands for.
+    Source: the notes on competitions, class balance: sampling; torch's WeightedRandomSampler.
+    """
+    if weights is None:
+        raise UsageError(
+            "data.sampler: weighted needs a weight for each example, and the data have none",
+            'Name the column that holds them: [data] weights = "...", of source = "table".',
+        )
+    return torch.multinomial(weights, len(targets), replacement=True, generator=generator)
+
+
 def by_class(targets: Tensor, generator: Generator, per_class: int = 4) -> Tensor:
     """Take every example once, `per_class` of one class after each other, so that a batch holds partners of each.
 

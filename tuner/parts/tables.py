@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +27,23 @@ class Table:
     place: Callable[[int], str]
     feature_names: tuple[str, ...]
     columns: Columns
+    weights: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a recipe asks of a table; `task`: what its target is, where the recipe says it."""
+    """What a recipe asks of a table; `task`: what its target is, where the recipe says it.
+
+    `ranges`: column -> what brings its numbers into a range. `weights`: the column of the examples' weights.
+    """
 
     target: str
     categorical: Sequence[str] = ()
     drop: Sequence[str] = ()
     separator: str = ","
     task: str | None = None
+    ranges: Mapping[str, Callable[[np.ndarray], np.ndarray]] = field(default_factory=dict)
+    weights: str | None = None
 
 
 def read_table(path: Path, asked: Asked) -> Table:
@@ -53,7 +59,7 @@ def read_table(path: Path, asked: Asked) -> Table:
     frame = _read(path, asked.separator)
     columns = [str(name) for name in frame.columns]
     frame.columns = columns
-    _known_columns(path, columns, target, categorical, drop)
+    _known_columns(path, columns, asked)
     if not len(frame):
         raise InputError(f"{path}: a header but no rows", "Add rows.")
     place = _place(path, len(frame))
@@ -64,14 +70,17 @@ def read_table(path: Path, asked: Asked) -> Table:
     parts: list[np.ndarray] = []
     problems: list[str] = []
     for name in columns:
-        if name == target or name in drop:
+        if name in (target, asked.weights) or name in drop:
             continue
         try:
             values, added = _column(frame[name], name, name in categorical, place)
         except UsageError as error:
             problems.append(error.message)
             continue
-        parts.append(values)
+        if name in asked.ranges and added != [name]:
+            problems.append(f"data.ranges: column {name!r} holds text or categories: a range is of numbers")
+            continue
+        parts.append(asked.ranges[name](values).astype(np.float32) if name in asked.ranges else values)
         names += added
         if added != [name]:
             one_hot[name] = len(added)
@@ -82,7 +91,27 @@ def read_table(path: Path, asked: Asked) -> Table:
     if not parts:
         raise UsageError(f"data.drop: {path}: no input column is left (columns: {', '.join(columns)})")
     became = Columns(one_hot, tuple(identifiers))
-    return Table(np.concatenate(parts, axis=1), labels, class_names, place, tuple(names), became)
+    weights = None if asked.weights is None else _weights(frame[asked.weights], place, path)
+    return Table(np.concatenate(parts, axis=1), labels, class_names, place, tuple(names), became, weights)
+
+
+def _weights(column: Any, place: Callable[[int], str], path: Path) -> np.ndarray:
+    """Return the examples' weights.
+
+    Raises:
+        InputError: one is no number of at least 0, or none is above it.
+    """
+    import pandas
+
+    values = pandas.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    wrong = np.flatnonzero(~np.isfinite(values) | (values < 0))
+    if len(wrong):
+        at = int(wrong[0])
+        text = f"data.weights: {path}: column {column.name!r} holds {column.iloc[at]} in {place(at)}"
+        raise InputError(text, "A weight is a number of at least 0.")
+    if not (values > 0).any():
+        raise InputError(f"data.weights: {path}: every weight in column {column.name!r} is 0", "Name another column.")
+    return values
 
 
 def _read(path: Path, separator: str) -> Any:
@@ -103,12 +132,12 @@ def _read(path: Path, separator: str) -> Any:
         raise InputError(f"{path}: not a readable table ({' '.join(str(error).split())})", hint) from None
 
 
-def _known_columns(
-    path: Path, columns: Sequence[str], target: str, categorical: Sequence[str], drop: Sequence[str]
-) -> None:
-    asked = {"target": [target], "categorical": categorical, "drop": drop}
+def _known_columns(path: Path, columns: Sequence[str], asked: Asked) -> None:
+    target, weights = asked.target, [] if asked.weights is None else [asked.weights]
+    named: dict[str, Sequence[str]] = {"target": [target], "categorical": asked.categorical, "drop": asked.drop}
+    named |= {"ranges": list(asked.ranges), "weights": weights}
     problems = []
-    for key, names in asked.items():
+    for key, names in named.items():
         if isinstance(names, str):
             problems.append(f"data.{key}: must be a list of column names (got {names!r})")
             continue

@@ -68,6 +68,7 @@ class Data(_Component):
     num_classes: int | None = Field(default=None, ge=2)
     cache: bool | None = None
     loader_workers: int = Field(default=0, ge=0)
+    resize: int | list[int] | None = off()
     sampler: Part = off("shuffle")
     task: Literal["classification", "multilabel", "regression", "embedding"] | None = off()
     collate: str | None = off()
@@ -84,6 +85,14 @@ class Data(_Component):
                 raise ValueError("mean and std must be equally long")
             if not all(item > 0 for item in value["std"]):
                 raise ValueError("every std must be greater than 0")
+        return value
+
+    @field_validator("resize")
+    @classmethod
+    def _sides(cls, value: Any) -> Any:
+        sides = [] if value is None else [value, value] if isinstance(value, int) else value
+        if value is not None and (len(sides) != 2 or min(sides) < 1):
+            raise ValueError("must be a number of pixels, or a height and a width")
         return value
 
     @field_validator("augment")

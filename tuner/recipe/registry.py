@@ -41,6 +41,7 @@ MAX_PARTS = 20  # of a dotted path
 KINDS: Mapping[str, tuple[str, str | None]] = {  # kind -> (key of the recipe, module of the built-ins)
     "source": ("data.source", "tuner.parts.datasets"),
     "collate": ("data.collate", None),
+    "range": ("data.ranges", "tuner.parts.ranges"),
     "sampler": ("data.sampler", "tuner.parts.samplers"),
     "augment": ("data.augment", "tuner.parts.augment"),
     "model": ("model.name", "tuner.parts.models"),

@@ -30,6 +30,7 @@ from tuner.train.userdata import seeded
 
 AUGMENTED = ("inputs", "targets", "generator")  # what an augmentation is offered, in this order
 OFFERED = (*AUGMENTED, "num_classes")  # what it is offered by name
+DRAWN_FROM = ("targets", "generator", "weights")  # what a sampler is offered; weights: of the train examples, or None
 
 
 @dataclass(frozen=True)
@@ -253,7 +254,9 @@ class Data:
         if own is not None:
             return own
         if self.sampler is not None:
-            return self.sampler(targets=part.targets, generator=generator)
+            weights = self.prepared.weights
+            own_weights = None if weights is None else weights[part.positions(None)]
+            return self.sampler(targets=part.targets, generator=generator, weights=own_weights)
         return torch.arange(len(part)) if part.in_own_order else torch.randperm(len(part), generator=generator)
 
     def _own_order(self, seed: int = 0) -> Tensor | None:
@@ -382,8 +385,8 @@ def sampler_of(item: str | Mapping[str, Any], base_dir: Path) -> Callable[..., T
     if not isinstance(table.get("name"), str):
         raise UsageError(f"data.sampler: a table needs a name (got {dict(table)!r})", 'Write { name = "...", ... }.')
     fn, args = registry.resolve("sampler", table["name"], base_dir), registry.arguments(table)
-    asks = tuple(registry.bind(fn, dict.fromkeys(("targets", "generator")), args, "data.sampler"))
-    drawn = registry.Hook(fn, ("targets", "generator"), tuple(set(asks) - set(args)), "data.sampler", base_dir)
+    asks = tuple(registry.bind(fn, dict.fromkeys(DRAWN_FROM), args, "data.sampler"))
+    drawn = registry.Hook(fn, DRAWN_FROM, tuple(set(asks) - set(args)), "data.sampler", base_dir)
 
     def sampler(**offered: Any) -> Tensor:
         places = torch.as_tensor(_with(drawn, args, offered), dtype=torch.int64)

@@ -48,6 +48,7 @@ class Prepared:
     watched: tuple[tuple[Path, int], ...] = ()
     fitted: dict[str, Normaliser] = field(default_factory=dict)
     columns: Columns | None = None
+    weights: torch.Tensor | None = None  # of the examples of the source's train split, in its order
 
 
 @dataclass(frozen=True)
@@ -101,10 +102,32 @@ def prepare_built_in(wanted: Wanted, env: TrialEnv, report: OnProgress) -> Prepa
     prepared = replace(
         prepared, feature_names=loaded.feature_names, watched=_watch(loaded.watch), columns=loaded.columns
     )
-    prepared = _filled(prepared)
+    if loaded.weights is not None:
+        prepared = replace(prepared, weights=torch.from_numpy(loaded.weights))
+    prepared = _resized(_filled(prepared), table)
     _memo.clear()
     _memo[key] = prepared
     return prepared
+
+
+def _resized(prepared: Prepared, table: DataTable) -> Prepared:
+    """Return images that come in the size of `data.resize`, in every split.
+
+    Raises:
+        UsageError: the inputs are no images, or a Dataset reads them one by one.
+    """
+    if table.resize is None:
+        return prepared
+    asked = table.resize
+    size = (asked, asked) if isinstance(asked, int) else (asked[0], asked[1])
+    parts = {}
+    for name, part in prepared.parts.items():
+        if not isinstance(part.store, ArrayStore):
+            raise UsageError(f"data.resize: {table.source} reads its examples one by one", "Resize in your Dataset.")
+        if not part.store.images:
+            raise UsageError(f"data.resize: is of images, the inputs have shape {part.store.shape}", "Leave it out.")
+        parts[name] = replace(part, store=replace(part.store, size=size))
+    return replace(prepared, parts=parts)
 
 
 def _filled(prepared: Prepared) -> Prepared:
@@ -207,7 +230,7 @@ def prepare_users(wanted: Wanted, env: TrialEnv, report: OnProgress) -> Prepared
     if prepared.parts["train"].in_own_order:
         why = "train is a stream: its examples come in its own order, the same in every epoch unless it shuffles itself"
         skipped.append(Skipped("a new order in every epoch", why))
-    return replace(prepared, stochastic=train.stochastic, skipped=tuple(skipped))
+    return _resized(replace(prepared, stochastic=train.stochastic, skipped=tuple(skipped)), table)
 
 
 def prepared_of(found: Mapping[str, UserSplit], task: Task, table: DataTable, device: torch.device) -> Prepared:

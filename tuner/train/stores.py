@@ -9,13 +9,14 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from tuner.core.errors import (
@@ -45,18 +46,19 @@ RESIDENT_SHARE = 0.25  # of a GPU's free memory that the decoded data may take
 @dataclass(frozen=True)
 class ArrayStore:
     """Examples in one array, memory-mapped or not. Images are held as (N, H, W, C), so that a batch of them is one copy
-    per example and comes out channels-last.
+    per example and comes out channels-last. `size`: the height and width that images are resized to as they are read.
     """
 
     values: Tensor
     targets: Tensor
     images: bool
+    size: tuple[int, int] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of one example, as a model sees it."""
         shape = tuple(self.values.shape[1:])
-        return (shape[2], shape[0], shape[1]) if self.images else shape
+        return (shape[2], *(self.size or shape[:2])) if self.images else shape
 
     def __len__(self) -> int:
         return len(self.values)
@@ -64,7 +66,12 @@ class ArrayStore:
     def read(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Return the inputs (images: N, C, H, W) and targets at these positions."""
         taken = self.values.view(len(self.values), -1).index_select(0, indices).view(-1, *self.values.shape[1:])
-        return taken.permute(0, 3, 1, 2) if self.images else taken, self.targets.index_select(0, indices)
+        return self._laid_out(taken), self.targets.index_select(0, indices)
+
+    def _laid_out(self, values: Tensor) -> Tensor:
+        """Return images as (N, C, H, W), in the size that is asked for; anything else as it is."""
+        found = values.permute(0, 3, 1, 2) if self.images else values
+        return found if self.size is None else resized(found, self.size)
 
     def stream(self, batches: Sequence[Tensor], seed: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Give the inputs and targets of one batch of positions after the other."""
@@ -72,14 +79,26 @@ class ArrayStore:
             yield self.read(positions.to(self.values.device))
 
     def whole(self) -> Tensor:
-        """Return all inputs without copying them."""
-        return self.values.permute(0, 3, 1, 2) if self.images else self.values
+        """Return all inputs without copying them, where they are not resized."""
+        return self._laid_out(self.values)
 
     def to(self, device: torch.device) -> ArrayStore:
         """Return the store on the device, where it fits into a share of the device's free memory; else unchanged."""
         if device.type != "cuda" or self.values.nbytes > RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
             return self
-        return ArrayStore(self.values.to(device), self.targets.to(device), self.images)
+        return replace(self, values=self.values.to(device), targets=self.targets.to(device))
+
+
+def resized(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return images (N, C, H, W) of another height and width, bilinear with antialiasing; bytes stay bytes.
+
+    Source: the notes on hyperparameters, the size of the input; torchvision's resize of tensors.
+    """
+    if tuple(images.shape[2:]) == size:
+        return images
+    values = functional.interpolate(images.float(), size, mode="bilinear", antialias=True)
+    values = values.round().clamp(0, 255).to(torch.uint8) if images.dtype == torch.uint8 else values.to(images.dtype)
+    return values.contiguous(memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True)

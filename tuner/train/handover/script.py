@@ -69,6 +69,8 @@ def refuse(setup: Setup) -> None:
     found = {
         **{f"[{name}]": setup.tables.get(name) is not None for name in WITHOUT},
         "train.snapshots": setup.tables["train"].get("snapshots") is not None,
+        "data.resize": setup.tables["data"].get("resize") is not None and setup.tables["data"]["source"] != "npz",
+        'data.sampler = "weighted"': data.prepared.weights is not None,
         "model.output": setup.tables["model"].get("output") is not None,
         'loss.name = "model"': is_asked(setup.tables["loss"]),
         f"optimizer.name = {name!r}": isinstance(setup.optimizer(setup.model()), Around),  # it looks its base up

@@ -133,7 +133,9 @@ def load_text(setup: Setup, names: Names, arrays: dict[str, np.ndarray]) -> str:
     for name in sources:
         part = data.part(name)
         assert isinstance(part.store, ArrayStore)
-        arrays[f"{name}_inputs"] = part.store.values.numpy()
+        arrays[f"{name}_inputs"] = (
+            part.store.values.numpy() if part.store.size is None else part.store.whole().permute(0, 2, 3, 1).numpy()
+        )
         arrays[f"{name}_targets"] = part.store.targets.numpy()
     pairs = ", ".join(
         f'"{name}": (torch.from_numpy(SPLITS["{name}_inputs"]), torch.from_numpy(SPLITS["{name}_targets"]))'
