@@ -32,7 +32,18 @@ def test_a_row_that_names_a_part_names_one_that_there_is(build):
     assert wrong == [] and len(quoted) > 70
 
 
-NAMES = {"finalists", "scales", "mean_image", "channel_mean", "standardize", "all", "head", "discriminative", "last_blocks", "ibn"}
+NAMES = {
+    "finalists",
+    "scales",
+    "mean_image",
+    "channel_mean",
+    "standardize",
+    "all",
+    "head",
+    "discriminative",
+    "last_blocks",
+    "ibn",
+}
 
 
 def test_every_part_has_a_test(build):
