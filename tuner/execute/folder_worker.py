@@ -75,23 +75,23 @@ class Task:
         self.thread.start()
 
     def _work(self, job: Job) -> None:
+        with contextlib.suppress(Ended):
+            try:
+                self._answer(self._carried_out(job), job)
+            except Exception as error:
+                self.error = error
+
+    def _carried_out(self, job: Job) -> Answer:
         blobs = replace(self.run.blobs, tick=self._tick)
-        outfit = Outfit(self.slot.gpu, self._hear, self._tick)
         try:
-            answer = carry_out(job, blobs, outfit)
-            self._tick(now=True)
-            self._answer(answer, job)
-        except Ended:
-            pass
+            return carry_out(job, blobs, Outfit(self.slot.gpu, self._hear, self._tick))
         except FileNotFoundError as error:
-            if self.has_lease():  # else the command took back the job, and its files with it
-                self._answer(Answer.raised(InputError(f"a file of a trial is missing: {error.filename}", AGAIN)), job)
+            return Answer.raised(InputError(f"a file of a trial is missing: {error.filename}", AGAIN))
         except TunerError as error:
-            self._answer(Answer.raised(error), job)
-        except BaseException as error:
-            self.error = error
+            return Answer.raised(error)
 
     def _answer(self, answer: Answer, job: Job) -> None:
+        self._tick(now=True)  # a job that was taken back needs no answer; nor does it have its files any more
         what = f"trial {job.value['number']} of {job.stage}" if job.task == "trial" else "check of the recipe"
         status = answer.value["status"] if answer.kind == "result" else "done" if answer.kind != "raised" else "refused"
         self.run.answer(self.name, self.worker, answer)
@@ -179,20 +179,20 @@ class FolderWorker:
         if self._tasks:
             return None  # of a command that is gone: they are finished for the case that it comes back
         chosen = next((run for run in alive if run.open_jobs()), alive[0] if alive else None)
-        if chosen is not None and chosen != self._run:
-            self._join(chosen)
+        if chosen is not None and chosen != self._run and not self._join(chosen):
+            chosen = None
         self._run = chosen
         return chosen
 
-    def _join(self, run: RunFolder) -> None:
-        """Begin to work for a command.
+    def _join(self, run: RunFolder) -> bool:
+        """Begin to work for a command; return False where it has just ended.
 
         Raises:
             EnvironmentProblem: "has another Python", or tuner, or torch.
         """
         sign = read_sign(run.coordinator)
         if sign is None:
-            return
+            return False
         differs = differences(sign.about.get("versions", {}), versions())
         if differs:
             raise EnvironmentProblem(f"{sign.words}, whose trials are here, has another {differs}", FIX)
@@ -203,6 +203,7 @@ class FolderWorker:
         self.say(
             f"works for {sign.about.get('run', run.path.name)} ({sign.words}): {self._slots} at once, on {slots.device}"
         )
+        return True
 
     def _take_jobs(self, run: RunFolder) -> None:
         assert self._leases is not None
