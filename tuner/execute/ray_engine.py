@@ -186,24 +186,41 @@ class RayExecutor:
         Raises:
             EnvironmentProblem: a node differs from this machine, or does not answer.
         """
+        mine = versions()
+        for node in self._nodes():
+            found = self._versions_on(node["NodeID"], node["NodeManagerAddress"])
+            if found is not None and (differs := differences(found, mine)):
+                raise EnvironmentProblem(f"node {node['NodeManagerAddress']} has another {differs}", FIX)
+
+    def _versions_on(self, node: str, address: str) -> dict[str, str] | None:
+        """Return what a node says of itself; None: it was lost meanwhile.
+
+        Raises:
+            EnvironmentProblem: "cannot run tuner".
+        """
         ray = self._started()
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        mine = versions()
-        for node in ray.nodes():
-            if not node["Alive"] or not node["Resources"].get("CPU"):
-                continue
-            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        there = NodeAffinitySchedulingStrategy(node, soft=False)
+        why = ""
+        for _ in range(KILLED_TRIES):
+            asked = self._task(versions, num_cpus=0, scheduling_strategy=there).remote()
             try:
-                found = ray.get(
-                    self._task(versions, num_cpus=0, scheduling_strategy=there).remote(), timeout=CHECK_SECONDS
-                )
+                return ray.get(asked, timeout=CHECK_SECONDS)
+            except ray.exceptions.TaskUnschedulableError:  # there is no such node any more
+                return None
+            except ray.exceptions.GetTimeoutError:
+                why = f"it has not answered in {CHECK_SECONDS:.0f} s"
+                break
             except Exception as error:
                 why = " ".join(str(error).split())[-300:]
-                text = f"node {node['NodeManagerAddress']} cannot run tuner: {why}"
-                raise EnvironmentProblem(text, FIX) from error
-            if differs := differences(found, mine):
-                raise EnvironmentProblem(f"node {node['NodeManagerAddress']} has another {differs}", FIX)
+            if node not in {one["NodeID"] for one in self._nodes()}:
+                return None
+        raise EnvironmentProblem(f"node {address} cannot run tuner: {why}", FIX)
+
+    def _nodes(self) -> list[dict[str, Any]]:
+        """Return the nodes that live and have a CPU."""
+        return [node for node in self._started().nodes() if node["Alive"] and node["Resources"].get("CPU")]
 
 
 def _run_job(job: Job, sent: Mapping[str, Any]) -> tuple[Answer, dict[str, bytes]]:
