@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tuner.core.errors import EnvironmentProblem, InputError, UsageError
-from tuner.parts import datasets, image_files
+from tuner.parts import datasets, idx_files, image_files
 from tuner.recipe import registry
 from tuner.recipe.user_files import hash_data
 from tuner.train.cache import cache_path, open_stored
@@ -74,6 +74,40 @@ def test_mnist_files_are_read_with_their_own_test_split(tmp_path, source, name):
         assert np.array_equal(open_stored(split.inputs, tmp_path / "cache", quiet)[..., 0], pixels)
         assert np.array_equal(open_stored(split.targets, tmp_path / "cache", quiet), labels)
     assert loaded.val is None and len(loaded.class_names) == 10
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_idx_files_are_read_from_the_folder_itself(tmp_path, packed):
+    wanted = {}
+    for prefix, n in (("train", 6), ("t10k", 4)):
+        wanted[prefix] = np.arange(n * 6, dtype=np.uint8).reshape(n, 2, 3), np.arange(n, dtype=np.uint8) % 3
+        for name, values in zip(("images-idx3", "labels-idx1"), wanted[prefix], strict=True):
+            path = tmp_path / f"{prefix}-{name}-ubyte"
+            idx(path, values)
+            kept_out = path if packed else path.with_name(f"{path.name}.gz")
+            kept_out.unlink()
+    loaded = datasets.fashion_mnist(tmp_path / "cache", root=str(tmp_path), download=False)
+    for split, prefix in ((loaded.train, "train"), (loaded.test, "t10k")):
+        assert np.array_equal(open_stored(split.inputs, tmp_path / "cache", quiet)[..., 0], wanted[prefix][0])
+        assert np.array_equal(open_stored(split.targets, tmp_path / "cache", quiet), wanted[prefix][1])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda path: path.unlink(), "has no train-labels-idx1-ubyte"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "not an idx file of bytes, or cut off"),
+        (lambda path: path.write_bytes(b""), "not an idx file of bytes, or cut off"),
+        (lambda path: idx(path, np.zeros(5, dtype=np.uint8)), "train has 6 images and 5 labels"),
+    ],
+)
+def test_idx_files_that_do_not_fit_are_named(tmp_path, spoil, message):
+    idx(tmp_path / "train-images-idx3-ubyte", np.zeros((6, 2, 3), dtype=np.uint8))
+    idx(tmp_path / "train-labels-idx1-ubyte", np.zeros(6, dtype=np.uint8))
+    (tmp_path / "train-labels-idx1-ubyte.gz").unlink()
+    spoil(tmp_path / "train-labels-idx1-ubyte")
+    with pytest.raises(InputError, match=message):
+        idx_files.read_pair(tmp_path, "train")
 
 
 def test_cifar_keeps_the_arrays_so_that_torchvision_loads_once(tmp_path, monkeypatch):

@@ -22,6 +22,7 @@ import numpy as np
 
 from tuner.core.errors import EnvironmentProblem, InputError, TunerError, UsageError
 from tuner.core.packages import version_of
+from tuner.parts import idx_files
 from tuner.parts.columns import check_fill
 from tuner.parts.examples import Allocate, Loaded, OnProgress, Split, Stored, native, numbered
 from tuner.parts.image_files import ClassFolders, decode, decode_all, find_splits
@@ -347,26 +348,30 @@ def _torchvision(
 ) -> Loaded:
     """Give a data set of torchvision, downloaded if need be and kept decoded, so that torchvision loads once."""
     base = Path(root).expanduser() if root else cache_dir / "downloads"
-    raw = base / folder
+    packed = folder.endswith("/raw") and idx_files.has_them(base)
+    raw = base if packed else base / folder
     if not any(raw.glob("*")):
         _construct(name, base, folder, True, download)
     files = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in sorted(raw.glob("*"))]
 
     @functools.cache
-    def dataset(train: bool) -> Any:
-        return _construct(name, base, folder, train, download)
+    def dataset(train: bool) -> tuple[Any, Any]:
+        if packed:
+            return idx_files.read_pair(base, "train" if train else "t10k")
+        found = _construct(name, base, folder, train, download)
+        return found.data, found.targets
 
     def split(train: bool) -> Split:
         word = "train" if train else "test"
         key = {"source": name, "root": str(raw.resolve()), "files": files, "split": word}
 
         def images(allocate: Allocate, on_progress: OnProgress) -> None:
-            pixels = np.asarray(dataset(train).data)
+            pixels = np.asarray(dataset(train)[0])
             pixels = pixels[..., None] if pixels.ndim == 3 else pixels
             allocate(pixels.shape, np.uint8)[:] = pixels
 
         def labels(allocate: Allocate, on_progress: OnProgress) -> None:
-            values = np.asarray(dataset(train).targets)
+            values = np.asarray(dataset(train)[1])
             allocate(values.shape, np.int64)[:] = values
 
         return Split(
@@ -390,5 +395,6 @@ def _construct(name: str, base: Path, folder: str, train: bool, download: bool) 
         tried = "could not be downloaded" if download else "is not there, and data.download is false"
         raise InputError(
             f"{name}: {tried} ({type(error).__name__}: {' '.join(str(error).split()) or 'no reason given'})",
-            f"Put torchvision's {name} files into {base / folder}, or set data.root to the folder above {folder}.",
+            f"Put torchvision's {name} files into {base / folder}, or set data.root to the folder above {folder}, "
+            "or to one that holds the idx files themselves.",
         ) from None
