@@ -28,12 +28,12 @@ def test_copies_of_the_weights_are_those_of_the_optimizer(tmp_path, optimizer, c
     assert found == copies and peak > 10**8  # of the process, libraries included
 
 
-@pytest.mark.parametrize(("batch", "sizes"), [(256, [64, 128]), (8, [2, 4]), (1, [2, 4])])
-def test_a_configuration_is_measured_at_a_quarter_and_a_half_of_its_batch(batch, sizes):
+@pytest.mark.parametrize(("batch", "sizes"), [(256, [32, 128]), (8, [2, 8]), (1, [2, 8])])
+def test_a_configuration_is_measured_at_an_eighth_and_a_half_of_its_batch(batch, sizes):
     assert memory.two_sizes(batch, saved_bytes=1e8, examples=50_000) == sizes
 
 
-@pytest.mark.parametrize(("examples", "sizes"), [(50_000, [200, 400]), (100, [50, 100]), (3, [2, 4])])
+@pytest.mark.parametrize(("examples", "sizes"), [(50_000, [200, 800]), (100, [25, 100]), (3, [2, 8])])
 def test_batches_that_save_little_are_measured_larger_as_far_as_there_are_examples(examples, sizes):
     assert memory.two_sizes(8, saved_bytes=250_000, examples=examples) == sizes
 
@@ -47,7 +47,7 @@ def test_memory_is_measured_at_the_recipes_width_and_the_smallest_that_differs(t
     found = searched(case, {"model.width": {"low": 16, "high": 512}})
     assert found.room.limit_bytes == found.inventory.memory_bytes
     first, second = found.room.model.measured
-    assert [size for size, _ in first.peaks] == [size for size, _ in second.peaks] == [20, 40]
+    assert [size for size, _ in first.peaks] == [size for size, _ in second.peaks] == [10, 40]
     assert (first.needs.saved_bytes, second.needs.saved_bytes) == (
         4 * (4 + 6),
         4 * (4 + 16),
@@ -88,12 +88,12 @@ def test_a_trial_that_fits_is_the_same_as_without_looking(tmp_path):
     assert seen.status == "completed" and seen.curve == blind.curve
 
 
-def test_a_model_that_fails_outside_training_is_not_foreseen(tmp_path):
+def test_a_model_that_fails_on_two_examples_is_not_foreseen(tmp_path):
     code = """
 from torch import nn
 class Net(nn.Linear):
     def forward(self, inputs):
-        assert self.training
+        assert len(inputs) > 2
         return super().forward(inputs)
 def build(num_classes):
     return Net(4, num_classes)

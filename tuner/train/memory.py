@@ -22,17 +22,20 @@ from tuner.train.setup import Setup, resolve_all
 from tuner.train.shares import sizes_of
 from tuner.train.state import Tape, start
 
-STEPS = 2  # the first makes the optimizer's state, the second has it beside what the forward pass saves
+STEPS = 3  # the first makes the optimizer's state; later ones have it beside what the forward pass saves
 EXAMPLES = 2
-SEEN_BYTES = 100_000_000  # saved by the larger of two batches: a process's memory moves by a few MB by itself
+SEEN_BYTES = 200_000_000  # saved by the larger of two batches: a process's memory moves by some 25 MB by itself
 MOST_EXAMPLES = 1024  # of a batch that is larger than the recipe's only to be seen
 MOVES_MEMORY = ("model.", "train.batch_size", "optimizer.name")  # searched keys on which memory depends
 LEAST_DIFFERENCE = 0.2  # of what is saved per example, for a second configuration to tell something
 
 
 def needs_of(setup: Setup) -> Needs:
-    """Build a configuration's model, and see what a forward pass of two examples saves for the way back."""
-    model = setup.model().eval()  # in eval mode nothing of it is changed, and batch norm takes any batch
+    """Build a configuration's model, and see what a forward pass of two examples in train mode saves for the way back.
+
+    The model is built for this alone; the epochs of a trial seed all random draws for themselves.
+    """
+    model = setup.model().train()
     count = min(EXAMPLES, setup.data.size("train"))
     inputs, _ = next(iter(setup.data.batches("train", count, indices=torch.arange(count))))
     own = {item.untyped_storage().data_ptr() for item in (*model.parameters(), *model.buffers())}
@@ -88,12 +91,12 @@ def measured(setup: Setup, needs: Needs) -> Measured:
 def two_sizes(batch_size: int, saved_bytes: float, examples: int) -> list[int]:
     """Return the two batch sizes at which a configuration is measured.
 
-    A half of the batch and a quarter, as the whole may not fit; more where that is too little to be told from what
+    A half of the batch and an eighth, as the whole may not fit; more where that is too little to be told from what
     else comes and goes in a process, as far as there are examples.
     """
     seen = round(SEEN_BYTES / max(saved_bytes, 1.0))
-    larger = min(max(4, batch_size // 2, seen), max(4, examples), max(MOST_EXAMPLES, batch_size // 2))
-    return [larger // 2, larger]
+    larger = min(max(8, batch_size // 2, seen), max(8, examples), max(MOST_EXAMPLES, batch_size // 2))
+    return [larger // 4, larger]
 
 
 def memory_model(setup: Setup, points: Sequence[Mapping[str, Any]]) -> MemoryModel:
