@@ -9,7 +9,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from tests.train.training_cases import make_case
 from tuner.core.errors import UsageError
-from tuner.parts.augment import _colour, _images, blending, geometry, pixel_values, policies
+from tuner.parts.augment import _colour, _images, _strengths, blending, geometry, pixel_values, policies
 from tuner.train.loop import fit
 
 
@@ -266,3 +266,29 @@ def test_a_wrong_argument_is_refused_before_training(tmp_path, item, message):
 def test_what_needs_images_says_so_for_a_table(tmp_path, name):
     with pytest.raises(UsageError, match=f"data.augment {name}: needs images"):
         make_case(tmp_path, overrides={"data.augment": [name]}).setup()
+
+
+@pytest.mark.parametrize("name", [*_strengths.OPERATIONS, *_strengths.GEOMETRIC])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_operation_of_the_policies_is_torchvisions_at_each_images_own_strength(name, channels):
+    policy = v2.TrivialAugmentWide()
+    inputs, _ = batch(n=31, channels=channels, height=14)
+    scale = None if name == "Invert" else policy._AUGMENTATION_SPACE[name][0](31, 14, 10)
+    strength = torch.zeros(31) if scale is None or scale.ndim == 0 else scale.float()
+    if name not in ("Posterize", "Solarize"):
+        strength = strength * torch.where(torch.arange(31) % 2 == 0, 1, -1)
+    how = {"interpolation": policy.interpolation, "fill": policy._fill}
+    wanted = [policy._apply_image_or_video_transform(inputs[i], name, float(strength[i]), **how) for i in range(31)]
+    assert close(_strengths.apply(inputs, name, strength), torch.stack(wanted))
+
+
+@pytest.mark.parametrize("dense", [0, 96])
+def test_small_images_are_cut_and_blurred_as_large_ones_are(dense, monkeypatch):
+    found = []
+    for limit in (dense, 96):
+        monkeypatch.setattr(_images, "DENSE", limit)
+        monkeypatch.setattr(pixel_values, "DENSE", limit)
+        inputs, targets = batch()
+        cut = geometry.resized_crop(inputs, targets, drawn())[0]
+        found.append((cut, pixel_values.blur(inputs, targets, drawn(), p=0.7)[0]))
+    assert all(close(one, other) for one, other in zip(*found, strict=True))

@@ -11,6 +11,7 @@ from torch.nn import functional
 from tuner.core.errors import UsageError
 
 Batch = tuple[Tensor, Tensor]
+DENSE = 96  # pixels a side, up to which matrices of that size are faster than looking pixels up
 
 
 def images(inputs: Tensor, name: str) -> Tensor:
@@ -30,7 +31,7 @@ def pixels(inputs: Tensor, name: str) -> Tensor:
 
 def as_loaded(values: Tensor, dtype: torch.dtype) -> Tensor:
     """Return values as they were loaded: bytes are rounded and kept in 0..255."""
-    return values.round().clamp(0, 255).to(dtype) if dtype == torch.uint8 else values.to(dtype)
+    return values.round().clamp_(0, 255).to(dtype) if dtype == torch.uint8 else values.to(dtype)
 
 
 def within(name: str, key: str, value: Any, low: float, high: float) -> None:
@@ -72,6 +73,8 @@ def cut_boxes(inputs: Tensor, left: Tensor, top: Tensor, width: Tensor, height: 
     _, _, rows, columns = inputs.shape
     x = _places(left, width, columns)
     y = _places(top, height, rows)
+    if max(rows, columns) <= DENSE:
+        return separable(inputs, _between(y, rows), _between(x, columns))
     grid = torch.stack(
         [
             (2 * x[:, None, :].expand(-1, rows, -1) + 1) / columns - 1,
@@ -82,17 +85,40 @@ def cut_boxes(inputs: Tensor, left: Tensor, top: Tensor, width: Tensor, height: 
     return _sampled(inputs, grid)
 
 
+def separable(inputs: Tensor, down: Tensor, across: Tensor) -> Tensor:
+    """Return `down` times each image times the transpose of `across`, colour by colour: (N, H, H) and (N, W, W).
+
+    For small images two matrix products take a third of the time of looking each pixel up.
+    """
+    n, channels, rows, columns = inputs.shape
+    pixels = inputs.permute(0, 2, 3, 1).float().reshape(n, rows, columns * channels)
+    mixed = torch.bmm(down, pixels).view(n, rows, columns, channels).permute(0, 3, 1, 2).reshape(n, -1, columns)
+    values = torch.bmm(mixed, across.transpose(1, 2)).view(n, channels, rows, columns)
+    return as_loaded(values, inputs.dtype).contiguous(memory_format=torch.channels_last)
+
+
+def _between(places: Tensor, count: int) -> Tensor:
+    """Return the matrices (N, count, count) that interpolate between the two pixels next to each place."""
+    below = places.floor()
+    share = (places - below)[:, :, None]
+    first = below.long().clamp(0, count - 1)[:, :, None]
+    weights = places.new_zeros(*places.shape, count).scatter_(2, first, 1 - share)
+    return weights.scatter_add_(2, (first + 1).clamp(max=count - 1), share)
+
+
 def _places(start: Tensor, length: Tensor, count: int) -> Tensor:
     at = (torch.arange(count, device=start.device) + 0.5) * (length / count)[:, None] - 0.5
     return start[:, None] + torch.minimum(at.clamp(min=0), (length - 1).clamp(min=0)[:, None])
 
 
-def mapped(inputs: Tensor, matrix: Tensor) -> Tensor:
-    """Return each image under the map that takes places of the result to places of the image, bilinear, black outside.
+def mapped(inputs: Tensor, matrix: Tensor, mode: str = "bilinear") -> Tensor:
+    """Return each image under the map that takes places of the result to places of the image, black outside.
 
-    matrix: (N, 2, 3), in pixels from the image's centre.
+    matrix: (N, 2, 3), in pixels from the image's centre. `mode`: bilinear or nearest.
     """
     _, _, rows, columns = inputs.shape
+    if mode == "nearest":
+        return _nearest(inputs, matrix)
     sides = torch.tensor([columns / 2, rows / 2], device=inputs.device)
     scaled = matrix.clone()
     scaled[:, :, :2] = matrix[:, :, :2] * sides[None, None, :] / sides[None, :, None]
@@ -101,6 +127,23 @@ def mapped(inputs: Tensor, matrix: Tensor) -> Tensor:
     return _sampled(inputs, grid)
 
 
+def _nearest(inputs: Tensor, matrix: Tensor) -> Tensor:
+    """Return the nearest pixel of each place: a pixel with its colours is one piece of memory."""
+    n, channels, rows, columns = inputs.shape
+    device = inputs.device
+    x = torch.arange(columns, device=device) - (columns - 1) / 2
+    y = torch.arange(rows, device=device)[:, None] - (rows - 1) / 2
+    (a, b, c), (d, e, f) = matrix.permute(1, 2, 0)[..., None, None]
+    across = (a * x + b * y + c + (columns - 1) / 2).round_()
+    down = (d * x + e * y + f + (rows - 1) / 2).round_()
+    inside = (across >= 0) & (across < columns) & (down >= 0) & (down < rows)
+    first = torch.arange(n, device=device)[:, None, None] * (rows * columns)
+    places = torch.where(inside, first + (down * columns + across).long(), n * rows * columns)
+    pixels = inputs.permute(0, 2, 3, 1).reshape(-1, channels)
+    black = torch.cat([pixels, pixels.new_zeros(1, channels)])
+    return black.index_select(0, places.view(-1)).view(n, rows, columns, channels).permute(0, 3, 1, 2)
+
+
 def _sampled(inputs: Tensor, grid: Tensor) -> Tensor:
-    values = functional.grid_sample(inputs.float(), grid, align_corners=False)
+    values = functional.grid_sample(inputs.float().contiguous(), grid, align_corners=False)
     return as_loaded(values, inputs.dtype).contiguous(memory_format=torch.channels_last)

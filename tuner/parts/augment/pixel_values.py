@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from tuner.parts.augment._images import Batch, as_loaded, images, pair, uniform, within
+from tuner.parts.augment._images import DENSE, Batch, as_loaded, images, pair, separable, uniform, within
 
 TRIES = 10  # boxes drawn for each example, of which the first that fits is taken, as torchvision does
 
@@ -34,7 +34,13 @@ def blur(
         return inputs, targets
     offsets = torch.arange(-half, half + 1, device=inputs.device)
     kernel = (-0.5 * (offsets / wide[chosen]).square()).exp()
-    kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(channels, 0)
+    kernel = kernel / kernel.sum(1, keepdim=True)
+    result = inputs.clone()
+    if max(rows, columns) <= DENSE:
+        down, across = (_mirrored(kernel, side) for side in (rows, columns))
+        result[chosen] = separable(inputs[chosen], down, across)
+        return result, targets
+    kernel = kernel.repeat_interleave(channels, 0)
     values = inputs[chosen].float().reshape(1, -1, rows, columns)
     for shape, padding in (
         ((-1, 1, 1, 2 * half + 1), (half, half, 0, 0)),
@@ -42,9 +48,17 @@ def blur(
     ):
         padded = functional.pad(values, padding, mode="reflect")
         values = functional.conv2d(padded, kernel.view(shape), groups=len(kernel))
-    result = inputs.clone()
     result[chosen] = as_loaded(values.view(-1, channels, rows, columns), inputs.dtype)
     return result, targets
+
+
+def _mirrored(kernel: Tensor, side: int) -> Tensor:
+    """Return kernels (N, K) as matrices (N, side, side) that mirror what lies beyond an edge."""
+    half = kernel.shape[1] // 2
+    at = (torch.arange(side)[:, None] + torch.arange(-half, half + 1)).abs().to(kernel.device)
+    at = torch.where(at >= side, 2 * (side - 1) - at, at)
+    matrices = kernel.new_zeros(len(kernel), side, side)
+    return matrices.scatter_add_(2, at.expand(len(kernel), -1, -1), kernel[:, None, :].expand(-1, side, -1))
 
 
 def erasing(
@@ -78,6 +92,8 @@ def erasing(
     y, x = torch.arange(rows, device=inputs.device), torch.arange(columns, device=inputs.device)
     inside_y = (y >= top[:, None]) & (y < (top + height)[:, None])
     inside_x = (x >= left[:, None]) & (x < (left + width)[:, None])
-    box = inside_y[:, None, :, None] & inside_x[:, None, None, :] & applied[:, None, None, None]
-    fill = as_loaded(inputs.float().mean((0, 2, 3), keepdim=True), inputs.dtype)
-    return torch.where(box, fill, inputs), targets
+    box = inside_y[:, :, None] & inside_x[:, None, :] & applied[:, None, None]
+    pixels = inputs.permute(0, 2, 3, 1).reshape(-1, inputs.shape[1])
+    fill = as_loaded(pixels.float().mean(0), inputs.dtype)
+    erased = pixels.clone().index_put_((box.view(-1).nonzero()[:, 0],), fill)
+    return erased.view(n, rows, columns, -1).permute(0, 3, 1, 2), targets

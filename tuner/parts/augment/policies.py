@@ -5,12 +5,14 @@ The operations and their strengths are torchvision's. Images are bytes of one or
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
 from tuner.core.errors import UsageError
+from tuner.parts.augment import _strengths
 from tuner.parts.augment._images import Batch, images, within
 
 LEARNT_BINS = 10  # strengths that AutoAugment's policies were learnt with
@@ -31,8 +33,7 @@ def randaugment(inputs: Tensor, targets: Tensor, generator: Generator, num_ops: 
     for _ in range(num_ops):
         chosen = torch.randint(0, len(names), (len(inputs),), generator=generator, device=inputs.device)
         signs = torch.rand(len(inputs), generator=generator, device=inputs.device) < 0.5
-        for index, name in enumerate(names):
-            _apply(policy, result, chosen == index, name, signs, magnitude)
+        _apply(policy, result, {name: (chosen == index, magnitude) for index, name in enumerate(names)}, signs)
     return result, targets
 
 
@@ -48,13 +49,7 @@ def trivialaugment(inputs: Tensor, targets: Tensor, generator: Generator) -> Bat
     chosen = torch.randint(0, len(names), (len(inputs),), generator=generator, device=inputs.device)
     strengths = torch.randint(0, 31, (len(inputs),), generator=generator, device=inputs.device)
     signs = torch.rand(len(inputs), generator=generator, device=inputs.device) < 0.5
-    for index, name in enumerate(names):
-        members = chosen == index
-        scale = policy._AUGMENTATION_SPACE[name][0](31, *inputs.shape[2:])
-        flat = scale is None or scale.ndim == 0
-        for strength in [0] if flat else strengths[members].unique().tolist():
-            same = members if flat else members & (strengths == strength)
-            _apply(policy, result, same, name, signs, strength)
+    _apply(policy, result, {name: (chosen == index, strengths) for index, name in enumerate(names)}, signs)
     return result, targets
 
 
@@ -70,12 +65,25 @@ def autoaugment(inputs: Tensor, targets: Tensor, generator: Generator, policy: s
     result = inputs.contiguous().clone()
     n = len(inputs)
     chosen = torch.randint(0, len(learnt._policies), (n,), generator=generator, device=inputs.device)
-    for index, pair in enumerate(learnt._policies):
-        members = chosen == index
-        draws = torch.rand(2, 2, n, generator=generator, device=inputs.device)
-        for (name, probability, strength), (taken, signs) in zip(pair, draws, strict=True):
-            _apply(learnt, result, members & (taken <= probability), name, signs < 0.5, strength)
+    draws = torch.rand(2, 2, n, generator=generator, device=inputs.device)
+    for place, (taken, signs) in enumerate(draws):
+        wanted = _of_pairs(learnt, place, chosen)
+        asked = {name: (drew & (taken <= likely), strong) for name, (drew, likely, strong) in wanted.items()}
+        _apply(learnt, result, asked, signs < 0.5)
     return result, targets
+
+
+def _of_pairs(learnt: Any, place: int, chosen: Tensor) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
+    """Return, for each operation at a place of the pairs: which examples drew it, how likely, how strong."""
+    found = {}
+    for name in sorted({pair[place][0] for pair in learnt._policies}):
+        members = torch.zeros(len(learnt._policies), dtype=torch.bool)
+        likely, strong = torch.zeros(len(members)), torch.zeros(len(members), dtype=torch.int64)
+        for index, pair in enumerate(learnt._policies):
+            if pair[place][0] == name:
+                members[index], likely[index], strong[index] = True, pair[place][1], pair[place][2] or 0
+        found[name] = tuple(item.to(chosen.device)[chosen] for item in (members, likely, strong))
+    return found  # type: ignore[return-value]
 
 
 def _policy(kind: str, inputs: Tensor, name: str, learnt_on: str = "") -> Any:
@@ -88,18 +96,35 @@ def _policy(kind: str, inputs: Tensor, name: str, learnt_on: str = "") -> Any:
     return getattr(v2, kind)(AutoAugmentPolicy(learnt_on)) if learnt_on else getattr(v2, kind)()
 
 
-def _apply(policy: Any, images: Tensor, members: Tensor, name: str, signs: Tensor, strength: int | None) -> None:
-    """Apply one operation to the images that are its members, in place; those of each sign go together."""
+Asked = Mapping[str, tuple[Tensor, Tensor | int]]  # operation -> which images take it (N,) bool, bins of its strength
+
+
+def _apply(policy: Any, images: Tensor, asked: Asked, signs: Tensor) -> None:
+    """Apply to each image the operation that it takes, if any, in place; those that move pixels all at once.
+
+    The bins are (N,), or one for all; `signs`: (N,) bool, where a strength is taken negative if the operation has a
+    sign.
+    """
+    taken = {name: (members.nonzero()[:, 0], bins) for name, (members, bins) in asked.items()}
+    strengths = {name: _strength(policy, name, rows, bins, signs, images) for name, (rows, bins) in taken.items()}
+    moving = [name for name in _strengths.GEOMETRIC if name in taken and len(taken[name][0])]
+    for name, (rows, _) in taken.items():
+        if name not in _strengths.GEOMETRIC and len(rows):
+            images[rows] = _strengths.apply(images[rows], name, strengths[name])
+    if moving:
+        rows = torch.cat([taken[name][0] for name in moving])
+        images[rows] = _strengths.moved(images[rows], {name: strengths[name] for name in moving})
+
+
+def _strength(policy: Any, name: str, rows: Tensor, bins: Tensor | int, signs: Tensor, images: Tensor) -> Tensor:
+    """Return the strength of an operation for each of the rows, with its sign; 0 where it has none."""
     strengths, signed = policy._AUGMENTATION_SPACE[name]
     scale = strengths(getattr(policy, "num_magnitude_bins", LEARNT_BINS), *images.shape[2:])
-    value = float(scale[strength]) if scale is not None and scale.ndim > 0 and strength is not None else 0.0
-    for negative in (False, True) if signed else (False,):
-        rows = (members & (signs == negative) if signed else members).nonzero()[:, 0]
-        if len(rows):
-            moved = policy._apply_image_or_video_transform(
-                images[rows], name, -value if negative else value, interpolation=policy.interpolation, fill=policy._fill
-            )
-            images[rows] = moved
+    if scale is None or scale.ndim == 0:
+        return torch.zeros(len(rows), device=images.device)
+    own = bins[rows] if isinstance(bins, Tensor) else torch.full_like(rows, bins)
+    strength = scale.to(images.device, torch.float32)[own]
+    return torch.where(signs[rows], -strength, strength) if signed else strength
 
 
 def _whole(name: str, key: str, value: Any, low: int, high: int) -> None:
