@@ -207,6 +207,8 @@ def _headline(evidence: Mapping[str, Any], trials: Trials, calls: int) -> str:
         return f"The loss is not finite at any of {len(evidence['rates'])} rates, on {best['examples']} examples."
     right = "" if best["final_accuracy"] is None else f", accuracy {best['final_accuracy']:.0%}"
     floor = "no floor known" if best["loss_floor"] is None else f"floor {best['loss_floor']:.2g}"
+    if best.get("ambiguous"):
+        floor += f": {best['ambiguous']:.0%} of the beginnings go on in more than one way"
     reached = f"{best['examples']} examples: loss {best['final_loss']:.3f} ({floor}){right}"
     if best["status"] == "floor":
         by = "with Adam, not with the recipe's optimizer" if best.get("reference") else f"at lr {spelled(best['lr'])}"

@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from tuner.checks.overfit.measure import balanced, overfit
+from tuner.tasks.classification import Positions
 
 
 def mlp(*end, middle=()):
@@ -198,3 +199,21 @@ def test_overfit_keeps_what_the_step_minimises_apart_from_the_loss(setup_of, blo
     # the last objective is that before the last step, so the loss is a little lower
     assert found.last_objective == pytest.approx(found.train_mode_loss + 7.0, abs=0.1)
     assert found.initial_loss == pytest.approx(found.first_loss + 7.0, abs=1e-4)
+
+
+def test_overfit_reaches_the_floor_of_a_reader_whose_first_word_does_not_tell_the_second(setup_of):
+    class Reader(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words, self.read, self.head = nn.Embedding(4, 16), nn.GRU(16, 16, batch_first=True), nn.Linear(16, 4)
+
+        def forward(self, ids):
+            return self.head(self.read(self.words(ids))[0]).movedim(-1, 1)
+
+    starts, strides = torch.tensor([0, 1, 2, 3]).repeat(2), torch.tensor([1] * 4 + [2] * 4)
+    ids = (starts[:, None] + strides[:, None] * torch.arange(6)) % 4
+    setup = setup_of((ids[:, :-1], ids[:, 1:]), Reader, **adam(0.02))
+    setup.data.task = Positions()
+    found = overfit(setup, examples=8)
+    assert found.status == "floor" and found.ambiguous == pytest.approx(1 / 5)
+    assert found.loss_floor == pytest.approx(math.log(2) / 5, abs=2e-3)

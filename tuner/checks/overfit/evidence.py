@@ -15,10 +15,11 @@ class Overfit(Evidence):
 
     `status`: floor, plateau (stuck), steps (still falling at the end), diverged. `loss_floor`: the least over free
     outputs; `target`: near enough to it; `span`: from there to the loss at uniform outputs. `squashed_floors`: over
-    outputs behind a softmax, sigmoid, tanh; `constant_floor`: of a constant output. `cut_off`: the share of the
-    wrong answers whose right class has an output of exactly 0. `recalibrated_*`: in eval mode after more forwards
-    in train mode; `own_statistics_*`: with the subset's own running statistics. `reference`: Adam in place of the
-    recipe's optimizer. None where the attempt diverged.
+    outputs behind a softmax, sigmoid, tanh; `constant_floor`: of a constant output. `ambiguous`: the share of the
+    positions whose beginning goes on differently elsewhere, for a model that reads in order: its floors are of one
+    answer for equal beginnings. `cut_off`: the share of the wrong answers whose right class has an output of exactly
+    0. `recalibrated_*`: in eval mode after more forwards in train mode; `own_statistics_*`: with the subset's own
+    running statistics. `reference`: Adam in place of the recipe's optimizer. None where the attempt diverged.
     """
 
     status: str
@@ -36,6 +37,7 @@ class Overfit(Evidence):
     own_floor: float | None = None
     loss_at_uniform: float | None = None
     constant_floor: float | None = None
+    ambiguous: float = 0.0
     label_entropy: float | None = None
     squashed_floors: Mapping[str, float | None] = field(default_factory=dict)
     span: float | None = None

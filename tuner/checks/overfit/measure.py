@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tuner.checks.overfit.evidence import Overfit
 from tuner.checks.tools import outputs as _outputs
+from tuner.checks.tools.beginnings import floors
 from tuner.checks.tools.frame import (
     NORMALISATION,
     Batch,
@@ -25,6 +26,7 @@ from tuner.checks.tools.frame import (
     keys_of,
     random_in_train_mode,
     random_state,
+    shaken_model,
     train_once,
 )
 from tuner.checks.tools.whole import whole
@@ -90,7 +92,7 @@ def overfit(
     indices = balanced(strata, examples, derive_seed(setup.spec.seed, "overfit"))
     batch = gathered(setup, "train", indices)
     model, loss = fresh_model(setup), setup.loss()
-    facts = _levels(model, loss, batch, tolerance)
+    facts = _levels(model, shaken_model(setup), loss, batch, tolerance)
     facts |= {"random_in_train_mode": random_in_train_mode(model, batch[0])}
     rate = float(setup.spec.tables["optimizer"]["lr"])
     if reference:
@@ -138,20 +140,23 @@ def balanced(targets: Tensor, examples: int, seed: int) -> Tensor:
     return torch.tensor(sorted(picked[:total]))
 
 
-def _levels(model: nn.Module, loss: Callable[..., Tensor], batch: Batch, tolerance: float) -> dict[str, Any]:
+def _levels(
+    model: nn.Module, shaken: nn.Module, loss: Callable[..., Tensor], batch: Batch, tolerance: float
+) -> dict[str, Any]:
     """Return the levels that the loss can be stuck at: floors over outputs of each kind, and without the input."""
     inputs, targets = batch
     shape = forward(model, inputs).shape
     kind = _outputs.kind_of(model, first(inputs, 16))
-    free = _outputs.floor(loss, targets, shape, "logits")
-    own = free if kind == "logits" else _outputs.floor(loss, targets, shape, kind)
+    floor_of, ambiguous = floors(shaken, loss, inputs, targets, shape)
+    free = floor_of("logits")
+    own = free if kind == "logits" else floor_of(kind)
     floor = next((f for f in (free, own) if f is not None and math.isfinite(f)), None)
     uniform = _outputs.value(loss, _outputs.uniform(kind, shape, targets.device), targets)
     constant = _outputs.constant_floor(loss, targets, shape, kind)
     if uniform is None or (targets.is_floating_point() and targets.ndim < 2):
         uniform = constant
     span = abs(uniform - floor) if uniform is not None and floor is not None else 1.0
-    squashed = {name: _outputs.floor(loss, targets, shape, name) for name in _outputs.SQUASHED}
+    squashed = {name: floor_of(name) for name in _outputs.SQUASHED}
     return {
         "kind": kind,
         "loss_floor": floor,
@@ -159,6 +164,7 @@ def _levels(model: nn.Module, loss: Callable[..., Tensor], batch: Batch, toleran
         "unbounded": floor is None and -math.inf in (free, own),
         "loss_at_uniform": uniform,
         "constant_floor": constant,
+        "ambiguous": ambiguous,
         "label_entropy": _label_entropy(targets),
         "squashed_floors": {k: v for k, v in squashed.items() if v is not None and math.isfinite(v)},
         "span": span,

@@ -143,11 +143,12 @@ def floor(loss: Loss, targets: Tensor, shape: torch.Size, kind: str) -> float | 
     if any(v is not None and v < UNBOUNDED * scale for v in far):
         return -math.inf
     start = min(known, key=lambda a: (known[a], abs(a)))
-    best = _minimise(loss, targets, head, start * direction, known[start])
+    best = minimise(loss, targets, head, start * direction, known[start])
     return -math.inf if best < UNBOUNDED * scale else best
 
 
-def _minimise(loss: Loss, targets: Tensor, head: Callable[[Tensor], Tensor], start: Tensor, best: float) -> float:
+def minimise(loss: Loss, targets: Tensor, head: Callable[[Tensor], Tensor], start: Tensor, best: float) -> float:
+    """Return the least loss that LBFGS finds over free numbers behind `head`, from `start`, where it is `best`."""
     free = start.clone().requires_grad_()
     optimizer = torch.optim.LBFGS(
         [free], max_iter=100, line_search_fn="strong_wolfe", tolerance_grad=1e-9, tolerance_change=1e-12
@@ -173,7 +174,7 @@ def constant_floor(loss: Loss, targets: Tensor, shape: torch.Size, kind: str) ->
     first = value(loss, head(start.expand(shape)), targets)
     if first is None or math.isnan(first):
         return None
-    return _minimise(loss, targets, lambda row: head(row.expand(shape)), start, first)
+    return minimise(loss, targets, lambda row: head(row.expand(shape)), start, first)
 
 
 def ignores_pairing(loss: Loss, targets: Tensor, shape: torch.Size, kind: str) -> bool | None:
