@@ -110,3 +110,62 @@ def test_a_model_that_returns_its_loss_is_checked_as_one_with_that_loss_outside(
 def test_a_text_that_is_no_loss_is_refused():
     with pytest.raises(UsageError, match="'cross_entropy' is a text, not a function"):
         tuner.check(net(), (X, Y), loss="cross_entropy")
+
+
+class Double(nn.Module):
+    """A model as that of pytorch/examples' time_sequence_prediction: it computes, and makes states, in float64."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell, self.head = nn.LSTMCell(1, 16), nn.Linear(16, 1)
+        self.double()
+
+    def forward(self, series):
+        state = (torch.zeros(len(series), 16, dtype=torch.double), torch.zeros(len(series), 16, dtype=torch.double))
+        answers = []
+        for value in series.split(1, dim=1):
+            state = self.cell(value, state)
+            answers.append(self.head(state[0]))
+        return torch.cat(answers, 1)
+
+
+def test_a_model_in_double_precision_with_lbfgs_is_checked():
+    torch.manual_seed(0)
+    waves = torch.sin(torch.linspace(0, 8, 9)[None] + 6 * torch.rand(40, 1)).double()
+    model = Double()
+    optimizer = torch.optim.LBFGS(model.parameters(), lr=0.8)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    report = tuner.check(model, (waves[:, :-1], waves[:, 1:]), loss=nn.MSELoss(), optimizer=optimizer)
+    assert not [finding for finding in report.findings if finding.severity == "error"], str(report)
+    assert report.results[0].metrics.init_loss == pytest.approx(0.5, abs=0.2)
+    assert report.results[1].metrics.final_loss is not None and "Fits" in report.results[1].headline
+    torch.testing.assert_close(dict(model.state_dict()), before, rtol=0, atol=0)
+
+
+class TwoImages(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU())
+        self.head = nn.Linear(32, 1)
+
+    def forward(self, first, second):
+        return self.head((self.net(first) - self.net(second)).abs()).sigmoid().squeeze(1)
+
+
+class Pairs(torch.utils.data.Dataset):
+    """Items (image, image, target) as those of pytorch/examples' siamese_network: 1 for two of one digit."""
+
+    def __len__(self):
+        return 300
+
+    def __getitem__(self, i):
+        return X[i], X[(7 * i + 1) % 300], (Y[i] == Y[(7 * i + 1) % 300]).float()
+
+
+def test_items_of_several_inputs_are_taken_where_the_model_needs_as_many():
+    report = tuner.check(TwoImages(), DataLoader(Pairs(), 32), loss=nn.BCELoss())
+    assert report.results[0].metrics.init_loss == pytest.approx(0.69, abs=0.15), str(report)
+    assert report.results[0].metrics.expected_loss == pytest.approx(0.69, abs=0.01)
+    assert not [finding for finding in report.findings if finding.severity == "error"], str(report)
+    with pytest.raises(UsageError, match=r"must be \(input, target\), it is a tuple of 3"):
+        tuner.check(net(), DataLoader(Pairs(), 32), loss=nn.BCELoss())

@@ -294,3 +294,37 @@ def test_a_new_sweep_moves_the_rates_along(after_coarse):
 def test_without_coarse_the_recipes_own_configuration_starts():
     items = fine.plan(RECIPE, inputs_of(), SETTINGS, [])
     assert items[0].spec.overrides == {"optimizer.lr": 0.03, "model.width": 16} and len(items) == 4
+
+
+def distances(script):
+    """Turn scripted accuracies into a distance that is minimised: an accuracy of 0.9 becomes a distance of 0.1."""
+
+    def turned(item):
+        found = script(item)
+        curve = [{**row, "mae": 1 - row["accuracy"]} if row["split"] == "val" else row for row in found.curve]
+        best = next(row["mae"] for row in curve if row["split"] == "val" and row["epoch"] == found.best_epoch)
+        return dataclasses.replace(found, curve=curve, score=-best)
+
+    return turned
+
+
+def test_a_distance_is_shown_as_it_was_measured_and_the_least_of_it_wins():
+    recipe = recipe_of(search=SEARCH, train={"monitor": "val_mae"})
+    inputs, settings = inputs_of(check_init={"score_name": "mae"}), coarse.Settings()
+    records = replay(coarse, recipe, inputs, settings, distances(bowl()))
+    of_coarse = coarse.judge(recipe, inputs, settings, records)
+    best = min(row["mae"] for record in records for row in record.rows("val"))
+    assert of_coarse.metrics.score == of_coarse.choice["top"][0]["score"] == pytest.approx(best)
+    after = dataclasses.replace(
+        inputs_of(check_init={"score_name": "mae"}, coarse=of_coarse.to_json()),
+        trials={"coarse": last_of_each(records)},
+    )
+    trials = replay(fine, recipe, after, SETTINGS, distances(bowl(noise=0.02)))
+    result = fine.judge(recipe, after, SETTINGS, trials)
+    metrics = result.metrics
+    least = min(row["mae"] for record in trials for row in record.rows("val"))
+    assert least <= metrics.mean < 0.2 and metrics.expected.value > 0
+    assert 0 <= metrics.interval[0] <= metrics.expected.value <= metrics.interval[1]
+    assert all(score > 0 for finalist in metrics.finalists for score in finalist.scores)
+    assert metrics.finalists[0].mean == metrics.mean == min(finalist.mean for finalist in metrics.finalists)
+    assert "Best" in result.headline or "Expect mae 0." in result.headline

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -9,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from tests.view.seen import measured, plain_console, read, text_of
+from tuner.view.artifacts import loss_in_nats
 from tuner.view.console import report
 from tuner.view.html.figures import of_search
 from tuner.view.plots import coarse, diagnose, fine, overfit
@@ -84,7 +86,7 @@ def test_the_best_of_a_search_are_listed_with_it(of_r2):
     ("score", "label"),
     [
         ("balanced_accuracy", "balanced accuracy [fraction]"),
-        ("loss", "loss [nats]"),
+        ("loss", "loss"),
         ("r2", "r2"),
         (None, "accuracy [fraction]"),
     ],
@@ -93,5 +95,18 @@ def test_a_scores_axis_has_its_words_and_its_unit(score, label):
     assert with_unit(words_of(score)) == label
 
 
-def test_a_loss_is_in_nats_where_accuracy_is_the_score():
-    assert (with_unit("val loss"), with_unit("val loss", "r2")) == ("val loss [nats]", "val loss")
+@pytest.mark.parametrize(
+    ("recipe", "label"),
+    [
+        ({"loss": {"name": "cross_entropy"}}, "val loss [nats]"),
+        ({"loss": {"name": "torch.nn.CrossEntropyLoss"}}, "val loss [nats]"),
+        ({"loss": {"name": "mse"}}, "val loss"),
+        ({"loss": {"name": "mine.py:own"}}, "val loss"),
+        ({"loss": [{"name": "cross_entropy"}, {"name": "center"}]}, "val loss"),
+        ({"loss": {"name": "cross_entropy"}, "data": {"source": "log"}}, "val loss"),
+        ({}, "val loss"),
+    ],
+)
+def test_a_loss_is_in_nats_where_it_is_of_a_likelihood(recipe, label, tmp_path):
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe))
+    assert with_unit("val loss", loss_in_nats(tmp_path)) == label

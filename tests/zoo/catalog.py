@@ -54,7 +54,8 @@ def _matches(case: Case, name: str) -> bool:
 
 def definition(case: Case) -> str:
     """Return a hash of what the case is: its recipe, its own code and what its file shares, and the zoo's parts."""
-    return _digest([recipe_text(case), _own_code(case), *_shared(recipe_text(case))])
+    text = recipe_text(case)
+    return _digest([text, _own_code(case, text), *_shared(text)])
 
 
 def training(case: Case, twin: bool = False) -> str:
@@ -63,7 +64,7 @@ def training(case: Case, twin: bool = False) -> str:
     recipe["stages"] = {"fine": recipe["stages"].get("fine", {})}
     recipe.pop("accept", None)
     text = tomlkit.dumps({**recipe, "name": "any"})
-    own = _own_code(case) if f'"{case.file.name}:' in text else ""
+    own = _own_code(case, text) if f'"{case.file.name}:' in text else ""
     return _digest([text, own, *_shared(text)])
 
 
@@ -85,9 +86,9 @@ def _sources() -> str:
     return _digest((folder / path).read_text() for path in paths if not path.startswith(DRAWN))
 
 
-def _own_code(case: Case) -> str:
-    """Return the case's file without the other cases in it: writing one more leaves the records of this one valid."""
-    nodes, named = _parsed(case.file.read_text()).body, recipe_text(case)
+def _own_code(case: Case, named: str) -> str:
+    """Return the case's file without the cases that a recipe does not name: one more leaves its records valid."""
+    nodes = _parsed(case.file.read_text()).body
     return "\n".join(ast.unparse(node) for node in nodes if not _is_other_case(node, case.file.name, named))
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import IterableDataset, Subset
 
+from tuner.api.given import in_pairs, yes_or_no
 from tuner.api.pace import readable, stopped_at
 from tuner.core.errors import UsageError
 from tuner.core.trial import TrialEnv, TrialSpec
@@ -24,7 +25,7 @@ from tuner.train import own_loss
 from tuner.train.data import Data
 from tuner.train.forms import Given, as_pair, taken
 from tuner.train.labels import read_all
-from tuner.train.nested import hand_over_parts, is_one, scored_part
+from tuner.train.nested import hand_over_parts, is_one, mapped, scored_part
 from tuner.train.objective import as_scalar, classes_second
 from tuner.train.prepare import prepared_of
 from tuner.train.setup import Setup
@@ -48,6 +49,7 @@ class LiveSetup(Setup):
     """A Setup whose parts are copies of the user's own; what a seed would draw again is the same in each of them."""
 
     objects: Objects | None = None
+    as_floats: bool = False  # the targets 0 and 1 were given as floats, and the loss takes them so
     until: float | None = None  # no forward is begun after this moment of time.monotonic
 
     def model(self, seed: int | None = None) -> nn.Module:
@@ -58,6 +60,8 @@ class LiveSetup(Setup):
             hand_over_parts(made)
         if self.objects.loss == own_loss.NAME:
             own_loss.listen(made)
+        if is_double(made):  # data are kept in single precision
+            made.register_forward_pre_hook(lambda module, given: mapped(_to_double, given))
         if self.until is not None:
             stopped_at(made, self.until)
         return made.train()
@@ -72,6 +76,11 @@ class LiveSetup(Setup):
 
         def loss(outputs: Any, targets: Tensor) -> Tensor:
             scored = outputs if own else classes_second(scored_part(outputs), targets)
+            if isinstance(scored, Tensor) and self.as_floats:
+                targets = targets.to(scored.dtype)
+                targets = targets.reshape(scored.shape) if targets.numel() == scored.numel() else targets
+            if isinstance(scored, Tensor) and scored.dtype == torch.float64:
+                targets = _to_double(targets)
             return as_scalar(given(scored, targets), "loss: it")
 
         return loss
@@ -91,6 +100,11 @@ class LiveSetup(Setup):
             {**group, "params": [memo[id(p)] for p in group["params"]], **_rate(group, own, table_overrides)}
             for group in own.param_groups
         ]
+        for name, value in vars(own).items():  # LBFGS has a list of the parameters beside its groups
+            if name not in vars(made) and not callable(value):
+                setattr(
+                    made, name, [memo.get(id(p), p) for p in value] if isinstance(value, list) else copy.copy(value)
+                )
         made.state = defaultdict(dict)
         for p, entry in own.state.items():
             made.state[memo.get(id(p), p)] = copy.deepcopy(entry)
@@ -99,6 +113,16 @@ class LiveSetup(Setup):
     def schedule(self, optimizer: torch.optim.Optimizer, total_steps: int, steps_per_epoch: int) -> Any:
         """Return a constant rate: what moves it in the user's loop is not known here."""
         return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
+
+
+def is_double(model: nn.Module) -> bool:
+    """Return whether a model computes in double precision."""
+    kinds = {item.dtype for item in model.parameters() if item.is_floating_point()}
+    return kinds == {torch.float64}
+
+
+def _to_double(values: Tensor) -> Tensor:
+    return values.double() if values.is_floating_point() else values
 
 
 HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
@@ -118,7 +142,10 @@ def live_setup(objects: Objects, splits: dict[str, Any], task: str | None, secon
     Raises:
         UsageError, UserCodeError: the data is in no form that is known, or its own code raised.
     """
-    where = {name: _some(taken(value, name), seconds) for name, value in splits.items() if value is not None}
+    where = {name: in_pairs(taken(value, name), objects.model) for name, value in splits.items() if value is not None}
+    classes = {name: made for name, given in where.items() if (made := yes_or_no(given, task)) is not None}
+    as_floats = len(classes) == len(where)
+    where = {name: _some(given, seconds) for name, given in (classes if as_floats else where).items()}
     reading = Reading(Path.cwd(), task=task, loss=_loss_table(objects.loss))
     found, told = read_splits(where, reading)
     found = {name: _kept(split) for name, split in found.items()}
@@ -139,7 +166,7 @@ def live_setup(objects: Objects, splits: dict[str, Any], task: str | None, secon
     data = Data(prepared, Normaliser(), Normaliser(), (), device)
     spec = TrialSpec(tables=recipe.tables(), overrides={}, seed=0)
     env = TrialEnv(Path.cwd(), device=str(device))
-    return LiveSetup(spec, env, data, {}, objects=objects), recipe
+    return LiveSetup(spec, env, data, {}, objects=objects, as_floats=as_floats), recipe
 
 
 def _name_of(loss: Callable[..., Any] | str) -> str:

@@ -17,6 +17,8 @@ Severity = Literal["note", "warn", "error"]
 Verdict = Literal["pass", "warn", "fail"]
 
 SCHEMA = 1
+PLACES = ("step", "epoch", "split", "lr")  # columns of a curve that are no values of it
+DISTANCES = frozenset({"loss", "mae", "rmse"})  # of these less is better
 SEVERITIES: tuple[Severity, ...] = ("note", "warn", "error")
 
 
@@ -115,11 +117,30 @@ class Record:
                 return row
         return None
 
+    @property
+    def score_key(self) -> str:
+        """The column of the curve that the score is of: what is monitored, or the task's own score in its place."""
+        key = str(self.item.spec.tables.get("train", {}).get("monitor", "val_accuracy")).removeprefix("val_")
+        best, score = self.best_row("val") or {}, self.result.score
+        if key in best or score is None:
+            return key
+        others = (name for name in best if name not in (*PLACES, "loss") and _is_same_size(best[name], score))
+        return next(others, key)
+
+    @property
+    def direction(self) -> float:
+        """1 where more of the measured score is better, -1 where less is: results hold it turned."""
+        train = self.item.spec.tables.get("train", {})
+        return -1.0 if is_less_better(self.score_key, train.get("monitor_mode", "max")) else 1.0
+
+    @property
+    def measured_score(self) -> float | None:
+        """The trial's score as it was measured, whichever way is better."""
+        return None if self.result.score is None else self.direction * self.result.score
+
     def scores(self) -> dict[int, float]:
         """Return {epoch: the monitored value on val, turned so that larger is better}, where it is finite."""
-        train = self.item.spec.tables.get("train", {})
-        key = str(train.get("monitor", "val_accuracy")).removeprefix("val_")
-        sign = -1.0 if train.get("monitor_mode") == "min" else 1.0
+        key, sign = self.score_key, self.direction
         values = {int(row["epoch"]): row.get(key) for row in self.rows("val")}
         return {epoch: sign * value for epoch, value in values.items() if value is not None and math.isfinite(value)}
 
@@ -129,6 +150,15 @@ class Record:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Record:
         return cls(WorkItem.from_json(value["item"]), TrialResult.from_json(value["result"]))
+
+
+def is_less_better(name: str, monitor_mode: str) -> bool:
+    """Return whether less is better of a score: the recipe says so, or it is a loss or a distance."""
+    return monitor_mode == "min" or name in DISTANCES
+
+
+def _is_same_size(value: Any, score: float) -> bool:
+    return isinstance(value, (int, float)) and abs(value) == abs(score)
 
 
 def last_of_each(records: Iterable[Record]) -> list[Record]:

@@ -311,7 +311,7 @@ def trial_row(record: Record) -> dict[str, Any]:
     row |= {
         key: value if not isinstance(value, (dict, list)) else json.dumps(value) for key, value in record.params.items()
     }
-    row |= {"status": result.status, "score": result.score, "best_epoch": result.best_epoch}
+    row |= {"status": result.status, "score": record.measured_score, "best_epoch": result.best_epoch}
     row["epochs"] = max((entry["epoch"] for entry in result.curve), default=0)
     for split in ("train", "train_eval", "val"):
         rows = record.rows(split)

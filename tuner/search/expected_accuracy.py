@@ -55,11 +55,12 @@ class Estimate:
         spread = self.seeds or 0.0
         return max(0.0, self.expected - math.hypot(low, spread)), min(1.0, self.expected + math.hypot(high, spread))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self, sign: float = 1.0) -> dict[str, Any]:
+        """Return the estimate as JSON; `sign`: -1 where less of the measured score is better."""
         examples = None if self.examples is None else max(abs(end - self.expected) for end in self.examples)
         return {
-            "value": self.expected,
-            "basis": self.basis,
+            "value": sign * self.expected,
+            "basis": sign * self.basis,
             "basis_runs": self.basis_runs,
             "selection": self.selection,
             "epochs": self.epochs,

@@ -50,13 +50,15 @@ class Finalist:
         return next((n for n in map(_parameters, self.records) if n is not None), None)
 
     def to_json(self) -> dict[str, Any]:
+        """Return the finalist with its scores as they were measured."""
+        sign = self.best.direction
         mean, std = mean_std(self.scores)
         return {
             "trial": self.best.result.id,
             "trials": [record.result.id for record in self.records],
             "params": dict(self.best.params),
-            "scores": self.scores,
-            "mean": mean,
+            "scores": [sign * score for score in self.scores],
+            "mean": sign * mean,
             "std": std,
             "lost": self.lost,
             "parameters": self.parameters,

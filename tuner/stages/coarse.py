@@ -100,7 +100,7 @@ def judge(recipe: Recipe, inputs: Inputs, settings: Settings, results: Sequence[
         "best_val_accuracy": max((a for a in map(scores.val_accuracy, best) if a is not None), default=None),
         "best_val_loss": min((loss for loss in map(scores.val_loss, best) if math.isfinite(loss)), default=None),
         "constant_loss": scores.constant_loss(inputs.metrics(CheckInitMetrics)),
-        "best_score": best[0].result.score if best else None,
+        "best_score": best[0].measured_score if best else None,
         "best_params": dict(best[0].params) if best else None,
         "monitor": monitor,
         "score": scores.best_score(best[0] if best else None, monitor),
@@ -138,7 +138,7 @@ def _entry(record: Record) -> dict[str, Any]:
         "params": dict(record.params),
         "val_loss": scores.val_loss(record),
         "val_accuracy": scores.val_accuracy(record),
-        "score": record.result.score,
+        "score": record.measured_score,
         "trial": record.result.id,
     }
 

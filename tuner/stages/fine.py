@@ -201,6 +201,8 @@ def _winner(
     n = metrics["val_n"] if metrics["monitor"] == "val_accuracy" else None
     whole = [record for record in scores.scored(first) if record.result.status == "completed"]
     expected = estimate(finalists, whole, len(first), n, derive_seed(recipe.seed, "fine", "selection"))
+    sign = winner.best.direction
+    measured = None if expected.interval is None else sorted(sign * end for end in expected.interval)
     found = {
         "trial": winner.best.result.id,
         "after": dict(winner.best.result.evidence.get("after", {})),
@@ -210,10 +212,10 @@ def _winner(
         "best_params": dict(winner.best.params),
         "at_border": at_borders(space, winner.best.params),
         "seeds": len(winner.scores),
-        "mean": mean,
+        "mean": sign * mean,
         "std": std,
-        "interval": clipped(metrics["monitor"].removeprefix("val_"), expected.interval),
-        "expected": expected.to_json(),
+        "interval": clipped(metrics["monitor"].removeprefix("val_"), measured),
+        "expected": expected.to_json(sign),
         "runner_up": None,
         "runner_up_p": None,
     }

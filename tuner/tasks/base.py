@@ -13,7 +13,6 @@ Array = Any  # a numpy array
 Tensor = Any  # a torch tensor: a task calls its methods, and never imports torch
 Rows = tuple[Tensor, Tensor]
 
-LOWER = frozenset({"loss", "mae", "rmse"})  # of these less is better
 SHARES = frozenset({"accuracy", "label_accuracy"})  # of right answers: their noise is that of counting
 FRACTIONS = SHARES | {
     "balanced_accuracy",
@@ -93,11 +92,12 @@ def number_of(name: str) -> float | None:
 
 
 def clipped(name: str, interval: Sequence[float] | None) -> list[float] | None:
-    """Return an interval of a score without what the score cannot be: fractions lie in 0..1, r2 is at most 1."""
+    """Return an interval of a score without what it cannot be: fractions lie in 0..1, r2 up to 1, distances from 0."""
     if interval is None:
         return None
-    low = 0.0 if name in FRACTIONS or NUMBERED.fullmatch(name) else -math.inf
-    high = 1.0 if low == 0.0 or name == "r2" else math.inf
+    share = name in FRACTIONS or bool(NUMBERED.fullmatch(name))
+    low = 0.0 if share or name in ("mae", "rmse") else -math.inf
+    high = 1.0 if share or name == "r2" else math.inf
     return [min(max(float(end), low), high) for end in interval]
 
 

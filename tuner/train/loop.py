@@ -12,8 +12,9 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from tuner.core.result import is_less_better
 from tuner.core.streams import derive_seed
-from tuner.tasks.base import LOWER, monitored_score, unknown
+from tuner.tasks.base import monitored_score, unknown
 from tuner.train import checkpoint
 from tuner.train.checkpoint import so_far_path
 from tuner.train.device import seed_everything
@@ -324,8 +325,7 @@ def monitored(setup: Setup, values: dict[str, float]) -> float:
     key = monitored_score(task, monitor)
     if key not in values:
         raise unknown(task, monitor, values)
-    is_less = train.get("monitor_mode", "max") == "min" or (key in LOWER and key != "loss")
-    return -values[key] if is_less else values[key]
+    return -values[key] if is_less_better(key, train.get("monitor_mode", "max")) else values[key]
 
 
 def latest(training: Training, setup: Setup) -> str:

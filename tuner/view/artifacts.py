@@ -9,11 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from tuner.core.metrics import FinalistMetrics
-from tuner.core.result import StageResult
+from tuner.core.result import StageResult, is_less_better
 from tuner.view.text import as_float, spans_decades
 
 Row = dict[str, Any]
 
+# losses that are minus the log of a likelihood, by their names in recipes and in torch, without underscores
+LIKELIHOODS = {"crossentropy", "nll", "bce", "kl", "ohem"} | {
+    "crossentropyloss",
+    "nllloss",
+    "bceloss",
+    "bcewithlogitsloss",
+}
 LOG_KEYS = ("lr", "weight_decay", "eps")  # quantities whose ratios matter
 
 
@@ -74,6 +81,15 @@ def curve(stage_dir: Path, trial: str | None) -> list[Row]:
     return read_csv(stage_dir / "curves" / f"{trial}.csv") if trial else []
 
 
+def loss_in_nats(stage_dir: Path) -> bool:
+    """Return whether the loss of a stage's recipe is minus the log of a likelihood; of a log it is not known."""
+    recipe = read_json(stage_dir / "recipe.json") or {}
+    table = recipe.get("loss") or {}
+    name = str(table.get("name", "")) if isinstance(table, Mapping) else ""
+    of_log = (recipe.get("data") or {}).get("source") == "log"
+    return not of_log and name.rpartition(".")[2].lower().replace("_", "") in LIKELIHOODS
+
+
 def column(rows: Sequence[Row], split: str, x: str, y: str) -> tuple[list[float], list[float | None]]:
     """Return x and y of one split's rows; rows without an x are left out, a y that is missing is None."""
     chosen = [row for row in rows if row.get("split") == split and as_float(row.get(x)) is not None]
@@ -81,19 +97,22 @@ def column(rows: Sequence[Row], split: str, x: str, y: str) -> tuple[list[float]
 
 
 def trials(stage_dir: Path, score: str = "accuracy") -> list[Row]:
-    """Read trials.csv; every row gets `trial` (the id) and `val_score` (the run's score, as it was measured on val at
-    the trial's best epoch) where it has them.
+    """Read trials.csv; every row gets `trial` (the id), `val_score` (the run's score, as it was measured on val at the
+    trial's best epoch) where it has them, and `rank` (that score, turned so that larger is better).
     """
     rows = read_csv(stage_dir / "trials.csv")
+    train = (read_json(stage_dir / "recipe.json") or {}).get("train") or {}
+    sign = -1.0 if is_less_better(score, str(train.get("monitor_mode", "max"))) else 1.0
     for row in rows:
         row["trial"] = _id(row)
         row["val_score"] = _first(row, f"best_val_{score}", "score")
+        row["rank"] = None if row["val_score"] is None else sign * row["val_score"]
     return rows
 
 
 def rank(row: Row) -> float:
-    """Return what trials are ranked by, larger is better: the score as the search maximised it."""
-    known = _first(row, "score", "val_score")
+    """Return what trials are ranked by, larger is better."""
+    known = _first(row, "rank", "score", "val_score")
     return float("-inf") if known is None else known
 
 

@@ -56,7 +56,8 @@ def report(result: StageResult[Any], stage_dir: Path, next_command: str, console
 
 def title_of(result: StageResult[Any], stage_dir: Path) -> str:
     """Return the title of a stage's report."""
-    title, turn = getattr(_module(result), "TITLE", result.stage), StageRef.parse(stage_dir.name).round
+    module, turn = _module(result), StageRef.parse(stage_dir.name).round
+    title = module.title(result) if hasattr(module, "title") else getattr(module, "TITLE", result.stage)
     return f"{title}, round {turn}" if turn > 1 else str(title)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tuner.core.formatting import plural
-from tuner.core.result import TrialResult
+from tuner.core.result import PLACES, TrialResult
 from tuner.core.trial import Progress
 from tuner.view.page import encodable, make_console
 from tuner.view.text import duration, fixed, is_number, words_of
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 SILENT_SECONDS = 1.0  # work quicker than this shows nothing
 LINE_SECONDS = 10.0
 NOTES_SHOWN = 4
-PLACES = ("step", "epoch", "split", "lr")  # columns of a curve that are no values of it
 
 
 @dataclass(frozen=True)

@@ -72,12 +72,9 @@ def words_of(score: str | None) -> str:
     return (score or "accuracy").replace("_", " ")
 
 
-def with_unit(words: str, score: str = "accuracy") -> str:
-    """Return the label of an axis: accuracies are fractions; the loss is in nats where the run's score is an accuracy,
-    for then it is one of classes; others have no unit.
-    """
-    nats = words.endswith("loss") and score.endswith("accuracy")
-    unit = "fraction" if words.endswith("accuracy") else "nats" if nats else ""
+def with_unit(words: str, nats: bool = False) -> str:
+    """Return the label of an axis: accuracies are fractions, a loss is in nats where `nats` says so."""
+    unit = "fraction" if words.endswith("accuracy") else "nats" if nats and "loss" in words else ""
     return f"{words} [{unit}]" if unit else words
 
 

@@ -36,7 +36,7 @@ def so_far(run: RunDir) -> dict[str, Any] | None:
 
 @dataclass
 class BestSoFar:
-    """Keeps `winner.json` at the best trial of round 1 so far."""
+    """Keeps `winner.json` at the best trial of round 1 so far; `score`: what trials are ranked by, larger is better."""
 
     run: RunDir
     ref: StageRef
@@ -53,8 +53,8 @@ class BestSoFar:
             return None
         if known is None:
             return cls(run, ref)
-        score = known.get("score")
-        return cls(run, ref, -math.inf if score is None else float(score), str(known["trial"]))
+        rank = known.get("rank")
+        return cls(run, ref, -math.inf if rank is None else float(rank), str(known["trial"]))
 
     def hear(self, record: Record) -> None:
         """Take in a trial, or a rung of one, that has ended."""
@@ -78,11 +78,13 @@ class BestSoFar:
         path = self.ref.folder(self.run).checkpoint(str(trial))
         if trial and path.exists():
             params = top[0].get("params", result.choice.get("params", {}))
-            self._write(trial, path, params, {"score": top[0].get("score")})
+            rank = self.score if math.isfinite(self.score) else None
+            self._write(trial, path, params, {"score": top[0].get("score"), "rank": rank})
 
     def _take(self, record: Record, path: Path, more: Mapping[str, Any]) -> None:
         self.score, self.trial = float(record.result.score or 0.0), record.result.id
-        self._write(record.result.id, path, record.params, {"score": self.score, **more})
+        found = {"score": record.measured_score, "rank": self.score, **more}
+        self._write(record.result.id, path, record.params, found)
 
     def _write(self, trial: str, path: Path, params: Mapping[str, Any], more: Mapping[str, Any]) -> None:
         checkpoint = f"{self.ref.label}/{path.relative_to(self.ref.folder(self.run).path).as_posix()}"

@@ -44,7 +44,7 @@ def script(run: Path, recipe_path: Path, path: Path) -> list[str]:
 
     found = find_winner(run)
     spec, result = found.record.item.spec, found.record.result
-    facts = Facts(run.name, result.id, result.best_epoch, result.score)
+    facts = Facts(run.name, result.id, result.best_epoch, found.record.measured_score)
     written = script_of(spec, data_env(found, recipe_path), facts, path, found.user_dir)
     words = [
         "plain PyTorch; its first weights, batch and loss are the winner's",

@@ -77,7 +77,7 @@ def about(found: WinnerFiles, name: str) -> dict[str, Any]:
         "trial": result.id,
         "epoch": result.best_epoch,
         "monitor": spec.tables["train"].get("monitor", "val_accuracy"),
-        "score": result.score,
+        "score": found.record.measured_score,
         "model": spec.tables["model"],
         "params": dict(spec.overrides),
     }

@@ -85,6 +85,12 @@ def test_halves_of_a_batch_that_change_nothing(setup_of, blobs, case):
     assert not said or ("first half" if idle == [0] else "second half") in said[0].title
 
 
+def test_a_batch_of_all_examples_is_held_against_other_examples(setup_of):
+    inputs = torch.linspace(1, 15, 15)[:, None]
+    found = batch_use(setup_of((inputs, 2 * inputs), lambda: nn.Linear(1, 1), loss=F.mse_loss, batch_size=15))
+    assert found == BatchUse([], 7)
+
+
 def test_batches_without_halves_cannot_be_asked(setup_of, blobs):
     with pytest.raises(CannotProbe, match="batches of 2"):
         batch_use(setup_of(blobs(), linear, batch_size=2))

@@ -8,7 +8,7 @@ import torch
 
 from tuner.checks.batch_use.evidence import BatchUse
 from tuner.checks.gradient_seen.measure import gradient_on
-from tuner.checks.tools.frame import Batch, CannotProbe, before_training, one_batch, takes
+from tuner.checks.tools.frame import Batch, CannotProbe, before_training, gathered, sample, takes
 from tuner.checks.tools.updates import Gradient, dot, in_pieces, step_size
 from tuner.train.setup import Setup
 
@@ -20,12 +20,13 @@ SAME = 1e-4  # of the gradient's norm: rounding in single precision
 @takes(9)
 def batch_use(setup: Setup) -> BatchUse:
     """Put other examples in the place of either half of a batch: the gradient that the update sees must change."""
-    size = step_size(setup)
+    size = min(step_size(setup), setup.data.size("train") // 2)  # two batches that share no example
     if size < 4:
         raise CannotProbe(f"batches of {size}")
     idle = {0, 1}
     for index in range(ROUNDS):
-        batch, other = (one_batch(setup, size, f"batch use {index} {which}") for which in "ab")
+        drawn = sample(setup, 2 * size, f"batch use {index}")
+        batch, other = (gathered(setup, "train", drawn[which::2]) for which in (0, 1))
         plain = gradient_on(setup, batch)[0]
         room = SAME * math.sqrt(dot(plain, plain))
         if not room or not math.isfinite(room):

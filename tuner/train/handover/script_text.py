@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from tuner.tasks.base import LOWER, monitored_score
+from tuner.core.result import is_less_better
+from tuner.tasks.base import monitored_score
 from tuner.train.evaluate import as_float
 from tuner.train.evaluate import evaluate as whole_evaluate
 from tuner.train.finetune import freeze
@@ -209,7 +210,7 @@ def _freeze(setup: Setup, names: Names) -> str:
 def _measure(setup: Setup, forms: Forms, path: Path) -> str:
     train = setup.tables["train"]
     key = monitored_score(setup.data.task, train.get("monitor", "val_accuracy"))
-    turned = train.get("monitor_mode", "max") == "min" or (key in LOWER and key != "loss")
+    turned = is_less_better(key, train.get("monitor_mode", "max"))
     text = template.MEASURE.format(
         splits=("train_eval", "val") if setup.spec.train_subset else ("val",),
         source_of='"val" if split == "val" else "train"' if own_val(setup.data) else '"train"',

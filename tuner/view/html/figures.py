@@ -50,7 +50,7 @@ def of_search(result: Mapping[str, Any], stage_dir: Path) -> list[Figure]:
     trials = [row for row in artifacts.trials(stage_dir, score) if row.get("trial")]
     keys = artifacts.searched(trials)
     scored = [row for row in trials if as_float(row.get("score")) is not None]
-    ranked = sorted(scored, key=lambda row: -row["score"])
+    ranked = sorted(scored, key=artifacts.rank, reverse=True)
     if len(ranked) < 2:
         return []
     chosen = get(result, "choice", "trial") or ranked[0]["trial"]

@@ -8,10 +8,11 @@ from typing import Any
 
 from tuner.core.metrics import CheckInitMetrics, LayerSignal
 from tuner.core.result import StageResult
+from tuner.view import artifacts
 from tuner.view.artifacts import get
 from tuner.view.plots import style
 from tuner.view.plots.style import Axes, Figure
-from tuner.view.text import as_float, fixed, spans_decades
+from tuner.view.text import as_float, fixed, spans_decades, with_unit
 
 NAMES_SHOWN = 24
 
@@ -20,7 +21,7 @@ def figures(result: StageResult[CheckInitMetrics], stage_dir: Path) -> dict[str,
     """Draw one sheet of the loss and the classes, one of the layers and one of the planned rates where there are."""
     metrics = result.metrics
     figure, ((left, right),) = style.sheet("Loss before any update, and the examples of each class", columns=2)
-    _loss(left, metrics)
+    _loss(left, metrics, artifacts.loss_in_nats(stage_dir))
     _classes(right, metrics)
     sheets = {"init": figure}
     layers = metrics.layers
@@ -47,7 +48,7 @@ def _rates(planned: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def _loss(ax: Axes, metrics: CheckInitMetrics) -> None:
+def _loss(ax: Axes, metrics: CheckInitMetrics, nats: bool) -> None:
     losses = [loss for loss in metrics.init_losses or (metrics.init_loss,) if loss is not None]
     ax.scatter(range(1, len(losses) + 1), losses, color=style.BLUE, s=42, zorder=3, label="measured, one per seed")
     lines = (
@@ -67,7 +68,7 @@ def _loss(ax: Axes, metrics: CheckInitMetrics) -> None:
     ax.set_ylim(min(values) - 0.35 * room, max(values) + 1.4 * room)
     ax.set_xlim(0.5, max(len(losses), 1) + 0.5)
     style.whole_x(ax)
-    style.label(ax, "seed", "loss before any update [nats]", "Loss at initialisation")
+    style.label(ax, "seed", with_unit("loss before any update", nats), "Loss at initialisation")
     style.legend(ax, loc="upper right")
 
 

@@ -139,7 +139,10 @@ def curves_sheet(trials: Sequence[Row], stage_dir: Path, chosen: str | None = No
         if places:
             look = {"marker": "|", "s": 40, "color": style.BLACK, "linewidths": 1.4, "zorder": 3}
             ax.scatter(*zip(*places, strict=True), label=f"stopped early, {plural(len(places), 'trial')}", **look)
-    for ax, text in ((left, with_unit("val loss", words)), (right, with_unit(f"val {words}"))):
+    for ax, text in (
+        (left, with_unit("val loss", artifacts.loss_in_nats(stage_dir))),
+        (right, with_unit(f"val {words}")),
+    ):
         style.whole_x(ax)
         style.label(ax, "epoch", text)
         style.legend(ax)

@@ -11,7 +11,7 @@ from tuner.core.result import StageResult
 from tuner.view import artifacts
 from tuner.view.plots import style
 from tuner.view.plots.style import Axes, Figure
-from tuner.view.reports.diagnose import winner_curve
+from tuner.view.reports.diagnose import whose, winner_curve
 from tuner.view.text import as_float, fixed, with_unit, words_of
 
 
@@ -19,10 +19,10 @@ def figures(result: StageResult[DiagnoseMetrics], stage_dir: Path) -> dict[str, 
     """Draw loss and score by epoch on val and on the train subset."""
     rows = winner_curve(result, stage_dir)
     best = as_float(result.metrics.best_epoch)
-    figure, ((left, right),) = style.sheet("The winner on val and on the train subset, by epoch", columns=2)
+    figure, ((left, right),) = style.sheet(f"{whose(result).capitalize()} on val and on train, by epoch", columns=2)
     for ax, metric in ((left, "loss"), (right, result.metrics.score_key)):
         _curves(ax, rows, metric, best)
-        style.label(ax, "epoch", with_unit(words_of(metric), result.metrics.score_key))
+        style.label(ax, "epoch", with_unit(words_of(metric), artifacts.loss_in_nats(stage_dir)))
     arms = [arm for arm in result.metrics.confirming if arm.gain is not None]
     return {"curves": figure} | ({"confirming": _confirming(result, arms)} if arms else {})
 

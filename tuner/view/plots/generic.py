@@ -9,6 +9,7 @@ from tuner.core.result import StageResult
 from tuner.view import artifacts
 from tuner.view.plots import style
 from tuner.view.plots.style import Figure
+from tuner.view.text import with_unit
 
 
 def figures(result: StageResult[Any], stage_dir: Path) -> dict[str, Figure]:
@@ -21,5 +22,5 @@ def figures(result: StageResult[Any], stage_dir: Path) -> dict[str, Figure]:
         drawn += bool(x)
     if not drawn:
         style.empty(ax, "no trial of this stage has a curve")
-    style.label(ax, "epoch", "val loss [nats]")
+    style.label(ax, "epoch", with_unit("val loss", artifacts.loss_in_nats(stage_dir)))
     return {"curves": figure}

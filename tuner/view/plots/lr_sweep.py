@@ -14,7 +14,7 @@ from tuner.view import artifacts
 from tuner.view.artifacts import get
 from tuner.view.plots import style
 from tuner.view.plots.style import Axes, Figure
-from tuner.view.text import as_float, rate
+from tuner.view.text import as_float, rate, with_unit
 
 TITLE = "The loss under each learning rate, and where it ends"
 
@@ -23,14 +23,14 @@ def figures(result: StageResult[LrSweepMetrics], stage_dir: Path) -> dict[str, F
     """Draw the drop of the loss with its spread, the band and the chosen rate; and the loss of every rate by step."""
     rates = [entry for entry in result.metrics.rates if as_float(entry.lr)]
     figure, ((left, right),) = style.sheet(TITLE, columns=2, panel=(5.0, 4.0))
-    _drop(left, rates, result.choice)
+    _drop(left, rates, result.choice, artifacts.loss_in_nats(stage_dir))
     _curves(right, rates, result.metrics.trials, stage_dir)
     handles = left.get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower left", ncols=3, fontsize=8.5, frameon=False)  # off the curve
     return {"lr-sweep": figure}
 
 
-def _drop(ax: Axes, rates: Sequence[SweptLr], choice: Mapping[str, Any]) -> None:
+def _drop(ax: Axes, rates: Sequence[SweptLr], choice: Mapping[str, Any], nats: bool) -> None:
     if not rates:
         style.empty(ax, "no rate was measured")
         return
@@ -68,7 +68,7 @@ def _drop(ax: Axes, rates: Sequence[SweptLr], choice: Mapping[str, Any]) -> None
         ax.axhline(0, color=style.GREY, linewidth=0.8)
         if (top := max(heights, default=0.0)) > 0 and min(heights) < -top:  # one rate that blew up hides all others
             ax.set_ylim(-top, 1.15 * max(h + e for h, e in zip(heights, errors, strict=True) if h > 0))
-    style.label(ax, "learning rate", "drop of the loss [nats]" if key == "drop" else "final loss [nats]", "By rate")
+    style.label(ax, "learning rate", with_unit("drop of the loss" if key == "drop" else "final loss", nats), "By rate")
 
 
 def _curves(ax: Axes, rates: Sequence[SweptLr], trials: Mapping[str, Sequence[str]], stage_dir: Path) -> None:
@@ -99,7 +99,7 @@ def _curves(ax: Axes, rates: Sequence[SweptLr], trials: Mapping[str, Sequence[st
     lines = 1 + math.ceil(len(rates) / columns)  # of the legend, which lies above where the losses begin
     # what shoots up leaves the picture; what falls is what matters
     ax.set_ylim(low - 0.08 * (top - low), top + 0.115 * lines * (top - low) + 1e-3)
-    style.label(ax, "step", "loss, mean of 5 steps [nats]", "By step")
+    style.label(ax, "step", with_unit("loss, mean of 5 steps", artifacts.loss_in_nats(stage_dir)), "By step")
     style.legend(ax, title="learning rate", title_fontsize=8.5, ncols=columns, loc="upper right")
 
 

@@ -10,7 +10,7 @@ from tuner.core.result import StageResult
 from tuner.view import artifacts
 from tuner.view.plots import style
 from tuner.view.plots.style import Axes, Figure
-from tuner.view.text import as_float, number, rate, spans_decades
+from tuner.view.text import as_float, number, rate, spans_decades, with_unit
 
 
 def figures(result: StageResult[OverfitMetrics], stage_dir: Path) -> dict[str, Figure]:
@@ -20,11 +20,13 @@ def figures(result: StageResult[OverfitMetrics], stage_dir: Path) -> dict[str, F
     if metrics.final_accuracy is None and not any(row.get("accuracy") is not None for row in rows):
         figure, ((ax,),) = style.sheet("Loss on the tiny subset, by step")
         _loss(ax, rows, metrics, "" if metrics.lr is None else f"Loss at lr {rate(metrics.lr)}")
+        style.label(ax, "step", with_unit("loss", artifacts.loss_in_nats(stage_dir)))
         return {"overfit": figure}
     figure, ((left, right),) = style.sheet("Loss and accuracy on the tiny subset, by step", columns=2)
     lr = as_float(metrics.lr)
     title = f"Loss at lr {rate(lr)}" if lr is not None else "Loss"
     _loss(left, rows, metrics, title)
+    style.label(left, "step", with_unit("loss", artifacts.loss_in_nats(stage_dir)), title)
     drawn = 0
     for split, name, colour in (("train", "training batches", style.SKY), ("train_eval", "eval mode", style.BLUE)):
         x, y = style.pairs(*artifacts.column(rows, split, "step", "accuracy"))
@@ -73,5 +75,5 @@ def _loss(ax: Axes, rows: list[dict[str, Any]], metrics: OverfitMetrics, title: 
     if spans_decades(values):
         ax.set_yscale("log")
         style.log_axis(ax.yaxis)
-    style.label(ax, "step", "loss [nats]", title)
+    style.label(ax, "step", "loss", title)
     style.legend(ax, loc="best")

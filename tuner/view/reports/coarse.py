@@ -88,12 +88,12 @@ def _own(trials: list[dict[str, Any]], top: list[Mapping[str, Any]], page: Block
     if own is None:
         return
     score = as_float(own.get("score"))
-    known = [value for trial in trials if (value := as_float(trial.get("score"))) is not None]
+    known = [artifacts.rank(trial) for trial in trials if as_float(trial.get("score")) is not None]
     if score is None:
         text = str(own.get("status") or "no score")
     else:
         listed = next((place for place, entry in enumerate(top, 1) if entry.get("trial") == own["trial"]), None)
-        text = f"#{listed or 1 + sum(value > score for value in known)} of {len(trials)}"
+        text = f"#{listed or 1 + sum(value > artifacts.rank(own) for value in known)} of {len(trials)}"
     page.gap()
     page.text(f"The recipe's own configuration (trial {own['trial'] or '-'}): {text}.", 3)
 

@@ -14,6 +14,7 @@ from tuner.view.reports.fine import learning_curve
 from tuner.view.text import as_float, fixed, interval, is_number, number, plus_minus, words_of
 
 TITLE = "STEP 6  diagnosis of the winner"
+LOG_TITLE = "STEP 6  diagnosis of a log"
 
 
 def body(result: StageResult[DiagnoseMetrics], stage_dir: Path, page: Blocks) -> None:
@@ -34,7 +35,22 @@ def body(result: StageResult[DiagnoseMetrics], stage_dir: Path, page: Blocks) ->
         page.gap()
         page.text(f"The accuracy gap lies between {interval(gap_interval).replace(' to ', ' and ')} (95 %).", 3)
     _confirming(metrics.confirming, page)
-    learning_curve(winner_curve(result, stage_dir), page, "loss", best)
+    learning_curve(winner_curve(result, stage_dir), page, "loss", best, of=whose(result))
+
+
+def is_of_log(result: StageResult[DiagnoseMetrics]) -> bool:
+    """Return whether the training is one that tuner never saw: its curve then lies in the folder of this step."""
+    return result.metrics.curves_stage == result.stage
+
+
+def whose(result: StageResult[DiagnoseMetrics]) -> str:
+    """Return whose curves are shown."""
+    return "the log" if is_of_log(result) else "the winner"
+
+
+def title(result: StageResult[DiagnoseMetrics]) -> str:
+    """Return the title of the report."""
+    return LOG_TITLE if is_of_log(result) else TITLE
 
 
 def _at_best(result: StageResult[DiagnoseMetrics], stage_dir: Path) -> list[str]:

@@ -98,7 +98,7 @@ def _finalists(finalists: Sequence[FinalistMetrics], winner: str | None, score: 
 
 
 def learning_curve(
-    rows: list[dict[str, Any]], page: Blocks, metric: str, best_epoch: int | None = None, height: int = 10
+    rows: list[dict[str, Any]], page: Blocks, metric: str, best_epoch: int | None = None, of: str = "the winner"
 ) -> None:
     """Draw a trial's metric by epoch on val and on the train subset (else the running train objective)."""
     x_val, val = artifacts.column(rows, "val", "epoch", metric)
@@ -107,5 +107,5 @@ def learning_curve(
     name = "train subset" if split == "train_eval" else "train, running"
     series = [Series("val", x_val, val), Series(name, x_train, train)]
     places = [Mark(best_epoch, f"best epoch, {number(best_epoch)}")] if is_number(best_epoch) else []
-    title = f"The winner's {words_of(metric)} on val and on the {name}"
-    page.plot(title, series, height=height, x_label="epoch", y_label=words_of(metric), places=places)
+    title = f"{of.capitalize()}'s {words_of(metric)} on val and on the {name}"
+    page.plot(title, series, height=10, x_label="epoch", y_label=words_of(metric), places=places)

@@ -42,7 +42,7 @@ class Tracker:
     def end(self, trial: Tracked, record: Record) -> None:
         run = self._runs[trial.id]
         if record.result.score is not None:
-            self._client.log_metric(run, "score", record.result.score)
+            self._client.log_metric(run, "score", record.measured_score)
         self._client.set_terminated(run, ENDED[record.result.status])
 
     def close(self) -> None:

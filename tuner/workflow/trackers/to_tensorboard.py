@@ -40,7 +40,7 @@ class Tracker:
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         if record.result.score is not None:
-            self._add(trial, Summary(value=[Summary.Value(tag="score", simple_value=record.result.score)]), 0)
+            self._add(trial, Summary(value=[Summary.Value(tag="score", simple_value=record.measured_score)]), 0)
         self._writers[trial.id].flush()
 
     def close(self) -> None:

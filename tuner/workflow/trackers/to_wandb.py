@@ -39,7 +39,7 @@ class Tracker:
 
     def end(self, trial: Tracked, record: Record) -> None:
         run = self._runs[trial.id]
-        run.summary.update({"score": record.result.score, "status": record.result.status})
+        run.summary.update({"score": record.measured_score, "status": record.result.status})
         if record.result.status not in ENDED_WELL or record.item.until_epoch is None:
             self._runs.pop(trial.id).finish(exit_code=0 if record.result.status in ENDED_WELL else 1)
 
