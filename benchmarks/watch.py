@@ -1,8 +1,9 @@
 """What `tuner.watch` costs: the same training with and without it, interleaved; medians of CPU time.
 
 python -m benchmarks.watch [--rounds N] [--epochs N] [--small]: a ResNet-8 on CIFAR-10-sized images (32 px, batch 64) on
-one core, epochs of 40 updates, `w.epoch` after each; `--small`: a convolutional net of width 8 on images of 16 px, whose
-updates take milliseconds. The CPU time of the judgement at the end is given apart: it does not grow with the training.
+one core, epochs of 40 updates, `w.epoch` after each; `--small`: a convolutional net of width 8 on images of 16 px, an
+update of which takes milliseconds. The CPU time of the judgement at the end is given apart: it does not grow with the
+training.
 """
 
 from __future__ import annotations
