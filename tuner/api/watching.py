@@ -19,6 +19,7 @@ from tuner.parts.losses.own import model as loss_of_model
 EVERY = 20  # updates between looks at gradients and activations: what costs time
 EPOCHS = 20  # parts that a run without stated epochs is cut into
 OWN = "model"  # the loss that the model returns itself
+SPREAD_OVER = 4096  # values of a layer's outputs that their spread is taken of, at least
 SAMPLED = 16  # values of a parameter that are compared, at least
 
 
@@ -164,7 +165,8 @@ def _spread_into(seen: dict[str, Tensor], name: str) -> Callable[..., None]:
 
     def hook(module: nn.Module, args: Any, outputs: Any) -> None:
         if isinstance(outputs, Tensor) and outputs.is_floating_point() and name not in seen:
-            seen[name] = outputs.detach().float().std()
+            values = outputs.detach().flatten()
+            seen[name] = values[:: max(1, len(values) // SPREAD_OVER)].float().std()
 
     return hook
 
