@@ -11,7 +11,17 @@ from tuner.core.metrics import SplitScan
 from tuner.core.result import Record, TrialResult, last_of_each
 from tuner.core.trial import TrialSpec, WorkItem
 from tuner.search.budget import AIM, Budget, Fit, Outline, clock, fit, parse
-from tuner.search.costs import FORWARD, HANDED_SECONDS, ITEM_SECONDS, Costs, disk_bytes, of_search, of_sweep, of_timing
+from tuner.search.costs import (
+    FORWARD,
+    HANDED_SECONDS,
+    ITEM_SECONDS,
+    Costs,
+    Timed,
+    disk_bytes,
+    of_search,
+    of_sweep,
+    of_timing,
+)
 from tuner.search.halving import Climb, Ladder
 from tuner.stages import coarse, fine
 
@@ -269,15 +279,20 @@ def test_the_timing_counts_each_configurations_own_batches_and_what_is_no_step()
     data = {"train": SplitScan(n=1000), "val": SplitScan(n=500)}
     pairs = ((0, 100, 0.2), (1, 50, 0.1))  # 10 and 20 steps an epoch
     records = [timed(number, size, steps, steps * s + 0.04) for number, size, s in pairs for steps in (1, 10)]
-    costs = of_timing(records, data, workers=3)
+    costs = of_timing(Timed(records), data, workers=3)
     assert costs.epoch_seconds == pytest.approx(2.0)
     assert costs.evaluation_seconds == pytest.approx(FORWARD * 2.0 * 0.5)
     assert costs.item_seconds == pytest.approx(0.04 + HANDED_SECONDS)
     assert (costs.workers, costs.source) == (3, "timing")
     cold = [replace(r, result=replace(r.result, wall_seconds=r.result.wall_seconds + 0.5)) for r in records[:1]]
-    assert of_timing(cold + records[1:], data, 3).item_seconds == pytest.approx(0.04 + HANDED_SECONDS)
-    assert of_timing([], data, workers=1) is None
-    assert of_timing(records[:1], data, workers=1) is None  # its longer run failed
+    assert of_timing(Timed(cold + records[1:]), data, 3).item_seconds == pytest.approx(0.04 + HANDED_SECONDS)
+    assert of_timing(Timed(), data, workers=1) is None
+    coming = [{"train.batch_size": size, "optimizer.lr": 0.1 * i} for i, size in enumerate((100, 50, 50, 100, 25, 100))]
+    of_a_size = of_timing(Timed([*records, timed(9, 50, 1, 0.14), timed(9, 50, 10, 2.04)], coming), data, workers=3)
+    # of 100: 2 s an epoch; of 50: 2 s and 4 s, so 3; nobody knows of 25, nor of what comes after it
+    assert of_a_size.epoch_seconds == pytest.approx(2.5)
+    assert of_a_size.relative == pytest.approx((2 / 2.5, 3 / 2.5, 3 / 2.5, 2 / 2.5))
+    assert of_timing(Timed(records[:1]), data, workers=1) is None  # its longer run failed
 
 
 def test_what_an_item_takes_is_read_from_items_of_different_length():

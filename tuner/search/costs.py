@@ -11,6 +11,7 @@ from typing import Any
 
 from tuner.core.metrics import SplitScan
 from tuner.core.result import Record
+from tuner.core.trial import canonical_json
 
 FORWARD = 0.35  # of a step is its forward pass: what evaluating the same examples takes
 ITEM_SECONDS = 0.015  # setting a trial up, saving its state and handing it over, where nothing measured it
@@ -20,6 +21,7 @@ FIXED_SECONDS = 4.5  # of a command: workers start, the recipe is tried out, the
 WRITING_SECONDS = 1.0  # of a search in a longer command: its files; the workers are there, its plots are drawn beside
 TRUSTED_STEPS = 20  # of a timing: a shorter one is no better than what the sweep has measured
 TEXT_BYTES, ROW_BYTES, PLOT_BYTES = 4_000, 600, 400_000  # of a trial's lines, of an epoch in them, of a stage's plots
+SIZES = ("model.", "data.", "train.batch_size")  # beginnings of the keys that decide how long an epoch takes
 COPIES = 5  # of the weights that a stopped trial keeps: model, two of the optimizer, the best ones twice
 
 
@@ -63,12 +65,27 @@ def of_sweep(
     return Costs(epoch, FORWARD * epoch * val / train, item + HANDED_SECONDS, workers=workers)
 
 
-def of_timing(records: Sequence[Record], data: Mapping[str, SplitScan], workers: int) -> Costs | None:
-    """Return costs from a shorter and a longer run of some of the search's own configurations; None without any.
+@dataclass(frozen=True)
+class Timed:
+    """A shorter and a longer run of some configurations; `coming`: parameters of those that the search begins with."""
+
+    records: Sequence[Record] = ()
+    coming: Sequence[Mapping[str, Any]] = ()
+
+
+def size_of(params: Mapping[str, Any]) -> str:
+    """Return what decides how long an epoch takes: the keys of model, data and batch, but for real numbers."""
+    own = {key: value for key, value in params.items() if key.startswith(SIZES) and not isinstance(value, float)}
+    return canonical_json(own)
+
+
+def of_timing(timed: Timed, data: Mapping[str, SplitScan], workers: int) -> Costs | None:
+    """Return costs from the timing of some of the search's own configurations; None without any.
 
     The sweep has timed the recipe's own configuration alone; others may be twice as wide. What is not proportional to
-    the steps is setting up.
+    the steps is setting up. A configuration that was not timed takes as long as those of the same size.
     """
+    records = timed.records
     train, val = (_size(data, split) for split in ("train", "val"))
     runs: dict[int, dict[int, float]] = {}  # number -> {steps: seconds}
     for record in records:
@@ -83,9 +100,16 @@ def of_timing(records: Sequence[Record], data: Mapping[str, SplitScan], workers:
         max((seconds[max(seconds)] - item) / max(seconds), 1e-6) * math.ceil(train / batch_sizes[number])
         for number, seconds in both.items()
     ]
-    epoch = statistics.fmean(epochs)
-    item, spread = item + HANDED_SECONDS, statistics.pstdev(epochs) / epoch
-    relative = tuple(seconds / epoch for seconds in epochs)
+    params = {record.number: record.params for record in records}
+    by_size: dict[str, list[float]] = {}
+    for number, seconds in zip(both, epochs, strict=True):
+        by_size.setdefault(size_of(params[number]), []).append(seconds)
+    sizes = itertools.takewhile(by_size.__contains__, map(size_of, timed.coming))
+    first = [statistics.fmean(by_size[size]) for size in sizes]
+    each = first if len(first) > len(epochs) else epochs
+    epoch = statistics.fmean(each)
+    item, spread = item + HANDED_SECONDS, statistics.pstdev(each) / epoch
+    relative = tuple(seconds / epoch for seconds in first)
     found = Costs(epoch, FORWARD * epoch * val / train, item, workers=workers, source="timing")
     return replace(found, spread=spread, relative=relative)
 

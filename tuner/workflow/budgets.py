@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,25 +12,36 @@ from tuner.core.errors import InputError, UsageError
 from tuner.core.formatting import plural
 from tuner.core.manifest import Provenance
 from tuner.core.metrics import CheckInitMetrics, LrSweepMetrics
-from tuner.core.result import Record
 from tuner.core.stage_ref import StageRef
 from tuner.core.store import StageDir, read_json, write_json
 from tuner.core.trial import WorkItem
 from tuner.recipe.space import Space
 from tuner.search import scores
 from tuner.search.budget import AIM, MOST_TRIALS, Bounds, Budget, Fit, Outline, fit, parse
-from tuner.search.costs import WRITING_SECONDS, Costs, cautious, disk_bytes, of_search, of_sweep, of_timing
+from tuner.search.costs import (
+    WRITING_SECONDS,
+    Costs,
+    Timed,
+    cautious,
+    disk_bytes,
+    of_search,
+    of_sweep,
+    of_timing,
+    size_of,
+)
 from tuner.stages import SearchSettings, StageSettings
 from tuner.workflow import rounds
 from tuner.workflow.freshness import Session
 from tuner.workflow.work import Work
 
-TIMED = 4  # configurations of the first search that are timed before a plan is made for them
+TIMED = 4  # configurations of the first search that are timed before a plan is made for them: of each size first
+LOOKED_AT = 16  # configurations that a search begins with, of which the sizes are known
 TIMED_SHARE, TIMED_STEPS = 0.04, (5, 100)  # of a budget that the timing takes; the least and most steps of each
 SHORTEST = Bounds(least=1, enough=4, plenty=64, shortest=1, longest=20)  # where there is no time for a sensible search
 CARRIED = 3  # best configurations of a search that the next one begins with: their epochs are what it takes
 PAIR = 2  # configurations: the best of the search before, and what it is compared with
 MORE = 2  # times the budget: what that would buy is said
+NOT_TIMED = Timed()
 KEYS = ("budget", "trials", "epochs", "rungs", "repeats", "epochs_in_all", "expected_seconds", "disk_bytes", "workers")
 
 
@@ -62,12 +73,21 @@ def timing_trials(session: Session, work: Work) -> list[WorkItem]:
     batches = math.ceil(train_size / work.recipe.train.batch_size)
     affordable = TIMED_SHARE * budget.amount / TIMED * batches / costs.epoch_seconds
     steps = int(min(max(affordable, TIMED_STEPS[0]), TIMED_STEPS[1]))
-    items = replace(work, settings=settings.planned(TIMED, settings.epochs)).plan([])[:TIMED]
+    items = begins_with(work)
+    one_of_each = {size_of(item.spec.overrides): item for item in reversed(items)}.values()  # the first of its size
+    others = [item for item in items if item not in one_of_each]
+    chosen = sorted([*reversed(one_of_each), *others][:TIMED], key=lambda item: item.number)
     return [
         WorkItem(replace(item.spec, horizon_epochs=None, horizon_steps=length, measure={}), item.number)
         for length in (max(1, steps // 10), steps)
-        for item in items
+        for item in chosen
     ]
+
+
+def begins_with(work: Work) -> list[WorkItem]:
+    """Return the configurations that a search begins with, whatever its budget will turn out to buy."""
+    assert isinstance(work.settings, SearchSettings)
+    return replace(work, settings=work.settings.planned(LOOKED_AT, work.settings.epochs)).plan([])[:LOOKED_AT]
 
 
 def lacks_times(session: Session, ref: StageRef, settings: StageSettings) -> bool:
@@ -89,7 +109,7 @@ def planned(
     ref: StageRef,
     settings: StageSettings,
     workers: int,
-    timed: Sequence[Record] = (),
+    timed: Timed = NOT_TIMED,
     within_a_run: bool = False,
 ) -> tuple[StageSettings, dict[str, Any] | None]:
     """Return the settings with the trials and epochs of the plan, and the plan; None for a stage that searches nothing.
@@ -147,7 +167,7 @@ class Known:
     parameters: int
 
 
-def _known(session: Session, ref: StageRef, workers: int, timed: Sequence[Record]) -> Known:
+def _known(session: Session, ref: StageRef, workers: int, timed: Timed) -> Known:
     parameters = session.metrics(CheckInitMetrics, ref.round).parameters or 0
     return Known(workers, costs_of(session, ref, workers, timed), _most(session, ref), parameters)
 
@@ -217,7 +237,7 @@ def timing_stage() -> str:
     return stages.that_measures(LrSweepMetrics)
 
 
-def costs_of(session: Session, ref: StageRef, workers: int, timed: Sequence[Record] = ()) -> Costs | None:
+def costs_of(session: Session, ref: StageRef, workers: int, timed: Timed = NOT_TIMED) -> Costs | None:
     """Return what was measured: of the first configurations, by the search before this one, or by the sweep."""
     scan = session.metrics(CheckInitMetrics, ref.round).data
     swept = ref.other(timing_stage())
@@ -225,8 +245,8 @@ def costs_of(session: Session, ref: StageRef, workers: int, timed: Sequence[Reco
     result = session.result_of(swept)
     precision = "fp32" if result is None else result.choice.get("precision", "fp32")
     by_sweep = of_sweep(sweep, scan, session.recipe_of(ref).train.batch_size, precision, workers)
-    if timed and (costs := of_timing(timed, scan, workers)) is not None:
-        return cautious(costs, by_sweep, max(int(record.item.spec.horizon_steps or 0) for record in timed))
+    if timed.records and (costs := of_timing(timed, scan, workers)) is not None:
+        return cautious(costs, by_sweep, max(int(record.item.spec.horizon_steps or 0) for record in timed.records))
     before = _earlier_search(ref) if ref.stage in stages.named("searches") else None
     searched = session.records_of(before) if before is not None else []
     newer = rounds.holding(session.run, swept).round > 1

@@ -15,6 +15,7 @@ from tuner.core.signals import TimeIsOver, uninterrupted
 from tuner.core.stage_ref import StageRef
 from tuner.core.store import StageDir
 from tuner.core.trial import Progress, WorkItem
+from tuner.search.costs import Timed
 from tuner.search.halving import is_usable
 from tuner.stages import checklist
 from tuner.view import plan as plan_view
@@ -128,7 +129,10 @@ class StageRun:
     def _planned(self, work: Work, runner: StageRunner) -> tuple[Work, int]:
         """Turn a budget into trials and epochs, and return the work with them, and the epochs of a search (else 0)."""
         short = budgets.timing_trials(self.session, work)
-        timings = list(self._run_items(short, len(short), runner, "timing")) if short else []
+        timings = Timed()
+        if short:
+            params = [item.spec.overrides for item in budgets.begins_with(work)]
+            timings = Timed(list(self._run_items(short, len(short), runner, "timing")), params)
         whole = self.whole is not None
         settings, plan = budgets.planned(self.session, self.ref, work.settings, self.pool.workers, timings, whole)
         budgets.keep(work.folder, plan)
