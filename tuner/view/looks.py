@@ -7,10 +7,24 @@ from typing import Any
 
 from tuner.core.memory import gigabytes
 
+BARS = "\u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588"
+
 
 def model_text(found: Mapping[str, Any]) -> str:
     """Return the table of layers, the sums, the remarks and what of a file of weights was loaded."""
-    head = ["layer", "kind", "output", "weights", "multiply-adds", "field", "of net", "mean", "std", "zeros"]
+    head = [
+        "layer",
+        "kind",
+        "output",
+        "weights",
+        "multiply-adds",
+        "field",
+        "of net",
+        "mean",
+        "std",
+        "zeros",
+        "least to largest",
+    ]
     rows = [[*_layer(layer)] for layer in found["layers"]]
     lines = table([head, *rows])
     lines += ["", f"{found['parameters']:,} weights, {found['multiply_adds']:,} multiply-adds per example"]
@@ -32,7 +46,14 @@ def _layer(layer: Mapping[str, Any]) -> list[str]:
         f"{layer['mean']:.3g}",
         f"{layer['std']:.3g}",
         f"{layer['zeros']:.0%}",
+        bars(layer.get("histogram", [])),
     ]
+
+
+def bars(shares: Sequence[float]) -> str:
+    """Draw shares as bars of eight heights, the largest the whole height; what is there at all is a bar."""
+    top = max(shares, default=0.0)
+    return "".join(" " if share == 0 else BARS[min(7, int(8 * share / top))] for share in shares) or "-"
 
 
 def rates_text(rates: Sequence[float], epochs: int, width: int = 60) -> str:

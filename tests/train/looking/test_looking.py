@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -164,3 +165,18 @@ def test_data_counts_classes_and_writes_samples_and_suspects(tmp_path):
     assert lines[0] == "example,where,label,answer,probability_of_label" and len(lines) == 1 + result["suspects"]
     assert Image.open(tmp_path / "out" / "samples.png").size[0] > 100
     assert "train 24, val 12" in view.data_text(result)
+
+
+def test_a_histogram_shows_what_is_saturated_and_is_drawn_as_bars():
+    wide = 5 * torch.randn(4000, generator=torch.Generator().manual_seed(0))
+    net = nn.Sequential(nn.Identity(), nn.Tanh())
+    plain, squashed = (layer.histogram for layer in layers_of(net, wide[:, None]))
+    wanted = np.histogram(wide.numpy(), 12)[0] / 4000
+    assert plain == pytest.approx(wanted, abs=1e-3)
+    assert squashed[0] > 0.3 and squashed[-1] > 0.3 and max(squashed[1:-1]) < 0.1
+    assert view.bars([0.5, 0.0, 0.25, 1e-9]) == "\u2588 \u2585\u2581"
+
+
+def test_outputs_that_are_all_alike_have_no_histogram():
+    (layer,) = layers_of(nn.Sequential(nn.Identity()), torch.ones(8, 3))
+    assert layer.histogram == [] and view.bars(layer.histogram) == "-"

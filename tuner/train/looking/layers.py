@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +15,14 @@ WINDOWS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPo
 WHOLE = (nn.Linear, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 
 
+BINS = 12  # of a histogram
+
+
 @dataclass(frozen=True)
 class Layer:
     """One layer as it was run. Shapes are without the batch. `field`: pixels of the layer's own input that a value
     depends on; `field_of_net`: of the network's input (None: all of it). `multiply_adds`: of one example.
+    `histogram`: shares of the outputs in equal parts of their range.
     """
 
     name: str
@@ -31,6 +36,7 @@ class Layer:
     mean: float
     std: float
     zeros: float
+    histogram: list[float]
 
     def to_json(self) -> dict[str, Any]:
         return vars(self)
@@ -73,6 +79,7 @@ def layers_of(model: nn.Module, inputs: Tensor) -> list[Layer]:
                     float(values.mean()),
                     float(values.std()),
                     float((values == 0).float().mean()),
+                    histogram(values),
                 )
             )
 
@@ -86,6 +93,15 @@ def layers_of(model: nn.Module, inputs: Tensor) -> list[Layer]:
         handle.remove()
     flops = _flops(model, inputs[:2])
     return [Layer(**{**vars(row), "multiply_adds": flops.get(row.name, 0)}) for row in rows]
+
+
+def histogram(values: Tensor) -> list[float]:
+    """Return the shares of the values in equal parts of their range, lowest first; of values all alike, none."""
+    low, high = float(values.min()), float(values.max())
+    if not low < high or not math.isfinite(high - low):
+        return []
+    counts = torch.histc(values.flatten(), BINS, low, high)
+    return (counts / counts.sum()).tolist()
 
 
 def window(module: nn.Module) -> tuple[int, int] | None:
