@@ -1,10 +1,13 @@
 """One trial on several devices, here processes of a CPU that talk by gloo, against the same trial on one."""
 
+import inspect
 import math
+import os
 from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn.parallel import DistributedDataParallel
 
 from tests.execute.test_processes import gone
 from tests.train.training_cases import make_case, without_clock
@@ -17,6 +20,7 @@ from tuner.execute.slots import Wish
 from tuner.recipe.model import Recipe
 from tuner.train.setup import make_setup
 from tuner.train.shares import sizes_of
+from tuner.train.together import without_stderr
 
 MINE = """
 import os, signal, time
@@ -134,6 +138,14 @@ def test_a_trial_that_stopped_goes_on_with_all_its_processes(tmp_path):
     resumed = run(case, 2, horizon_epochs=3)
     assert without_clock(resumed) == without_clock(straight)
     assert [path.suffixes for path in (case.stage_dir / "checkpoints").iterdir()] == [[".pt"]]
+
+
+def test_advice_on_looking_for_unused_weights_is_dropped_and_nothing_else(capfd):
+    assert "prepare_for_backward" in inspect.getsource(DistributedDataParallel._post_forward)  # where it is given
+    with without_stderr():
+        os.write(2, b"advice")
+    os.write(2, b"what the user prints")
+    assert capfd.readouterr().err == "what the user prints"
 
 
 def test_dropout_is_drawn_anew_on_each_device_and_alike_in_each_run(tmp_path):

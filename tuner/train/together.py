@@ -79,10 +79,35 @@ class Together:
         trained = [item.requires_grad for item in self.model.parameters()]
         if self._wrapped is None or trained != self._trained:
             self._trained = trained
-            self._wrapped = DistributedDataParallel(_Objective(self), find_unused_parameters=True)
+            self._wrapped = _Parallel(_Objective(self), find_unused_parameters=True)
         with contextlib.nullcontext() if is_last else self._wrapped.no_sync():
             backward, objective, outputs, targets = self._wrapped(batch, how)
         return Forward(backward, objective, outputs, targets)
+
+
+class _Parallel(DistributedDataParallel):
+    """DistributedDataParallel without its advice not to look for weights that a forward pass leaves out.
+
+    Which weights a model of the user's own leaves out is not known, and may differ from step to step.
+    """
+
+    def _post_forward(self, output: Any) -> Any:
+        with without_stderr():  # nothing of the user's runs here
+            return super()._post_forward(output)
+
+
+@contextlib.contextmanager
+def without_stderr() -> Iterator[None]:
+    """Drop what native code writes to stderr within the block; it asks nobody but the descriptor."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 class _Objective(nn.Module):
