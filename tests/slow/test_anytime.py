@@ -1,5 +1,6 @@
 """Twenty random moments at which coarse and fine are ended by force: at each there is a model to test (minutes)."""
 
+import contextlib
 import os
 import random
 import shutil
@@ -17,8 +18,18 @@ from tests.equal import differences
 from tests.slow.test_kill import COMMAND, SEARCH
 
 MOMENTS = 20
-LATEST = 1.5  # seconds between the first trial of a command and its end
+LATEST = 1.5  # seconds between the first weights that a command has written and its end
 WAYS = ("kill -9", "Ctrl-C", "SIGTERM")
+
+
+def has_written(process, run, since):
+    """Wait until a trial of the command has written weights; false when the command ends before."""
+    while process.poll() is None:
+        with contextlib.suppress(FileNotFoundError):  # the end of a stage deletes what it does not keep
+            if any(path.stat().st_mtime > since for path in run.glob("*/checkpoints/*.pt")):
+                return True
+        time.sleep(0.02)
+    return False
 
 
 def end(process, way):
@@ -47,10 +58,11 @@ def test_at_twenty_random_moments_there_is_a_model_to_test_and_the_run_ends_alik
         folder = tmp_path / f"run-{ended.total()}"
         shutil.copytree(begun, folder)
         while True:
+            since = time.time()
             process = killing.start(folder, *COMMAND)
-            alive = killing.ready(process, None) and ended.total() < MOMENTS
+            goes_on = ended.total() < MOMENTS and has_written(process, folder / "runs/small", since)
             try:
-                out, _ = process.communicate(timeout=rng.uniform(0, LATEST) if alive else 300)
+                out, _ = process.communicate(timeout=rng.uniform(0, LATEST) if goes_on else 600)
                 break
             except subprocess.TimeoutExpired:
                 way = rng.choice(WAYS)
