@@ -18,9 +18,9 @@ SIDE = 64
 OF_TORCHVISION = (
     "alexnet convnext_tiny densenet121 densenet169 densenet201 efficientnet_b0 efficientnet_b1 efficientnet_b2 "
     "efficientnet_b3 efficientnet_v2_s mnasnet0_5 mnasnet0_75 mnasnet1_0 mnasnet1_3 mobilenet_v2 mobilenet_v3_large "
-    "mobilenet_v3_small regnet_x_400mf regnet_x_800mf regnet_x_1_6gf regnet_y_400mf regnet_y_800mf regnet_y_1_6gf "
-    "resnet18 resnet34 resnet50 resnext50_32x4d shufflenet_v2_x0_5 shufflenet_v2_x1_0 shufflenet_v2_x1_5 "
-    "shufflenet_v2_x2_0 squeezenet1_0 squeezenet1_1 swin_t swin_v2_t vgg11"
+    "mobilenet_v3_small regnet_x_400mf regnet_x_800mf regnet_x_1_6gf regnet_x_3_2gf regnet_y_400mf regnet_y_800mf "
+    "regnet_y_1_6gf resnet18 resnet34 resnet50 resnext50_32x4d shufflenet_v2_x0_5 shufflenet_v2_x1_0 "
+    "shufflenet_v2_x1_5 shufflenet_v2_x2_0 squeezenet1_0 squeezenet1_1 swin_t swin_v2_t vgg11"
 )
 OF_TIMM = (
     "resnet26 efficientnet_lite0 convnext_atto ghostnet_100 rexnet_100 dla34 res2net50_26w_4s hrnet_w18_small "
@@ -30,7 +30,6 @@ TORCHVISION: dict[str, str] = {
     **dict.fromkeys(OF_TORCHVISION.split(), ""),
     "googlenet": "aux_logits = false\ninit_weights = false",
     "inception_v3": "aux_logits = false\ninit_weights = false",  # from 75 pixels on
-    "maxvit_t": "input_size = [64, 64]\npartition_size = 2",
     "vit_b_32": "image_size = 64",
 }
 SIDES = {"inception_v3": 80}
