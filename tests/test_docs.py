@@ -8,9 +8,15 @@ import io
 import re
 import shlex
 import shutil
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from tests.conftest import RECIPE
 from tuner.recipe.model import Recipe
@@ -27,6 +33,20 @@ NEEDS = {
     "--log tensorboard": "tensorboard",
 }
 STANDS_FOR = (("recipes/digits.toml", "small.toml"), ("runs/digits", "runs/small"), ("runs/first", "runs/small"))
+
+
+def digits(first, last):
+    data = load_digits()
+    inputs, targets = torch.tensor(data.data[first:last] / 16).float(), torch.tensor(data.target[first:last])
+    return DataLoader(TensorDataset(inputs, targets), batch_size=64, shuffle=first == 0)
+
+
+THEIR_TRAINING = SimpleNamespace(  # stands for the user's train.py
+    make_model=lambda: nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10)),
+    make_loaders=lambda: (digits(0, 1000), digits(1000, 1300)),
+    make_loss=nn.CrossEntropyLoss,
+    make_optimizer=lambda model: torch.optim.Adam(model.parameters(), lr=0.003),
+)
 
 
 def blocks(page):
@@ -57,9 +77,12 @@ def test_every_example_of_a_page_runs(page, finished, command, monkeypatch):
         elif kind == "py":
             (finished / "mine.py").write_text(text)
         elif kind == "python":
+            monkeypatch.setitem(sys.modules, "train", THEIR_TRAINING)
+            names = {"__name__": "example"}
             with contextlib.redirect_stdout(io.StringIO()) as out:
-                exec(compile(renamed(text), str(page), "exec"), {"__name__": "example"})
-            assert out.getvalue().strip(), text
+                exec(compile(renamed(text), str(page), "exec"), names)
+                tests = [value() is None for name, value in names.items() if name.startswith("test_")]
+            assert tests or out.getvalue().strip(), text
         elif kind == "sh":
             for line in renamed(text).strip().splitlines():
                 _run(line, finished, command)

@@ -159,7 +159,7 @@ def test_a_name_without_its_number_or_of_another_task_is_not_known(name):
         ("top_5", [0.0, 1.0]),
         ("f_0.5", [0.0, 1.0]),
         ("r2", [-0.2, 1.0]),
-        ("rmse", [-0.2, 1.042]),
+        ("rmse", [0.0, 1.042]),
         ("their_own", [-0.2, 1.042]),
     ],
 )
