@@ -92,7 +92,7 @@ def checked(name: str, folder: Path) -> Row:
     (folder / "digits.py").write_text(LOAD)
     recipe = RECIPE.format(name=name, arguments=arguments, side=SIDES.get(short, SIDE))
     (folder / "public.toml").write_text(recipe)
-    done = tuner("check-init", "public.toml", "--json", "--quiet", "--workers", "0", cwd=folder)
+    done = tuner("check-init", "public.toml", "--json", "--quiet", "--workers", "1", cwd=folder)
     result = json.loads(done.out)
     trials = folder / "runs/public/check-init/trials.csv"
     (trial,) = csv.DictReader(trials.read_text().splitlines()) if trials.exists() else ({},)
