@@ -16,13 +16,13 @@ from tuner.train.scoring import Scorer
 class TinyData:
     """The part of Data's interface that probes use, over given tensors."""
 
-    def __init__(self, train, val=None, num_classes=None, class_names=(), stochastic=False, augment=None):
+    def __init__(self, train, val=None, num_classes=None, class_names=(), stochastic=False, augment=None, task=None):
         self.tensors = {"train": train} | ({} if val is None else {"val": val})
         self.num_classes = num_classes or int(train[1].max()) + 1
         self.class_names, self.feature_names, self.columns = list(class_names), None, None
         self.input_shape, self.device = tuple(train[0].shape[1:]), torch.device("cpu")
         self.is_image, self.stochastic = train[0].ndim == 4, stochastic
-        self.task, self.is_one, self.streams = Classification(), True, False
+        self.task, self.is_one, self.streams = task or Classification(), True, False
         self.augment, self.augmentations = augment, () if augment is None else (augment,)
 
     def size(self, split):

@@ -95,6 +95,10 @@ HEALTHY = {
         "train": 1000, "val": 200, "separability": 0.51, "augmented_by_itself": False, "is_image": True,
         "shifts": [{"mean": 0.05, "z": 0.6, "within": 0.02, "within_z": 0.3}] * 3, },
     "class_shares": {"distance": 0.02, "p": 0.9},
+    "target_values": {
+        "quantities": 1, "distance": 0.05, "p": 0.8, "medians": [1.0, 1.1], "best": 0.5, "second": 0.4, "name": "age",
+        "features": 6, "n": 400,
+    },
     "near_copies": {
         "asked": 600, "train": 5000, "near": 0, "exact": 0, "share": 0.0, "expected": 0.1, "dimension": 9.0, "agreeing": None,
         "median_ratio": 0.9, "first": None,

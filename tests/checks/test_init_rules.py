@@ -122,6 +122,8 @@ FIRES = [
     ("DA119", "warn", {"image_axes__smooth": [0.3, -0.1], "image_axes__undone": [0.7, 0.6]}),
     ("DA129", "warn", {f"data_scan__{name}__{key}": value for name in ("train", "val") for key, value in SCALED.items()}),
     ("DA126", "warn", {"labels_fit__recalls": [0.7, 0.95], "labels_fit__val_n": 650}),
+    ("DA131", "warn", {"target_values__distance": 0.9, "target_values__p": 0.0}),
+    ("DA132", "warn", {"target_values__best": 0.99}),
     ("DA130", "warn", {"data_scan__columns": {"identifiers": ["row"]}}),
     ("DA127", "warn", {"augmentation__of_mirrored": 0.2}),
     ("DA128", "warn", {"ends_of_range__at_low": 0.4, "ends_of_range__at_high": 0.3}),

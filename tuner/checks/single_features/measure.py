@@ -18,7 +18,7 @@ BINS = 64
 @of_data_alone
 def single_features(setup: Setup) -> SingleFeatures:
     """Find the column or pixel that says most about the label: bins made on one half of train, judged on the other."""
-    (values,), targets = different(setup, "train", MOST if setup.data.is_image else 2 * MOST, _one_by_one)
+    (values,), targets = different(setup, "train", MOST if setup.data.is_image else 2 * MOST, one_by_one)
     classes = setup.data.num_classes
     if len(targets) < ENOUGH or int(targets.min()) < 0 or int(targets.max()) >= classes:
         raise CannotProbe(f"{len(targets)} different train examples with labels in range are too few")
@@ -29,7 +29,7 @@ def single_features(setup: Setup) -> SingleFeatures:
     fit, judged = order[:half], order[half:]
     accuracy = _one_feature_accuracy(values[fit], targets[fit], values[judged], targets[judged], classes)
     best = int(accuracy.argmax())
-    apart = _correlation(values, best).abs() < 0.9
+    apart = correlation(values, values[:, best]).abs() < 0.9
     others = accuracy[apart]
     names = setup.data.feature_names
     return SingleFeatures(
@@ -43,7 +43,7 @@ def single_features(setup: Setup) -> SingleFeatures:
     )
 
 
-def _one_by_one(inputs: Tensor) -> Tensor:
+def one_by_one(inputs: Tensor) -> Tensor:
     """Return (examples, values): the values of each input, at most WIDEST of them, spread over all."""
     values = inputs.reshape(len(inputs), -1)
     if values.shape[1] > WIDEST:
@@ -63,7 +63,7 @@ def _one_feature_accuracy(fit: Tensor, labels: Tensor, judged: Tensor, truth: Te
     return (answers == truth).double().mean(1)
 
 
-def _correlation(values: Tensor, column: int) -> Tensor:
-    centred = values - values.mean(0)
-    norms = centred.norm(dim=0).clamp_min(1e-12)
-    return (centred.T @ centred[:, column]) / (norms * norms[column])
+def correlation(values: Tensor, other: Tensor) -> Tensor:
+    """Return the correlation of every column with another one."""
+    centred, other = values - values.mean(0), other - other.mean()
+    return (centred.T @ other) / (centred.norm(dim=0).clamp_min(1e-12) * other.norm().clamp_min(1e-12))
