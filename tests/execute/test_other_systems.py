@@ -18,6 +18,8 @@ del faulthandler.register
 for name in ("fcntl", "resource", "pwd", "grp"):
     sys.modules[name] = None
 multiprocessing.get_all_start_methods = lambda: ["spawn"]
+import multiprocessing.popen_fork
+multiprocessing.popen_fork.Popen.kill = multiprocessing.popen_fork.Popen.terminate  # as its popen_spawn_win32 has it
 """
 MACOS = """
 del os.sched_getaffinity
