@@ -385,6 +385,8 @@ WINNER = '{"round": 1, "trial": "x", "checkpoint": "../../x.pt", "params": {}}'
         ("coarse/result.json", "{}", ["fine"], "coarse/result.json: not what tuner wrote (it has no 'stage')"),
         ("coarse/result.json", "{", ["fine"], "coarse/result.json: not readable as JSON"),
         ("coarse/manifest.json", '{"outputs": {}}', ["fine"], "coarse/manifest.json: not what tuner wrote"),
+        ("coarse/manifest.json", {"stage_table": True}, ["fine"], "not what tuner wrote (stage_table is True"),
+        ("coarse/manifest.json", {"stage_table": [[]]}, ["fine"], "not what tuner wrote (stage_table is"),
         ("coarse/trials.jsonl", "", ["fine"], "coarse/trials.jsonl was changed after it was written"),
         ("coarse/trials.csv", "", ["fine"], "coarse/trials.csv was changed after it was written"),
         ("coarse/recipe.json", "[]", ["fine"], "coarse/recipe.json: not what tuner wrote"),
@@ -398,7 +400,7 @@ WINNER = '{"round": 1, "trial": "x", "checkpoint": "../../x.pt", "params": {}}'
 )
 def test_an_artifact_that_tuner_did_not_write_is_named(finished, command, name, content, arguments, message):
     path = finished / "runs" / "small" / name
-    path.write_text(content)
+    path.write_text(content if isinstance(content, str) else json.dumps(json.loads(path.read_text()) | content))
     before = {file: file.read_bytes() for file in path.parent.rglob("*.json")}
     stage, *options = arguments
     refused(command(stage, "small.toml", *options), 3, message)

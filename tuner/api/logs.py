@@ -151,6 +151,7 @@ def _write(
         "recipe": "",
         "made_from": made_from,
         "tables": {},
+        "stage_table": {},
         "user_files": {},
         "inputs": {},
         "settings": made_from["settings"],

@@ -13,7 +13,7 @@ from tuner.core.safe_files import kind_problem
 from tuner.core.store import StageDir, read_json, sha256
 from tuner.core.trial import digest
 
-TABLES = {"tables": dict, "settings": dict, "user_files": dict, "inputs": dict, "outputs": dict}
+TABLES = {name: dict for name in ("tables", "settings", "stage_table", "user_files", "inputs", "outputs")}
 ABSENT = "(absent)"
 UNVERIFIED = ("checkpoints", "plots")  # large, or for the eyes only; a checkpoint is verified when it is read
 
