@@ -169,3 +169,15 @@ def pictures_a_pixel_aside(inputs, targets, generator):
     """Each picture is rolled by at most one pixel."""
     steps = torch.randint(-1, 2, (len(inputs), 2), generator=generator).tolist()
     return torch.stack([x.roll(tuple(by), (1, 2)) for x, by in zip(inputs, steps, strict=True)]), targets
+
+
+@healthy("digits-mlp", "loss.name", changes=without("loss.name", KINDS), twin=KINDS)
+def contrast_at_a_lower_temperature(outputs, targets):
+    """The same loss at half the temperature: larger at the start, and no less sound."""
+    return contrast(outputs, targets, temperature=0.1)
+
+
+@healthy("digits-mlp", "data.augment", changes=KINDS, twin=KINDS)
+def pictures_with_a_little_noise(inputs, targets, generator):
+    """Each pixel gets noise of a twentieth of the range."""
+    return inputs + 0.05 * torch.randn(inputs.shape, generator=generator), targets
