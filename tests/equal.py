@@ -59,3 +59,21 @@ def differences(one, other):
             if not same:
                 found.append(f"{name}: {key} differs")
     return found
+
+
+def outcome(results, folder):
+    """{trial and rung: its curve, score and weights} of trials that went well, with their checkpoints in a folder."""
+    found = {}
+    for result in results:
+        assert result.status in ("completed", "stopped"), result.error
+        weights = torch.load(folder / "checkpoints" / f"{result.id}.pt", weights_only=True)["model"]
+        found[result.id, result.until_epoch] = (result.curve, result.score, weights)
+    return found
+
+
+def assert_equal_outcomes(ours, theirs):
+    """Compare what two engines made of the same trials, bit for bit."""
+    assert ours.keys() == theirs.keys()
+    for key, (curve, score, weights) in ours.items():
+        assert (curve, score) == theirs[key][:2]
+        assert all(torch.equal(value, theirs[key][2][name]) for name, value in weights.items())

@@ -9,8 +9,8 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-import torch
 
+from tests.equal import assert_equal_outcomes, outcome
 from tuner.core.errors import EnvironmentProblem, InputError
 from tuner.core.inventory import Gpu, Inventory
 from tuner.core.result import TrialResult
@@ -290,23 +290,6 @@ def test_a_worker_with_another_torch_refuses(tmp_path, run):
         worker(tmp_path / "share", wait=0).work()
 
 
-def outcome(results, folder):
-    """{trial and rung: its curve, score and weights}."""
-    found = {}
-    for result in results:
-        assert result.status in ("completed", "stopped"), result.error
-        weights = torch.load(folder / "checkpoints" / f"{result.id}.pt", weights_only=True)["model"]
-        found[result.id, result.until_epoch] = (result.curve, result.score, weights)
-    return found
-
-
-def assert_equal(ours, theirs):
-    assert ours.keys() == theirs.keys()
-    for key, (curve, score, weights) in ours.items():
-        assert (curve, score) == theirs[key][:2]
-        assert all(torch.equal(value, theirs[key][2][name]) for name, value in weights.items())
-
-
 def test_a_worker_gives_what_one_process_gives_rung_after_rung_and_ends_with_the_command(
     tmp_path, env, engine, run, monkeypatch
 ):
@@ -322,7 +305,7 @@ def test_a_worker_gives_what_one_process_gives_rung_after_rung_and_ends_with_the
     for until in (1, None):  # the second goes on from the states that came back from the first
         items = [item(number, until) for number in range(2)]
         serial = SerialExecutor(Wish("cpu"), lambda progress: None).run(items, TrialEnv(tmp_path, alone))
-        assert_equal(outcome(one.run(items, env), env.stage_dir), outcome(serial, alone))
+        assert_equal_outcomes(outcome(one.run(items, env), env.stage_dir), outcome(serial, alone))
     assert not list(env.stage_dir.rglob("*.state.pt")) and not list(env.stage_dir.rglob("*.tmp"))
     one.close()
     thread.join(timeout=30)

@@ -6,7 +6,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 
@@ -15,8 +14,9 @@ import pytest
 from tests import killing
 from tests.conftest import tuner
 from tests.equal import differences
-from tests.slow.test_kill import COMMAND, SEARCH
+from tests.slow.searches import RUN, SEARCH, whole_and_begun
 
+COMMAND = (*RUN, "--workers", "2")
 MOMENTS = 20
 LATEST = 1.5  # seconds between the first weights that a command has written and its end
 WAYS = ("kill -9", "Ctrl-C", "SIGTERM")
@@ -45,14 +45,7 @@ def end(process, way):
 @pytest.mark.timeout(3600)
 def test_at_twenty_random_moments_there_is_a_model_to_test_and_the_run_ends_alike(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("TUNER_CACHE", str(tmp_path / "cache"))
-    whole, begun = tmp_path / "whole", tmp_path / "begun"
-    whole.mkdir()
-    (whole / "small.toml").write_text(SEARCH)
-    command = [sys.executable, "-m", "tuner", *COMMAND]
-    subprocess.run([*command, "--through", "lr-sweep"], cwd=whole, check=True, capture_output=True)
-    shutil.copytree(whole, begun)
-    subprocess.run(command, cwd=whole, check=True, capture_output=True)
-
+    whole, begun = whole_and_begun(tmp_path, SEARCH)
     rng, ended, of, began = random.Random(8), Counter(), Counter(), time.monotonic()
     while ended.total() < MOMENTS:
         folder = tmp_path / f"run-{ended.total()}"

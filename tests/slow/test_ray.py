@@ -5,8 +5,8 @@ import threading
 import time
 
 import pytest
-import torch
 
+from tests.equal import assert_equal_outcomes, outcome
 from tuner.core.trial import TrialEnv, TrialSpec, WorkItem
 from tuner.execute.serial import SerialExecutor
 from tuner.execute.slots import Wish
@@ -64,23 +64,6 @@ def engine(cluster):
         one.close()
 
 
-def outcome(results, folder):
-    """{trial: its curve, score and weights}."""
-    found = {}
-    for result in results:
-        assert result.status in ("completed", "stopped"), result.error
-        weights = torch.load(folder / "checkpoints" / f"{result.id}.pt", weights_only=True)["model"]
-        found[result.id, result.until_epoch] = (result.curve, result.score, weights)
-    return found
-
-
-def assert_equal(ours, theirs):
-    assert ours.keys() == theirs.keys()
-    for key, (curve, score, weights) in ours.items():
-        assert (curve, score) == theirs[key][:2]
-        assert all(torch.equal(value, theirs[key][2][name]) for name, value in weights.items())
-
-
 def serial(items, folder, recipe_dir):
     return outcome(
         list(SerialExecutor(Wish("cpu"), lambda progress: None).run(items, TrialEnv(recipe_dir, folder))), folder
@@ -95,7 +78,7 @@ def test_two_nodes_give_what_one_process_gives_rung_after_rung(tmp_path, cluster
     for until in (1, None):  # the second goes on from the states that came back from the first
         items = [item(number, until) for number in range(4)]
         found = outcome(list(one.run(items, env)), tmp_path / "run/coarse")
-        assert_equal(found, serial(items, tmp_path / "serial/coarse", tmp_path))
+        assert_equal_outcomes(found, serial(items, tmp_path / "serial/coarse", tmp_path))
     assert not list((tmp_path / "run").rglob("*.state.pt"))
 
 
@@ -109,7 +92,7 @@ def test_a_node_that_is_lost_costs_no_trial_and_one_that_is_added_gets_work(tmp_
     cluster.add_node(num_cpus=1)
     found += results
     plain = [item(number, seconds=3.0, log=str(log)) for number in range(6)]
-    assert_equal(outcome(found, tmp_path / "run/coarse"), serial(plain, tmp_path / "serial/coarse", tmp_path))
+    assert_equal_outcomes(outcome(found, tmp_path / "run/coarse"), serial(plain, tmp_path / "serial/coarse", tmp_path))
 
 
 def test_a_node_that_is_added_midway_gets_work_at_once(tmp_path, cluster, engine, item, capsys):

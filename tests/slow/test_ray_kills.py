@@ -3,7 +3,6 @@
 import os
 import random
 import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -11,27 +10,21 @@ from pathlib import Path
 import pytest
 
 from tests import killing
-from tests.conftest import RECIPE
-from tests.equal import compared, differences
+from tests.equal import differences
+from tests.slow.searches import RUN, search, summed, undisturbed
 
 ray = pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 CHUNKS, KILLS = 5, 10  # fifty kills, in parts that can be run alone
-SEARCH = RECIPE.replace("trials = 2\nepochs = 2", "trials = 6\nepochs = 4").replace(
-    "trials = 2\nepochs = 3\n", "trials = 4\nepochs = 8\n"
-)
-RUN = ("run", "small.toml", "--through", "fine", "--quiet")
+SEARCH = search((6, 4), (4, 8))
 TARGETS = ("trial", "task", "raylet", "node", "command")
 
 
 @pytest.fixture(scope="module")
 def serial(tmp_path_factory):
     """The folder of a run that nothing happened to."""
-    folder = tmp_path_factory.mktemp("serial")
-    (folder / "small.toml").write_text(SEARCH)
-    subprocess.run([sys.executable, "-m", "tuner", *RUN, "--workers", "0"], cwd=folder, check=True, capture_output=True)
-    return folder / "runs/small"
+    return undisturbed(tmp_path_factory.mktemp("serial"), SEARCH, "--workers", "0")
 
 
 @pytest.fixture
@@ -69,9 +62,7 @@ def test_ten_kills_of_trials_tasks_raylets_nodes_and_commands_give_an_equal_run(
                 command = killing.start(tmp_path, *arguments)
         assert differences(serial, tmp_path / f"runs/{rounds}") == []
     with capsys.disabled():
-        hit = ", ".join(f"{count} {target}" for target, count in sorted(kills.items()))
-        print(f"\n{kills.total()} kills ({hit}) in {rounds} runs, all equal in {len(compared(serial))} files; ", end="")
-        print(f"{time.monotonic() - began:.0f} s")
+        print(summed(kills, rounds, serial, began))
 
 
 def killed(target, cluster, command, rng):

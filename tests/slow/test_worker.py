@@ -3,23 +3,18 @@
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 
 import pytest
 
 from tests import killing
-from tests.conftest import RECIPE
-from tests.equal import compared, differences
+from tests.equal import differences
+from tests.slow.searches import RUN, SEARCH, summed, undisturbed
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 CHUNKS, KILLS = 5, 10  # fifty kills, in parts that can be run alone
-SEARCH = RECIPE.replace("trials = 2\nepochs = 2", "trials = 8\nepochs = 6").replace(
-    "trials = 2\nepochs = 3\n", "trials = 4\nepochs = 12\n"
-)
-RUN = ("run", "small.toml", "--through", "fine", "--quiet")
 COMMAND = (*RUN, "--engine", "folder", "--address", "share")
 TARGETS = ("worker", "trial", "command")
 
@@ -27,10 +22,7 @@ TARGETS = ("worker", "trial", "command")
 @pytest.fixture(scope="module")
 def serial(tmp_path_factory):
     """The folder of a run that nothing happened to."""
-    folder = tmp_path_factory.mktemp("serial")
-    (folder / "small.toml").write_text(SEARCH)
-    subprocess.run([sys.executable, "-m", "tuner", *RUN, "--workers", "0"], cwd=folder, check=True, capture_output=True)
-    return folder / "runs/small"
+    return undisturbed(tmp_path_factory.mktemp("serial"), SEARCH, "--workers", "0")
 
 
 @pytest.fixture
@@ -103,9 +95,7 @@ def test_ten_kills_of_workers_trials_and_commands_give_an_equal_run(serial, shar
                 command = begin(*COMMAND, "--run-dir", f"runs/{rounds}")
         assert differences(serial, folder / f"runs/{rounds}") == []
     with capsys.disabled():
-        hit = ", ".join(f"{count} {target}" for target, count in sorted(kills.items()))
-        print(f"\n{kills.total()} kills ({hit}) in {rounds} runs, all equal in {len(compared(serial))} files; ", end="")
-        print(f"{time.monotonic() - began:.0f} s")
+        print(summed(kills, rounds, serial, began))
 
 
 def killed(target, workers, command, rng):

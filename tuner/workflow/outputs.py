@@ -67,19 +67,7 @@ def write_stage(
         **made,
     }
     write_json(folder.manifest_path, manifest)
-    name_winner(session, ref, result, records, note)
-
-
-def name_winner(
-    session: Session,
-    ref: StageRef,
-    result: StageResult[Any],
-    records: Sequence[Record],
-    note: Callable[[str], None],
-) -> None:
-    """Write `winner.json` where a finished stage of round 1 names one: its weights are among its outputs by now."""
-    if stages.traits(ref.stage).writes_winner and result.choice.get("checkpoint") and ref.round == 1:
-        write_winner(session, ref, result, records, note)
+    write_winner(session, ref, result, records, note)
 
 
 def write_winner(
@@ -89,10 +77,13 @@ def write_winner(
     records: Sequence[Record],
     note: Callable[[str], None],
 ) -> None:
-    """Write `winner.json` when fine of round 1 is done: its own, or that of the latest kept round that is still better.
+    """Write `winner.json` where a finished stage of round 1 names one: its own, or the latest kept round's.
 
-    A round was kept against an earlier result of fine. One that is stale now, or no better any more, wins no longer.
+    Its weights are among the stage's outputs by now. A round was kept against an earlier result; one that is stale now,
+    or no better any more, wins no longer.
     """
+    if not stages.traits(ref.stage).writes_winner or not result.choice.get("checkpoint") or ref.round > 1:
+        return
     run, winner = session.run, rounds.winner(result, ref.round)
     for entry in reversed([entry for entry in rounds.read_rounds(run.path) if entry["kept"]]):
         number = entry["round"]

@@ -65,7 +65,7 @@ class StageRun:
         state = self._answer()
         if state is not None and state.result is not None:
             if so_far(session.run) is not None:  # killed between the stage's last file and that
-                outputs.name_winner(session, self.ref, state.result, folder.records(), self.listener.note)
+                outputs.write_winner(session, self.ref, state.result, folder.records(), self.listener.note)
             return Outcome(self.ref, state.result, folder, ran=False, stale=tuple(map(str, state.reasons)))
         work, runner = self._ready()
         self._clear(folder)
