@@ -112,9 +112,17 @@ def test_set_without_key_and_value_is_refused(text):
         parse_assignment(text)
 
 
-def test_set_of_broken_value_is_refused():
+@pytest.mark.parametrize(
+    "path", ["/usr/share/images", "~/images", "$HOME/images", "./my.py:load", "../a-b", r"C:\images"]
+)
+def test_a_path_needs_no_quotes(path):
+    assert parse_assignment(f"data.root={path}") == ("data.root", path)
+
+
+@pytest.mark.parametrize("broken", ["1e-", ".5", "/a path", "[1", "'a"])
+def test_set_of_broken_value_is_refused(broken):
     with pytest.raises(UsageError, match="is not a TOML value"):
-        parse_assignment("optimizer.lr=1e-")
+        parse_assignment(f"optimizer.lr={broken}")
 
 
 def test_unset_variable_is_named(tmp_path, monkeypatch):

@@ -67,8 +67,11 @@ def _line_without_end(text: str) -> int:
     return weight.index(max(weight)) + 1
 
 
+BARE = re.compile(r"([A-Za-z_/~$]|\.\.?/)[\w.:/\\~${}-]*")
+
+
 def parse_assignment(text: str) -> tuple[str, Any]:
-    """Split `optimizer.lr=1e-3` into a dotted key and a TOML value; a bare word is taken as a string.
+    """Split `optimizer.lr=1e-3` into a dotted key and a TOML value; a bare word or path is taken as a string.
 
     Quotes in the key, as TOML has them around the keys of `[search]`, may be there or not.
     """
@@ -83,7 +86,7 @@ def parse_assignment(text: str) -> tuple[str, Any]:
         if len(parsed) == 1:
             return key, parsed["value"]
     except tomllib.TOMLDecodeError:
-        if re.fullmatch(r"[A-Za-z_][\w.:/-]*", raw.strip()):
+        if BARE.fullmatch(raw.strip()):
             return key, raw.strip()
     except (ValueError, RecursionError) as error:
         raise UsageError(f"--set {clipped(text, 80)}: cannot be read: {_endless(error)}", "Shorten it.") from None

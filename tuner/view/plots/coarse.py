@@ -53,6 +53,7 @@ def search_sheet(trials: Sequence[Row], result: StageResult[Any]) -> Figure:
         low, high = as_float(get(kept, "low")), as_float(get(kept, "high"))
         if low is not None and high is not None:
             left, right = ax.get_xlim()
+            low = left if ax.get_xscale() == "log" and low <= 0 else low  # a logarithm has no 0
             ax.axvspan(low, high, color=style.GREEN, alpha=0.13, lw=0, label="searched next")
             ax.set_xlim(min(left, low), max(right, high))
         told = told_text(result, key)
