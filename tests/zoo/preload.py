@@ -10,6 +10,8 @@ import torch
 
 import tuner.train.trial
 import tuner.workflow.engine
+from tuner.train.compiler import leave_for_later
 
 torch.set_num_threads(1)
+leave_for_later()
 LOADED = (matplotlib, optuna, pandas, scipy, sklearn, tuner)

@@ -5,9 +5,11 @@ import gc
 import os
 
 import tuner.train.preload  # noqa: F401
+from tuner.train.compiler import leave_for_later
 from tuner.train.warm_up import warm_up
 
 _server = os.getpid()
+leave_for_later()
 warm_up()
 gc.collect()
 gc.freeze()  # a collection in a worker would touch, and so copy, everything that is loaded here

@@ -12,7 +12,6 @@ from typing import Any
 from urllib.error import URLError
 
 import torch
-import torch._dynamo  # the first optimizer loads it, in 0.8 s: from here the fork server has it, once for all workers
 from torch import Tensor, nn
 
 from tuner.core.errors import EnvironmentProblem, UsageError, UserCodeError, user_code
