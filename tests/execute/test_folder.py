@@ -14,14 +14,16 @@ from tests.equal import assert_equal_outcomes, outcome
 from tuner.core.errors import EnvironmentProblem, InputError
 from tuner.core.inventory import Gpu, Inventory
 from tuner.core.result import TrialResult
+from tuner.core.signals import TimeIsOver
 from tuner.core.store import write_bytes
-from tuner.core.trial import TrialEnv, TrialSpec, WorkItem
+from tuner.core.trial import Progress, TrialEnv, TrialSpec, WorkItem
 from tuner.execute import folder as shared
 from tuner.execute.crashes import KILLED_TRIES
 from tuner.execute.folder import RunFolder, Watch, sign_of_life, take
 from tuner.execute.folder_engine import FolderExecutor, Shared
-from tuner.execute.folder_worker import FolderWorker, Patience
+from tuner.execute.folder_worker import Ended, FolderWorker, Patience
 from tuner.execute.machine import look
+from tuner.execute.news import News
 from tuner.execute.remote import Answer
 from tuner.execute.serial import SerialExecutor
 from tuner.execute.slots import Wish
@@ -295,7 +297,8 @@ def test_a_worker_gives_what_one_process_gives_rung_after_rung_and_ends_with_the
 ):
     monkeypatch.setenv("TUNER_CACHE", str(tmp_path / "cache"))
     look()  # the server that trials are forked from ends with the thread that it was started in
-    said, one = [], engine()
+    said, heard = [], []
+    one = engine(heard.append)
     thread = threading.Thread(target=worker(tmp_path / "share", said, linger=0.0).work)
     thread.start()
     preflight = one.preflight(TABLES, env)
@@ -341,6 +344,48 @@ def test_trials_of_an_invented_machine_of_eight_gpus_never_share_one(tmp_path, e
     thread.join(timeout=30)
     assert max(most for most, _ in shared_by) == 1 and max(total for _, total in shared_by) == 8
     assert set(used) == {gpu.name for gpu in gpus}
+
+
+def test_a_trial_that_is_cut_has_told_its_curve_and_left_its_best_weights(tmp_path, env, run, monkeypatch):
+    """What trains is invented: it tells an epoch, and goes on until it is stopped."""
+    rows = [{"step": 1, "epoch": 1, "split": "val", "loss": 1.0, "accuracy": 0.5}]
+    ended = []
+
+    def train(job, blobs, outfit):
+        (tmp_path / "best.pt").write_bytes(b"weights")
+        outfit.on_progress(Progress(5, 0.25, "epoch 1/4", rows=rows, kept=(1, 0.5)), tmp_path / "best.pt")
+        try:
+            while True:
+                outfit.tick()
+        except Ended:
+            ended.append(job.value["number"])
+            raise
+
+    def hear(progress):
+        heard.append(progress)
+        if progress.kept:
+            raise TimeIsOver
+
+    heard = []
+    monkeypatch.setattr("tuner.execute.folder_worker.carry_out", train)
+    monkeypatch.setattr("tuner.execute.folder_worker.BEAT_SECONDS", 0.02)
+    one = FolderExecutor(Wish("cpu"), Shared(tmp_path / "share"), hear)
+    thread = threading.Thread(target=worker(tmp_path / "share", linger=0.0).work)
+    thread.start()
+    with pytest.raises(TimeIsOver):
+        list(one.run([item(5)], env))
+    assert heard[-1] == Progress(5, 0.25, "epoch 1/4", rows=rows, kept=(1, 0.5))
+    assert (env.stage_dir / f"checkpoints/{item(5).spec.id}.so-far.pt").read_bytes() == b"weights"
+    assert run.open_jobs() == run.taken() == []
+    one.close()
+    thread.join(timeout=30)
+    assert ended == [5] and not run.path.exists()
+
+
+def test_what_is_told_after_the_command_has_ended_makes_no_folder(tmp_path, run):
+    (tmp_path / "best.pt").write_bytes(b"weights")
+    run.tell("a", "w", News(0.5), tmp_path / "best.pt", lambda: None)
+    assert not run.path.exists()
 
 
 def test_a_worker_leaves_trials_to_others_that_want_another_kind_of_device(tmp_path, env, run, monkeypatch):

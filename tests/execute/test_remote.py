@@ -80,7 +80,7 @@ def test_decoded_data_are_made_on_one_machine_and_sent_to_the_others(tmp_path, i
     job = preflight_of(tables, env, blobs, item.spec.user_files)
     for machine in ("one", "another"):
         monkeypatch.setenv("TUNER_CACHE", str(tmp_path / machine))
-        answer = carry_out(job, blobs, Outfit(on_progress=heard.append))
+        answer = carry_out(job, blobs, Outfit(on_progress=lambda progress, weights: heard.append(progress)))
         job = replace(job, decoded=answer.files)
         assert sorted(path.name for path in (tmp_path / machine / "decoded").glob("*.npy")) == sorted(answer.files)
         assert not preflight_in(answer).problems and len(answer.files) == 2
@@ -88,7 +88,7 @@ def test_decoded_data_are_made_on_one_machine_and_sent_to_the_others(tmp_path, i
         assert len(made) == 2  # images and labels, on the first machine alone
     (blobs.folder / next(iter(answer.files.values()))).write_bytes(b"torn")
     monkeypatch.setenv("TUNER_CACHE", str(tmp_path / "third"))
-    again = carry_out(job, blobs, Outfit(on_progress=heard.append))
+    again = carry_out(job, blobs, Outfit(on_progress=lambda progress, weights: heard.append(progress)))
     assert not preflight_in(again).problems  # decoded here
 
 

@@ -3,10 +3,13 @@
 import subprocess
 import threading
 import time
+from dataclasses import replace
 
 import pytest
+import torch
 
 from tests.equal import assert_equal_outcomes, outcome
+from tuner.core.signals import TimeIsOver
 from tuner.core.trial import TrialEnv, TrialSpec, WorkItem
 from tuner.execute.serial import SerialExecutor
 from tuner.execute.slots import Wish
@@ -113,6 +116,29 @@ def test_a_node_that_is_added_midway_gets_work_at_once(tmp_path, cluster, engine
     with capsys.disabled():
         print(f"\nits model is built {later[0] - there:.1f} s after the node was there, {later[0] - asked:.1f} s after")
         print("it was asked for")
+
+
+def test_a_trial_that_is_cut_has_told_its_curve_and_left_its_best_weights(tmp_path, cluster, item):
+    heard = []
+
+    def hear(progress):
+        heard.append(progress)
+        if progress.kept:
+            raise TimeIsOver
+
+    one, env = RayExecutor(Wish("cpu"), Cluster(cluster.address), hear), TrialEnv(tmp_path, tmp_path / "run/coarse")
+    long = item(3)
+    long = replace(long, spec=replace(long.spec, horizon_epochs=3000))
+    try:
+        with pytest.raises(TimeIsOver):
+            list(one.run([long], env))
+    finally:
+        one.close()
+    epoch, score = heard[-1].kept
+    assert {row["epoch"] for row in heard[-1].rows if row["split"] == "val"} >= set(range(1, epoch + 1))
+    assert 0 < heard[-1].fraction < 1 and score > 0.2
+    weights = torch.load(env.stage_dir / f"checkpoints/{long.spec.id}.so-far.pt", weights_only=True)
+    assert weights["spec_id"] == long.spec.id and weights["epoch"] == epoch
 
 
 def test_two_nodes_never_share_a_gpu(tmp_path, cluster, engine, capsys, monkeypatch):

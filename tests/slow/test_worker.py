@@ -1,16 +1,27 @@
 """Two `tuner worker` and a command that share a folder: equal to the serial engine, whatever is killed (minutes)."""
 
+import json
 import random
+import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections import Counter
 
 import pytest
+import torch
 
 from tests import killing
+from tests.conftest import tuner
 from tests.equal import differences
-from tests.slow.searches import RUN, SEARCH, summed, undisturbed
+from tests.slow.searches import RUN, SEARCH, search, summed, undisturbed
+from tuner.core.inventory import Inventory
+from tuner.execute.folder_worker import FolderWorker, Patience
+from tuner.execute.machine import look
+from tuner.execute.slots import Wish
+from tuner.workflow.best_so_far import BestSoFar
+from tuner.workflow.whole_run import WholeRun
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -71,6 +82,51 @@ def test_ctrl_c_hands_a_trial_back(serial, shared):
     assert command.returncode == 0, out
     second.communicate(timeout=60)
     assert differences(serial, folder / "runs/small") == []
+
+
+def test_a_command_that_is_killed_leaves_the_best_weights_of_a_trial_that_trains(shared):
+    folder, begin = shared
+    (folder / "small.toml").write_text(search((2, 2), (2, 1500)))
+    worker(begin)
+    command, winner = begin(*COMMAND), folder / "runs/small/winner.json"
+    under_way = killing.wait_for(lambda: winner.exists() and '"epochs": 1500' in winner.read_text(), 120)
+    assert under_way, command.communicate()[0]
+    killing.kill_process(command.pid)
+    command.communicate(timeout=60)
+    done = tuner("test", "small.toml", "--workers", "0", cwd=folder)
+    assert done.code == 0, done.err
+    assert " of its 1500 epochs" in " ".join(done.out.split())
+
+
+def test_a_trial_elsewhere_that_the_time_of_the_run_cuts_leaves_its_best_weights(finished, monkeypatch):
+    """The worker is a thread of this process; the time is over as soon as a trial has told of its best weights."""
+    shutil.rmtree(finished / "runs/small/fine")
+    (finished / "runs/small/winner.json").unlink()
+    path, told = finished / "small.toml", []
+    path.write_text(path.read_text().replace("trials = 2\nepochs = 3\n", "trials = 2\nepochs = 1500\n"))
+    monkeypatch.setattr(BestSoFar, "hear_on_the_way", lambda self, record: told.append(record))
+    monkeypatch.setattr(WholeRun, "is_over", lambda self, factor=1.0: bool(told))
+    monkeypatch.setattr(WholeRun, "settings", lambda self, name, say: {})
+    winner = {"round": 1, "trial": "", "checkpoint": "coarse/checkpoints/x.pt", "params": {}, "so_far": "coarse"}
+    (finished / "runs/small/winner.json").write_text(json.dumps(winner))  # without one a run is not cut
+    look()  # the server that trials are forked from ends with the thread that it was started in
+    share, said = finished / "share", []
+    one = FolderWorker(share, Inventory(1, 8 << 30), Wish("cpu"), Patience(linger=0.0), said.append)
+    thread = threading.Thread(target=one.work)
+    thread.start()
+    done = tuner("run", "small.toml", "--budget", "20m", "--through", "fine", *COMMAND[-4:], cwd=finished)
+    thread.join(timeout=60)
+    assert done.code == 0, done.err
+    (cut,) = [json.loads(line) for line in (finished / "runs/small/fine/trials.jsonl").read_text().splitlines()]
+    reached = cut["item"]["until_epoch"]
+    assert cut["result"]["status"] == "stopped" and 0 < reached < 1500
+    assert {row["epoch"] for row in cut["result"]["curve"]} == set(range(1, reached + 1))
+    weights = torch.load(
+        finished / "runs/small" / json.loads((finished / "runs/small/winner.json").read_text())["checkpoint"],
+        weights_only=True,
+    )
+    assert weights["spec_id"] == cut["result"]["id"] and weights["epoch"] == cut["result"]["best_epoch"]
+    assert tuner("test", "small.toml", "--workers", "0", cwd=finished).code == 0
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))

@@ -172,4 +172,4 @@ class Progress:
     note: str = ""
     lasting: bool = False
     rows: Sequence[Mapping[str, Any]] = ()
-    kept: tuple[int, float] | None = None
+    kept: tuple[int, float | None] | None = None

@@ -4,6 +4,7 @@
     DIR/run-<name>-<hash>/coordinator.json     the command's sign of life, and the versions that workers must have
                           jobs/<job>.json      what is to be done
                           leases/<job>.json    who does it: made by one worker alone (O_EXCL), renewed every few seconds
+                          news/<job>.<worker>.json   how far a trial is; .pt: its best weights so far
                           answers/<job>.<worker>.json
                           blobs/<sha256>       contents of files
 
@@ -25,7 +26,7 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from tuner.core.locks import lives
 from tuner.core.safe_files import parse_json, read_regular
 from tuner.core.store import sha256, write_bytes, writing
 from tuner.core.trial import digest
+from tuner.execute.news import News
 from tuner.execute.remote import Answer, Job
 
 BEAT_SECONDS = 2.0  # between two signs of life
@@ -119,19 +121,20 @@ class FolderBlobs:
             with writing(self.folder / found):
                 temporary = self.folder / f".{found}.{secrets.token_hex(4)}.tmp"
                 try:
-                    self._copy(path, temporary)
+                    self.copy(path, temporary)
                     os.replace(temporary, self.folder / found)
                 finally:
                     temporary.unlink(missing_ok=True)
         return found
 
     def fetch(self, digest: str, to: Path) -> None:
-        self._copy(self.folder / digest, to)
+        self.copy(self.folder / digest, to)
 
     def drop(self, digest: str) -> None:
         (self.folder / digest).unlink(missing_ok=True)
 
-    def _copy(self, source: Path, to: Path) -> None:
+    def copy(self, source: Path, to: Path) -> None:
+        """Copy a file, piece by piece."""
         with open(source, "rb") as read, open(to, "wb") as write:
             while part := read.read(CHUNK):
                 write.write(part)
@@ -184,7 +187,7 @@ class RunFolder:
     def make(self) -> None:
         """Make the folders; nobody makes them but the command, or they would come back after it has removed them."""
         with writing(self.path):
-            for name in ("jobs", "leases", "answers", "blobs"):
+            for name in ("jobs", "leases", "news", "answers", "blobs"):
                 (self.path / name).mkdir(parents=True, exist_ok=True)
 
     def forget_jobs(self) -> None:
@@ -200,8 +203,30 @@ class RunFolder:
 
     def withdraw(self, name: str) -> None:
         """Take a job back: whoever works on it finds its lease gone."""
-        for path in (self.path / "jobs" / f"{name}.json", self.lease(name)):
+        news = (self.path / "news").glob(f"{name}.*")
+        for path in (self.path / "jobs" / f"{name}.json", self.lease(name), *news):
             path.unlink(missing_ok=True)
+
+    def tell(self, name: str, worker: str, news: News, weights: Path | None, tick: Callable[[], None]) -> None:
+        """Replace what a worker has told of a job; where the command has gone there is nobody to tell."""
+        path = self._news(name, worker)
+        with contextlib.suppress(OSError):
+            if weights is not None:
+                _put(path.with_suffix(".pt"), lambda to: replace(self.blobs, tick=tick).copy(weights, to))
+            _put(path, lambda to: to.write_text(json.dumps(news.to_json(), allow_nan=False)))
+
+    def news(self, name: str, worker: str) -> News | None:
+        """Return what a worker has told of a job; None: nothing yet."""
+        with contextlib.suppress(OSError, ValueError):
+            return News.from_json(parse_json(read_regular(self._news(name, worker))))
+        return None
+
+    def fetch_weights(self, name: str, worker: str, to: Path) -> None:
+        """Write the best weights that a worker has told of; FileNotFoundError: there are none."""
+        self.blobs.copy(self._news(name, worker).with_suffix(".pt"), to)
+
+    def _news(self, name: str, worker: str) -> Path:
+        return self.path / "news" / f"{name}.{worker}.json"
 
     def answer(self, name: str, worker: str, answer: Answer) -> None:
         content = json.dumps(answer.to_json(), allow_nan=False).encode()
@@ -215,6 +240,16 @@ class RunFolder:
     def remove(self) -> None:
         self.coordinator.unlink(missing_ok=True)
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _put(path: Path, write: Callable[[Path], object]) -> None:
+    """Replace a file by what `write` makes, and make no folder for it."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def take(path: Path, content: bytes) -> bool:

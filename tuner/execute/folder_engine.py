@@ -6,8 +6,9 @@ import contextlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from tuner.execute.folder import (
     read_sign,
     sign_of_life,
 )
+from tuner.execute.news import Hearing
 from tuner.execute.remote import Answer, job_of, preflight_in, preflight_of, take_in
 from tuner.execute.slots import Slot, Slots, Wish
 from tuner.execute.versions import versions
@@ -81,7 +83,7 @@ class FolderExecutor:
         run = self._opened(env)
         env = replace(env, device=self._device)
         job = preflight_of(recipe, env, run.blobs, self.shared.user_files, self.shared.deadline)
-        ((_, answer),) = self._answers({run.offer(job, 0): None})
+        ((_, answer),) = self._answers({run.offer(job, 0): None}, env)
         if answer is None:
             text = f"the workers that checked the recipe were lost, {KILLED_TRIES} times"
             raise EnvironmentProblem(text, LOST_HINT)
@@ -94,7 +96,7 @@ class FolderExecutor:
         env = replace(env, device=self._device)
         jobs = [job_of(item, env, run.blobs, self._decoded, self.shared.deadline) for item in items]
         by_name = {run.offer(job, item.number): (item, job) for item, job in zip(items, jobs, strict=True)}
-        for name, answer in self._answers({name: item.number for name, (item, _) in by_name.items()}):
+        for name, answer in self._answers({name: item for name, (item, _) in by_name.items()}, env):
             item, job = by_name.pop(name)
             if answer is None:
                 yield _lost(item)
@@ -115,12 +117,12 @@ class FolderExecutor:
             self._run.remove()
             self._run = None
 
-    def _answers(self, wanted: dict[str, int | None]) -> Iterator[tuple[str, Answer | None]]:
+    def _answers(self, wanted: dict[str, WorkItem | None], env: TrialEnv) -> Iterator[tuple[str, Answer | None]]:
         """Yield (job, Answer) of each as it comes, None where its workers were lost again and again; withdraw the rest.
 
-        `wanted`: {job: the number of its trial, if it is one}.
+        `wanted`: {job: its trial, if it is one}.
         """
-        run, lost, looked = self._run, Counter[str](), 0.0
+        run, lost, looked, hearing = self._run, Counter[str](), 0.0, Hearing(env, self.on_progress)
         assert run is not None
         try:
             while wanted:
@@ -133,7 +135,9 @@ class FolderExecutor:
                             run.withdraw(name)
                             path.unlink(missing_ok=True)
                 if time.monotonic() >= looked:
-                    self._look_after(run, wanted, lost)
+                    for name, worker in self._look_after(run, wanted, lost):
+                        if (news := run.news(name, worker)) is not None:
+                            hearing(wanted[name], news, partial(run.fetch_weights, name, worker))
                     looked = time.monotonic() + BEAT_SECONDS / 2
                 for name in [name for name in wanted if lost[name] >= KILLED_TRIES]:
                     del wanted[name]
@@ -167,9 +171,9 @@ class FolderExecutor:
             return {**answer.value, "message": f"worker {worker}: {answer.value['message']}"}
         return answer.value
 
-    def _look_after(self, run: RunFolder, wanted: Mapping[str, int | None], lost: Counter[str]) -> None:
-        """Tell the progress of trials, take back those of workers that are gone, and say where there is no worker."""
-        taken = False
+    def _look_after(self, run: RunFolder, wanted: Collection[str], lost: Counter[str]) -> list[tuple[str, str]]:
+        """Return (job, worker) of what is under way, free what workers had that are gone, say where there is none."""
+        taken, under_way = False, []
         for name in run.taken():
             sign = self._watch.lives(run.lease(name))
             if sign is None:
@@ -177,14 +181,15 @@ class FolderExecutor:
                     self._again(name, lost)
                 continue
             taken = True
-            if (number := wanted.get(name)) is not None:
-                self.on_progress(Progress(number, float(sign.about.get("share", 0.0)), str(sign.about.get("note", ""))))
+            if name in wanted:
+                under_way.append((name, str(sign.about.get("worker", ""))))
         if taken or self._workers():
             self._alone = False
         elif not self._alone:
             self._alone = True
             text = f"no worker in {self.shared.folder}: waiting for one (tuner worker {self.shared.folder})"
             self.on_progress(Progress(0, 0.0, text, lasting=True))
+        return under_way
 
     def _again(self, name: str, lost: Counter[str]) -> None:
         """Free a job for the next worker."""

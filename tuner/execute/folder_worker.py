@@ -14,7 +14,6 @@ from pathlib import Path
 from tuner.core.errors import EnvironmentProblem, InputError, TunerError
 from tuner.core.inventory import Inventory
 from tuner.core.store import write_bytes
-from tuner.core.trial import Progress
 from tuner.execute.folder import (
     BEAT_SECONDS,
     LOST_SECONDS,
@@ -26,8 +25,10 @@ from tuner.execute.folder import (
     sign_of_life,
     take,
 )
-from tuner.execute.remote import AGAIN, Answer, Job, Outfit, carry_out
+from tuner.execute.news import Teller
+from tuner.execute.remote import Answer, Job, Outfit, carry_out
 from tuner.execute.slots import Leases, Slot, Wish, plan_slots
+from tuner.execute.travel import AGAIN
 from tuner.execute.versions import FIX, differences, versions
 
 Say = Callable[[str], None]
@@ -50,14 +51,13 @@ class Ended(BaseException):
 
 @dataclass(eq=False)
 class Task:
-    """A job under way, in a thread: its lease is renewed from there, with the trial's progress."""
+    """A job under way, in a thread: its lease is renewed from there, and its progress told."""
 
     run: RunFolder
     name: str
     worker: str
     slot: Slot
     stop: threading.Event
-    progress: Progress | None = None
     beat: int = 0
     due: float = 0.0
     began: float = field(default_factory=time.monotonic)
@@ -67,8 +67,7 @@ class Task:
 
     @property
     def sign(self) -> bytes:
-        share, note = (0.0, "") if self.progress is None else (self.progress.fraction, self.progress.note)
-        return sign_of_life(self.beat, worker=self.worker, share=share, note=note)
+        return sign_of_life(self.beat, worker=self.worker)
 
     def begin(self, job: Job) -> None:
         self.thread = threading.Thread(target=self._work, args=(job,), daemon=True)
@@ -83,8 +82,14 @@ class Task:
 
     def _carried_out(self, job: Job) -> Answer:
         blobs = replace(self.run.blobs, tick=self._tick)
+        teller = Teller(lambda news, weights: self.run.tell(self.name, self.worker, news, weights, self._tick))
+
+        def tick() -> None:
+            self._tick()
+            teller.tell()
+
         try:
-            return carry_out(job, blobs, Outfit(self.slot.gpu, self._hear, self._tick))
+            return carry_out(job, blobs, Outfit(self.slot.gpu, teller.hear, tick))
         except FileNotFoundError as error:
             return Answer.raised(InputError(f"a file of a trial is missing: {error.filename}", AGAIN))
         except TunerError as error:
@@ -96,10 +101,6 @@ class Task:
         status = answer.value["status"] if answer.kind == "result" else "done" if answer.kind != "raised" else "refused"
         self.run.answer(self.name, self.worker, answer)
         self.outcome = f"{what}: {status}, {time.monotonic() - self.began:.1f} s"
-
-    def _hear(self, progress: Progress) -> None:
-        if not progress.lasting:
-            self.progress = progress
 
     def _tick(self, now: bool = False) -> None:
         """Renew the lease when it is time.

@@ -23,11 +23,14 @@ from tuner.core.trial import TrialEnv, WorkItem
 from tuner.execute.base import OnProgress
 from tuner.execute.crashes import KILLED_TRIES
 from tuner.execute.deadlines import Deadlines
+from tuner.execute.news import Hearing, Teller
 from tuner.execute.processes import ProcessExecutor
+from tuner.execute.ray_news import Heard, sender, start_board
 from tuner.execute.remote import Answer, Job, Outfit, carry_out, decoded_of, job_of, take_in
 from tuner.execute.slots import Slot, Slots, Wish
 from tuner.execute.versions import FIX, differences, versions
 
+LOOK_SECONDS = 0.5  # between two looks at the trials' news
 CHECK_SECONDS = 120.0  # that a node may take to say which Python and torch it has
 
 
@@ -78,6 +81,7 @@ class RayExecutor:
         self._device = "cpu"
         self._ray: Any = None
         self._decoded: Mapping[str, str] = {}
+        self._board: Any = None
         self._sent = Contents(lambda content: self._started().put(content), lambda kept: self._started().get(kept))
 
     @property
@@ -117,18 +121,23 @@ class RayExecutor:
         ray = self._started()
         lost: Counter[tuple[str, int | None]] = Counter()
         env = replace(env, device=self._device)
-        running = dict(self._submit(item, env) for item in items)
+        if self._board is None:
+            self._board = start_board(ray)
+        heard = Heard(ray, self._board, Hearing(env, self.on_progress))
+        running = dict(self._submit(item, env, heard) for item in items)
         try:
             while running:
-                done, _ = ray.wait(list(running), num_returns=1, timeout=1.0)
+                done, _ = ray.wait(list(running), num_returns=1, timeout=LOOK_SECONDS)
+                heard.look()
                 for reference in done:
-                    item, job = running.pop(reference)
+                    item, job, key = running.pop(reference)
+                    heard.end(key)
                     try:
                         answer, contents = ray.get(reference)
                     except ray.exceptions.RayError as error:  # its process, its node or the connection is gone
                         lost[item.key] += 1
                         if lost[item.key] < KILLED_TRIES:
-                            running |= [self._submit(item, env)]
+                            running |= [self._submit(item, env, heard)]
                         else:
                             yield _lost(item, error, lost[item.key])
                         continue
@@ -143,15 +152,16 @@ class RayExecutor:
         """Leave the cluster; one that was started here ends."""
         if self._ray is not None:
             self._ray.shutdown()
-            self._ray = None
+            self._ray = self._board = None
 
-    def _submit(self, item: WorkItem, env: TrialEnv) -> tuple[Any, tuple[WorkItem, Job]]:
-        """Give a trial to the cluster; return the reference to its answer, and what it is."""
+    def _submit(self, item: WorkItem, env: TrialEnv, heard: Heard) -> tuple[Any, tuple[WorkItem, Job, str]]:
+        """Give a trial to the cluster; return the reference to its answer, what it is, and the key of its news."""
         share = {"num_gpus": self._gpus_each} if self._device == "cuda" else {}
         task = self._task(_run_job, num_cpus=self._cpus_each, **share)
         job = job_of(item, env, self._sent, self._decoded, self.deadline)
         needed = {*job.files.values(), *job.user_files.values(), *job.decoded.values()}
-        return task.remote(job, {digest: self._sent.kept[digest] for digest in needed}), (item, job)
+        contents, key = {digest: self._sent.kept[digest] for digest in needed}, heard.begin(item)
+        return task.remote(job, contents, heard.board, key), (item, job, key)
 
     def _task(self, function: Callable[..., Any], **resources: Any) -> Any:
         return self._started().remote(function).options(max_retries=0, **resources)
@@ -223,13 +233,14 @@ class RayExecutor:
         return [node for node in self._started().nodes() if node["Alive"] and node["Resources"].get("CPU")]
 
 
-def _run_job(job: Job, sent: Mapping[str, Any]) -> tuple[Answer, dict[str, bytes]]:
+def _run_job(job: Job, sent: Mapping[str, Any], board: Any, key: str) -> tuple[Answer, dict[str, bytes]]:
     """Carry out a job in a Ray task, with the GPU that Ray gave; return the answer and the contents that it left."""
     import ray
 
-    contents = Contents(bytes, ray.get, dict(sent))
+    contents, teller = Contents(bytes, ray.get, dict(sent)), Teller(sender(board, key))
+    gpu = gpus_of_task() if job.device == "cuda" else None
     try:
-        answer = carry_out(job, contents, Outfit(gpus_of_task() if job.device == "cuda" else None))
+        answer = carry_out(job, contents, Outfit(gpu, teller.hear, teller.tell))
     except TunerError as error:
         answer = Answer.raised(error)
     return answer, {digest: contents.load(digest) for digest in answer.files.values()}

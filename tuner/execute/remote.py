@@ -10,38 +10,25 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NoReturn, Protocol
+from typing import Any, Literal, NoReturn
 
 from tuner.core import errors
 from tuner.core.cached import DECODED, cache_folder
-from tuner.core.errors import InputError, TunerError
+from tuner.core.errors import TunerError
 from tuner.core.inventory import Gpu, without_gpus
-from tuner.core.locks import hold
 from tuner.core.preflight import Preflight
 from tuner.core.result import TrialResult
-from tuner.core.store import sha256
-from tuner.core.trial import TrialEnv, WorkItem
+from tuner.core.store import StageDir
+from tuner.core.trial import Progress, TrialEnv, WorkItem
 from tuner.core.values import from_json, to_json
-from tuner.execute.base import OnProgress
 from tuner.execute.deadlines import Deadlines
 from tuner.execute.processes import ProcessExecutor
 from tuner.execute.slots import Wish
+from tuner.execute.travel import Blobs, fetched, packed, recipe_dir, share_decoded, within
 
 KEPT = "checkpoints"  # the folder of a stage whose files are a trial's
-AGAIN = "Give the same command again."
-
-
-class Blobs(Protocol):
-    """Contents by their sha256."""
-
-    def put(self, path: Path) -> str:
-        """Keep the content of a file, once however often it is put; return its sha256 (hex)."""
-
-    def fetch(self, digest: str, to: Path) -> None:
-        """Write a content to a file; FileNotFoundError: it is not there."""
 
 
 @dataclass(frozen=True)
@@ -92,10 +79,13 @@ class Answer:
 
 @dataclass(frozen=True)
 class Outfit:
-    """What a machine gives to a job: a GPU, and who hears of it. `tick` is called every second, and may end it."""
+    """What a machine gives to a job: a GPU, and who hears of it. `tick` is called every second, and may end it.
+
+    `on_progress`: with the file of a trial's best weights so far, which is there when the progress says so.
+    """
 
     gpu: str | None = None
-    on_progress: OnProgress = lambda progress: None
+    on_progress: Callable[[Progress, Path | None], None] = lambda progress, weights: None
     tick: Callable[[], None] = lambda: None
 
 
@@ -113,7 +103,7 @@ def job_of(
         stage=stage,
         device=env.device,
         files={name: blobs.put(run / name) for name in sorted(wanted) if (run / name).is_file()},
-        user_files=_packed(item.spec.user_files, env.recipe_dir, blobs),
+        user_files=packed(item.spec.user_files, env.recipe_dir, blobs),
         decoded=decoded,
         deadline=deadline,
     )
@@ -124,8 +114,8 @@ def preflight_of(
 ) -> Job:
     """Pack the check of a recipe."""
     assert env.stage_dir is not None
-    packed = _packed(user_files, env.recipe_dir, blobs)
-    return Job("preflight", recipe, str(env.recipe_dir), env.stage_dir.name, env.device, {}, packed, {}, deadline)
+    files = packed(user_files, env.recipe_dir, blobs)
+    return Job("preflight", recipe, str(env.recipe_dir), env.stage_dir.name, env.device, {}, files, {}, deadline)
 
 
 def decoded_of(answer: Preflight, blobs: Blobs) -> dict[str, str]:
@@ -144,11 +134,12 @@ def carry_out(job: Job, blobs: Blobs, outfit: Outfit = Outfit()) -> Answer:
     with tempfile.TemporaryDirectory(prefix="tuner-", ignore_cleanup_errors=True) as folder:
         run = Path(folder) / "run"
         for name, digest in job.files.items():
-            _fetched(blobs, digest, _within(run, name))
-        env = TrialEnv(_recipe_dir(job, blobs, Path(folder)), run / job.stage, job.device, cache_folder())
+            fetched(blobs, digest, within(run, name))
+        there = recipe_dir(job.recipe_dir, job.user_files, blobs, Path(folder))
+        env = TrialEnv(there, run / job.stage, job.device, cache_folder())
         for name, digest in job.decoded.items():
-            _share_decoded(name, digest, blobs)
-        executor = _executor(job, outfit)
+            share_decoded(name, digest, blobs)
+        executor = _executor(job, outfit, _best_so_far(job, run / job.stage))
         try:
             return _done(job, executor, env, blobs)
         except TunerError as error:
@@ -175,7 +166,7 @@ def take_in(answer: Answer, item: WorkItem, env: TrialEnv, blobs: Blobs) -> Tria
     }
     try:
         for name, path in arrived.items():
-            _fetched(blobs, answer.files[name], path)
+            fetched(blobs, answer.files[name], path)
         for name in names:
             if name in arrived:
                 os.replace(arrived[name], run / name)
@@ -215,11 +206,19 @@ def _done(job: Job, executor: ProcessExecutor, env: TrialEnv, blobs: Blobs) -> A
     return Answer("result", result.to_json(), {name: blobs.put(path) for name, path in kept.items()})
 
 
-def _executor(job: Job, outfit: Outfit) -> ProcessExecutor:
+def _best_so_far(job: Job, stage_dir: Path) -> Path | None:
+    return StageDir(stage_dir).so_far(WorkItem.from_json(job.value).spec.id) if job.task == "trial" else None
+
+
+def _executor(job: Job, outfit: Outfit, so_far: Path | None) -> ProcessExecutor:
     gpus = () if outfit.gpu is None else (Gpu(outfit.gpu, "", 0, 0),)
     inventory = replace(without_gpus(), gpus=gpus, mps=job.device == "mps")
     wish = Wish(job.device, workers=1)
-    return ProcessExecutor(wish, outfit.on_progress, Deadlines(job.deadline), inventory, tick=outfit.tick)
+
+    def hear(progress: Progress) -> None:
+        outfit.on_progress(progress, so_far)
+
+    return ProcessExecutor(wish, hear, Deadlines(job.deadline), inventory, tick=outfit.tick)
 
 
 def _own_files(stage: str, item: WorkItem) -> list[str]:
@@ -236,59 +235,3 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, (list, tuple)):
         for part in value:
             yield from _texts(part)
-
-
-def _packed(user_files: Mapping[str, str], recipe_dir: Path, blobs: Blobs) -> dict[str, str]:
-    """Keep the files of the recipe's folder; what it names by a path of the machine must be there on every machine."""
-    relative = [name for name in user_files if not (os.path.isabs(name) or name.startswith(("~", "$")))]
-    return {name: blobs.put(recipe_dir / name) for name in relative if (recipe_dir / name).is_file()}
-
-
-def _recipe_dir(job: Job, blobs: Blobs, folder: Path) -> Path:
-    """Return the recipe's folder where this machine sees the same files in it, else one with those that were sent."""
-    there = Path(job.recipe_dir)
-    if there.is_dir() and all(
-        (there / name).is_file() and sha256(there / name) == digest for name, digest in job.user_files.items()
-    ):
-        return there
-    for name, digest in job.user_files.items():
-        _fetched(blobs, digest, _within(folder / "recipe", name))
-    return folder / "recipe"
-
-
-def _fetched(blobs: Blobs, digest: str, to: Path) -> None:
-    to.parent.mkdir(parents=True, exist_ok=True)
-    blobs.fetch(digest, to)
-    if sha256(to) != digest:
-        to.unlink()
-        raise InputError(f"{to.name}: arrived damaged from another machine", AGAIN)
-
-
-def _share_decoded(name: str, digest: str, blobs: Blobs) -> None:
-    """Put decoded data that were sent into this machine's cache, once; where that fails the trial decodes them."""
-    path = cache_folder() / DECODED / Path(name).name
-    if path.exists():
-        return
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    with suppress(OSError, InputError), hold(_made(path.with_suffix(".lock")), on_wait=lambda: None):
-        if path.exists():
-            return
-        try:
-            _fetched(blobs, digest, temporary)
-            temporary.chmod(0o644)  # what others can write is not loaded
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-def _made(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
-
-
-def _within(folder: Path, name: str) -> Path:
-    """Return the path of a file that was sent, which must lie below its folder."""
-    path = Path(os.path.normpath(folder / name))
-    if not path.is_relative_to(folder):
-        raise InputError(f"{name}: lies outside the folder of the recipe", "Put the file beside the recipe.")
-    return path
