@@ -95,7 +95,7 @@ def test_a_command_that_is_killed_leaves_the_best_weights_of_a_trial_that_trains
     command.communicate(timeout=60)
     done = tuner("test", "small.toml", "--workers", "0", cwd=folder)
     assert done.code == 0, done.err
-    assert " of its 1500 epochs" in " ".join(done.out.split())
+    assert " of its 1,500 epochs" in " ".join(done.out.split())
 
 
 def test_a_trial_elsewhere_that_the_time_of_the_run_cuts_leaves_its_best_weights(finished, monkeypatch):
