@@ -56,8 +56,9 @@ def test_the_last_blocks_move_with_the_head(tmp_path):
         fit(case_of(tmp_path, {"way": "last-blocks", "blocks": 2}).setup(horizon_epochs=1))
 
 
-def test_what_is_frozen_is_released_after_its_epoch(tmp_path):
-    case = case_of(tmp_path, {"way": "head", "release_epoch": 1})
+@pytest.mark.parametrize("optimizer", [{"name": "sgd", "momentum": 0.9}, {"name": "adamw"}], ids=["sgd", "adamw"])
+def test_what_is_frozen_is_released_after_its_epoch(tmp_path, optimizer):
+    case = case_of(tmp_path, {"way": "head", "release_epoch": 1}, optimizer=optimizer)
     one = fit(case.setup(horizon_epochs=1)).model.state_dict()
     two = fit(case.setup(horizon_epochs=2)).model.state_dict()
     assert not torch.equal(one["first.0.weight"], two["first.0.weight"])

@@ -171,7 +171,7 @@ CASES = {
     "a model with changes, first weights that are measured": {
         "model": {"name": "mlp", "width": 6, "depth": 1, "activation": {"name": "elu", "alpha": 0.5}, "init": "lsuv"},
     },
-    "a fine-tuned head": {"finetune": {"way": "head", "release_epoch": 1}},
+    "a fine-tuned head": {"finetune": {"way": "head", "release_epoch": 1}, "optimizer.momentum": 0.9},
     "val cut from train, clipped": {"data.source": "mine.py:whole", "train.clip_norm": 0.5, "optimizer.name": "adamw"},
 }
 

@@ -244,6 +244,7 @@ FUSED = [
     ({"optimizer.name": "rmsprop"}, None),  # torch has no fused RMSprop
     ({"optimizer.name": "adamw", "optimizer.foreach": True}, None),
     ({"optimizer.name": "adamw", "optimizer.fused": False}, False),
+    ({"optimizer.momentum": 0.9, "optimizer.dampening": 0.5}, None),
 ]
 
 
@@ -274,3 +275,18 @@ def test_a_fused_update_is_that_of_plain_momentum(tmp_path):
         optimizer.step()
     # v1 = g1, v2 = 0.9 v1 + g2; w = w0 - 0.5 (v1 + v2)
     assert weight.tolist() == pytest.approx([1.0 - 0.5 * (1.0 + 3.9), -2.0 - 0.5 * (2.0 + 1.8)])
+
+
+def test_a_fused_update_takes_weights_whose_first_gradient_comes_later(tmp_path):
+    setup = make_case(tmp_path, overrides={"optimizer.momentum": 0.9}).setup()
+    model = nn.Module()
+    model.early, model.late = (nn.Parameter(torch.tensor([1.0])) for _ in range(2))
+    optimizer = setup.optimizer(model, lr=0.5)
+    assert optimizer.defaults["fused"]
+    model.early.grad = torch.tensor([1.0])
+    optimizer.step()
+    model.late.grad = torch.tensor([4.0])
+    optimizer.step()
+    optimizer.step()
+    assert model.early.item() == pytest.approx(1 - 0.5 * (1 + 1.9 + 2.71))
+    assert model.late.item() == pytest.approx(1 - 0.5 * (4 + 7.6))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from tuner.train.data import Data, load_data
 from tuner.train.device import keep_freed_memory, pick_device, seed_everything
 from tuner.train.finetune import loaded
 from tuner.train.finish import change, check_changes, first_weights, split_table
+from tuner.train.fused import can_fuse, with_late_gradients
 from tuner.train.groups import param_groups
 from tuner.train.layout import LIBRARIES as LIBRARIES_OF_MODELS
 from tuner.train.layout import fails_channels_last, plain
@@ -201,7 +201,7 @@ class Setup:
         optimizer = call(fn, kwargs, "optimizer", folder)
         if not isinstance(optimizer, torch.optim.Optimizer):
             raise _not_a("optimizer.name", fn, optimizer, "torch.optim.Optimizer")
-        return optimizer
+        return with_late_gradients(optimizer)
 
     def points(self, model: nn.Module) -> Points:
         """Build the parts that have their say within a step: penalties, averages of the weights and the like."""
@@ -394,19 +394,6 @@ def optimizer_arguments(
         offered["weight_decay"] = decay
     kwargs = bind(fn, offered, args, "optimizer")
     return {key: tuple(item) if isinstance(item, list) and key == "betas" else item for key, item in kwargs.items()}
-
-
-def can_fuse(fn: Callable[..., Any], kwargs: Mapping[str, Any], model: nn.Module) -> bool:
-    """Return whether one of torch's own optimizers can update all weights in one kernel: the same update in a third of
-    the time. Not with gradients scaled for fp16, where a skipped update would look like one that was made.
-    """
-    if not (isinstance(fn, type) and fn.__module__.startswith("torch.optim.")):
-        return False
-    others = ("fused", "foreach", "capturable", "differentiable")
-    fusable = "fused" in inspect.signature(fn).parameters and not any(key in kwargs for key in others)
-    sparse = any(getattr(module, "sparse", False) for module in model.modules())
-    kinds = {(item.device.type, item.is_floating_point()) for item in model.parameters()}
-    return fusable and not sparse and kinds in ({("cpu", True)}, {("cuda", True)})
 
 
 def schedule_arguments(

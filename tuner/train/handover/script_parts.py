@@ -17,6 +17,7 @@ from tuner.recipe.registry import arguments, asked, resolve
 from tuner.tasks.base import Task
 from tuner.train import finetune
 from tuner.train.finish import REGULARISERS, named, split_table
+from tuner.train.fused import can_fuse, with_late_gradients
 from tuner.train.groups import combined
 from tuner.train.handover import template
 from tuner.train.handover.names import Expression, Names, call_text, lambda_text, literal
@@ -37,7 +38,6 @@ from tuner.train.setup import (
     LIBRARIES,
     OWN_KEYS,
     Setup,
-    can_fuse,
     model_arguments,
     optimizer_arguments,
     schedule_arguments,
@@ -179,7 +179,9 @@ def optimizer_text(setup: Setup, names: Names) -> str:
     if can_fuse(fn, kwargs, model):
         kwargs["fused"] = True
     written = {"params": Expression(_params(setup, names)), "model": Expression("model")}
-    return call_text(names.of(fn, table["name"]), {key: written.get(key, value) for key, value in kwargs.items()})
+    text = call_text(names.of(fn, table["name"]), {key: written.get(key, value) for key, value in kwargs.items()})
+    late = fn is torch.optim.SGD and kwargs.get("fused") and kwargs.get("momentum")
+    return f"{names.bundle.add(with_late_gradients)}({text})" if late else text
 
 
 def _params(setup: Setup, names: Names) -> str:
