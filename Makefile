@@ -6,7 +6,7 @@ WORKERS ?= 2
 BIN = $(VENV)/bin
 SETUP = $(VENV)/.tuner-$(shell (pwd; cat pyproject.toml constraints.txt) | cksum | cut -d' ' -f1)
 
-.PHONY: help setup run test test-slow check docs bench zoo zoo-judge
+.PHONY: help setup run test test-slow test-gpu check docs bench zoo zoo-judge
 
 help:  ## show this page
 	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -29,6 +29,9 @@ test: setup  ## the tests (minutes)
 
 test-slow: setup  ## the long tests too
 	$(BIN)/python -m pytest -m 'slow or not slow' --timeout 3600 -n auto --maxprocesses 4 --dist loadfile
+
+test-gpu: setup  ## what only a machine with a CUDA device shows
+	$(BIN)/python -m pytest -m slow --timeout 600 tests/gpu
 
 check: setup  ## ruff, formatting, mypy
 	$(BIN)/ruff check .
