@@ -264,6 +264,7 @@ healthy(
     "shapes-resnet",
     name="fixup_without_normalisation",
     changes={"model.norm": "none", "model.init": "fixup", "train.clip_norm": 1.0},
+    twin={"model.norm": "none", "train.clip_norm": 1.0},
     what="A residual net without normalisation, begun by Fixup, clipped at 1.",
 )
 healthy(
