@@ -288,6 +288,29 @@ def test_a_run_within_a_short_budget_ends_with_a_model_to_test(recipe, command):
     assert again.code == 0 and "coarse: PASS, done before" in again.out, "the same command decides alike"
 
 
+def test_a_run_through_the_test_ends_with_its_result_and_looks_once(finished, command):
+    done = command("run", "small.toml", "--through", "test")
+    assert done.code == 0, done.err
+    assert "test: PASS, done before." in as_line(done.out)
+    shutil.rmtree(finished / "runs/small/test")
+    (finished / "runs/small/test-looks.json").unlink()
+    done = command("run", "small.toml", "--through", "test", "--json")
+    assert done.code == 0, done.err
+    assert [result["stage"] for result in json.loads(done.out)] == list(stages.NAMES)
+    assert len(json.loads((finished / "runs/small/test-looks.json").read_text())) == 1
+
+
+def test_a_run_through_the_test_keeps_no_time_for_the_start_of_another_command(finished):
+    path = finished / "small.toml"
+    session = Session(path, load_recipe(path, settings=stages.settings_models()), Options(finished / "runs/small"))
+    kept = [whole_run.WholeRun.of(session, "10m", 2, tests) for tests in (False, True)]
+    for whole in kept:
+        whole.started_in(3.0, has_test=True)
+    apart, together = (whole.after for whole in kept)
+    assert apart - together == pytest.approx(3.0 + whole_run.BEGUN_SECONDS)
+    assert together > whole_run.TEST_SECONDS
+
+
 def test_what_is_under_way_when_the_time_is_over_is_given_up(finished, command, monkeypatch):
     shutil.rmtree(finished / "runs/small/fine")
     path = finished / "small.toml"

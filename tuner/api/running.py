@@ -71,7 +71,7 @@ def run(
     workflow = Workflow(path, loaded, chosen, Quiet())
     try:
         with workflow.locked():
-            passed = workflow.run_all(list(checklist.BEFORE_TEST), _nothing, budget)
+            passed = workflow.run_all(list(checklist.BEFORE_TEST), _nothing, budget, test)
             if passed and rounds:
                 workflow.run_rounds(rounds, _nothing, _nothing)
             if passed and test:

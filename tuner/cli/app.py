@@ -203,7 +203,7 @@ def _shower(reporter: Reporter, workflow: Workflow) -> Callable[[Outcome], None]
 
 RUN_OPTIONS = {
     **TRACKERS,
-    "through": (str, checklist.LAST_BEFORE_TEST, "stop after this stage"),
+    "through": (str, checklist.LAST_BEFORE_TEST, "stop after this stage; with test, the end: look at the test split"),
     "rounds": (int, 0, "how often to go back to step 5 with what the diagnosis proposes"),
     "html": (Path | None, None, "write the reports as one HTML page to this file as well"),
     "budget": (str | None, None, "time for the whole run, such as 20m; each round takes fine's part again"),
@@ -211,7 +211,7 @@ RUN_OPTIONS = {
 
 
 def _run(recipe: str, **options: Any) -> None:
-    """Carry out the whole checklist up to the diagnosis, from where it stopped; then rounds of step 7."""
+    """Carry out the checklist up to the diagnosis, from where it stopped; then rounds; with --through test the test."""
     through, rounds_wanted = options.pop("through"), options.pop("rounds")
     names = list(checklist.BEFORE_TEST)
     budget, html = options.pop("budget"), options.pop("html")
@@ -220,22 +220,24 @@ def _run(recipe: str, **options: Any) -> None:
         from tuner.workflow import status
         from tuner.workflow.report_page import write_page
 
-        if through not in names:
-            raise UsageError(
-                f"--through {through}: no such stage{did_you_mean(through, names)}", f"One of: {', '.join(names)}."
-            )
+        if through not in checklist.NAMES:
+            known = did_you_mean(through, checklist.NAMES)
+            raise UsageError(f"--through {through}: no such stage{known}", f"One of: {', '.join(checklist.NAMES)}.")
         if rounds_wanted < 0:
             raise UsageError(f"--rounds: must be 0 or more (got {rounds_wanted})", "0 runs the checklist once.")
-        names = names[: names.index(through) + 1]
+        to_the_end = through not in names
+        names = names if to_the_end else names[: names.index(through) + 1]
         if options["dry_run"]:
-            reporter.plan(workflow.plan_pending(names, budget))
+            reporter.plan(workflow.plan_pending(names, budget, to_the_end))
             return
 
         show = _shower(reporter, workflow)
         with workflow.locked():
-            passed = workflow.run_all(names, show, budget)
-            if passed and through == checklist.LAST_BEFORE_TEST and rounds_wanted:
+            passed = workflow.run_all(names, show, budget, to_the_end)
+            if passed and names[-1] == checklist.LAST_BEFORE_TEST and rounds_wanted:
                 reporter.after_rounds(workflow.run_rounds(rounds_wanted, show, reporter.say))
+            if passed and to_the_end:
+                show(workflow.run_stage(StageRef(through)))
         reporter.say(f"Plots: {workflow.run.path / '*' / 'plots' / '*.png'}")
         if html is not None:
             run = status.collect(find_recipe(recipe), options["run_dir"], options["set"] or [])[0]

@@ -61,10 +61,11 @@ class Workflow:
         self.drawing.draw(outcome.result, outcome.folder)
         return outcome
 
-    def run_all(self, names: Sequence[str], show: Show, budget: str | None = None) -> bool:
+    def run_all(self, names: Sequence[str], show: Show, budget: str | None = None, tests: bool = False) -> bool:
         """Bring the stages up to date, up to a failed verdict unless forced; return whether all were done.
 
-        `budget`: a time for all of them together; stages that it has no room for are left out.
+        `budget`: a time for all of them together; stages that it has no room for are left out. `tests`: the test comes
+        after them in this command, so that no start of another one is kept time for.
         """
         if budget is None:
             for index, name in enumerate(names):
@@ -74,7 +75,7 @@ class Workflow:
                 if not self._passes(StageRef(name), show):
                     return False
             return True
-        whole = WholeRun.of(self.session, budget, self.pool.workers)
+        whole = WholeRun.of(self.session, budget, self.pool.workers, tests)
         try:
             return self._run_within(whole, names, show)
         finally:
@@ -119,12 +120,14 @@ class Workflow:
         StageRun(self.session, ref, self.pool, self.listener).check()
         return dry_run.plan_only(self.session, ref, self.pool.workers)
 
-    def plan_pending(self, names: Sequence[str], budget: str | None = None) -> list[dict[str, Any]]:
+    def plan_pending(
+        self, names: Sequence[str], budget: str | None = None, tests: bool = False
+    ) -> list[dict[str, Any]]:
         """Return for each stage that it is fresh, or its plan; those behind the first that is not wait for it."""
         left_out: list[str] = []
         whole = None
         if budget is not None:
-            whole, said = WholeRun.of(self.session, budget, self.pool.workers), list[str]()
+            whole, said = WholeRun.of(self.session, budget, self.pool.workers, tests), list[str]()
             for name in names:
                 if (given := whole.settings(name, said.append)) is None:
                     left_out.append(name)

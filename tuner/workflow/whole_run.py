@@ -59,7 +59,8 @@ def whole_time(text: str) -> Budget:
 class WholeRun:
     """The clock of a run, and the settings that its stages were given; None: a stage that was left out.
 
-    `waiting`: stages that have been given settings in this command, and have not been carried out yet.
+    `waiting`: stages that have been given settings in this command, and have not been carried out yet. `tests`: the
+    test comes in this command, where the workers are.
     """
 
     session: Session
@@ -71,11 +72,12 @@ class WholeRun:
     waiting: set[str] = field(default_factory=set)
     start_seconds: float | None = None
     has_test: bool = True
+    tests: bool = False
 
     @classmethod
-    def of(cls, session: Session, text: str, workers: int) -> WholeRun:
+    def of(cls, session: Session, text: str, workers: int, tests: bool = False) -> WholeRun:
         """Begin, or go on with what an earlier command with the same budget has decided."""
-        found = cls(session, whole_time(text), workers)
+        found = cls(session, whole_time(text), workers, tests=tests)
         path = session.run.path / "budget.json"
         if path.exists() and not session.options.fresh:
             known = read_json(path)
@@ -94,9 +96,10 @@ class WholeRun:
 
     @property
     def after(self) -> float:
-        """The seconds that are kept for what comes after the searches, the test in a command of its own included."""
+        """The seconds that are kept for what comes after the searches, the test included, in whatever command."""
         tail = TAIL_SECONDS + TAIL_SHARE * self.budget.amount
         start = FIXED_SECONDS if self.start_seconds is None else BEGUN_SECONDS + self.start_seconds
+        start = 0.0 if self.tests else start
         return min(tail + (start + TEST_SECONDS if self.has_test else 0.0), AFTER * self.budget.amount)
 
     def is_over(self, factor: float = 1.0) -> bool:
