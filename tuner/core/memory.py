@@ -86,6 +86,23 @@ class Room:
     limit_bytes: int
 
 
+@dataclass(frozen=True)
+class Foreseen:
+    """What is known of the memory of trials, whichever device they get: the peak of one training step of the recipe's
+    own configuration (bytes), and what others are predicted by; None: not measured.
+    """
+
+    step_bytes: int | None = None
+    model: MemoryModel | None = None
+
+    def room(self, limit_bytes: int | None) -> Room | None:
+        """Return the room of a trial on a device with so much memory; None: nothing is foreseen."""
+        return None if self.model is None or limit_bytes is None else Room(self.model, limit_bytes)
+
+
+NOTHING = Foreseen()
+
+
 def gigabytes(count: float) -> str:
     """Format bytes as `31 GB`, `0.4 GB`."""
     return f"{count / 1e9:.2g} GB" if count < 1e10 else f"{count / 1e9:.0f} GB"

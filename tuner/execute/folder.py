@@ -2,6 +2,7 @@
 
     DIR/workers/<worker>.json                  a worker's sign of life, with how many trials it takes at once
     DIR/run-<name>-<hash>/coordinator.json     the command's sign of life, and the versions that workers must have
+                          memory.json          what the memory of trials is foreseen by
                           jobs/<job>.json      what is to be done
                           leases/<job>.json    who does it: made by one worker alone (O_EXCL), renewed every few seconds
                           news/<job>.<worker>.json   how far a trial is; .pt: its best weights so far
@@ -31,9 +32,11 @@ from pathlib import Path
 from typing import Any
 
 from tuner.core.locks import lives
+from tuner.core.memory import NOTHING, Foreseen
 from tuner.core.safe_files import parse_json, read_regular
 from tuner.core.store import sha256, write_bytes, writing
 from tuner.core.trial import digest
+from tuner.core.values import from_json, to_json
 from tuner.execute.news import News
 from tuner.execute.remote import Answer, Job
 
@@ -162,6 +165,16 @@ class RunFolder:
     @property
     def blobs(self) -> FolderBlobs:
         return FolderBlobs(self.path / "blobs")
+
+    def foresee(self, foreseen: Foreseen) -> None:
+        """Have every worker know what is known of the memory of trials."""
+        write_bytes(self.path / "memory.json", json.dumps(to_json(foreseen)).encode())
+
+    def foreseen(self) -> Foreseen:
+        """Return what is known of the memory of trials, as far as anything is."""
+        with contextlib.suppress(OSError, ValueError):
+            return from_json(Foreseen, parse_json(read_regular(self.path / "memory.json")))
+        return NOTHING
 
     def lease(self, name: str) -> Path:
         return self.path / "leases" / f"{name}.json"

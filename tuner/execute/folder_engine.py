@@ -14,6 +14,7 @@ from typing import Any
 
 from tuner.core.errors import EnvironmentProblem, InputError
 from tuner.core.inventory import parse_device
+from tuner.core.memory import Foreseen
 from tuner.core.preflight import Preflight
 from tuner.core.result import TrialError, TrialResult
 from tuner.core.safe_files import parse_json, read_regular
@@ -65,6 +66,7 @@ class FolderExecutor:
         self._over = threading.Event()
         self._heart: threading.Thread | None = None
         self._decoded: Mapping[str, str] = {}
+        self._lacked: dict[str, Answer] = {}  # of jobs that are offered again, for workers with more memory
         self._numbers: dict[str, int] = {}  # of workers, in the order in which they answered
         self._alone = False  # whether nobody works here, as has been said
 
@@ -89,6 +91,7 @@ class FolderExecutor:
             raise EnvironmentProblem(text, LOST_HINT)
         found = preflight_in(answer)
         self._device, self._decoded = found.device, answer.files
+        run.foresee(Foreseen(found.peak_memory_bytes, None if found.room is None else found.room.model))
         return found
 
     def run(self, items: Sequence[WorkItem], env: TrialEnv) -> Iterator[TrialResult]:
@@ -96,11 +99,19 @@ class FolderExecutor:
         env = replace(env, device=self._device)
         jobs = [job_of(item, env, run.blobs, self._decoded, self.shared.deadline) for item in items]
         by_name = {run.offer(job, item.number): (item, job) for item, job in zip(items, jobs, strict=True)}
-        for name, answer in self._answers({name: item for name, (item, _) in by_name.items()}, env):
+        wanted: dict[str, WorkItem | None] = {name: item for name, (item, _) in by_name.items()}
+        for name, answer in self._answers(wanted, env):
             item, job = by_name.pop(name)
+            answer = answer or self._lacked.pop(name, None)
             if answer is None:
                 yield _lost(item)
                 continue
+            if answer.lacked_bytes is not None and self._most_memory() > answer.lacked_bytes:
+                job = replace(job, more_than_bytes=answer.lacked_bytes)
+                name = run.offer(job, item.number)
+                by_name[name], wanted[name], self._lacked[name] = (item, job), item, answer
+                continue
+            self._lacked.pop(name, None)
             result = take_in(answer, item, env, run.blobs)
             needed = {digest for _, other in by_name.values() for digest in other.files.values()}
             for digest in {*answer.files.values(), *job.files.values()} - needed:
@@ -173,7 +184,7 @@ class FolderExecutor:
 
     def _look_after(self, run: RunFolder, wanted: Collection[str], lost: Counter[str]) -> list[tuple[str, str]]:
         """Return (job, worker) of what is under way, free what workers had that are gone, say where there is none."""
-        taken, under_way = False, []
+        taken, under_way, most = False, [], self._most_memory()
         for name in run.taken():
             sign = self._watch.lives(run.lease(name))
             if sign is None:
@@ -183,6 +194,9 @@ class FolderExecutor:
             taken = True
             if name in wanted:
                 under_way.append((name, str(sign.about.get("worker", ""))))
+        for name in self._lacked.keys() & set(wanted) - set(run.taken()):
+            if most <= (self._lacked[name].lacked_bytes or 0):  # the workers that have more are gone
+                lost[name] = KILLED_TRIES
         if taken or self._workers():
             self._alone = False
         elif not self._alone:
@@ -202,6 +216,10 @@ class FolderExecutor:
         paths = (self.shared.folder / "workers").glob("*.json")
         signs = {path.stem: self._watch.lives(path) for path in paths}
         return {name: sign for name, sign in signs.items() if sign is not None}
+
+    def _most_memory(self) -> int:
+        """Return the memory (bytes) that a trial may have on the largest device of the workers that live."""
+        return max((int(sign.about.get("memory_bytes", 0)) for sign in self._workers().values()), default=0)
 
     def _opened(self, env: TrialEnv) -> RunFolder:
         """Return the run's part of the folder, with this command's sign of life in it."""

@@ -27,7 +27,7 @@ from tuner.execute.folder import (
 )
 from tuner.execute.news import Teller
 from tuner.execute.remote import Answer, Job, Outfit, carry_out
-from tuner.execute.slots import Leases, Slot, Wish, plan_slots
+from tuner.execute.slots import Leases, Slot, Wish, memory_of, plan_slots
 from tuner.execute.travel import AGAIN
 from tuner.execute.versions import FIX, differences, versions
 
@@ -57,6 +57,7 @@ class Task:
     name: str
     worker: str
     slot: Slot
+    memory_bytes: int
     stop: threading.Event
     beat: int = 0
     due: float = 0.0
@@ -89,7 +90,8 @@ class Task:
             teller.tell()
 
         try:
-            return carry_out(job, blobs, Outfit(self.slot.gpu, teller.hear, tick))
+            foreseen = self.run.foreseen()
+            return carry_out(job, blobs, Outfit(self.slot.gpu, teller.hear, tick, self.memory_bytes, foreseen))
         except FileNotFoundError as error:
             return Answer.raised(InputError(f"a file of a trial is missing: {error.filename}", AGAIN))
         except TunerError as error:
@@ -129,7 +131,7 @@ class FolderWorker:
     def __init__(self, folder: Path, inventory: Inventory, wish: Wish, patience: Patience, say: Say) -> None:
         self.folder = folder
         self.inventory = inventory
-        self.wish = wish
+        self.wish = self._wish = wish  # the other with what the recipe gives to each trial
         self.patience = patience
         self.say = say
         self.name = f"{socket.gethostname()}-{secrets.token_hex(3)}"
@@ -139,7 +141,7 @@ class FolderWorker:
         self._tasks: list[Task] = []
         self._run: RunFolder | None = None
         self._leases: Leases | None = None
-        self._slots = len(plan_slots(inventory, wish))
+        self._slots = plan_slots(inventory, wish)
         self._beat = 0
         self._due = 0.0
 
@@ -198,25 +200,30 @@ class FolderWorker:
         if differs:
             raise EnvironmentProblem(f"{sign.words}, whose trials are here, has another {differs}", FIX)
         threads, devices = (int(sign.about.get(name, 1)) for name in ("threads", "devices"))
-        wish = replace(self.wish, threads=threads, devices=devices)
-        slots = plan_slots(self.inventory, wish)
-        self._leases, self._slots = Leases(slots), len(slots)
+        self._wish = replace(self.wish, threads=threads, devices=devices)
+        self._slots = slots = plan_slots(self.inventory, self._wish)
+        self._leases = Leases(slots)
         self.say(
-            f"works for {sign.about.get('run', run.path.name)} ({sign.words}): {self._slots} at once, on {slots.device}"
+            f"works for {sign.about.get('run', run.path.name)} ({sign.words}): {len(slots)} at once, on {slots.device}"
         )
         return True
 
+    def _fit(self, run: RunFolder) -> int:
+        """Return how many trials the memory here holds at once, by what is known of them."""
+        return len(plan_slots(self.inventory, self._wish, run.foreseen().step_bytes))
+
     def _take_jobs(self, run: RunFolder) -> None:
         assert self._leases is not None
-        if len(self._tasks) >= self._slots:
+        if len(self._tasks) >= len(self._slots):
             return
+        most = min(len(self._slots), self._fit(run))
         for name in run.open_jobs():
-            slot = self._leases.take()
+            slot = self._leases.take() if len(self._tasks) < most else None
             if slot is None:
                 return
-            task = Task(run, name, self.name, slot, self._stop)
+            task = Task(run, name, self.name, slot, memory_of(slot, self.inventory), self._stop)
             job = run.job(name)
-            fits = job is not None and job.device in ("auto", slot.device)
+            fits = job is not None and job.device in ("auto", slot.device) and task.memory_bytes > job.more_than_bytes
             if job is None or not fits or not take(run.lease(name), task.sign):
                 self._leases.give_back(slot)
                 continue
@@ -241,7 +248,8 @@ class FolderWorker:
             return
         self._due, self._beat = time.monotonic() + BEAT_SECONDS, self._beat + 1
         path = self.folder / "workers" / f"{self.name}.json"
-        write_bytes(path, sign_of_life(self._beat, slots=self._slots), synced=False)
+        memory = max(memory_of(slot, self.inventory) for slot in self._slots)
+        write_bytes(path, sign_of_life(self._beat, slots=len(self._slots), memory_bytes=memory), synced=False)
 
     def _end(self) -> None:
         """End the trials, and free their leases, so that another worker need not wait for them."""

@@ -150,7 +150,7 @@ class ProcessExecutor:
             self._begin(slot, self._waiting.popleft(), env)
 
     def _begin(self, slot: Slot, item: WorkItem, env: TrialEnv) -> None:
-        env = replace(env, device=slot.device, room=self._room)
+        env = replace(env, device=slot.device, room=self._room or env.room)
         self._busy.append(_Worker(slot, item, env, Crew(slot, item, env)))
 
     def _news(self) -> list[_Worker]:

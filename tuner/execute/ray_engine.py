@@ -7,6 +7,7 @@ only this side writes into the run. A task whose node or process is lost is give
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import logging
 import os
@@ -17,17 +18,20 @@ from pathlib import Path
 from typing import Any
 
 from tuner.core.errors import EnvironmentProblem, TunerError
+from tuner.core.inventory import Inventory, without_gpus
+from tuner.core.memory import NOTHING, Foreseen
 from tuner.core.preflight import Preflight
 from tuner.core.result import TrialError, TrialResult
 from tuner.core.trial import TrialEnv, WorkItem
 from tuner.execute.base import OnProgress
 from tuner.execute.crashes import KILLED_TRIES
 from tuner.execute.deadlines import Deadlines
+from tuner.execute.machine import look
 from tuner.execute.news import Hearing, Teller
 from tuner.execute.processes import ProcessExecutor
-from tuner.execute.ray_news import Heard, sender, start_board
+from tuner.execute.ray_news import Heard, Sender, start_board
 from tuner.execute.remote import Answer, Job, Outfit, carry_out, decoded_of, job_of, take_in
-from tuner.execute.slots import Slot, Slots, Wish
+from tuner.execute.slots import Slot, Slots, Wish, memory_of
 from tuner.execute.versions import FIX, differences, versions
 
 LOOK_SECONDS = 0.5  # between two looks at the trials' news
@@ -82,6 +86,8 @@ class RayExecutor:
         self._ray: Any = None
         self._decoded: Mapping[str, str] = {}
         self._board: Any = None
+        self._foreseen = NOTHING
+        self._memory: dict[str, int] = {}  # of nodes, as far as known: that a trial may have there
         self._sent = Contents(lambda content: self._started().put(content), lambda kept: self._started().get(kept))
 
     @property
@@ -115,6 +121,7 @@ class RayExecutor:
         answer = here.preflight(recipe, env)
         self._device = answer.device
         self._decoded = decoded_of(answer, self._sent)
+        self._foreseen = Foreseen(answer.peak_memory_bytes, None if answer.room is None else answer.room.model)
         return answer
 
     def run(self, items: Sequence[WorkItem], env: TrialEnv) -> Iterator[TrialResult]:
@@ -133,13 +140,16 @@ class RayExecutor:
                     item, job, key = running.pop(reference)
                     heard.end(key)
                     try:
-                        answer, contents = ray.get(reference)
+                        answer, contents, node = ray.get(reference)
                     except ray.exceptions.RayError as error:  # its process, its node or the connection is gone
                         lost[item.key] += 1
                         if lost[item.key] < KILLED_TRIES:
                             running |= [self._submit(item, env, heard)]
                         else:
                             yield _lost(item, error, lost[item.key])
+                        continue
+                    if (larger := self._node_with_more(answer, node)) is not None:
+                        running |= [self._submit(item, env, heard, larger)]
                         continue
                     self._sent.drop(job.files.values())  # other jobs that need them hold references of their own
                     yield take_in(answer, item, env, Contents(bytes, ray.get, contents))
@@ -154,14 +164,28 @@ class RayExecutor:
             self._ray.shutdown()
             self._ray = self._board = None
 
-    def _submit(self, item: WorkItem, env: TrialEnv, heard: Heard) -> tuple[Any, tuple[WorkItem, Job, str]]:
+    def _node_with_more(self, answer: Answer, node: str) -> str | None:
+        """Return a node with more memory than a trial lacked on this one, or one that is not known; None: no need."""
+        if answer.memory_bytes is not None:
+            self._memory[node] = answer.memory_bytes
+        if (lacked := answer.lacked_bytes) is None:
+            return None
+        kind = "GPU" if self._device == "cuda" else "CPU"
+        others = [one["NodeID"] for one in self._nodes() if one["Resources"].get(kind)]
+        return next((one for one in others if self._memory.get(one, lacked + 1) > lacked), None)
+
+    def _submit(
+        self, item: WorkItem, env: TrialEnv, heard: Heard, node: str | None = None
+    ) -> tuple[Any, tuple[WorkItem, Job, str]]:
         """Give a trial to the cluster; return the reference to its answer, what it is, and the key of its news."""
-        share = {"num_gpus": self._gpus_each} if self._device == "cuda" else {}
+        share: dict[str, Any] = {"num_gpus": self._gpus_each} if self._device == "cuda" else {}
+        if node is not None:
+            share["scheduling_strategy"] = only_on(node)
         task = self._task(_run_job, num_cpus=self._cpus_each, **share)
         job = job_of(item, env, self._sent, self._decoded, self.deadline)
         needed = {*job.files.values(), *job.user_files.values(), *job.decoded.values()}
         contents, key = {digest: self._sent.kept[digest] for digest in needed}, heard.begin(item)
-        return task.remote(job, contents, heard.board, key), (item, job, key)
+        return task.remote(job, contents, self._foreseen, Sender(heard.board, key)), (item, job, key)
 
     def _task(self, function: Callable[..., Any], **resources: Any) -> Any:
         return self._started().remote(function).options(max_retries=0, **resources)
@@ -208,13 +232,9 @@ class RayExecutor:
         Raises:
             EnvironmentProblem: "cannot run tuner".
         """
-        ray = self._started()
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        there = NodeAffinitySchedulingStrategy(node, soft=False)
-        why = ""
+        ray, why = self._started(), ""
         for _ in range(KILLED_TRIES):
-            asked = self._task(versions, num_cpus=0, scheduling_strategy=there).remote()
+            asked = self._task(versions, num_cpus=0, scheduling_strategy=only_on(node)).remote()
             try:
                 return ray.get(asked, timeout=CHECK_SECONDS)
             except ray.exceptions.TaskUnschedulableError:  # there is no such node any more
@@ -233,17 +253,34 @@ class RayExecutor:
         return [node for node in self._started().nodes() if node["Alive"] and node["Resources"].get("CPU")]
 
 
-def _run_job(job: Job, sent: Mapping[str, Any], board: Any, key: str) -> tuple[Answer, dict[str, bytes]]:
-    """Carry out a job in a Ray task, with the GPU that Ray gave; return the answer and the contents that it left."""
+def only_on(node: str) -> Any:
+    """Return the strategy that puts a task on one node, and nowhere else."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(node, soft=False)
+
+
+def _run_job(
+    job: Job, sent: Mapping[str, Any], foreseen: Foreseen, send: Sender
+) -> tuple[Answer, dict[str, bytes], str]:
+    """Carry out a job in a Ray task, with the GPU that Ray gave; return the answer, the contents left, and the node."""
     import ray
 
-    contents, teller = Contents(bytes, ray.get, dict(sent)), Teller(sender(board, key))
+    contents, teller = Contents(bytes, ray.get, dict(sent)), Teller(send)
     gpu = gpus_of_task() if job.device == "cuda" else None
+    memory = memory_of(Slot(0, job.device, gpu), machine_of_task() if gpu is not None else without_gpus())
     try:
-        answer = carry_out(job, contents, Outfit(gpu, teller.hear, teller.tell))
+        answer = carry_out(job, contents, Outfit(gpu, teller.hear, teller.tell, memory, foreseen))
     except TunerError as error:
         answer = Answer.raised(error)
-    return answer, {digest: contents.load(digest) for digest in answer.files.values()}
+    left = {digest: contents.load(digest) for digest in answer.files.values()}
+    return answer, left, ray.get_runtime_context().get_node_id()
+
+
+@functools.cache  # Ray keeps the process for later tasks with the same GPU
+def machine_of_task() -> Inventory:
+    """Return what the machine has as far as this task sees it, its GPU's memory too."""
+    return look()
 
 
 def gpus_of_task() -> str:

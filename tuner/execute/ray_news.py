@@ -8,12 +8,13 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tuner.core.trial import WorkItem
-from tuner.execute.news import Hearing, News, Send
+from tuner.execute.news import Hearing, News
 
 Told = tuple[Mapping[str, Any], bytes | None]
 
@@ -26,13 +27,15 @@ def start_board(ray: Any) -> Any:
     return ray.remote(Board).options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote()
 
 
-def sender(board: Any, key: str) -> Send:
-    """Return what sends a trial's news to the board."""
+@dataclass(frozen=True)
+class Sender:
+    """Sends the news of one trial to the board."""
 
-    def send(news: News, weights: Path | None) -> None:
-        board.tell.remote(key, news.to_json(), None if weights is None else weights.read_bytes())
+    board: Any
+    key: str
 
-    return send
+    def __call__(self, news: News, weights: Path | None) -> None:
+        self.board.tell.remote(self.key, news.to_json(), None if weights is None else weights.read_bytes())
 
 
 class Board:

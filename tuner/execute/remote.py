@@ -18,6 +18,7 @@ from tuner.core import errors
 from tuner.core.cached import DECODED, cache_folder
 from tuner.core.errors import TunerError
 from tuner.core.inventory import Gpu, without_gpus
+from tuner.core.memory import NOTHING, Foreseen
 from tuner.core.preflight import Preflight
 from tuner.core.result import TrialResult
 from tuner.core.store import StageDir
@@ -36,7 +37,8 @@ class Job:
     """What is to be done somewhere: a trial (`value`: its WorkItem) or a preflight (the recipe's tables), as JSON.
 
     `stage`: the name of its stage's folder. `files`, `user_files`, `decoded`: {path: sha256}, relative to the run, to
-    the recipe's folder, to the folder of decoded data. `deadline`: `--deadline`.
+    the recipe's folder, to the folder of decoded data. `deadline`: `--deadline`. `more_than_bytes`: of memory, which
+    was too little for it elsewhere.
     """
 
     task: Literal["trial", "preflight"]
@@ -48,6 +50,7 @@ class Job:
     user_files: Mapping[str, str] = field(default_factory=dict)
     decoded: Mapping[str, str] = field(default_factory=dict)
     deadline: float | None = None
+    more_than_bytes: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -59,11 +62,21 @@ class Job:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of a job: a result, a Preflight or an error, as JSON, and the files that it left, {path: sha256}."""
+    """What came of a job: a result, a Preflight or an error, as JSON, and the files that it left, {path: sha256}.
+
+    `memory_bytes`: that a trial may have where it was done; None: not known.
+    """
 
     kind: Literal["result", "preflight", "raised"]
     value: Mapping[str, Any]
     files: Mapping[str, str] = field(default_factory=dict)
+    memory_bytes: int | None = None
+
+    @property
+    def lacked_bytes(self) -> int | None:
+        """The memory that was too little for the trial, or is foreseen to be; None: it did not lack any."""
+        lacked = self.kind == "result" and (self.value["error"] or {}).get("kind") == "oom"
+        return self.memory_bytes if lacked else None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -82,11 +95,14 @@ class Outfit:
     """What a machine gives to a job: a GPU, and who hears of it. `tick` is called every second, and may end it.
 
     `on_progress`: with the file of a trial's best weights so far, which is there when the progress says so.
+    `memory_bytes`: that a trial may have here; `foreseen`: what its need is predicted by.
     """
 
     gpu: str | None = None
     on_progress: Callable[[Progress, Path | None], None] = lambda progress, weights: None
     tick: Callable[[], None] = lambda: None
+    memory_bytes: int | None = None
+    foreseen: Foreseen = NOTHING
 
 
 def job_of(
@@ -136,12 +152,13 @@ def carry_out(job: Job, blobs: Blobs, outfit: Outfit = Outfit()) -> Answer:
         for name, digest in job.files.items():
             fetched(blobs, digest, within(run, name))
         there = recipe_dir(job.recipe_dir, job.user_files, blobs, Path(folder))
-        env = TrialEnv(there, run / job.stage, job.device, cache_folder())
+        room = outfit.foreseen.room(outfit.memory_bytes)
+        env = TrialEnv(there, run / job.stage, job.device, cache_folder(), room=room)
         for name, digest in job.decoded.items():
             share_decoded(name, digest, blobs)
         executor = _executor(job, outfit, _best_so_far(job, run / job.stage))
         try:
-            return _done(job, executor, env, blobs)
+            return replace(_done(job, executor, env, blobs), memory_bytes=outfit.memory_bytes)
         except TunerError as error:
             return Answer.raised(error)
         finally:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tuner.core.errors import EnvironmentProblem
-from tuner.core.inventory import CONTEXT_BYTES, FREE_SHARE, Gpu, Inventory, absent, parse_device
+from tuner.core.inventory import CONTEXT_BYTES, FREE_SHARE, Gpu, Inventory, absent, limit_bytes, parse_device
 
 WORKER_BYTES = 1_500_000_000  # of memory: torch, a small net and its batches; measured 0.5-0.7 GB for torch alone
 SLACK = 1.2  # an allocator holds more than it has handed out, and configurations differ
@@ -82,6 +82,13 @@ class Leases:
     def give_back(self, slot: Slot) -> None:
         self._free.append(slot)
         self._taken[slot.gpu] -= 1
+
+
+def memory_of(slot: Slot, inventory: Inventory) -> int:
+    """Return the memory (bytes) that a trial may have in a slot, had it the device to itself."""
+    names = () if slot.gpu is None else slot.gpu.split(",")
+    own = [gpu for gpu in inventory.gpus if gpu.name in names]
+    return min((limit_bytes(replace(inventory, gpus=(gpu,)), "cuda") for gpu in own), default=inventory.memory_bytes)
 
 
 def plan_slots(inventory: Inventory, wish: Wish, trial_bytes: int | None = None) -> Slots:
