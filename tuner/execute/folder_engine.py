@@ -206,10 +206,11 @@ class FolderExecutor:
         return under_way
 
     def _again(self, name: str, lost: Counter[str]) -> None:
-        """Free a job for the next worker."""
+        """Free a job for the next worker, unless it is given up."""
         assert self._run is not None
-        self._run.lease(name).unlink(missing_ok=True)
         lost[name] += 1
+        if lost[name] < KILLED_TRIES:
+            self._run.lease(name).unlink(missing_ok=True)
 
     def _workers(self) -> dict[str, Sign]:
         """Return the workers that live, by name."""
