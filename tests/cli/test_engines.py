@@ -6,6 +6,8 @@ import pytest
 
 from tests.conftest import refused
 from tuner.core.errors import EnvironmentProblem
+from tuner.core.preflight import Preflight
+from tuner.execute.folder import sign_of_life
 from tuner.execute.ray_engine import Cluster, RayExecutor
 from tuner.execute.slots import Wish
 
@@ -33,3 +35,36 @@ def test_ray_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(EnvironmentProblem, match=r"--engine ray: ray is not installed\npip install 'tuner\[ray\]'"):
         _ = RayExecutor(Wish(), Cluster(), lambda progress: None).slots
+
+
+@pytest.fixture
+def checked_on(monkeypatch):
+    """The kinds of device that a recipe was checked on, by what stands for the check: no process is started."""
+    kinds = []
+
+    def preflight(self, recipe, env):
+        kinds.append(env.device)
+        return Preflight(env.device)
+
+    monkeypatch.setattr("tuner.execute.folder_visitor.ProcessExecutor.preflight", preflight)
+    return kinds
+
+
+def test_a_dry_run_with_a_shared_folder_waits_for_no_worker_and_leaves_nothing(recipe, command, checked_on):
+    arguments = ("--dry-run", "--engine", "folder", "--address", "share", "--device", "cuda")
+    done = command("check-init", "small.toml", *arguments, serial=False)
+    assert done.code == 0 and "1 trial to run first" in done.out
+    assert "share: no worker there now: the command would wait for one (tuner worker share)" in done.err
+    assert checked_on == ["cpu"] and [path.name for path in recipe.parent.iterdir()] == ["small.toml"]
+
+
+def test_a_dry_run_with_a_shared_folder_says_who_is_there(recipe, command, checked_on):
+    workers = recipe.parent / "share/workers"
+    workers.mkdir(parents=True)
+    for name, slots in (("a", 1), ("b", 3)):
+        (workers / f"{name}.json").write_bytes(sign_of_life(1, slots=slots))
+    done = command(
+        "coarse", "small.toml", "--dry-run", "--force", "--engine", "folder", "--address", "share", serial=False
+    )
+    assert done.code == 0, done.err
+    assert "share: 2 workers there, 4 trials at once; the recipe was checked on this machine" in done.err

@@ -73,8 +73,7 @@ class FolderExecutor:
     @property
     def slots(self) -> Slots:
         """Return one place per trial that the workers take at once; those that come later are used as well."""
-        count = sum(int(sign.about.get("slots", 1)) for sign in self._workers().values())
-        return Slots(self._device, tuple(Slot(index, self._device) for index in range(max(1, count))))
+        return slots_of(self._workers(), self._device)
 
     def preflight(self, recipe: Mapping[str, Any], env: TrialEnv) -> Preflight:
         """Have a worker check the recipe; the first to answer says on which kind of device trials run.
@@ -214,9 +213,7 @@ class FolderExecutor:
 
     def _workers(self) -> dict[str, Sign]:
         """Return the workers that live, by name."""
-        paths = (self.shared.folder / "workers").glob("*.json")
-        signs = {path.stem: self._watch.lives(path) for path in paths}
-        return {name: sign for name, sign in signs.items() if sign is not None}
+        return living_workers(self.shared.folder, self._watch)
 
     def _most_memory(self) -> int:
         """Return the memory (bytes) that a trial may have on the largest device of the workers that live."""
@@ -243,6 +240,18 @@ class FolderExecutor:
         self._heart = threading.Thread(target=_beat, args=(run.coordinator, about, self._over), daemon=True)
         self._heart.start()
         return run
+
+
+def living_workers(folder: Path, watch: Watch) -> dict[str, Sign]:
+    """Return the workers of a shared folder that live, by name."""
+    signs = {path.stem: watch.lives(path) for path in (folder / "workers").glob("*.json")}
+    return {name: sign for name, sign in signs.items() if sign is not None}
+
+
+def slots_of(workers: Mapping[str, Sign], device: str) -> Slots:
+    """Return one place per trial that workers take at once, at least one."""
+    count = sum(int(sign.about.get("slots", 1)) for sign in workers.values())
+    return Slots(device, tuple(Slot(index, device) for index in range(max(1, count))))
 
 
 def _beat(path: Path, about: Mapping[str, Any], over: threading.Event) -> None:

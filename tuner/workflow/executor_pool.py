@@ -61,7 +61,7 @@ def device_kind(session: Session, ref: StageRef) -> str:
 
 
 class ExecutorPool:
-    """The one executor of a command. `device`: the kind that trials run on, "" until the recipe was checked."""
+    """The one executor of a command. `device`: the kind that trials run on, "" until it is known."""
 
     def __init__(self, session: Session, listener: ProgressListener, journal: Journal) -> None:
         self.session = session
@@ -75,19 +75,22 @@ class ExecutorPool:
     @property
     def workers(self) -> int:
         """Return how many trials run at once."""
-        if self._executor is not None and self.device:
+        if self._executor is not None:
             return len(self._executor.slots)
         if self.session.options.in_this_process:
             return 1
         return len(plan_slots(without_gpus(), replace(self._wish(), device="cpu")))
 
-    def ready(self, folder: StageDir) -> StageRunner:
-        """Return a runner for the stage in `folder`; on first use, start the executor and check the recipe in it."""
+    def ready(self, folder: StageDir, only_check: bool = False) -> StageRunner:
+        """Return a runner for the stage in `folder`; on first use, start the executor and check the recipe in it.
+
+        `only_check`: no trial will be run (`--dry-run`), so nobody else is waited for.
+        """
         device = self.device or self.session.options.device
         env = TrialEnv(self.session.folder, folder.path.resolve(), device, cached.cache_folder())
         if self._executor is None:
             began = time.monotonic()
-            self._executor = self._start()
+            self._executor = self._start(only_check)
             answer = self._checked(self._executor, env)
             self.device, self.has_test = answer.device, bool(answer.summary.get("test"))
             self.start_seconds = time.monotonic() - began
@@ -109,9 +112,10 @@ class ExecutorPool:
             self._executor.close()
         self.journal.close()
 
-    def _start(self) -> Executor:
+    def _start(self, only_check: bool) -> Executor:
         from tuner.execute.deadlines import Deadlines
         from tuner.execute.folder_engine import FolderExecutor, Shared
+        from tuner.execute.folder_visitor import FolderVisitor
         from tuner.execute.processes import ProcessExecutor
         from tuner.execute.ray_engine import Cluster, RayExecutor
         from tuner.execute.serial import SerialExecutor
@@ -123,7 +127,7 @@ class ExecutorPool:
             return RayExecutor(self._wish(), Cluster(options.address), self._hear, options.deadline)
         if options.engine == "folder" and options.address:
             shared = Shared(Path(options.address).expanduser(), self.session.user_files, options.deadline)
-            return FolderExecutor(self._wish(), shared, self._hear)
+            return (FolderVisitor if only_check else FolderExecutor)(self._wish(), shared, self._hear)
         recipe = self.session.recipe
         used = libraries(recipe.tables(), recipe.search, self.session.folder)
         return ProcessExecutor(self._wish(), self._hear, Deadlines(options.deadline), libraries=used)

@@ -85,7 +85,7 @@ class StageRun:
     def check(self) -> None:
         """Refuse whatever running the stage would refuse, without running anything (`--dry-run`)."""
         if self._answer() is None:
-            self._ready()
+            self._ready(only_check=True)
 
     def _answer(self) -> State | None:
         """Return the state whose result answers the command already; refuse a folder or device that does not fit."""
@@ -96,15 +96,16 @@ class StageRun:
             return state
         return None
 
-    def _ready(self) -> tuple[Work, StageRunner]:
+    def _ready(self, only_check: bool = False) -> tuple[Work, StageRunner]:
         """Return the work and where it runs, after everything that can refuse it."""
         work = work_of(self.session, self.ref, self.session.options.device)
         if self.whole is None:  # a budget that is too small ends here
             budgets.planned(self.session, self.ref, work.settings, self.pool.workers)
-        runner = self.pool.ready(work.folder)
+        runner = self.pool.ready(work.folder, only_check)
         if self.whole is not None:
             self.whole.started_in(self.pool.start_seconds, self.pool.has_test)
-        self.session.check_device(self.ref, self.pool.device)
+        if self.pool.device:
+            self.session.check_device(self.ref, self.pool.device)
         return work, runner
 
     def _stored(self) -> State | None:
