@@ -64,7 +64,8 @@ class ArrayStore:
         return len(self.values)
 
     def read(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the inputs (images: N, C, H, W) and targets at these positions."""
+        """Return the inputs (images: N, C, H, W) and targets at these positions, where the values are held."""
+        indices = indices.to(self.values.device)
         taken = self.values.view(len(self.values), -1).index_select(0, indices).view(-1, *self.values.shape[1:])
         return self._laid_out(taken), self.targets.index_select(0, indices)
 
@@ -76,7 +77,7 @@ class ArrayStore:
     def stream(self, batches: Sequence[Tensor], seed: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Give the inputs and targets of one batch of positions after the other."""
         for positions in batches:
-            yield self.read(positions.to(self.values.device))
+            yield self.read(positions)
 
     def whole(self) -> Tensor:
         """Return all inputs without copying them, where they are not resized."""
