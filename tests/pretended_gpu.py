@@ -85,7 +85,7 @@ class OnGpu(torch.Tensor):
             return found if torch.device(kwargs["device"]).type == "cpu" else OnGpu(found)
         if name not in MIXES and any(type(item) is torch.Tensor and item.dim() > 0 for item in tensors):
             raise RuntimeError(
-                f"Expected all tensors to be on the same device, but found at least two devices, cpu and cuda:0! ({name})"
+                f"Expected all tensors to be on the same device, but found two devices, cpu and cuda:0! ({name})"
             )
         if "device" in kwargs and kwargs["device"] is not None:
             kwargs = {**kwargs, "device": torch.device("cpu")}
@@ -139,7 +139,7 @@ def _asked(args, kwargs):
 
 
 class _Calls(TorchFunctionMode):
-    """Sees every call of torch's functions: makes tensors on the pretended GPU, moves them there, gives its generator."""
+    """Sees every call of torch's functions: makes tensors on the pretended GPU, moves them there and back."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
@@ -157,8 +157,8 @@ class _Calls(TorchFunctionMode):
             generator = next((item for item in args if isinstance(item, torch._C.Generator)), None)
         with_gpu = _is_gpu(kwargs.get("device")) or any(isinstance(item, OnGpu) for item in tree_flatten(args)[0])
         if generator is not None and with_gpu != isinstance(generator, OfGpu):
-            places = ("cuda", "cpu") if with_gpu else ("cpu", "cuda")
-            raise RuntimeError("Expected a '%s' device type for generator but found '%s'" % places)
+            wanted, found = ("cuda", "cpu") if with_gpu else ("cpu", "cuda")
+            raise RuntimeError(f"Expected a '{wanted}' device type for generator but found '{found}'")
         if _is_gpu(kwargs.get("device")) and not any(isinstance(item, torch.Tensor) for item in args):
             grad = kwargs.pop("requires_grad", False)
             kwargs["device"] = "cpu"
