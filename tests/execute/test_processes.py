@@ -12,6 +12,7 @@ import pytest
 from tuner.core.errors import UserCodeError
 from tuner.core.trial import TrialEnv, TrialSpec, WorkItem
 from tuner.execute import processes, start
+from tuner.execute.base import TakesMore
 from tuner.execute.deadlines import Deadlines
 from tuner.execute.processes import ProcessExecutor
 from tuner.execute.serial import SerialExecutor
@@ -91,6 +92,19 @@ def test_a_slot_is_filled_before_the_last_process_is_waited_for(item, executor, 
     results = list(executor(workers=1).run([item(0, seed=0), item(1, seed=1)]))
     assert [result.status for result in results] == ["completed"] * 2
     assert steps[:3] == ["begin", "begin", "end"]
+
+
+def test_what_is_given_while_others_run_is_run_in_the_same_run(item, executor):
+    found = executor()
+    assert isinstance(found.executor, TakesMore)
+    numbers = []
+    for result in found.run([item(0), item(1, seed=1)]):
+        numbers.append(result.id)
+        if len(numbers) == 1:
+            assert found.wants_more, "none waits"
+            found.add([item(2, seed=2), item(3, seed=3)])
+            assert not found.wants_more, "as many wait as run at once"
+    assert sorted(numbers) == sorted(item(n, seed=n).spec.id for n in range(4))
 
 
 def test_a_worker_killed_once_is_tried_again(tmp_path, item, executor):

@@ -1,5 +1,6 @@
 import itertools
 import math
+import random
 from dataclasses import replace
 
 import pytest
@@ -93,7 +94,7 @@ def test_an_exempt_trial_that_an_older_search_left_at_a_rung_goes_on():
     items = [replace(make(*numbered(0, [number], ())[:1], number), until_epoch=3) for number in range(4)]
     history = [Record(item, result) for item, result in zip(items, ReplayExecutor(by_number).run(items), strict=True)]
     found = next_items(plan, history, numbered, make)
-    assert [(item.number, item.until_epoch) for item in found] == [(0, None)]
+    assert [(item.number, item.until_epoch) for item in found] == [(0, None), (3, None)], "3 whatever 0 shows"
 
 
 def test_there_are_no_rungs_where_nothing_could_be_stopped():
@@ -139,6 +140,74 @@ def test_the_order_of_the_history_does_not_matter():
     first = [record for record in records if record.item.until_epoch == 1]
     items = {tuple(next_items(plan, order, numbered, make)[i].number for i in range(3)) for order in permuted(first)}
     assert items == {(2, 3, 4)}
+
+
+def beside_each_other(plan, script, workers, seed, waits=False):
+    """Run a climb with so many workers and durations that differ; return its records, and the time they waited.
+
+    `waits`: what comes next is asked for when everything asked before has ended.
+    """
+    random_of = random.Random(seed)
+    records, waiting, running, now, idle, asked = [], [], [], 0.0, 0.0, set()
+    while True:
+        if not waits or not (waiting or running):
+            new = [item for item in next_items(plan, records, numbered, make) if item.key not in asked]
+            waiting += new
+            asked |= {item.key for item in new}
+        while waiting and len(running) < workers:
+            running.append((now + random_of.uniform(0.5, 1.5), len(asked), waiting.pop(0)))
+        if not running:
+            return sorted(records, key=lambda record: record.order), idle
+        ended = min(running, key=lambda one: one[0])
+        idle += (workers - len(running)) * (ended[0] - now)
+        running.remove(ended)
+        now = ended[0]
+        (result,) = ReplayExecutor(script).run([ended[2]])
+        records.append(Record(ended[2], result))
+
+
+def mixed(seed):
+    """Trials that rise, fall, tie, diverge and fail, drawn by number."""
+
+    def script(item):
+        drawn = random.Random(f"{seed}-{item.number}")
+        if drawn.random() < 0.1:
+            return TrialResult("", None, "diverged")
+        values = [round(drawn.uniform(0.3, 0.9), 1) for _ in range(9)]
+        return cut(lambda item: epochs(values))(item)
+
+    return script
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_what_is_run_does_not_depend_on_the_workers_nor_on_what_they_wait_for(seed):
+    plans = [
+        Climb(16, 16, Ladder((1, 3), 0.5, 3), exempt=1),
+        Climb(12, 4, Ladder((5,), 0.5, 2), exempt=3),
+        Climb(9, 4, Ladder((1, 2, 4), 0.4, 1)),
+    ]
+    for plan in plans:
+        alone, _ = beside_each_other(plan, mixed(seed), 1, seed, waits=True)
+        for workers in (2, 5):
+            found, _ = beside_each_other(plan, mixed(seed), workers, seed + workers)
+            assert [record.to_json() for record in found] == [record.to_json() for record in alone]
+
+
+def test_workers_wait_less_where_a_trial_goes_on_as_soon_as_nothing_can_stop_it():
+    plan = Climb(16, 16, Ladder((1, 3), 0.5, 3), exempt=1)
+    both = [[beside_each_other(plan, mixed(s), 4, s, waits)[1] for s in range(30)] for waits in (False, True)]
+    assert sum(both[0]) < 0.6 * sum(both[1])
+
+
+def test_a_trial_goes_on_while_others_run_once_they_cannot_push_it_out():
+    plan = Climb(4, 4, Ladder((3,), 0.5, 1))
+    items = next_items(plan, [], numbered, make)
+    results = list(ReplayExecutor(by_number).run(items))
+    records = [Record(item, result) for item, result in zip(items, results, strict=True)]
+    three = [(item.number, item.until_epoch) for item in next_items(plan, records[1:], numbered, make)]
+    assert three == [(0, 3), (3, None)], "2 of 4 go on: 3 is among them, 2 if 0 is worse"
+    two = [(item.number, item.until_epoch) for item in next_items(plan, records[2:], numbered, make)]
+    assert two == [(0, 3), (1, 3)]
 
 
 def permuted(records):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from tuner.core.preflight import Preflight
 from tuner.core.result import TrialResult
@@ -36,3 +36,15 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """End what was started. Safe to call twice."""
+
+
+@runtime_checkable
+class TakesMore(Protocol):
+    """An executor that takes items while it runs others, so that no slot waits for the last of them."""
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether fewer items wait than run at once."""
+
+    def add(self, items: Sequence[WorkItem]) -> None:
+        """Run these as well: `run`, which is going on, yields their results too."""

@@ -140,6 +140,13 @@ class ProcessExecutor:
         finally:  # the caller listens no more, or a worker raised
             self.close()
 
+    @property
+    def wants_more(self) -> bool:
+        return len(self._waiting) < len(self.slots)
+
+    def add(self, items: Sequence[WorkItem]) -> None:
+        self._waiting.extend(items)
+
     def close(self) -> None:
         for worker in list(self._busy):
             self._discard(worker)

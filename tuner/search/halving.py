@@ -1,10 +1,11 @@
 """Successive halving in deterministic generations: at each rung the best share goes on, the others stop there.
 
-All trials of a generation train to the first rung; when the last of them has ended, the best share trains on to the
-next one, and so on to the horizon. A trial keeps its horizon, so at a rung all are at the same point of their
-schedules, and one that goes on continues from its saved state. A rung's decision is taken among everything that has
-reached that rung, in this generation and in those before it, whatever the order in which results arrive. The first
-trials (the recipe's own configuration in coarse, coarse's best in fine) train to the horizon without a stop.
+All trials of a generation train to the first rung; the best share of them trains on to the next one, and so on to the
+horizon. A trial keeps its horizon, so at a rung all are at the same point of their schedules, and one that goes on
+continues from its saved state. A rung's decision is taken among everything that has reached that rung, in this
+generation and in those before it, whatever the order in which results arrive; a trial waits for no result that could
+not change it, so that no worker waits for the last of a rung. The first trials (the recipe's own configuration in
+coarse, coarse's best in fine) train to the horizon without a stop.
 
 Source: Jamieson and Talwalkar 2016 (successive halving); Li et al. 2020 (ASHA) for rungs shared by all generations.
 """
@@ -101,6 +102,11 @@ class Climb:
         """The ladder's rungs; none where nothing could be stopped at one."""
         return self.ladder.rungs if self.count > max(self.ladder.least, self.exempt) else ()
 
+    @property
+    def stops(self) -> tuple[float, ...]:
+        """The rungs, and the horizon."""
+        return (*map(float, self.rungs), math.inf)
+
     def goal(self, number: int, stop: float) -> float:
         """Return up to where a trial trains that is to reach a rung."""
         return math.inf if number < self.exempt else stop
@@ -109,7 +115,11 @@ class Climb:
 def next_items(
     climb: Climb, history: Iterable[Record], configure: Configure, make: Callable[[Params, int], WorkItem]
 ) -> list[WorkItem]:
-    """Return the next items of a search: the first generation or rung that is not complete, without what is done.
+    """Return what is certain to be run next, without what is done: of the first generation that is not complete.
+
+    `history` may lack trials that are running: their items are returned again, and a trial goes on from a rung as soon
+    as nothing that these can show would stop it. So whatever the order in which results come, and whether they are
+    waited for or not, the same items are run in the end.
 
     `configure(index, numbers, before)` gives the configurations of generation `index`, fewer where the space has no
     more; `before`: one record per trial of the generations before it, which alone it may learn from.
@@ -117,41 +127,54 @@ def next_items(
     done: dict[int, dict[float, Record]] = {}
     for record in history:
         done.setdefault(record.number, {})[record.order[1]] = record
-    stops = [*map(float, climb.rungs), math.inf]
-    reached: list[list[Key]] = [[] for _ in stops]
+    reached: dict[float, list[Key]] = {stop: [] for stop in climb.stops}
     for index, start in enumerate(range(0, climb.count, climb.generation)):
         numbers = range(start, min(start + climb.generation, climb.count))
-        if any(number not in done for number in numbers):
+        begun: dict[int, WorkItem] = {
+            number: next(iter(done[number].values())).item for number in numbers if number in done
+        }
+        if len(begun) < len(numbers):
             before = last_of_each(
                 done[number][stop] for number in range(start) if number in done for stop in done[number]
             )
             asked = zip(numbers, configure(index, numbers, before), strict=False)
-            missing = [make(params, number) for number, params in asked if number not in done]
-            if missing:
-                return [replace(item, until_epoch=_until(climb.goal(item.number, stops[0]))) for item in missing]
-        alive = [number for number in numbers if number in done]
-        if not alive:
+            begun |= {number: make(params, number) for number, params in asked if number not in done}
+        if items := _certain(climb, done, begun, reached):
+            return items
+        if not begun:
             return []
-        for stop, keys in zip(stops, reached, strict=True):
-            goals = [(number, climb.goal(number, stop)) for number in alive]
-            if missing := [_onwards(done[number], goal) for number, goal in goals if goal not in done[number]]:
-                return missing
-            if alive and stop < math.inf:
-                alive = _passing(climb, [done[number][goal] for number, goal in goals], stop, keys)
     return []
 
 
-def _passing(climb: Climb, records: Sequence[Record], stop: float, keys: list[Key]) -> list[int]:
-    """Return the numbers that go on from a rung; `keys` holds what has reached it before, and is added to."""
-    for record in records:
-        bisect.insort(keys, rank(record, stop))
-    bar = keys[min(climb.ladder.passing(len(keys)), len(keys)) - 1]
-    return [r.number for r in records if is_usable(r) and (r.number < climb.exempt or rank(r, stop) <= bar)]
+def _certain(
+    climb: Climb,
+    done: Mapping[int, Mapping[float, Record]],
+    begun: Mapping[int, WorkItem],
+    reached: Mapping[float, list[Key]],
+) -> list[WorkItem]:
+    """Return what a generation's trials are certain to run; none: it is complete, and is added to `reached`.
 
-
-def _onwards(records: Mapping[float, Record], stop: float) -> WorkItem:
-    """Return the item that takes a trial on: the same spec and horizon, so that it continues from its saved state."""
-    return replace(next(iter(records.values())).item, until_epoch=_until(stop))
+    `reached`: by rung, the keys of all that have come to it in the generations before.
+    """
+    items: dict[tuple[int, float], WorkItem] = {}
+    alive, unsure = sorted(begun), 0  # that come to this rung; how many more may
+    for stop in climb.stops:
+        goals = {number: climb.goal(number, stop) for number in alive}
+        waited = [number for number in alive if goals[number] not in done.get(number, {})]
+        items |= {(n, goals[n]): replace(begun[n], until_epoch=_until(goals[n])) for n in waited}
+        here = [done[number][goals[number]] for number in alive if number not in waited]
+        unsure += len(waited)
+        bar = climb.ladder.passing(len(reached[stop]) + len(alive))
+        for record in here:
+            bisect.insort(reached[stop], rank(record, stop))
+        usable = [record for record in here if is_usable(record)]
+        alive = [
+            record.number
+            for record in usable
+            if record.number < climb.exempt or bisect.bisect_left(reached[stop], rank(record, stop)) + unsure < bar
+        ]
+        unsure += len(usable) - len(alive) if unsure else 0
+    return [items[key] for key in sorted(items)]
 
 
 def _until(stop: float) -> int | None:

@@ -6,10 +6,12 @@ Each generation has a study of its own, rebuilt in memory from the records of th
 
 from __future__ import annotations
 
+import json
 import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from tuner.core.result import Record
@@ -65,17 +67,29 @@ def ask(
 
     Where too little is known, or TPE only repeats what was tried, scrambled Sobol gives the rest.
     """
+    known = [(json.dumps(dict(entry.params)), entry.score, entry.epochs, entry.whole) for entry in told]
+    text = json.dumps([space.to_json(), dict(base), [dict(params) for params in taken]])  # in their own order
+    return [dict(params) for params in _ask(seed, generation, count, tuple(known), text)]
+
+
+@lru_cache(maxsize=16)  # a plan is asked again while a generation runs
+def _ask(
+    seed: int, generation: int, count: int, known: Sequence[tuple[str, float | None, int, bool]], text: str
+) -> list[dict[str, Any]]:
+    space_json, base, taken = json.loads(text)
+    space = Space.from_json(space_json)
+    told = [Told(json.loads(text), score, epochs, whole) for text, score, epochs, whole in known]
     chosen: list[dict[str, Any]] = []
     if sum(entry.score is not None and entry.whole for entry in told) >= LEAST_SCORES:
-        known = {canonical_json(dict(params)) for params in taken}
+        seen = {canonical_json(params) for params in taken}
         study = _study(space, derive_seed(seed, "tpe", generation), telling(told))
         for _ in range(count + REPEATS):
             if len(chosen) == count:
                 break
             params = _asked(study.ask(), space, base)
             text = canonical_json(params)
-            if text not in known:
-                known.add(text)
+            if text not in seen:
+                seen.add(text)
                 chosen.append(params)
     return chosen + design(space, "sobol", seed, count - len(chosen), base, taken=[*taken, *chosen])
 

@@ -25,7 +25,7 @@ NOTES_SHOWN = 4
 @dataclass(frozen=True)
 class Epochs:
     """The epochs of a search: those `done` before a generation, all that are planned, later generations included, and
-    of each trial of the generation, by number, from which to which it trains.
+    of each trial that runs, by number, from which to which it trains; that grows while they run.
     """
 
     done: int

@@ -18,7 +18,7 @@ from tuner.core.result import TrialResult
 from tuner.core.stage_ref import StageRef
 from tuner.core.store import StageDir
 from tuner.core.trial import Progress, TrialEnv, WorkItem
-from tuner.execute.base import Executor
+from tuner.execute.base import Executor, TakesMore
 from tuner.execute.slots import Wish, plan_slots
 from tuner.recipe.file import Places, key_lines
 from tuner.recipe.user_files import libraries
@@ -36,6 +36,16 @@ class StageRunner:
 
     def run(self, items: Sequence[WorkItem]) -> Iterator[TrialResult]:
         return self.executor.run(items, self.env)
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether the engine takes items while others run, and will soon have none to begin."""
+        return isinstance(self.executor, TakesMore) and self.executor.wants_more
+
+    def add(self, items: Sequence[WorkItem]) -> None:
+        """Have items run as well, in the run that is going on: their results come with it."""
+        if isinstance(self.executor, TakesMore):
+            self.executor.add(items)
 
     def at(self, stage_dir: Path) -> StageRunner:
         """Return a runner whose trials leave their files in another folder."""

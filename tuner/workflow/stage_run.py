@@ -21,6 +21,7 @@ from tuner.stages import checklist
 from tuner.view import plan as plan_view
 from tuner.view.progress import Epochs
 from tuner.workflow import budgets, outputs
+from tuner.workflow.batch import Batch
 from tuner.workflow.best_so_far import BestSoFar, so_far
 from tuner.workflow.executor_pool import ExecutorPool, StageRunner
 from tuner.workflow.failures import ALIKE, first_fail_alike, raise_hopeless
@@ -29,7 +30,7 @@ from tuner.workflow.listener import ProgressListener
 from tuner.workflow.stage_clock import Attempts, timed
 from tuner.workflow.under_way import UnderWay, is_given_up
 from tuner.workflow.whole_run import OVERDUE, WholeRun
-from tuner.workflow.work import Work, known, unfinished, work_of
+from tuner.workflow.work import Work, work_of
 
 STORED_LOOK = "test: evaluated before, and stored; nothing was evaluated again, which --force --fresh does"
 
@@ -153,41 +154,42 @@ class StageRun:
         records: list[Record] = []
         best, given_up = BestSoFar.of(self.session.run, self.ref), work.given_up()
         while items := work.plan(records):
-            todo = unfinished(items, finished)
+            batch = Batch(work, records, items, finished, self._searches)
             if self._is_overdue():
-                short = [given_up[item.spec.id] for item in todo if item.spec.id in given_up]
-                if there := [*records, *(known(items, finished) if self._searches else []), *short]:
+                short = [given_up[item.spec.id] for item in batch.todo if item.spec.id in given_up]
+                if there := [*(batch.there if self._searches else records), *short]:
                     self.listener.note(f"{self.ref} ends here: the time of the run is over")
                     return sorted(there, key=lambda record: record.order)
                 if not self._searches:
                     return []
-            under_way = UnderWay.of(work.folder, todo, records)
-            done = [*records, *known(items, finished)]
-            epochs = _epochs(done, todo, epochs_in_all) if epochs_in_all else None
+            epochs = batch.epochs(epochs_in_all) if epochs_in_all else None
             try:
-                with self.pool.watched(partial(self._hear, under_way, best)):
-                    for record in self._run_items(todo, len(records) + len(items), runner, epochs=epochs):
+                with self.pool.watched(partial(self._hear, batch.under_way, best)):
+                    for record in self._run_items(batch.todo, len(records) + len(batch.items), runner, epochs=epochs):
                         with uninterrupted():
                             work.folder.append(record)
                             clock.tick()
                             if best is not None:
                                 best.hear(record)
-                        finished[record.item.key] = record.result
-                        under_way.forget(record.number)
-                        if record.result.status == "failed" and first_fail_alike([*records, *known(items, finished)]):
+                        batch.end(record)
+                        if record.result.status == "failed" and first_fail_alike(batch.there):
                             break
+                        if runner.wants_more:
+                            more = batch.more()
+                            self.pool.journal.expect(self.ref, more)
+                            runner.add(more)
             except TimeIsOver:
                 if not self._searches:
                     continue  # what is compared with one another is there as a whole, or not at all
-                for record in map(_as_stored, under_way.given_up()):
+                for record in map(_as_stored, batch.under_way.given_up()):
                     work.folder.append(record)
                     given_up[record.result.id] = record
                     if best is not None:
                         best.hear(record)
-                if not any(map(is_usable, [*records, *known(items, finished), *given_up.values()])):
+                if not any(map(is_usable, [*batch.there, *given_up.values()])):
                     raise
                 continue
-            records = sorted([*records, *known(items, finished)], key=lambda record: record.order)
+            records = batch.there
             hopeless = first_fail_alike(records)
             raise_hopeless(self.ref.stage, hopeless or records, every=True)
             if hopeless:
@@ -222,17 +224,22 @@ class StageRun:
     def _run_items(
         self, items: Sequence[WorkItem], total: int, runner: StageRunner, title: str = "", epochs: Epochs | None = None
     ) -> Iterator[Record]:
-        """Run work items, with progress; `total` counts the finished ones of the stage too."""
-        by_key = {item.key: item for item in items}
+        """Run work items, with progress; `total` counts the finished ones of the stage too.
+
+        More that are given to the runner meanwhile are added to `items`.
+        """
         self.pool.journal.expect(self.ref, items)
         self.listener.start(title or checklist.title(self.ref.stage), total, total - len(items), epochs)
         try:
-            for result in runner.run(items):
-                record = _as_stored(Record(by_key[result.id, result.until_epoch], result))
+            by_key = {item.key: item for item in items}
+            for result in runner.run(tuple(items)):
+                if (key := (result.id, result.until_epoch)) not in by_key:
+                    by_key |= {item.key: item for item in items}
+                record = _as_stored(Record(by_key[key], result))
                 raise_hopeless(self.ref.stage, [record], every=False)
                 self.pool.journal.end(record)
-                yield record
                 self.listener.finish(record.result, record.number)
+                yield record
         finally:
             self.listener.stop()
 
@@ -257,20 +264,6 @@ def _with_given_up(result: StageResult[Any], records: Sequence[Record]) -> Stage
     told = ", ".join(f"trial {r.number} after {r.item.until_epoch} of {r.item.spec.horizon_epochs}" for r in found)
     why = f"the time of the run was over; given up, with its best weights so far: {told} epochs"
     return replace(result, skipped=[*result.skipped, Skipped("training to the end", why)])
-
-
-def _epochs(records: Sequence[Record], todo: Sequence[WorkItem], in_all: int) -> Epochs:
-    """Count the epochs of a search: a trial that goes on at a rung trains those that it has not yet."""
-    reached: dict[str, int] = {}
-    for record in records:
-        reached[record.result.id] = max(reached.get(record.result.id, 0), _last_epoch(record.item))
-    of = {item.number: (reached.get(item.spec.id, 0), _last_epoch(item)) for item in todo}
-    done = sum(reached.values())
-    return Epochs(done, max(in_all, done + sum(last - first for first, last in of.values())), of)
-
-
-def _last_epoch(item: WorkItem) -> int:
-    return item.until_epoch or item.spec.horizon_epochs or 0
 
 
 def _as_stored(record: Record) -> Record:

@@ -22,15 +22,25 @@ class UnderWay:
     """What the trials of one generation have told. `before`: records of lower rungs, which a trial has gone on from."""
 
     folder: StageDir
-    items: Mapping[int, WorkItem]
-    before: Mapping[str, Record] = field(default_factory=dict)
+    items: dict[int, WorkItem] = field(default_factory=dict)
+    before: dict[str, Record] = field(default_factory=dict)
     _began: dict[int, float] = field(default_factory=dict)
     _rows: dict[int, dict[Place, Mapping[str, Any]]] = field(default_factory=dict)
     _latest: dict[int, Record] = field(default_factory=dict)
 
     @classmethod
     def of(cls, folder: StageDir, todo: Sequence[WorkItem], records: Sequence[Record]) -> UnderWay:
-        return cls(folder, {item.number: item for item in todo}, {record.result.id: record for record in records})
+        found = cls(folder)
+        found.expect(todo, records)
+        return found
+
+    def expect(self, todo: Sequence[WorkItem], records: Sequence[Record]) -> None:
+        """Take in what is to be run as well; a trial that goes on begins with what it has come to."""
+        self.before |= {record.result.id: record for record in records}
+        for item in todo:
+            self.items[item.number] = item
+            self._began.pop(item.number, None)
+            self._rows.pop(item.number, None)
 
     def hear(self, progress: Progress) -> Record | None:
         """Take in news; return the trial as it would be if it were given up now, where its weights so far are new."""

@@ -77,8 +77,8 @@ class Journal:
         self._told: dict[str, set[tuple[Any, ...]]] = {}
 
     def expect(self, ref: StageRef, items: Sequence[WorkItem]) -> None:
-        """Hear which trials run next."""
-        self._running = {
+        """Hear which trials run next, or beside those that run."""
+        self._running |= {
             item.number: Tracked(ref.label, item.number, item.spec.id, {**item.spec.overrides, "seed": item.spec.seed})
             for item in items
         }
