@@ -19,7 +19,7 @@ from tuner.core.store import write_bytes
 from tuner.core.trial import Progress, TrialEnv, TrialSpec, WorkItem
 from tuner.execute import folder as shared
 from tuner.execute.crashes import KILLED_TRIES
-from tuner.execute.folder import RunFolder, Watch, sign_of_life, take
+from tuner.execute.folder import RunFolder, Watch, renew, sign_of_life, take
 from tuner.execute.folder_engine import FolderExecutor, Shared
 from tuner.execute.folder_worker import Ended, FolderWorker, Patience
 from tuner.execute.machine import look
@@ -92,6 +92,17 @@ def of_another(monkeypatch, pid, host_changes=True, **about):
 def test_a_job_is_taken_by_one_alone(tmp_path, run):
     run.make()
     assert [take(run.lease("a"), b"{}") for _ in range(2)] == [True, False]
+
+
+def test_a_lease_that_was_taken_back_is_not_renewed(run):
+    run.make()
+    lease = run.lease("a")
+    take(lease, b"a longer content")
+    renew(lease, b"short")
+    assert lease.read_bytes() == b"short"
+    lease.unlink()
+    renew(lease, b"short")
+    assert not lease.exists()
 
 
 def test_a_sign_of_life_stops_by_the_clock_of_the_one_who_looks(tmp_path, clock, monkeypatch):

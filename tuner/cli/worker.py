@@ -19,6 +19,9 @@ def worker(
     trials_per_device: Annotated[int | None, typer.Option(help="trials at once on each GPU (default: one)")] = None,
     wait: Annotated[float, typer.Option(help="seconds to wait for a command, or for one that was killed")] = 600.0,
     linger: Annotated[float, typer.Option(help="seconds to wait for the next command after one has ended")] = 60.0,
+    share_gpus: Annotated[
+        bool, typer.Option("--share-gpus", help="use GPUs that another worker here has; else each has its own")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="say nothing of each trial")] = False,
 ) -> None:
     """Work on the trials that commands leave in a shared folder, until no command is left (Slurm, NFS)."""
@@ -39,4 +42,4 @@ def worker(
             if not quiet:
                 print(f"worker: {text}", file=sys.stderr, flush=True)
 
-        work(folder, WorkerOptions(workers, device, trials_per_device, wait, linger), say)
+        work(folder, WorkerOptions(workers, device, trials_per_device, wait, linger, share_gpus), say)

@@ -21,12 +21,16 @@ FREE_SHARE = 0.95  # of a device's free memory that trials may fill
 
 @dataclass(frozen=True)
 class Gpu:
-    """One CUDA device. `name`: as CUDA_VISIBLE_DEVICES names it, an index or a UUID. Memory in bytes."""
+    """One CUDA device. `name`: as CUDA_VISIBLE_DEVICES names it, an index or a UUID. Memory in bytes.
+
+    `uuid`: its own id wherever it is seen from; empty: not known.
+    """
 
     name: str
     model: str
     total_bytes: int
     free_bytes: int
+    uuid: str = ""
 
 
 @dataclass(frozen=True)

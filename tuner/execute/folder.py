@@ -1,6 +1,7 @@
 """A folder that machines share, as the place where one command hands out trials and workers (`tuner worker`) take them.
 
     DIR/workers/<worker>.json                  a worker's sign of life, with how many trials it takes at once
+    DIR/gpus/<gpu>.lock                        who has a GPU to itself: a lock between workers of one machine
     DIR/run-<name>-<hash>/coordinator.json     the command's sign of life, and the versions that workers must have
                           memory.json          what the memory of trials is foreseen by
                           jobs/<job>.json      what is to be done
@@ -9,9 +10,10 @@
                           answers/<job>.<worker>.json
                           blobs/<sha256>       contents of files
 
-Nothing rests on locks, on modification times or on the machines' clocks: a file is written whole and renamed; a sign of
-life has a number that rises, and has stopped when the one who looks has seen the same number for LOST_SECONDS of its
-own clock. A job's name holds the hash of its content, so an answer is right whoever gave it, and whenever.
+Nothing between machines rests on locks, on modification times or on the machines' clocks: a file is written whole and
+renamed (but for a lease that is renewed, which must not come back); a sign of life has a number that rises, and has
+stopped when the one who looks has seen the same number for LOST_SECONDS of its own clock. A job's name holds the hash
+of its content, so an answer is right whoever gave it, and whenever.
 """
 
 from __future__ import annotations
@@ -274,6 +276,13 @@ def take(path: Path, content: bytes) -> bool:
     with open(handle, "wb") as file:
         file.write(content)
     return True
+
+
+def renew(path: Path, content: bytes) -> None:
+    """Renew a lease, in its place: one that was taken back meanwhile stays away."""
+    with contextlib.suppress(OSError), open(os.open(path, os.O_WRONLY), "wb") as file:
+        file.write(content)
+        file.truncate()
 
 
 def run_folders(root: Path) -> list[RunFolder]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import os
 import secrets
 import socket
 import threading
@@ -12,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tuner.core.errors import EnvironmentProblem, InputError, TunerError
-from tuner.core.inventory import Inventory
+from tuner.core.inventory import Inventory, parse_device
 from tuner.core.store import write_bytes
 from tuner.execute.folder import (
     BEAT_SECONDS,
@@ -21,13 +23,15 @@ from tuner.execute.folder import (
     RunFolder,
     Watch,
     read_sign,
+    renew,
     run_folders,
     sign_of_life,
     take,
 )
+from tuner.execute.gpu_claims import GpuClaims
 from tuner.execute.news import Teller
 from tuner.execute.remote import Answer, Job, Outfit, carry_out
-from tuner.execute.slots import Leases, Slot, Wish, memory_of, plan_slots
+from tuner.execute.slots import Leases, Slot, Slots, Wish, chosen_gpus, memory_of, plan_slots
 from tuner.execute.travel import AGAIN
 from tuner.execute.versions import FIX, differences, versions
 
@@ -117,8 +121,7 @@ class Task:
         if not self.has_lease():
             raise Ended
         self.beat, self.due = self.beat + 1, time.monotonic() + BEAT_SECONDS
-        with contextlib.suppress(EnvironmentProblem):  # a moment's trouble of the network
-            write_bytes(self.run.lease(self.name), self.sign, synced=False)
+        renew(self.run.lease(self.name), self.sign)
 
     def has_lease(self) -> bool:
         sign = read_sign(self.run.lease(self.name))
@@ -128,7 +131,9 @@ class Task:
 class FolderWorker:
     """Works for one command at a time, on as many trials as this machine has slots, until there is no command left."""
 
-    def __init__(self, folder: Path, inventory: Inventory, wish: Wish, patience: Patience, say: Say) -> None:
+    def __init__(
+        self, folder: Path, inventory: Inventory, wish: Wish, patience: Patience, say: Say, share_gpus: bool = False
+    ) -> None:
         self.folder = folder
         self.inventory = inventory
         self.wish = self._wish = wish  # the other with what the recipe gives to each trial
@@ -144,16 +149,19 @@ class FolderWorker:
         self._slots = plan_slots(inventory, wish)
         self._beat = 0
         self._due = 0.0
+        self._claims = None if share_gpus else GpuClaims(folder, f"worker {self.name}, process {os.getpid()}")
 
     def work(self) -> None:
         """Take trials until no command is left that has any.
 
         Raises:
             InputError: "no command": none has come in time.
-            EnvironmentProblem: a command has another Python, tuner or torch; the folder cannot be written.
+            EnvironmentProblem: a command has another Python, tuner or torch; the folder cannot be written; all GPUs
+                are another worker's.
         """
         served, idle_since = False, time.monotonic()
         try:
+            self._slots = self._plan()
             while True:
                 self._show()
                 self._reap()
@@ -201,16 +209,27 @@ class FolderWorker:
             raise EnvironmentProblem(f"{sign.words}, whose trials are here, has another {differs}", FIX)
         threads, devices = (int(sign.about.get(name, 1)) for name in ("threads", "devices"))
         self._wish = replace(self.wish, threads=threads, devices=devices)
-        self._slots = slots = plan_slots(self.inventory, self._wish)
+        self._slots = slots = self._plan()
         self._leases = Leases(slots)
         self.say(
             f"works for {sign.about.get('run', run.path.name)} ({sign.words}): {len(slots)} at once, on {slots.device}"
         )
         return True
 
+    def _plan(self, step_bytes: int | None = None) -> Slots:
+        """Return the slots here, on GPUs that no other worker has; more of these are claimed where it takes them."""
+        kind, indices = parse_device(self._wish.device)
+        gpus = chosen_gpus(self.inventory, indices, self._wish.device)
+        if self._claims is None or kind not in ("auto", "cuda") or not gpus:
+            return plan_slots(self.inventory, self._wish, step_bytes)
+        workers, each = self._wish.workers, self._wish.per_device or 1
+        self._claims.claim(gpus, None if workers is None else math.ceil(workers / each) * self._wish.devices)
+        mine = replace(self.inventory, gpus=tuple(self._claims.own))
+        return plan_slots(mine, replace(self._wish, device="cuda"), step_bytes)
+
     def _fit(self, run: RunFolder) -> int:
         """Return how many trials the memory here holds at once, by what is known of them."""
-        return len(plan_slots(self.inventory, self._wish, run.foreseen().step_bytes))
+        return len(self._plan(run.foreseen().step_bytes))
 
     def _take_jobs(self, run: RunFolder) -> None:
         assert self._leases is not None
@@ -257,6 +276,8 @@ class FolderWorker:
         for task in self._tasks:
             task.thread.join(timeout=10)
             self._free(task)
+        if self._claims is not None:
+            self._claims.give_back()
         with contextlib.suppress(OSError):
             (self.folder / "workers" / f"{self.name}.json").unlink(missing_ok=True)
 

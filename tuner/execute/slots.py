@@ -122,13 +122,23 @@ def plan_slots(inventory: Inventory, wish: Wish, trial_bytes: int | None = None)
 
 def _chosen(inventory: Inventory, indices: tuple[int, ...], wish: Wish) -> list[Gpu]:
     """Return the devices that trials run on; of trials on several devices, each group as if it were one."""
-    if not inventory.gpus or any(index >= len(inventory.gpus) for index in indices):
+    if not (gpus := chosen_gpus(inventory, indices, wish.device)):
         raise absent(wish.device, inventory)
-    gpus = [inventory.gpus[index] for index in indices] if indices else list(inventory.gpus)
     if len(gpus) < wish.devices:
         raise _too_few(wish, len(gpus), "CUDA device")
     count = wish.devices
     return [_as_one(gpus[start : start + count]) for start in range(0, len(gpus) - count + 1, count)]
+
+
+def chosen_gpus(inventory: Inventory, indices: tuple[int, ...], device: str) -> list[Gpu]:
+    """Return the GPUs that `--device` names by their indices, or all.
+
+    Raises:
+        EnvironmentProblem: "there is no such device here".
+    """
+    if any(index >= len(inventory.gpus) for index in indices):
+        raise absent(device, inventory)
+    return [inventory.gpus[index] for index in indices] if indices else list(inventory.gpus)
 
 
 def _as_one(gpus: list[Gpu]) -> Gpu:

@@ -55,7 +55,8 @@ def inventory() -> Inventory:
     for index in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(index)
         name = visible[index] if index < len(visible) else str(index)
-        gpus.append(Gpu(name, torch.cuda.get_device_name(index), total, free))
+        known = torch.cuda.get_device_properties(index)
+        gpus.append(Gpu(name, known.name, total, free, str(getattr(known, "uuid", ""))))
     return replace(without_gpus(), gpus=tuple(gpus), mps=torch.backends.mps.is_available())
 
 

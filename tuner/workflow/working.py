@@ -16,6 +16,7 @@ class WorkerOptions:
     trials_per_device: int | None = None
     wait: float = 600.0
     linger: float = 60.0
+    share_gpus: bool = False
 
 
 def work(folder: Path, options: WorkerOptions, say: Callable[[str], None]) -> None:
@@ -25,4 +26,5 @@ def work(folder: Path, options: WorkerOptions, say: Callable[[str], None]) -> No
     from tuner.execute.slots import Wish
 
     wish = Wish(options.device, options.workers, options.trials_per_device or 1)
-    FolderWorker(folder, look(), wish, Patience(options.wait, options.linger), say).work()
+    patience = Patience(options.wait, options.linger)
+    FolderWorker(folder, look(), wish, patience, say, options.share_gpus).work()
