@@ -13,9 +13,13 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import return_and_correct_aliasing
 from torch.utils._pytree import tree_flatten, tree_map
 
+from tuner.train import checkpoint
+
 DEVICE = torch.device("cuda:0")
-MIXES = {"index.Tensor", "index_put_.default", "index_put.default", "copy_.default", "_index_put_impl_.default"}
-WHOLE = {"one_hot"}  # of several operations, which make tensors of their own where these are held
+INDEXING = {"index.Tensor", "index_put_.default", "index_put.default", "_index_put_impl_.default"}
+WITH_CPU = {"copy_.default", "_pack_padded_sequence.default"}
+TOGETHER = {"cat", "stack", "index_select", "gather", "scatter", "scatter_", "scatter_add", "scatter_add_", "index_add_"}
+WHOLE = {"one_hot", "quantile", "nanquantile", "pad_sequence"}  # of several operations, which make tensors of their own where these are held
 TOTAL = 80 << 30
 
 
@@ -74,6 +78,9 @@ class OnGpu(torch.Tensor):
     def data_ptr(self):
         return self.held.data_ptr()
 
+    def untyped_storage(self):
+        return self.held.untyped_storage()
+
     @classmethod
     def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -83,7 +90,9 @@ class OnGpu(torch.Tensor):
             with_cpu = {**kwargs, "device": torch.device("cpu")}
             found = function(*tree_map(_inner, args), **with_cpu)
             return found if torch.device(kwargs["device"]).type == "cpu" else OnGpu(found)
-        if name not in MIXES and any(type(item) is torch.Tensor and item.dim() > 0 for item in tensors):
+        if name in INDEXING:
+            _index_on_one_device(*args[:3])
+        elif name not in WITH_CPU and _on_two_devices(name, tensors):
             raise RuntimeError(
                 f"Expected all tensors to be on the same device, but found two devices, cpu and cuda:0! ({name})"
             )
@@ -94,6 +103,23 @@ class OnGpu(torch.Tensor):
         if on_host:
             return args[0]
         return return_and_correct_aliasing(function, args, kwargs, tree_map(_outer, found))
+
+
+def _on_two_devices(name, tensors):
+    """A single number of the CPU may meet tensors of the GPU, but not take their sum, nor be joined with them."""
+    overload = name.partition(".")[0]
+    taking = overload.endswith("_") and type(tensors[0]) is torch.Tensor
+    lone = not (taking or overload in TOGETHER)
+    return any(type(item) is torch.Tensor and not (lone and item.dim() == 0) for item in tensors)
+
+
+def _index_on_one_device(values, indices, put=None):
+    """Indices may be on the CPU, or where the values are; what is put there is with them, or one number."""
+    here = type(values)
+    if any(isinstance(item, torch.Tensor) and type(item) not in (here, torch.Tensor) for item in indices):
+        raise RuntimeError("indices should be either on cpu or on the same device as the indexed tensor (cpu)")
+    if put is not None and type(put) is not here and put.numel() > 1:
+        raise RuntimeError("expected all tensors to be on the same device: what is put is not where the values are")
 
 
 class OfGpu(torch._C.Generator):
@@ -164,6 +190,8 @@ class _Calls(TorchFunctionMode):
             kwargs["device"] = "cpu"
             found = OnGpu(function(*args, **kwargs))
             return found.requires_grad_(grad)
+        if name == "as_tensor" and isinstance(args[0], torch.Tensor) and kwargs.get("device") is not None:
+            return args[0].to(kwargs["device"])
         if _is_gpu(kwargs.get("device")) and name.endswith("_like"):
             kwargs["device"] = "cpu"
             with torch._C.DisableTorchFunction():
@@ -225,6 +253,11 @@ def pretended_gpu():
     with contextlib.ExitStack() as stack:
         for name, function in cuda.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, function))
+        plain = checkpoint.is_plain
+        stack.enter_context(mock.patch.object(checkpoint, "is_plain", lambda value: plain(tree_map(_inner, value))))
+        stream = mock.Mock(is_capturing=lambda: False)
+        stack.enter_context(mock.patch.object(torch.accelerator, "current_stream", lambda device=None: stream))
+        stack.enter_context(mock.patch.object(torch.backends.cudnn, "is_acceptable", lambda tensor: False))
         stack.enter_context(mock.patch.object(torch, "Generator", Generators))
         stack.enter_context(mock.patch.object(torch, "load", loaded))
         stack.enter_context(_Calls())

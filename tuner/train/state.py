@@ -243,7 +243,7 @@ def restore(setup: Setup, training: Training, path: Path | None, last: int) -> N
     training.optimizer.load_state_dict(state["optimizer"])
     training.schedule.load_state_dict(state["schedule"])
     training.scaler.load_state_dict(state["scaler"])
-    training.points.load_state_dict(state["points"])
+    training.points.load_state_dict(_moved(state["points"], setup.env.device))
     for name, item in training.model.named_parameters():
         grad = state.get("grads", {}).get(name)
         item.grad = None if grad is None else grad.to(item.device)
@@ -251,3 +251,12 @@ def restore(setup: Setup, training: Training, path: Path | None, last: int) -> N
     training.scheduled, training.curve = state["scheduled"], state["curve"]
     training.skipped, training.snapshots = state["skipped"], state["snapshots"]
     training.best = None if state["best"] is None else Best(**state["best"])
+
+
+def _moved(value: Any, device: str) -> Any:
+    """Return the state of parts of the step with its tensors on the device, where the weights are that they meet."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, dict):
+        return {key: _moved(item, device) for key, item in value.items()}
+    return type(value)(_moved(item, device) for item in value) if isinstance(value, (list, tuple)) else value
