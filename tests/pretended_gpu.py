@@ -18,8 +18,9 @@ from tuner.train import checkpoint
 DEVICE = torch.device("cuda:0")
 INDEXING = {"index.Tensor", "index_put_.default", "index_put.default", "_index_put_impl_.default"}
 WITH_CPU = {"copy_.default", "_pack_padded_sequence.default"}
-TOGETHER = {"cat", "stack", "index_select", "gather", "scatter", "scatter_", "scatter_add", "scatter_add_", "index_add_"}
-WHOLE = {"one_hot", "quantile", "nanquantile", "pad_sequence"}  # of several operations, which make tensors of their own where these are held
+TOGETHER = {"cat", "stack", "index_select", "gather", "scatter", "scatter_add", "index_add"}
+# of several operations, which make tensors of their own where these are held
+WHOLE = {"one_hot", "quantile", "nanquantile", "pad_sequence"}
 TOTAL = 80 << 30
 
 
@@ -109,7 +110,7 @@ def _on_two_devices(name, tensors):
     """A single number of the CPU may meet tensors of the GPU, but not take their sum, nor be joined with them."""
     overload = name.partition(".")[0]
     taking = overload.endswith("_") and type(tensors[0]) is torch.Tensor
-    lone = not (taking or overload in TOGETHER)
+    lone = not (taking or overload.rstrip("_") in TOGETHER)
     return any(type(item) is torch.Tensor and not (lone and item.dim() == 0) for item in tensors)
 
 
