@@ -1,6 +1,6 @@
 """`python -m tuner`."""
 
-from tuner.cli.app import main
+from tuner.cli.start import main
 
 if __name__ == "__main__":
     main()

@@ -58,6 +58,27 @@ FINALIZER = """
     del late
     time.sleep(30)
 """
+ERROR_AFTER = """
+    class Late:
+        def __del__(self):
+            os.kill(os.getpid(), signal.{name})
+
+    late = Late()
+    del late
+    raise RuntimeError("dictionary changed size during iteration")
+"""
+EARLY = """
+import os, runpy, signal, sys
+
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name == "typer":
+            os.kill(os.getpid(), signal.{name})
+
+sys.meta_path.insert(0, Finder())
+sys.argv = ["tuner", "--version"]
+runpy.run_module("tuner", run_name="__main__")
+"""
 CODES = {"SIGINT": 130, "SIGTERM": 143}
 
 
@@ -80,6 +101,20 @@ def test_a_signal_that_a_finalizer_swallows_comes_again(name):
     code, said = ended(FINALIZER.format(name=name))
     assert code == CODES[name]
     assert "What was finished is kept" in said
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_an_error_right_after_a_signal_that_a_finalizer_swallows_is_the_signals(name):
+    code, said = ended(ERROR_AFTER.format(name=name))
+    assert code == CODES[name]
+    assert "What was finished is kept" in said
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_a_signal_while_the_command_line_is_loaded_has_its_exit_code(name):
+    code = EARLY.format(name=name)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (CODES[name], "", "")
 
 
 @pytest.mark.parametrize("name", CODES)

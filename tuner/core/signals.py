@@ -40,6 +40,7 @@ def ends_the_command(error: BaseException) -> bool:
 
 
 _received: int | None = None
+_is_lost = False  # its exception went nowhere, so it will come again, unless what comes first is taken for it
 _shown: Callable[[Any], Any] = sys.__unraisablehook__
 
 
@@ -47,8 +48,10 @@ def received() -> int | None:
     """Return the number of the signal that is ending the command, or None.
 
     Libraries that are written in C or Rust make errors of their own of what is raised within them; so any error that
-    comes after a signal is the signal's.
+    comes after a signal is the signal's, also where its own exception went nowhere. It is answered by asking.
     """
+    global _is_lost
+    _is_lost = False
     return _received
 
 
@@ -56,14 +59,17 @@ def listen() -> None:
     """Have SIGINT raise KeyboardInterrupt and SIGTERM Terminated, once; whichever comes second ends the process.
 
     Workers end with this process, and files are written whole or not at all, so nothing finished is lost then either.
+    Harmless where it is done already.
     """
-    global _received, _shown
+    global _received, _is_lost, _shown
+    if signal.getsignal(signal.SIGTERM) is _stop:
+        return
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _stop)
     except ValueError:
         return  # not the main thread: signals do not come here
-    _received = None
+    _received, _is_lost = None, False
     atexit.unregister(ignore)
     atexit.register(ignore)  # while the interpreter shuts down, handlers and with them exit codes are gone
     if sys.unraisablehook is not _unraisable:
@@ -71,23 +77,28 @@ def listen() -> None:
 
 
 def _stop(number: int, _: Any) -> None:
-    global _received
-    if _received is not None:
+    global _received, _is_lost
+    if _received is not None and not _is_lost:
         _leave(number)
-    _received = number
+    _received, _is_lost = number, False
     raise KeyboardInterrupt if number == signal.SIGINT else Terminated
 
 
 def _unraisable(lost: Any) -> None:
     """Send a signal again whose exception went nowhere, as it came within a finalizer."""
-    global _received
+    global _is_lost
     if _received is None or not isinstance(lost.exc_value, (KeyboardInterrupt, Terminated)):
         _shown(lost)
         return
-    number, _received = _received, None
-    again = threading.Timer(AGAIN_SECONDS, os.kill, (os.getpid(), number))
+    _is_lost = True
+    again = threading.Timer(AGAIN_SECONDS, _send_again, (_received,))
     again.daemon = True
     again.start()
+
+
+def _send_again(number: int) -> None:
+    if _is_lost:
+        os.kill(os.getpid(), number)
 
 
 def ignore() -> None:

@@ -32,6 +32,7 @@ from tuner.execute.processes import ProcessExecutor
 from tuner.execute.ray_news import Heard, Sender, start_board
 from tuner.execute.remote import Answer, Job, Outfit, carry_out, decoded_of, job_of, take_in
 from tuner.execute.slots import Slot, Slots, Wish, memory_of
+from tuner.execute.start import begin_server
 from tuner.execute.versions import FIX, differences, versions
 
 LOOK_SECONDS = 0.5  # between two looks at the trials' news
@@ -266,6 +267,7 @@ def _run_job(
     """Carry out a job in a Ray task, with the GPU that Ray gave; return the answer, the contents left, and the node."""
     import ray
 
+    begin_server()  # on a node that has just come it loads torch while the files arrive
     contents, teller = Contents(bytes, ray.get, dict(sent)), Teller(send)
     gpu = gpus_of_task() if job.device == "cuda" else None
     memory = memory_of(Slot(0, job.device, gpu), machine_of_task() if gpu is not None else without_gpus())

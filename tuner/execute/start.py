@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from multiprocessing import resource_tracker
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from types import ModuleType
 from typing import Any
@@ -36,6 +36,17 @@ def preload(libraries: Sequence[str] = ()) -> None:
     """Have the fork server load torch and these packages when it starts, so that not every trial has to."""
     if method() == "forkserver":
         multiprocessing.get_context("forkserver").set_forkserver_preload(["tuner.execute.preload", *libraries])
+
+
+def begin_server() -> None:
+    """Start the server that workers are forked from, as it needs seconds to load torch, and do not wait for it.
+
+    It ends with the thread that this is called in.
+    """
+    preload()
+    if method() == "forkserver":
+        with _starting, _without_ctrl_c(), contextlib.suppress(OSError):  # who starts a worker says what is wrong
+            forkserver.ensure_running()
 
 
 class Process:
