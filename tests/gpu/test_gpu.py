@@ -116,7 +116,7 @@ def many(count=2048):
     torch.cuda.empty_cache()
     larger = make_case(tmp_path, code, {**tables, "train.batch_size": batch_size})
     with processes() as executor:
-        (result,) = executor.run([WorkItem(larger.spec(horizon_epochs=1), 1)], env)
+        (result,) = executor.run([WorkItem(larger.spec(horizon_epochs=3), 1)], env)
     assert foreseen == pytest.approx(result.peak_memory_bytes, rel=0.2)
 
 

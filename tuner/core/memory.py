@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 KEEPING = 2  # copies of the weights while a better epoch's replace the best so far, or are laid out for the disk
+KEEPING_ON_GPU = 1  # what goes to the disk is laid out in the memory of the CPU
 
 
 @dataclass(frozen=True)
@@ -51,19 +52,21 @@ class MemoryModel:
 
     What training keeps grows with the weights, and one more copy of them is the best epoch's. What an example adds
     is in proportion to what a forward pass saves for it; the factor is that of all measured configurations together.
+    `keeping`: further copies of the weights between epochs, when what the last step needed is free again.
     """
 
     measured: Sequence[Measured]
+    keeping: int = KEEPING
 
     def predict(self, needs: Needs, batch_size: int) -> int:
         """Return the peak, in bytes, of a trial: of a step, or of keeping a better epoch's weights after it."""
         of_step = self._per_example(needs.saved_bytes) * batch_size
-        return round(self._fixed(needs) + max(of_step, KEEPING * needs.weights_bytes))
+        return round(self._fixed(needs) + max(of_step, self.keeping * needs.weights_bytes))
 
     def largest_batch(self, needs: Needs, limit_bytes: int) -> int:
         """Return the largest batch that fits; 0: none does."""
         room = limit_bytes - self._fixed(needs)
-        if room < KEEPING * needs.weights_bytes:
+        if room < self.keeping * needs.weights_bytes:
             return 0
         per_example = self._per_example(needs.saved_bytes)
         return max(0, int(room // per_example)) if per_example > 0 else (1 << 30 if room > 0 else 0)

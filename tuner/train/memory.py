@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tuner.core.errors import UsageError
-from tuner.core.memory import Measured, MemoryModel, Needs, Room, too_large
+from tuner.core.memory import KEEPING, KEEPING_ON_GPU, Measured, MemoryModel, Needs, Room, too_large
 from tuner.core.signals import ends_the_command
 from tuner.core.trial import apply_overrides
 from tuner.recipe.space import extremes, space_of
@@ -104,14 +104,15 @@ def memory_model(setup: Setup, points: Sequence[Mapping[str, Any]]) -> MemoryMod
 
     `points`: {dotted key: value} of other configurations of the model, of which the smallest that differs is taken.
     """
+    keeping = KEEPING_ON_GPU if setup.env.device.startswith("cuda") else KEEPING
     first = measured(setup, needs_of(setup))
     others = [(needs_of(there), there) for there in (_with(setup, point) for point in points)]
     least = LEAST_DIFFERENCE * first.needs.saved_bytes
     differ = [pair for pair in others if abs(pair[0].saved_bytes - first.needs.saved_bytes) > least]
     if not differ:
-        return MemoryModel((first,))
+        return MemoryModel((first,), keeping)
     needs, there = min(differ, key=lambda pair: pair[0].saved_bytes)
-    return MemoryModel((first, measured(there, needs)))
+    return MemoryModel((first, measured(there, needs)), keeping)
 
 
 def batch_of_one_device(setup: Setup) -> int:
