@@ -1,5 +1,6 @@
 """Wall time of the same trials on one node and on two, of one CPU each on this machine: `python -m benchmarks.nodes`.
 
+Each node has a core of its own, where the system can bind processes to one, and the baseline is one node on one core.
 The sides take turns, after one trial each that is not counted: what a node does once (starting Python, loading torch)
 is not of the trials. Beside other work `--sleep` makes trials that wait: then the engine's own cost shows, and the
 processor's share does not.
@@ -42,7 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.nodes", description=__doc__)
     parser.add_argument("--engine", choices=("ray", "folder"), default="folder")
     parser.add_argument("--trials", type=int, default=12)
-    parser.add_argument("--epochs", type=int, default=20, help="of each trial (about 0.05 s each)")
+    parser.add_argument("--epochs", type=int, default=60, help="of each trial (about 0.05 s of a core each)")
     parser.add_argument("--sleep", type=float, help="seconds that each trial waits; it trains for one epoch then")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
@@ -109,11 +110,26 @@ def folder_nodes(work: Path) -> Iterator[On]:
             process.wait()
 
 
+@contextmanager
+def on_core(number: int) -> Iterator[None]:
+    """Start what is started here on one core, the next one for the next number; where there are too few, on any."""
+    known = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
+    if number >= len(known):
+        yield
+        return
+    os.sched_setaffinity(0, {known[number]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, known)
+
+
 def worker(work: Path, count: int, number: int) -> subprocess.Popen[bytes]:
     """Start a worker of the folder for so many nodes."""
     command = [sys.executable, "-m", "tuner", "worker", str(work / f"nodes-{count}"), "--workers", "1", "--quiet"]
     env = {**os.environ, "TUNER_CACHE": str(work / f"cache-{count}-{number}")}
-    return subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL)
+    with on_core(number):
+        return subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL)
 
 
 @contextmanager
@@ -125,8 +141,10 @@ def ray_nodes(work: Path) -> Iterator[On]:
 
     from tuner.execute.ray_engine import Cluster, RayExecutor
 
-    nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": 1})
-    second = nodes.add_node(num_cpus=1)
+    with on_core(0):
+        nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": 1})
+    with on_core(1):
+        second = nodes.add_node(num_cpus=1)
     engine = RayExecutor(Wish("cpu"), Cluster(nodes.address), lambda progress: None)
     assert len(engine.slots) == 2
 
