@@ -90,7 +90,44 @@ def off_centre(model, outputs, size=0.1):
 """
 
 
-def repeated(case, tmp_path, **fields):
+ALONE = """
+import os, runpy, sys, traceback
+import torch, torch._dynamo, torchvision  # once for all scripts: each runs in a fork of this process
+sys.modules["tuner"] = None
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.chdir(line.strip())
+            sys.path[0] = "."
+            said = os.open("said.txt", os.O_WRONLY | os.O_CREAT)
+            os.dup2(said, 1), os.dup2(said, 2)
+            runpy.run_path("train.py", run_name="__main__")
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        sys.stdout.flush(), sys.stderr.flush()
+        os._exit(code)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """A function that runs the train.py of a folder in a process that has no tuner, and asserts that it ends well."""
+    command = [sys.executable, "-c", ALONE]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/") as server:
+
+        def run(folder):
+            print(folder, file=server.stdin, flush=True)
+            assert server.stdout.readline() == "0\n", (folder / "said.txt").read_text()
+
+        yield run
+        server.stdin.close()
+
+
+def repeated(case, tmp_path, alone, **fields):
     """Train the trial of a case with tuner, write its script, run that elsewhere; return both curves as text."""
     known = hash_user_files({"mine.py": case.folder / "mine.py"})
     spec: TrialSpec = replace(case.spec(**fields), user_files=known)
@@ -102,11 +139,7 @@ def repeated(case, tmp_path, **fields):
     folder.mkdir()
     facts = Facts("case", result.id, result.best_epoch, result.score)
     write_script(make_setup(spec, case.env), facts, folder / "train.py", case.folder)
-    alone = "import runpy, sys; sys.modules['tuner'] = None; runpy.run_path('train.py', run_name='__main__')"
-    done = subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.path[0] = '.'; {alone}"], cwd=folder, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    alone(folder)
     return [list(csv.reader(path.open())) for path in (tmp_path / "ours.csv", folder / "train_curve.csv")]
 
 
@@ -177,14 +210,14 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_script_repeats_the_curve_without_tuner(name, tmp_path):
+def test_the_script_repeats_the_curve_without_tuner(name, tmp_path, alone):
     case = make_case(tmp_path / "case", OWN, CASES[name])
-    ours, theirs = repeated(case, tmp_path, precision="bf16" if "bf16" in name else "fp32", seed=3)
+    ours, theirs = repeated(case, tmp_path, alone, precision="bf16" if "bf16" in name else "fp32", seed=3)
     assert theirs == ours
     assert len(ours) == 1 + 2 * 3
 
 
-def test_the_script_reads_a_folder_of_images_itself(tmp_path):
+def test_the_script_reads_a_folder_of_images_itself(tmp_path, alone):
     generator = torch.Generator().manual_seed(0)
     for label in ("cat", "dog"):
         (tmp_path / "pictures" / label).mkdir(parents=True)
@@ -193,7 +226,7 @@ def test_the_script_reads_a_folder_of_images_itself(tmp_path):
             Image.fromarray(pixels.numpy()).save(tmp_path / "pictures" / label / f"{i}.png")
     data = {"source": "image_folder", "root": str(tmp_path / "pictures"), "image_size": 8}
     case = make_case(tmp_path / "case", "", {"data": data, "model": {"name": "convnet", "width": 4, "depth": 1}})
-    ours, theirs = repeated(case, tmp_path)
+    ours, theirs = repeated(case, tmp_path, alone)
     assert theirs == ours
 
 
