@@ -105,6 +105,30 @@ def test_a_trial_that_waits_for_a_larger_machine_is_reported_where_that_is_gone(
     assert run.open_jobs() == []
 
 
+def test_what_a_larger_machine_has_answered_counts_though_it_is_gone(tmp_path, env, engine, monkeypatch):
+    run, large = RunFolder.of(tmp_path / "share", tmp_path / "runs/t"), tmp_path / "share/workers/large.json"
+    monkeypatch.setattr("tuner.execute.folder_engine.BEAT_SECONDS", 0.0)
+    most_memory, answered = engine._most_memory, []
+
+    def most():
+        if large.exists() and engine._lacked and not answered:
+            large.unlink()
+            answered.extend(run.open_jobs())
+            run.answer(answered[0], "large", completed(item(0)))
+        return most_memory()
+
+    def sleep(seconds):
+        if not large.exists() and not answered:
+            large.parent.mkdir()
+            large.write_bytes(sign_of_life(1, memory_bytes=30 * GB))
+            run.answer(run.open_jobs()[0], "small", out_of_memory(item(0), 10 * GB))
+
+    monkeypatch.setattr(engine, "_most_memory", most)
+    monkeypatch.setattr("tuner.execute.folder_engine.time.sleep", sleep)
+    (result,) = engine.run([item(0)], env)
+    assert result.status == "completed" and len(answered) == 1
+
+
 def test_a_trial_that_cannot_fit_its_machine_is_not_started_there(tmp_path):
     (tmp_path / "blobs").mkdir()
     blobs, env = FolderBlobs(tmp_path / "blobs"), TrialEnv(tmp_path, tmp_path / "run/coarse")

@@ -193,7 +193,7 @@ class FolderExecutor:
             taken = True
             if name in wanted:
                 under_way.append((name, str(sign.about.get("worker", ""))))
-        for name in self._lacked.keys() & set(wanted) - set(run.taken()):
+        for name in self._lacked.keys() & set(run.open_jobs()) & set(wanted):
             if most <= (self._lacked[name].lacked_bytes or 0):  # the workers that have more are gone
                 lost[name] = KILLED_TRIES
         if taken or self._workers():
