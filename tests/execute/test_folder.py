@@ -278,6 +278,19 @@ def test_no_worker_is_said_once(env, engine, run, monkeypatch):
     ]
 
 
+def test_the_time_of_a_run_passes_while_there_is_no_worker(env, engine, run, monkeypatch):
+    heard = []
+
+    def hear(progress):
+        heard.append(progress)
+        if progress.note == "waits for a worker":
+            raise TimeIsOver
+
+    with pytest.raises(TimeIsOver):
+        list(engine(hear).run([item(4)], env))
+    assert heard[-1].number == 4 and run.open_jobs() == []
+
+
 def worker(folder, said=None, **patience):
     say = (lambda text: None) if said is None else said.append
     return FolderWorker(folder, ONE_CORE, Wish("cpu"), Patience(**patience), say)

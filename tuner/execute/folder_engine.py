@@ -32,7 +32,7 @@ from tuner.execute.folder import (
     read_sign,
     sign_of_life,
 )
-from tuner.execute.news import Hearing
+from tuner.execute.news import Hearing, News
 from tuner.execute.remote import Answer, job_of, preflight_in, preflight_of, take_in
 from tuner.execute.slots import Slot, Slots, Wish
 from tuner.execute.versions import versions
@@ -145,7 +145,10 @@ class FolderExecutor:
                             run.withdraw(name)
                             path.unlink(missing_ok=True)
                 if time.monotonic() >= looked:
-                    for name, worker in self._look_after(run, wanted, lost):
+                    under_way = self._look_after(run, wanted, lost)
+                    if self._alone and wanted:  # the time of the run passes all the same
+                        hearing(next(iter(wanted.values())), News(note="waits for a worker"), lambda path: None)
+                    for name, worker in under_way:
                         if (news := run.news(name, worker)) is not None:
                             hearing(wanted[name], news, partial(run.fetch_weights, name, worker))
                     looked = time.monotonic() + BEAT_SECONDS / 2
