@@ -5,6 +5,7 @@ as well, with torch's own words. Speed, precision and memory of a GPU are not im
 """
 
 import contextlib
+import re
 from unittest import mock
 
 import torch
@@ -21,6 +22,11 @@ WITH_CPU = {"copy_.default", "_pack_padded_sequence.default"}
 TOGETHER = {"cat", "stack", "index_select", "gather", "scatter", "scatter_add", "index_add"}
 # of several operations, which make tensors of their own where these are held
 WHOLE = {"one_hot", "quantile", "nanquantile", "pad_sequence"}
+# what a kernel asserts of its values while the CPU raises at once; no other call works in that process from then on
+ASSERTS = {"nll_loss_forward", "nll_loss2d_forward", "embedding", "index", "index_put", "_index_put_impl", "gather"}
+ASSERTS |= {"scatter", "scatter_add", "index_select", "index_add", "binary_cross_entropy", "multi_margin_loss"}
+ASSERTS |= {"multilabel_margin_loss_forward"}
+ASSERTED = re.compile("out of (bounds|range)|between 0 and 1|[Cc]lass values must be|target.*range", re.DOTALL)
 TOTAL = 80 << 30
 
 
@@ -82,10 +88,23 @@ class OnGpu(torch.Tensor):
     def untyped_storage(self):
         return self.held.untyped_storage()
 
+    poisoned = False
+
     @classmethod
     def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
         name = str(function).removeprefix("aten.")
+        if OnGpu.poisoned:
+            raise torch.AcceleratorError("CUDA error: device-side assert triggered (an earlier call's)")
+        try:
+            return cls._dispatched(function, name, args, kwargs or {})
+        except (IndexError, RuntimeError) as error:
+            if name.partition(".")[0].rstrip("_") in ASSERTS and ASSERTED.search(str(error)):
+                OnGpu.poisoned = True
+                raise torch.AcceleratorError("CUDA error: device-side assert triggered") from error
+            raise
+
+    @classmethod
+    def _dispatched(cls, function, name, args, kwargs):
         tensors = [item for item in tree_flatten((args, kwargs))[0] if isinstance(item, torch.Tensor)]
         if name == "_to_copy.default" and kwargs.get("device") is not None:
             with_cpu = {**kwargs, "device": torch.device("cpu")}
@@ -176,8 +195,14 @@ class _Calls(TorchFunctionMode):
             if device is not None and (_is_gpu(device) or isinstance(args[0], OnGpu)):
                 return self._moved(args, kwargs, _is_gpu(device))
         if name in WHOLE:
-            with torch._C.DisableTorchFunction():
-                found = function(*tree_map(_inner, args), **kwargs)
+            try:
+                with torch._C.DisableTorchFunction():
+                    found = function(*tree_map(_inner, args), **kwargs)
+            except RuntimeError as error:
+                if isinstance(args[0], OnGpu) and ASSERTED.search(str(error)):
+                    OnGpu.poisoned = True
+                    raise torch.AcceleratorError("CUDA error: device-side assert triggered") from error
+                raise
             return tree_map(_outer, found) if isinstance(args[0], OnGpu) else found
         generator = kwargs.get("generator")
         if generator is None:
@@ -230,6 +255,7 @@ def _across(value):
 def pretended_gpu():
     """Have one CUDA device within the block, for everything that runs in this process."""
     load = torch.load
+    OnGpu.poisoned = False
 
     def loaded(*args, map_location=None, **kwargs):
         found = load(*args, map_location="cpu", **kwargs)
@@ -240,6 +266,7 @@ def pretended_gpu():
         "device_count": lambda: 1,
         "mem_get_info": lambda device=None: (TOTAL, TOTAL),
         "get_device_name": lambda device=None: "pretended",
+        "get_device_properties": lambda device=None: mock.Mock(name="pretended", uuid="0", total_memory=TOTAL),
         "is_bf16_supported": lambda including_emulation=True: True,
         "empty_cache": lambda: None,
         "synchronize": lambda device=None: None,

@@ -28,6 +28,7 @@ from tuner.tasks.base import monitored_score
 from tuner.train.cache import opened
 from tuner.train.data import augmentation_of, check_source
 from tuner.train.device import inventory, peak_memory_bytes, pick_device, reset_peak_memory
+from tuner.train.kernel_asserts import as_on_cpu
 from tuner.train.loop import batches_of, measure_split, monitored, take_step
 from tuner.train.memory import check_fits, room_of_search
 from tuner.train.nested import scored_part, shape_of
@@ -68,7 +69,8 @@ def preflight(
         problems: list[list[str]] = []
         hints: list[str] = []
         step = Step()
-        summary = _summary_of({**tables}, replace(env, device=device), on_progress, problems, hints, step)
+        with as_on_cpu(device):
+            summary = _summary_of({**tables}, replace(env, device=device), on_progress, problems, hints, step)
     return Preflight(
         device=torch.device(device).type,
         problems=tuple((key, text) for key, text in problems),

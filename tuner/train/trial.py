@@ -31,6 +31,7 @@ from tuner.recipe import registry
 from tuner.train import checkpoint
 from tuner.train.after import after, snapshots_of
 from tuner.train.device import peak_memory_bytes, pick_device, seed_everything
+from tuner.train.kernel_asserts import HINT, SAID, as_on_cpu, is_assertion
 from tuner.train.loop import Kept, OnStep, fit, gave_up
 from tuner.train.memory import refusal
 from tuner.train.preflight import preflight
@@ -76,7 +77,8 @@ def run_trial(item: WorkItem, env: TrialEnv, on_progress: OnProgress | None = No
     except (Exception, SystemExit) as error:
         outcome = Outcome("failed", error=failure(error, env.recipe_dir))
     if device.startswith("cuda"):
-        torch.cuda.empty_cache()
+        with contextlib.suppress(RuntimeError):  # after a kernel's failed assertion nothing works there any more
+            torch.cuda.empty_cache()
     return TrialResult(
         id=item.spec.id,
         until_epoch=item.until_epoch,
@@ -147,7 +149,8 @@ def _measure(setup: Setup, item: WorkItem, on_progress: OnProgress | None) -> di
         measure = registry.resolve("probe", name, setup.env.recipe_dir)
         kwargs = registry.bind(measure, {}, args, f"measure.{name}", positional=1)
         seed_everything(derive_seed(setup.spec.seed, "measure", name))
-        found = measure(setup, **kwargs)
+        with as_on_cpu(setup.env.device):
+            found = measure(setup, **kwargs)
         evidence[name] = dict(found) if isinstance(found, Mapping) else found.to_json()
     return evidence
 
@@ -200,6 +203,9 @@ def failure(error: BaseException, recipe_dir: Path) -> TrialError:
         root = next(cause for cause in _causes(error) if is_out_of_memory(cause))
         text = f"out of memory: {str(root).strip().splitlines()[0] if str(root).strip() else type(root).__name__}"
         return TrialError("oom", text, OOM_HINT)
+    if any(is_assertion(cause) for cause in _causes(error)):
+        place = where_in_user_code(error, recipe_dir)
+        return TrialError("user-code", f"{f'{place}: ' if place else ''}{SAID}", HINT)
     if isinstance(error, (UserCodeError, UsageError)):
         return TrialError("user-code", error.message, hint)
     if isinstance(error, InputError):
@@ -223,6 +229,9 @@ def is_out_of_memory(error: BaseException) -> bool:
         "DefaultCPUAllocator: can't allocate memory",
         "DefaultCPUAllocator: not enough memory",
         "CUDA out of memory",
+        "CUDA error: out of memory",
+        "CUBLAS_STATUS_ALLOC_FAILED",
+        "CUDNN_STATUS_ALLOC_FAILED",
         "std::bad_alloc",
     )
     return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
