@@ -14,6 +14,7 @@ from tuner.core.errors import EnvironmentProblem
 from tuner.core.inventory import Gpu, Inventory
 from tuner.core.trial import TrialEnv, WorkItem
 from tuner.execute import gpu_claims
+from tuner.execute.folder import RunFolder
 from tuner.execute.folder_engine import FolderExecutor, Shared
 from tuner.execute.folder_worker import FolderWorker, Patience
 from tuner.execute.gpu_claims import GpuClaims
@@ -82,6 +83,14 @@ def test_named_devices_are_claimed_and_no_others(tmp_path):
     assert [slot.gpu for slot in second._plan()] == ["0", "2"]
     with pytest.raises(EnvironmentProblem, match=r"all GPUs are another worker's here: 1 "):
         worker(tmp_path, Wish("cuda:1"))._plan()
+
+
+def test_a_worker_claims_nothing_while_it_works_that_it_does_not_use(tmp_path):
+    first, second = worker(tmp_path, Wish("cuda:0")), worker(tmp_path)
+    first._slots, second._slots = first._plan(), second._plan()
+    first._end()
+    assert second._fit(RunFolder(tmp_path / "run-t")) == 3
+    assert names(second._claims) == ["1", "2", "3"]
 
 
 def test_trials_on_several_devices_have_more_claimed(tmp_path):

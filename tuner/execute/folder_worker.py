@@ -135,7 +135,7 @@ class FolderWorker:
         self, folder: Path, inventory: Inventory, wish: Wish, patience: Patience, say: Say, share_gpus: bool = False
     ) -> None:
         self.folder = folder
-        self.inventory = inventory
+        self.inventory = self._mine = inventory  # the other without the GPUs that other workers have
         self.wish = self._wish = wish  # the other with what the recipe gives to each trial
         self.patience = patience
         self.say = say
@@ -216,20 +216,20 @@ class FolderWorker:
         )
         return True
 
-    def _plan(self, step_bytes: int | None = None) -> Slots:
-        """Return the slots here, on GPUs that no other worker has; more of these are claimed where it takes them."""
+    def _plan(self) -> Slots:
+        """Return the slots here, on GPUs that no other worker has: they are claimed, as many as it takes."""
         kind, indices = parse_device(self._wish.device)
         gpus = chosen_gpus(self.inventory, indices, self._wish.device)
-        if self._claims is None or kind not in ("auto", "cuda") or not gpus:
-            return plan_slots(self.inventory, self._wish, step_bytes)
-        workers, each = self._wish.workers, self._wish.per_device or 1
-        self._claims.claim(gpus, None if workers is None else math.ceil(workers / each) * self._wish.devices)
-        mine = replace(self.inventory, gpus=tuple(self._claims.own))
-        return plan_slots(mine, replace(self._wish, device="cuda"), step_bytes)
+        if self._claims is not None and kind in ("auto", "cuda") and gpus:
+            workers, each = self._wish.workers, self._wish.per_device or 1
+            self._claims.claim(gpus, None if workers is None else math.ceil(workers / each) * self._wish.devices)
+            self._mine = replace(self.inventory, gpus=tuple(self._claims.own))
+            self._wish = replace(self._wish, device="cuda")
+        return plan_slots(self._mine, self._wish)
 
     def _fit(self, run: RunFolder) -> int:
         """Return how many trials the memory here holds at once, by what is known of them."""
-        return len(self._plan(run.foreseen().step_bytes))
+        return len(plan_slots(self._mine, self._wish, run.foreseen().step_bytes))
 
     def _take_jobs(self, run: RunFolder) -> None:
         assert self._leases is not None
