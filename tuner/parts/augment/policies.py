@@ -5,6 +5,7 @@ The operations and their strengths are torchvision's. Images are bytes of one or
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -66,33 +67,37 @@ def autoaugment(inputs: Tensor, targets: Tensor, generator: Generator, policy: s
     n = len(inputs)
     chosen = torch.randint(0, len(learnt._policies), (n,), generator=generator, device=inputs.device)
     draws = torch.rand(2, 2, n, generator=generator, device=inputs.device)
+    names, pairs = _pairs(policy)
+    drawn, likely, strong = pairs.to(inputs.device)[chosen].permute(2, 1, 0)  # each (2, N)
     for place, (taken, signs) in enumerate(draws):
-        wanted = _of_pairs(learnt, place, chosen)
-        asked = {name: (drew & (taken <= likely), strong) for name, (drew, likely, strong) in wanted.items()}
-        _apply(learnt, result, asked, signs < 0.5)
+        acting = torch.where(taken <= likely[place], drawn[place], -1)
+        bins = strong[place].long()
+        _apply(learnt, result, {name: (acting == index, bins) for index, name in enumerate(names)}, signs < 0.5)
     return result, targets
 
 
-def _of_pairs(learnt: Any, place: int, chosen: Tensor) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
-    """Return, for each operation at a place of the pairs: which examples drew it, how likely, how strong."""
-    found = {}
-    for name in sorted({pair[place][0] for pair in learnt._policies}):
-        members = torch.zeros(len(learnt._policies), dtype=torch.bool)
-        likely, strong = torch.zeros(len(members)), torch.zeros(len(members), dtype=torch.int64)
-        for index, pair in enumerate(learnt._policies):
-            if pair[place][0] == name:
-                members[index], likely[index], strong[index] = True, pair[place][1], pair[place][2] or 0
-        found[name] = tuple(item.to(chosen.device)[chosen] for item in (members, likely, strong))
-    return found  # type: ignore[return-value]
+@functools.cache
+def _pairs(learnt_on: str) -> tuple[tuple[str, ...], Tensor]:
+    """Return the names of the operations, and the learnt pairs: (pairs, 2, [which operation, how likely, its bin])."""
+    policies = _library("AutoAugment", learnt_on)._policies
+    names = tuple(sorted({name for pair in policies for name, _, _ in pair}))
+    rows = [[[names.index(name), likely, strong or 0] for name, likely, strong in pair] for pair in policies]
+    return names, torch.tensor(rows)
 
 
 def _policy(kind: str, inputs: Tensor, name: str, learnt_on: str = "") -> Any:
-    from torchvision.transforms import AutoAugmentPolicy, v2
-
     images(inputs, name)
     if inputs.dtype != torch.uint8 or inputs.shape[1] not in (1, 3):
         found = f"{inputs.shape[1]} channels of {inputs.dtype}"
         raise UsageError(f"data.augment {name}: needs bytes of 1 or 3 colours, the inputs have {found}", "Remove it.")
+    return _library(kind, learnt_on)
+
+
+@functools.cache
+def _library(kind: str, learnt_on: str = "") -> Any:
+    """Return torchvision's transform, whose operations and strengths these are."""
+    from torchvision.transforms import AutoAugmentPolicy, v2
+
     return getattr(v2, kind)(AutoAugmentPolicy(learnt_on)) if learnt_on else getattr(v2, kind)()
 
 
@@ -105,7 +110,7 @@ def _apply(policy: Any, images: Tensor, asked: Asked, signs: Tensor) -> None:
     The bins are (N,), or one for all; `signs`: (N,) bool, where a strength is taken negative if the operation has a
     sign.
     """
-    taken = {name: (members.nonzero()[:, 0], bins) for name, (members, bins) in asked.items()}
+    taken = {name: (members.nonzero()[:, 0], bins) for name, (members, bins) in asked.items() if name != "Identity"}
     strengths = {name: _strength(policy, name, rows, bins, signs, images) for name, (rows, bins) in taken.items()}
     moving = [name for name in _strengths.GEOMETRIC if name in taken and len(taken[name][0])]
     for name, (rows, _) in taken.items():
