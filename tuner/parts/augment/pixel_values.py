@@ -90,9 +90,9 @@ def erasing(
     left = (uniform((n,), 0, 1, generator) * (columns - width + 1)).floor()
     applied = fits.any(1) & (torch.rand(n, generator=generator, device=inputs.device) < p)
     y, x = torch.arange(rows, device=inputs.device), torch.arange(columns, device=inputs.device)
-    inside_y = (y >= top[:, None]) & (y < (top + height)[:, None])
+    inside_y = (y >= top[:, None]) & (y < (top + height)[:, None]) & applied[:, None]
     inside_x = (x >= left[:, None]) & (x < (left + width)[:, None])
-    box = inside_y[:, :, None] & inside_x[:, None, :] & applied[:, None, None]
+    box = inside_y[:, :, None] & inside_x[:, None, :]
     pixels = inputs.permute(0, 2, 3, 1).reshape(-1, inputs.shape[1])
     fill = as_loaded(pixels.float().mean(0), inputs.dtype)
     erased = pixels.clone().index_put_((box.view(-1).nonzero()[:, 0],), fill)
