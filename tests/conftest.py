@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import contextlib
+import fcntl
 import io
 import re
 import shutil
@@ -119,15 +120,32 @@ def recipe(tmp_path):
     return path
 
 
+def made_once(tmp_path_factory, name, make):
+    """Return a folder of the whole session, which the first of its test processes makes: make(folder)."""
+    alone = os.environ.get("PYTEST_XDIST_WORKER") is None
+    base = tmp_path_factory.getbasetemp()
+    root = base if alone else base.parent
+    folder, done = root / name, root / f"{name}.done"
+    with open(root / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            folder.mkdir()
+            make(folder)
+            done.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory):
     """A folder with small.toml and a finished run of it, test included. Never written to: tests copy it."""
-    folder = tmp_path_factory.mktemp("finished")
+    return made_once(tmp_path_factory, "finished", run_to_the_end)
+
+
+def run_to_the_end(folder):
     (folder / "small.toml").write_text(RECIPE)
     for arguments in (("run", "small.toml"), ("test", "small.toml")):
         done = tuner(*arguments, "--workers", "0", cwd=folder)
         assert done.code == 0, done.out + done.err
-    return folder
 
 
 @pytest.fixture

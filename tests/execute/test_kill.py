@@ -50,13 +50,10 @@ def test_a_search_that_is_killed_again_and_again_gives_an_equal_run(undisturbed,
     assert left == []
 
 
-def test_a_run_with_one_worker_is_equal_to_a_run_with_two(tmp_path):
-    folders = {workers: tmp_path / workers for workers in ("1", "2")}
-    for folder in folders.values():
-        folder.mkdir()
-        (folder / "small.toml").write_text(RECIPE)
+def test_a_run_with_two_workers_is_equal_to_one_in_this_process(finished_run, tmp_path):
+    (tmp_path / "small.toml").write_text(RECIPE)
     for command in ("run", "test"):
-        end(*(begin(folder, command, "small.toml", "--workers", workers) for workers, folder in folders.items()))
-    one, two = (folder / "runs/small" for folder in folders.values())
+        end(begin(tmp_path, command, "small.toml", "--workers", "2"))
+    one, two = (folder / "runs/small" for folder in (finished_run, tmp_path))
     assert set(path.name for path in one.iterdir() if path.is_dir()) >= set(stages.NAMES)
     assert differences(one, two) == []
