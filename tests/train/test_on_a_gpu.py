@@ -1,5 +1,6 @@
 """Trials on a pretended GPU (tests/pretended_gpu.py), which refuses what a real one refuses."""
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,10 @@ import torch.nn.functional as F
 from tests.pretended_gpu import OnGpu, pretended_gpu
 from tests.train.training_cases import make_case
 from tuner.core.trial import WorkItem
+from tuner.train.device import in_full_precision
+from tuner.train.isolation import put_back
 from tuner.train.kernel_asserts import as_on_cpu
+from tuner.train.setup import make_setup
 from tuner.train.trial import run_trial
 
 IMAGES = {"data.source": "mine.py:images", "model": {"name": "convnet", "width": 4, "depth": 1}}
@@ -18,7 +22,7 @@ IMAGES = {"data.source": "mine.py:images", "model": {"name": "convnet", "width":
 
 @pytest.fixture
 def gpu():
-    with pretended_gpu():
+    with put_back(), pretended_gpu():
         yield
 
 
@@ -155,3 +159,20 @@ def test_a_trial_goes_on_on_the_gpu_after_a_break(gpu, tmp_path, what):
     assert whole.status == "completed", whole.error
     assert parts.status == "completed", parts.error
     assert parts.curve == whole.curve
+
+
+def test_a_gpu_is_asked_for_the_same_numbers_twice_and_what_was_set_is_put_back(gpu, tmp_path):
+    case = make_case(tmp_path, "", {})
+    assert not torch.are_deterministic_algorithms_enabled() and not torch.backends.cudnn.deterministic
+    with put_back():
+        make_setup(case.spec(), replace(case.env, device="cuda"))
+        assert torch.are_deterministic_algorithms_enabled() and torch.is_deterministic_algorithms_warn_only_enabled()
+        assert torch.backends.cudnn.deterministic and os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert not torch.are_deterministic_algorithms_enabled() and not torch.backends.cudnn.deterministic
+
+
+def test_a_measurement_on_a_gpu_multiplies_in_full_precision(gpu):
+    assert torch.backends.cudnn.allow_tf32
+    with in_full_precision("cuda"):
+        assert not torch.backends.cudnn.allow_tf32 and torch.get_float32_matmul_precision() == "highest"
+    assert torch.backends.cudnn.allow_tf32

@@ -20,6 +20,7 @@ from tuner.core.result import Record, Skipped, StageResult, TrialResult
 from tuner.core.trial import WorkItem
 from tuner.recipe.model import Recipe
 from tuner.stages import Inputs, load
+from tuner.train.device import in_full_precision
 from tuner.train.kernel_asserts import as_on_cpu
 
 SECONDS = 30.0  # what a check may take: what there is no time for is listed as skipped
@@ -52,7 +53,7 @@ def check(
     with preserved(model, optimizer, loss, train, val):
         until = time.monotonic() + seconds
         setup, recipe = live_setup(Objects(model, loss, optimizer), {"train": train, "val": val}, task, seconds)
-        with as_on_cpu(setup.env.device):
+        with as_on_cpu(setup.env.device), in_full_precision(setup.env.device):
             first = _judged("check-init", recipe, setup, {"init_battery": _battery(setup, until, seconds)})
             second = _fitted(setup, recipe, until) if first.verdict != "fail" else None
     return Report((first,) if second is None else (first, second))

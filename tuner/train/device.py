@@ -8,6 +8,8 @@ import functools
 import os
 import random
 import sys
+import warnings
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,6 +60,49 @@ def inventory() -> Inventory:
         known = torch.cuda.get_device_properties(index)
         gpus.append(Gpu(name, known.name, total, free, str(getattr(known, "uuid", ""))))
     return replace(without_gpus(), gpus=tuple(gpus), mps=torch.backends.mps.is_available())
+
+
+def be_repeatable(device: str) -> None:
+    """Have a GPU give the same numbers twice, wherever torch has a way that does; where it has none, go on.
+
+    By itself a GPU adds up in any order what several of its threads write to one place: in the gradients of
+    convolutions, of embeddings and of indexing.
+    """
+    if not device.startswith("cuda"):
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read before the first product of matrices
+    torch.backends.cudnn.deterministic = True
+    torch._C._set_deterministic_fill_uninitialized_memory(False)  # that is for finding mistakes, and takes time
+    set_deterministic(True, warn_only=True)
+    warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation")
+
+
+def set_deterministic(mode: bool, warn_only: bool) -> None:
+    """Do what torch.use_deterministic_algorithms does, without its import of the compiler, which takes seconds."""
+    torch._C._set_deterministic_algorithms(mode, warn_only=warn_only)
+
+
+@contextlib.contextmanager
+def in_full_precision(device: str) -> Iterator[None]:
+    """Within the block, float32 on a GPU is float32: by itself torch rounds what convolutions multiply to 10 bits.
+
+    For measurements, which compare outputs that differ by rounding alone. Who has set it by torch's newer, finer
+    switches keeps what they have set.
+    """
+    try:
+        before = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    except RuntimeError:  # "a mix of the legacy and new APIs"
+        before = None
+    if not device.startswith("cuda") or before is None:
+        yield
+        return
+    torch.backends.cudnn.allow_tf32 = False
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before[0]
+        torch.set_float32_matmul_precision(before[1])
 
 
 def short_format(device: str) -> str | None:

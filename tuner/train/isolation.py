@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.nn.modules import module as hooks
 
-from tuner.train.device import reset_peak_memory
+from tuner.train.device import reset_peak_memory, set_deterministic
 
 PATCHED = ("torch", "torch._tensor", "torch.functional", "numpy", "random")  # modules that user code patches
 PATCHED_WITHIN = ("torch.nn.", "torch.optim.", "torch.utils.data.")
@@ -50,7 +50,7 @@ class _Found:
         self.dtype, self.grad = torch.get_default_dtype(), torch.is_grad_enabled()
         self.device = getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)
         self.modes = torch._C._len_torch_function_stack(), len(_dispatch_modes())
-        self.deterministic = torch.are_deterministic_algorithms_enabled()
+        self.deterministic = _deterministic()
         self.autocast = [(kind, torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)) for kind in _KINDS]
         self.nesting = _autocast_nesting()
         self.random = random.getstate(), np.random.get_state(), torch.get_rng_state()
@@ -90,14 +90,20 @@ def _restore_modes(found: _Found) -> None:
     torch._GLOBAL_DEVICE_CONTEXT.device_context = found.device
     torch.set_default_dtype(found.dtype)
     torch.set_grad_enabled(found.grad)
-    if torch.are_deterministic_algorithms_enabled() != found.deterministic:  # setting it imports the compiler: seconds
-        torch.use_deterministic_algorithms(found.deterministic)
+    set_deterministic(found.deterministic[0], found.deterministic[1])
+    torch.backends.cudnn.deterministic = found.deterministic[2]
+    torch._C._set_deterministic_fill_uninitialized_memory(found.deterministic[3])
     for kind, enabled, dtype in found.autocast:
         torch.set_autocast_enabled(kind, enabled)
         torch.set_autocast_dtype(kind, dtype)
     for _ in range(_autocast_nesting() - found.nesting):  # while one is entered, casts of old weights are kept
         torch.autocast_decrement_nesting()
     torch.clear_autocast_cache()
+
+
+def _deterministic() -> tuple[bool, bool, bool, bool]:
+    modes = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    return *modes, torch.backends.cudnn.deterministic, torch._C._get_deterministic_fill_uninitialized_memory()
 
 
 def _autocast_nesting() -> int:

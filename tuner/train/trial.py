@@ -30,7 +30,7 @@ from tuner.core.trial import Progress, TrialEnv, WorkItem
 from tuner.recipe import registry
 from tuner.train import checkpoint
 from tuner.train.after import after, snapshots_of
-from tuner.train.device import peak_memory_bytes, pick_device, seed_everything
+from tuner.train.device import in_full_precision, peak_memory_bytes, pick_device, seed_everything
 from tuner.train.kernel_asserts import HINT, SAID, as_on_cpu, is_assertion
 from tuner.train.loop import Kept, OnStep, fit, gave_up
 from tuner.train.memory import refusal
@@ -149,7 +149,7 @@ def _measure(setup: Setup, item: WorkItem, on_progress: OnProgress | None) -> di
         measure = registry.resolve("probe", name, setup.env.recipe_dir)
         kwargs = registry.bind(measure, {}, args, f"measure.{name}", positional=1)
         seed_everything(derive_seed(setup.spec.seed, "measure", name))
-        with as_on_cpu(setup.env.device):
+        with as_on_cpu(setup.env.device), in_full_precision(setup.env.device):
             found = measure(setup, **kwargs)
         evidence[name] = dict(found) if isinstance(found, Mapping) else found.to_json()
     return evidence
