@@ -59,6 +59,7 @@ COMMON: dict[str, tuple[Any, Any, str]] = {
     ),
     "device": (str, "auto", "auto, cpu, cuda, mps, cuda:1, or several: cuda:0,cuda:2"),
     "trials_per_device": (int | None, None, "trials at once on each GPU (default: as many as its memory holds)"),
+    "stack": (int | None, None, "small trials trained as one, at most (default: as measured; 1: each by itself)"),
     "deadline": (float | None, None, "seconds that a trial may take (default: 10 minutes, or 20 times the expected)"),
     "seed": (int | None, None, "override the recipe's seed"),
     "json": (bool, False, "print the result as JSON, and nothing else, on stdout"),
@@ -297,6 +298,10 @@ def _session(
                 f"--trials-per-device: must be 1 or more (got {options['trials_per_device']})",
                 "Leave it out: then as many run as memory holds.",
             )
+        if options["stack"] is not None and options["stack"] < 1:
+            raise UsageError(f"--stack: must be 1 or more (got {options['stack']})", "1 trains each trial by itself.")
+        if (options["stack"] or 1) > 1 and (options["engine"] != "processes" or options["workers"] == 0):
+            raise UsageError("--stack: trials are stacked by --engine processes alone", "Leave one of them out.")
         path = find_recipe(recipe)
         given = {
             stage: {key: value for key, value in values.items() if value is not None} for stage, values in flags.items()
@@ -310,6 +315,7 @@ def _session(
             address=options["address"],
             device=options["device"],
             trials_per_device=options["trials_per_device"],
+            stack=options["stack"],
             deadline=options["deadline"],
             force=options["force"],
             fresh=options["fresh"],

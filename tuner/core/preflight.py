@@ -8,6 +8,7 @@ from typing import Any
 
 from tuner.core.inventory import Inventory
 from tuner.core.memory import Room
+from tuner.core.stacking import SINGLE, Stacking
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Preflight:
     them. `summary`: sizes of the data and the model. `inventory`: what the machine has; None: nobody looked.
     `peak_memory_bytes`, `step_seconds`: of one training step on that device; None: not measured. `decoded`: the names
     of the files in the cache that the data were read from. `room`: what the memory of searched configurations is
-    foreseen by; None: it does not depend on what is searched.
+    foreseen by; None: it does not depend on what is searched. `stacking`: how many trials are trained as one.
     """
 
     device: str
@@ -30,3 +31,4 @@ class Preflight:
     step_seconds: float | None = None
     decoded: Sequence[str] = ()
     room: Room | None = None
+    stacking: Stacking = SINGLE

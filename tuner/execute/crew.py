@@ -1,4 +1,7 @@
-"""The processes of one trial: one, or as many as it has devices. The first answers, the others train along with it."""
+"""The processes of a trial: one, or as many as it has devices. The first answers, the others train along with it.
+
+Trials that are trained as a stack have one process between them.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +26,15 @@ class Crew:
     The death of one, or a failure in one, is the trial's.
     """
 
-    def __init__(self, slot: Slot, item: WorkItem, env: TrialEnv) -> None:
+    def __init__(self, slot: Slot, items: Sequence[WorkItem], env: TrialEnv) -> None:
         self._dead = 0
+        item = items[0]
         self._processes: list[Process] = []
         self._folder = tempfile.TemporaryDirectory(prefix="tuner-") if item.devices > 1 else None
         try:
+            if len(items) > 1:
+                self._processes.append(start(slot, "stack", items, env))
+                return
             for number in range(item.devices):
                 self._processes.append(start(slot, "trial", item, self._env_of(number, item.devices, env)))
         except BaseException:

@@ -1,6 +1,7 @@
 """Run every trial in a worker process of its own, forked in milliseconds from a server that has torch loaded.
 
-A trial on several devices has a process for each of them, which begin and end together (`crew`).
+A trial on several devices has a process for each of them, which begin and end together (`crew`). Small trials that
+are alike share one, as a stack, where that was measured to pay; whatever befalls it, they are run by themselves then.
 The supervisor (this side) never imports torch. A worker that dies takes only its trial with it: the trial is tried once
 more, then recorded as failed. A worker that gives no sign of life, or takes far longer than it should, is killed.
 Workers end when the supervisor does.
@@ -20,6 +21,7 @@ from tuner.core.inventory import Inventory, without_gpus
 from tuner.core.memory import Room
 from tuner.core.preflight import Preflight
 from tuner.core.result import FailureKind, TrialError, TrialResult
+from tuner.core.stacking import SINGLE, stacks_of
 from tuner.core.trial import TrialEnv, WorkItem
 from tuner.execute import crashes
 from tuner.execute.base import OnProgress
@@ -33,16 +35,24 @@ DEBUG = "Run with --workers 0 to see it happen in this process."
 
 @dataclass(eq=False)
 class _Worker:
-    """A trial that runs, its slot and its processes, and when it was last heard of (monotonic seconds)."""
+    """A trial that runs, its slot and its processes, and when it was last heard of (monotonic seconds).
+
+    `items`: of a stack, the trials that have not answered yet, of `count` that it began with.
+    """
 
     slot: Slot
-    item: WorkItem
+    items: list[WorkItem]
     env: TrialEnv
     crew: Crew
+    count: int
     memory_kills: int | None = field(default_factory=crashes.memory_kills)
     started_at: float = field(default_factory=time.time)  # the time of day, for the record
     began: float = field(default_factory=time.monotonic)
     heard: float = field(default_factory=time.monotonic)
+
+    @property
+    def item(self) -> WorkItem:
+        return self.items[0]
 
 
 class ProcessExecutor:
@@ -70,8 +80,9 @@ class ProcessExecutor:
         self._inventory = inventory or without_gpus()
         self._trial_bytes: int | None = None
         self._room: Room | None = None
+        self._stacking = SINGLE
         self._busy: list[_Worker] = []
-        self._waiting: deque[WorkItem] = deque()
+        self._waiting: deque[tuple[WorkItem, ...]] = deque()
         self._crowded: list[WorkItem] = []
         self._deaths: Counter[tuple[str, int | None]] = Counter()
 
@@ -100,6 +111,7 @@ class ProcessExecutor:
         self._inventory = value.inventory or self._inventory
         self._trial_bytes = value.peak_memory_bytes
         self._room = value.room
+        self._stacking = value.stacking
         return value
 
     def _checked(self, process: Process, env: TrialEnv) -> tuple[str, Any]:
@@ -120,14 +132,15 @@ class ProcessExecutor:
 
     def run(self, items: Sequence[WorkItem], env: TrialEnv) -> Iterator[TrialResult]:
         slots = self.slots
-        self._waiting, self._crowded = deque(items), []
+        size = self._stacking.size if self.wish.stack is None else self.wish.stack
+        self._waiting, self._crowded = deque(stacks_of(items, size, len(slots))), []
         leases = Leases(slots)
         try:
             while self._waiting or self._busy or self._crowded:
                 if not (self._waiting or self._busy):  # what found no memory beside others runs again, alone
                     slots = alone(slots)
                     leases = Leases(slots)
-                    self._waiting, self._crowded = deque(self._crowded), []
+                    self._waiting, self._crowded = deque((item,) for item in self._crowded), []
                 self._fill(leases, env)
                 for worker in self._news():
                     result = self._hear(worker, slots)
@@ -156,9 +169,9 @@ class ProcessExecutor:
         while self._waiting and (slot := leases.take()) is not None:
             self._begin(slot, self._waiting.popleft(), env)
 
-    def _begin(self, slot: Slot, item: WorkItem, env: TrialEnv) -> None:
+    def _begin(self, slot: Slot, items: Sequence[WorkItem], env: TrialEnv) -> None:
         env = replace(env, device=slot.device, room=self._room or env.room)
-        self._busy.append(_Worker(slot, item, env, Crew(slot, item, env)))
+        self._busy.append(_Worker(slot, list(items), env, Crew(slot, items, env), len(items)))
 
     def _news(self) -> list[_Worker]:
         """Wait for a second at most; return the workers that said something, died, or are past a limit."""
@@ -170,7 +183,7 @@ class ProcessExecutor:
 
     def _exceeded(self, worker: _Worker) -> str | None:
         now = time.monotonic()
-        return self.deadlines.exceeded(worker.item, now - worker.began, now - worker.heard)
+        return self.deadlines.exceeded(worker.item, (now - worker.began) / worker.count, now - worker.heard)
 
     def _hear(self, worker: _Worker, slots: Slots) -> TrialResult | None:
         """Read one message of a worker, or its death; return the result when its trial has ended."""
@@ -187,15 +200,22 @@ class ProcessExecutor:
         if kind == "progress":
             self.on_progress(value)
             return self._hung(worker) if self._exceeded(worker) else None
-        self._dismiss(worker)
+        if kind == "apart":
+            return self._take_apart(worker)
+        item = worker.item
+        if kind == "result" and worker.count > 1:
+            item = next(item for item in worker.items if item.key == (value.id, value.until_epoch))
+            worker.items.remove(item)
+        if worker.count == 1 or not worker.items:
+            self._dismiss(worker)
         if kind == "raised":
             worker.crew.end()
             raise value
-        self._deaths.pop(worker.item.key, None)
+        self._deaths.pop(item.key, None)
         if value.error is not None and value.error.kind == "oom" and slots.beside(worker.slot):
-            self._crowded.append(worker.item)
+            self._crowded.append(item)
             return None
-        self.deadlines.learn(worker.item, value)
+        self.deadlines.learn(item, value)
         if value.status in ("completed", "stopped"):
             self._trial_bytes = max(self._trial_bytes or 0, value.peak_memory_bytes)
         return replace(value, worker=worker.slot.index + 1)
@@ -204,6 +224,8 @@ class ProcessExecutor:
         """Kill a worker that is past a limit, and say where it was."""
         if (why := self._exceeded(worker)) is None:
             return None
+        if worker.count > 1:
+            return self._take_apart(worker)
         first = worker.crew.first
         where = crashes.where_it_hangs(first.pid, first.stack, worker.env.recipe_dir)
         self._discard(worker)
@@ -211,16 +233,24 @@ class ProcessExecutor:
 
     def _died(self, worker: _Worker) -> TrialResult | None:
         """Give the trial of a dead worker another try, or up."""
+        if worker.count > 1:
+            return self._take_apart(worker)
         self._discard(worker)
         exitcode, key = worker.crew.exitcode, worker.item.key
         self._deaths[key] += 1
         if self._deaths[key] < crashes.tries(exitcode, worker.memory_kills):
-            self._waiting.appendleft(worker.item)
+            self._waiting.appendleft((worker.item,))
             return None
         count = self._deaths.pop(key)
         times = "twice" if count == 2 else f"{count} times"
         how = crashes.words(exitcode, worker.memory_kills)
         return _failed(worker, "crash", f"the worker process died, {times} ({how})")
+
+    def _take_apart(self, worker: _Worker) -> TrialResult | None:
+        """End a stack; those of its trials that have not answered are run by themselves, from what they have saved."""
+        self._discard(worker)
+        self._waiting.extendleft((item,) for item in reversed(worker.items))
+        return None
 
     def _dismiss(self, worker: _Worker) -> None:
         """Kill a worker that has answered; it is waited for when the next has begun, but not where both need a GPU."""

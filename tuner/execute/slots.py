@@ -16,7 +16,8 @@ SLACK = 1.2  # an allocator holds more than it has handed out, and configuration
 @dataclass(frozen=True)
 class Wish:
     """What the user asks for: `--device`, `--workers`, `--trials-per-device` (None: as many as fit), and what the
-    recipe gives to each trial: so many devices, and CPU threads for each of them.
+    recipe gives to each trial: so many devices, and CPU threads for each of them. `stack`: `--stack`, how many small
+    trials are trained as one at most (None: as measured).
     """
 
     device: str = "auto"
@@ -24,6 +25,7 @@ class Wish:
     per_device: int | None = None
     threads: int = 1
     devices: int = 1
+    stack: int | None = None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from typing import Any, Literal, NoReturn
@@ -18,10 +18,10 @@ from typing import Any, Literal, NoReturn
 from tuner.core.errors import TunerError, UserCodeError
 from tuner.core.processes import die_with_parent
 from tuner.core.result import TrialResult
-from tuner.core.trial import TrialEnv
+from tuner.core.trial import TrialEnv, WorkItem
 from tuner.execute.crashes import DUMP_SIGNAL
 
-Task = Literal["inventory", "preflight", "trial"]
+Task = Literal["inventory", "preflight", "trial", "stack"]
 
 
 def serve(
@@ -44,7 +44,10 @@ def serve(
 
 
 def _answer(task: Task, value: Any, env: TrialEnv, pipe: Connection) -> tuple[str, Any]:
-    """Return what becomes of the task: ("answer", a Preflight), ("result", a TrialResult) or ("raised", an error)."""
+    """Return what becomes of the task: ("answer", a Preflight), ("result", a TrialResult) or ("raised", an error).
+
+    Of a stack the results are sent on the way; what remains to say is ("apart", why the others run by themselves).
+    """
     if task == "inventory":
         from tuner.train.device import inventory
 
@@ -57,16 +60,32 @@ def _answer(task: Task, value: Any, env: TrialEnv, pipe: Connection) -> tuple[st
     try:
         if task == "preflight":
             return "answer", preflight(value, env, tell)
+        if task == "stack":
+            return "apart", _stacked(value, env, tell, pipe)
         return "result", run_trial(value, env, tell if env.is_first else None)
     except TunerError as error:
         return "raised", error
     except BaseException as error:  # signals do not come here: whatever it is, code has raised it
         why = failure(error, env.recipe_dir)
+        if task == "stack":
+            return "apart", why.message
         if task == "trial":
             return "result", TrialResult(value.spec.id, value.until_epoch, "failed", error=why)
         if why.kind == "user-code":
             return "raised", UserCodeError(why.message, why.hint)
         return "raised", RuntimeError(why.message)
+
+
+def _stacked(items: Sequence[WorkItem], env: TrialEnv, tell: Callable[[object], None], pipe: Connection) -> str:
+    """Train a stack, and send each trial's result; return why the other trials are to be trained by themselves."""
+    from tuner.train.stacked.run import Unstackable, run_stack
+
+    try:
+        for result in run_stack(items, env, tell):
+            pipe.send(("result", result))
+    except Unstackable as error:
+        return str(error)
+    return ""
 
 
 def _stand_alone(pipe: Connection, stack: Connection) -> None:

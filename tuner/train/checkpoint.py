@@ -39,7 +39,7 @@ def save(path: Path, value: dict[str, Any]) -> None:
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     content = io.BytesIO()
-    torch.save(value, content)
+    torch.save(_compact(value), content)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -54,6 +54,16 @@ def save(path: Path, value: dict[str, Any]) -> None:
         raise EnvironmentProblem(
             f"{path}: cannot write: {error}", "Free disk space, or give a writable --run-dir."
         ) from error
+
+
+def _compact(value: Any) -> Any:
+    """Return the value with its tensors alone: torch would save the whole of an array of which a tensor is a part."""
+    if isinstance(value, dict):
+        return {key: _compact(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(_compact, value))
+    is_part = isinstance(value, torch.Tensor) and value.untyped_storage().nbytes() > value.nbytes
+    return value.detach().clone() if is_part else value
 
 
 def load(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:

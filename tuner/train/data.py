@@ -211,9 +211,7 @@ class Data:
 
         `rank`: of each batch, give this process's share.
         """
-        part = self.part("train")
-        generator = torch.Generator().manual_seed(derive_seed(seed, "order", epoch))
-        positions = part.positions(self._order(seed, epoch, generator))
+        positions = self.order(seed, epoch)
         draws = None
         if augment and self.augmentations:
             draws = torch.Generator(self.device).manual_seed(derive_seed(seed, "augment", epoch))
@@ -221,8 +219,13 @@ class Data:
         if rank is not None:
             yield from self._shares(chosen, draws, derive_seed(seed, "loader", epoch, "rank", rank.number), rank)
             return
-        for inputs, targets in part.store.stream(chosen, derive_seed(seed, "loader", epoch)):
+        for inputs, targets in self.part("train").store.stream(chosen, derive_seed(seed, "loader", epoch)):
             yield self.finish(inputs, targets, draws)
+
+    def order(self, seed: int, epoch: int) -> Tensor:
+        """Return the positions in the store of an epoch's train examples, in their order."""
+        generator = torch.Generator().manual_seed(derive_seed(seed, "order", epoch))
+        return self.part("train").positions(self._order(seed, epoch, generator))
 
     def _shares(
         self, batches: Sequence[Tensor], draws: torch.Generator | None, loader_seed: int, rank: Rank

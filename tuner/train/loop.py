@@ -62,35 +62,60 @@ def fit(setup: Setup, until_epoch: int | None = None, on_step: OnStep | None = N
 
 def train_epochs(setup: Setup, training: Training, until_epoch: int | None, on_step: OnStep | None) -> None:
     """Train and evaluate epoch after epoch, from the saved state on where there is one, and save it now and then."""
-    spec = setup.spec
-    assert spec.horizon_epochs is not None
-    last = min(until_epoch or spec.horizon_epochs, spec.horizon_epochs)
-    where = None if setup.env.stage_dir is None else checkpoint.state_path(setup.env.stage_dir, spec.id)
-    restore(setup, training, where, last)
-    where = where if setup.env.is_first else None
-    saved_at = time.monotonic()
-    sent, keep = 0, Keeping()
+    course = Course(setup, training, until_epoch, on_step)
+    while course.goes_on():
+        train_epoch(setup, training, course.epoch, course.last, on_step)
+        course.end_epoch()
 
-    for epoch in range(training.epoch + 1, last + 1):
-        if gave_up(setup, training):
-            break
-        train_epoch(setup, training, epoch, last, on_step)
+
+class Course:
+    """A trial's way through its epochs: which one is next, and what each ends with.
+
+    `last`: the epoch that it is to come to. It begins at the saved state of the trial, where there is one.
+    """
+
+    def __init__(self, setup: Setup, training: Training, until_epoch: int | None, on_step: OnStep | None) -> None:
+        spec = setup.spec
+        assert spec.horizon_epochs is not None
+        self.setup, self.training, self.on_step = setup, training, on_step
+        self.horizon = spec.horizon_epochs
+        self.last = min(until_epoch or self.horizon, self.horizon)
+        where = None if setup.env.stage_dir is None else checkpoint.state_path(setup.env.stage_dir, spec.id)
+        restore(setup, training, where, self.last)
+        self._where = where if setup.env.is_first else None
+        self._saved_at = time.monotonic()
+        self._sent, self._keep = 0, Keeping()
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that is next, from 1."""
+        return self.training.epoch + 1
+
+    def goes_on(self) -> bool:
+        training = self.training
+        return training.diverged is None and self.epoch <= self.last and not gave_up(self.setup, training)
+
+    def end_epoch(self) -> None:
+        """Evaluate after an epoch that was trained, tell of it, and save what is due."""
+        setup, training, epoch, last = self.setup, self.training, self.epoch, self.last
         kept = None
         if training.diverged is None:
             evaluate_epoch(setup, training, epoch)
-            kept = keep(setup, training) if epoch < last else None
-        if on_step is not None:
-            on_step(epoch / last, f"epoch {epoch}/{last}{latest(training, setup)}", training.curve[sent:], kept)
-            sent = len(training.curve)
+            kept = self._keep(setup, training) if epoch < last else None
+        if self.on_step is not None:
+            words = f"epoch {epoch}/{last}{latest(training, setup)}"
+            self.on_step(epoch / last, words, training.curve[self._sent :], kept)
+            self._sent = len(training.curve)
         if training.diverged is not None:
-            break
+            return
         if setup.schedule_every == "epoch":
             step_schedule(training)
         training.epoch = epoch
-        stops_here = epoch == last < spec.horizon_epochs
-        if where is not None and (stops_here or (epoch < last and time.monotonic() - saved_at > SAVE_SECONDS)):
-            save_state(setup, training, where)
-            saved_at = time.monotonic()
+        stops_here = epoch == last < self.horizon
+        due = epoch < last and time.monotonic() - self._saved_at > SAVE_SECONDS
+        if self._where is not None and (stops_here or due):
+            save_state(setup, training, self._where)
+            self._saved_at = time.monotonic()
 
 
 class Keeping:

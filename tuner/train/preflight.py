@@ -21,6 +21,7 @@ from tuner.core.inventory import limit_bytes
 from tuner.core.memory import Room
 from tuner.core.preflight import Preflight
 from tuner.core.signals import ends_the_command
+from tuner.core.stacking import SINGLE, Stacking
 from tuner.core.trial import MAY_BE_ABSENT, TABLES, Progress, TrialEnv, TrialSpec, trial_tables
 from tuner.recipe import registry
 from tuner.recipe.model import Data as DataTable
@@ -42,6 +43,7 @@ from tuner.train.setup import (
     resolve_all,
     schedule_arguments,
 )
+from tuner.train.stacked.proof import measured
 from tuner.train.state import Tape, start
 from tuner.train.stores import described
 
@@ -81,6 +83,7 @@ def preflight(
         step_seconds=step.seconds,
         decoded=tuple(sorted(opened)),
         room=step.room,
+        stacking=step.stacking,
     )
 
 
@@ -91,6 +94,7 @@ class Step:
     peak_memory_bytes: int | None = None
     seconds: float | None = None
     room: Room | None = None
+    stacking: Stacking = SINGLE
 
 
 def _summary_of(
@@ -131,6 +135,7 @@ def _summary_of(
     if evaluated and not problems:
         step.room = room_of_search(setup, search, limit)
     if not problems:
+        step.stacking = measured(setup)
         problems += searched_problems(setup, search, _signatures)
     return summary
 

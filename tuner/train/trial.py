@@ -97,10 +97,9 @@ def _carry_out(item: WorkItem, env: TrialEnv, on_progress: OnProgress | None) ->
         text = f"train.devices_per_trial = {item.devices}: this trial was given to one process"
         raise UsageError(text, "Run it with --engine processes.")
     setup = make_setup(spec, env)
-    skipped = {entry.check: entry.why for entry in getattr(setup.data, "skipped", ())}
     if spec.horizon_epochs is None and spec.horizon_steps is None:
         evidence = _measure(setup, item, on_progress)
-        return Outcome("completed", _rows(evidence), _with_skipped(evidence, skipped))
+        return Outcome("completed", _rows(evidence), _with_skipped(evidence, skipped_by(setup)))
 
     if (why := refusal(setup)) is not None:
         return Outcome("failed", error=TrialError("oom", f"not started: {why}", OOM_HINT))
@@ -108,8 +107,13 @@ def _carry_out(item: WorkItem, env: TrialEnv, on_progress: OnProgress | None) ->
         training = _trained(setup, item, on_progress)
     if not env.is_first:
         return Outcome("completed")
-    setup = replace(setup, env=replace(env, rank=None))  # what follows is done by this process alone
-    skipped |= training.skipped
+    return concluded(replace(setup, env=replace(env, rank=None)), training, item, on_progress)  # by this process alone
+
+
+def concluded(setup: Setup, training: Training, item: WorkItem, on_progress: OnProgress | None) -> Outcome:
+    """Keep what a training has come to, and make the trial's measures where it has come to its end."""
+    spec = setup.spec
+    skipped = {**skipped_by(setup), **training.skipped}
     if training.diverged is not None:
         _remove_state(setup)
         return Outcome("diverged", training.curve, _with_skipped({"diverged": _plain(training.diverged)}, skipped))
@@ -131,13 +135,24 @@ def _carry_out(item: WorkItem, env: TrialEnv, on_progress: OnProgress | None) ->
     return Outcome("completed", training.curve, _with_skipped(evidence, skipped), score, best_epoch)
 
 
+def skipped_by(setup: Setup) -> dict[str, str]:
+    """Return what the data do not allow to be looked at, and why."""
+    return {entry.check: entry.why for entry in getattr(setup.data, "skipped", ())}
+
+
 def _trained(setup: Setup, item: WorkItem, on_progress: OnProgress | None) -> Training:
     """Train; a saved state that cannot be gone on from is deleted before any process of the trial reads it."""
-    if setup.env.is_first and (problem := drop_unusable_state(setup)) and on_progress is not None:
-        on_progress(Progress(item.number, 0.0, f"trial {item.number} starts over: {problem}", lasting=True))
+    if setup.env.is_first:
+        drop_state(setup, item, on_progress)
     if setup.env.rank is not None:
         told(None)
-    return fit(setup, item.until_epoch, _throttled(item.number, on_progress))
+    return fit(setup, item.until_epoch, throttled(item.number, on_progress))
+
+
+def drop_state(setup: Setup, item: WorkItem, on_progress: OnProgress | None) -> None:
+    """Delete a saved state of the trial that cannot be gone on from, and say so."""
+    if (problem := drop_unusable_state(setup)) and on_progress is not None:
+        on_progress(Progress(item.number, 0.0, f"trial {item.number} starts over: {problem}", lasting=True))
 
 
 def _measure(setup: Setup, item: WorkItem, on_progress: OnProgress | None) -> dict[str, Any]:
@@ -174,7 +189,7 @@ def _remove_state(setup: Setup) -> None:
         checkpoint.state_path(setup.env.stage_dir, setup.spec.id).unlink(missing_ok=True)
 
 
-def _throttled(number: int, on_progress: OnProgress | None) -> OnStep | None:
+def throttled(number: int, on_progress: OnProgress | None) -> OnStep | None:
     """Pass progress on a few times a second at most, and always the first and the last of it.
 
     Rows of the curve wait for the next one; the rest of them come with the trial's result.

@@ -15,6 +15,7 @@ from tuner.core.inventory import parse_device, without_gpus
 from tuner.core.manifest import read_manifest
 from tuner.core.preflight import Preflight
 from tuner.core.result import TrialResult
+from tuner.core.stacking import SINGLE, in_words, stacks_of
 from tuner.core.stage_ref import StageRef
 from tuner.core.store import StageDir
 from tuner.core.trial import Progress, TrialEnv, WorkItem
@@ -81,6 +82,7 @@ class ExecutorPool:
         self._executor: Executor | None = None
         self.start_seconds = 0.0  # that the executor took to start and to check the recipe
         self.has_test = True  # as far as known: the data have a test split
+        self.stacking = SINGLE
 
     @property
     def workers(self) -> int:
@@ -103,8 +105,18 @@ class ExecutorPool:
             self._executor = self._start(only_check)
             answer = self._checked(self._executor, env)
             self.device, self.has_test = answer.device, bool(answer.summary.get("test"))
+            self.stacking = answer.stacking
             self.start_seconds = time.monotonic() - began
         return StageRunner(self._executor, env)
+
+    def stacked(self, items: Sequence[WorkItem]) -> str | None:
+        """Say how many of these trials are trained in stacks; None: each is by itself."""
+        options = self.session.options
+        if options.in_this_process or options.engine != "processes":
+            return None
+        size = options.stack or self.stacking.size
+        count = sum(len(stack) for stack in stacks_of(items, size, self.workers) if len(stack) > 1)
+        return in_words(count, size, self.stacking) if count else None
 
     @contextmanager
     def watched(self, watch: Callable[[Progress], None]) -> Iterator[None]:
@@ -146,7 +158,7 @@ class ExecutorPool:
         options = self.session.options
         train = self.session.recipe.train
         wanted = (options.device, options.workers or None, options.trials_per_device)
-        return Wish(*wanted, train.threads_per_trial, train.devices_per_trial)
+        return Wish(*wanted, train.threads_per_trial, train.devices_per_trial, options.stack)
 
     def _checked(self, executor: Executor, env: TrialEnv) -> Preflight:
         """Return what the preflight found.

@@ -36,6 +36,7 @@ class Options:
     `engine`: what runs trials (`ENGINES`); `address`: of the Ray cluster (None: one on this
     machine), or the folder that workers share.
     `device`: auto, a kind, or a list of CUDA devices; `trials_per_device`: None: as many as its memory holds.
+    `stack`: how many small trials are trained as one at most (None: as measured).
     `deadline`: how many seconds a trial may take (None: by what finished trials took).
     `log`: experiment trackers that hear of the trials too.
     """
@@ -46,6 +47,7 @@ class Options:
     address: str | None = None
     device: str = "auto"
     trials_per_device: int | None = None
+    stack: int | None = None
     deadline: float | None = None
     log: Sequence[str] = ()
     force: bool = False

@@ -163,6 +163,8 @@ class StageRun:
                 if not self._searches:
                     return []
             epochs = batch.epochs(epochs_in_all) if epochs_in_all else None
+            if not records and (words := self.pool.stacked(batch.todo)):
+                self.listener.note(words)
             try:
                 with self.pool.watched(partial(self._hear, batch.under_way, best)):
                     for record in self._run_items(batch.todo, len(records) + len(batch.items), runner, epochs=epochs):

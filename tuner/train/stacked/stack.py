@@ -1,0 +1,167 @@
+"""Trials that train side by side: one epoch of all of them, with one call for what they do alike."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tuner.core.trial import WorkItem
+from tuner.tasks.classification import Classification
+from tuner.train.loop import Course, OnStep, latest, step_schedule
+from tuner.train.setup import Setup
+from tuner.train.stacked.layers import stacked
+from tuner.train.stacked.objective import is_plain, objectives
+from tuner.train.stacked.updates import Update
+from tuner.train.state import Tape, Training, grad_norm, start
+from tuner.train.stores import ArrayStore
+
+TELL_SECONDS = 0.3
+
+
+@dataclass(eq=False)
+class Member:
+    """A trial in a stack. `seconds`: its share of what the stack has taken so far."""
+
+    item: WorkItem
+    setup: Setup
+    training: Training
+    course: Course
+    on_step: OnStep | None = None
+    seconds: float = 0.0
+
+    @property
+    def clip_norm(self) -> float | None:
+        return self.setup.tables["train"].get("clip_norm")
+
+
+def member_of(item: WorkItem, setup: Setup, on_step: OnStep | None = None) -> Member:
+    """Build a trial's training, at its saved state where there is one."""
+    training = start(setup)
+    return Member(item, setup, training, Course(setup, training, item.until_epoch, on_step), on_step)
+
+
+class Stack:
+    """The trainings of several trials, of which the models see one array of weights.
+
+    Raises:
+        Unstackable: see `tuner.train.stacked.layers`.
+    """
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        self.members = list(members)
+        self.layers = stacked([member.training.model for member in members])
+        self.updates = [Update(member.training) for member in members]
+        self.losses = [member.training.loss for member in members]
+        self.plain = all(is_plain(member.setup.tables["loss"]) for member in members)
+
+    def gradients(self, inputs: Tensor, targets: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Write the gradients of every trial's weights; return the objectives and the outputs, (K, N, ...)."""
+        outputs = inputs
+        for layer in self.layers:
+            outputs = layer(outputs)
+        values, grads = objectives(outputs, targets, self.losses, self.plain)
+        outputs.backward(grads)
+        return values, outputs.detach()
+
+    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Give the batches of every trial's next epoch side by side: inputs (K, N, ...), targets (K, N, ...)."""
+        first = self.members[0].setup
+        data, size = first.data, first.batch_size
+        orders = [data.order(member.setup.spec.seed, member.course.epoch).split(size) for member in self.members]
+        for step in range(data.steps_per_epoch(size)):
+            yield read(first, [order[step] for order in orders])
+
+
+def read(setup: Setup, positions: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the train examples at each of K lists of N positions: inputs (K, N, ...), targets (K, N, ...)."""
+    store = setup.data.part("train").store
+    assert isinstance(store, ArrayStore)
+    inputs, targets = setup.data.finish(*store.read(torch.cat(list(positions))), None)
+    count = len(positions)
+    return inputs.unflatten(0, (count, -1)), targets.unflatten(0, (count, -1))
+
+
+def train_epoch(stack: Stack) -> None:
+    """Train every trial for one epoch, its next; add the row of each, or the divergence that ended it."""
+    tapes = [Tape(member.training.scorer) for member in stack.members]
+    ended: dict[int, Tensor | None] = {}
+    for member in stack.members:
+        member.training.model.train()
+    told_at, steps = time.monotonic(), stack.members[0].setup.updates_per_epoch
+    for index, (inputs, targets) in enumerate(stack.batches()):
+        train_step(stack, tapes, inputs, targets, ended)
+        if len(ended) == len(stack.members):
+            break
+        if time.monotonic() - told_at > TELL_SECONDS:
+            told_at = time.monotonic()
+            tell(stack, (index + 1) / steps)
+    for k, member in enumerate(stack.members):
+        end_row(member, tapes[k], ended.get(k))
+
+
+def train_step(
+    stack: Stack, tapes: Sequence[Tape], inputs: Tensor, targets: Tensor, ended: dict[int, Tensor | None]
+) -> None:
+    """Make one step of every trial that has not `ended`: {trial: the norm of its gradients when it diverged}."""
+    values, outputs = stack.gradients(inputs, targets)
+    judge(stack, tapes, outputs, targets, ended)
+    for k, member in enumerate(stack.members):
+        if k in ended:
+            continue
+        update(member, stack.updates[k], tapes[k], (values[k], targets.shape[1]))
+        if not math.isfinite(values[k]):
+            ended[k] = tapes[k].grad_norm if tapes[k].grad_norm is not None else grad_norm(member.training.model)
+
+
+def update(member: Member, step: Update, tape: Tape, found: tuple[Tensor, int]) -> None:
+    """Update one trial's weights by the gradients that the stack has written; note the objective and batch size."""
+    training = member.training
+    lr = training.optimizer.param_groups[0]["lr"]
+    before = training.updates
+    if member.clip_norm is not None:
+        tape.grad_norm = nn.utils.clip_grad_norm_(training.model.parameters(), member.clip_norm).detach()
+    step()
+    if member.setup.schedule_every == "step":
+        for _ in range(training.updates - before):
+            step_schedule(training)
+    tape.write(*found, training.updates, float(lr))
+
+
+def judge(stack: Stack, tapes: Sequence[Tape], outputs: Tensor, targets: Tensor, ended: Mapping[int, Any]) -> None:
+    """Note how many examples each trial had right."""
+    of_classes = isinstance(stack.members[0].setup.data.task, Classification)
+    if of_classes and outputs.ndim == 3 and outputs.shape[2] > 1 and targets.ndim == 2:
+        for k, right in enumerate((outputs.argmax(2) == targets).sum(1).unbind()):
+            if k not in ended:
+                tapes[k].hit(right)
+        return
+    for k, tape in enumerate(tapes):
+        if k not in ended:
+            tape.judge(outputs[k], targets[k])
+
+
+def end_row(member: Member, tape: Tape, norm: Tensor | None) -> None:
+    """Add an epoch's row to a trial's curve."""
+    training, epoch = member.training, member.course.epoch
+    training.diverged = tape.divergence(epoch)
+    row: dict[str, Any] = {"step": training.updates, "epoch": epoch, "split": "train", **tape.summary()}
+    if norm is None:
+        norm = tape.grad_norm if tape.grad_norm is not None else grad_norm(training.model)
+    if norm is not None:
+        row["grad_norm"] = float(norm)
+    training.curve.append(row)
+
+
+def tell(stack: Stack, share: float) -> None:
+    """Say how far the trials are."""
+    for member in stack.members:
+        course = member.course
+        words = f"epoch {course.epoch}/{course.last}{latest(member.training, member.setup)}"
+        if member.on_step is not None:
+            member.on_step((course.epoch - 1 + share) / course.last, words)
