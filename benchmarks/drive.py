@@ -29,10 +29,7 @@ Hear = Callable[[Record], None]
 def runner_in(folder: Path, workers: int) -> StageRunner:
     """Start nothing yet; decoded data are kept in the folder too."""
     env = TrialEnv(folder, folder / "stage", "cpu", folder / "cache")
-    import os
-
-    stack = int(os.environ.get("TUNER_STACK") or 0) or None
-    return StageRunner(ProcessExecutor(Wish(workers=workers, stack=stack), lambda progress: None), env)
+    return StageRunner(ProcessExecutor(Wish(workers=workers), lambda progress: None), env)
 
 
 def try_out(runner: StageRunner, recipe: Recipe) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from tuner.execute.slots import Wish
     [
         (["--engine", "rai"], ["--engine: unknown engine 'rai' - did you mean 'ray'?", "processes, serial, ray"]),
         (["--address", "10.0.0.1:6379"], ["--address: is of a Ray cluster", "--engine ray"]),
+        (["--stack", "0"], ["--stack: must be 1 or more (got 0)"]),
+        (["--stack", "4", "--workers", "0"], ["--stack: trials are stacked by --engine processes alone"]),
         (["--trials-per-device", "0"], ["--trials-per-device: must be 1 or more (got 0)"]),
         (["--device", "cuda:1,cpu"], ["--device: a list takes devices of one kind"]),
         (["--device", "gpu"], ["--device: unknown device 'gpu'"]),

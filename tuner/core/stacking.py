@@ -48,6 +48,7 @@ def why_single(spec: TrialSpec) -> str | None:
         f"it runs on {spec.device}": spec.device != "cpu",
         f"its precision is {spec.precision}": spec.precision != "fp32",
         "it has several devices": train.get("devices_per_trial", 1) > 1,
+        "it has several threads": train.get("threads_per_trial", 1) > 1,
         "its batches are accumulated": train.get("accumulate", 1) > 1,
         "its examples are augmented": bool(data.get("augment")),
         "it has code of the user's own": any(map(_has_code, _parts(tables))),

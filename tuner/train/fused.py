@@ -30,11 +30,12 @@ def with_late_gradients(optimizer: torch.optim.Optimizer) -> torch.optim.Optimiz
     element 0 in argument 2"), so each starts at 0, which gives what no velocity gives.
     """
     if isinstance(optimizer, torch.optim.SGD) and optimizer.defaults["fused"] and optimizer.defaults["momentum"]:
-        optimizer.register_step_pre_hook(_give_velocities)
+        optimizer.register_step_pre_hook(give_velocities)
     return optimizer
 
 
-def _give_velocities(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+def give_velocities(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    """Begin at 0 the velocities of weights that get their first gradient later than others."""
     weights = [item for group in optimizer.param_groups for item in group["params"] if item.grad is not None]
     late = [item for item in weights if optimizer.state[item].get("momentum_buffer") is None]
     if len(late) < len(weights):

@@ -13,6 +13,11 @@ ELEMENTWISE = (
     nn.ReLU, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Mish, nn.Tanh, nn.Sigmoid, nn.ELU, nn.SELU, nn.CELU, nn.Softplus,
     nn.Hardtanh, nn.ReLU6, nn.Hardswish, nn.Hardsigmoid, nn.LogSigmoid, nn.Softsign, nn.Identity,
 )  # fmt: skip
+SIMPLE = (nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Hardtanh, nn.ReLU6, nn.Hardswish, nn.Hardsigmoid, nn.Softsign, nn.Identity)
+
+SMALL = 400  # multiplications of a pair, below which torch has a loop of its own (ATen, bmm_out_or_baddbmm_)
+ALIGNED = 16  # float32 values: 64 bytes, as memory of torch's own begins (MKL, conditional numerical reproducibility)
+WHOLE = 64  # values that a kernel takes in one turn of its loop; those left over may go another way than the others
 
 
 class Unstackable(Exception):
@@ -23,7 +28,7 @@ class Unstackable(Exception):
 class Linear:
     """The fully connected layers of all trials. Shapes: weight (K, out, in), bias (K, out) or None; so the gradients.
 
-    A product of the batch is, matrix by matrix, the product that a layer by itself computes.
+    A product of the batch is, matrix by matrix, the product that a layer by itself computes (`product`).
     """
 
     weight: Tensor
@@ -38,17 +43,56 @@ class Linear:
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return outputs (K, N, out) of inputs (K, N, in)."""
-        weight = self.weight.detach().transpose(1, 2)
-        if self.bias is None:
-            return torch.bmm(inputs, weight)
-        return torch.baddbmm(self.bias.detach().unsqueeze(1), inputs, weight)
+        bias = None if self.bias is None else self.bias.detach().unsqueeze(1)
+        return product(inputs, self.weight.detach().transpose(1, 2), bias)
 
     def backward(self, inputs: Tensor, grad: Tensor, wanted: bool) -> Tensor | None:
         """Write the gradients of the weights; return that of the inputs where it is `wanted`."""
-        torch.bmm(grad.transpose(1, 2), inputs, out=self.weight_grad)
+        self.weight_grad.copy_(product(grad.transpose(1, 2), inputs))
         if self.bias_grad is not None:
             torch.sum(grad, 1, out=self.bias_grad)
-        return torch.bmm(grad, self.weight.detach()) if wanted else None
+        return product(grad, self.weight.detach()) if wanted else None
+
+
+def product(a: Tensor, b: Tensor, added: Tensor | None = None) -> Tensor:
+    """Return the products of matrices (K, N, M) and (K, M, L), to which (K, 1, L) may be `added`.
+
+    Matrix by matrix they are those of two matrices that lie by themselves, to the last bit. Very small ones, vectors
+    and those that do not begin where a processor likes to read are multiplied in another order of sums by one call for
+    all of them: they are multiplied pair by pair.
+    """
+    if _sums_alike(a, b):
+        return torch.bmm(a, b) if added is None else torch.baddbmm(added, a, b)
+    pairs = zip(_apart(a), _apart(b), strict=True)
+    if added is None:
+        return torch.stack([torch.mm(*pair) for pair in pairs])
+    return torch.stack([torch.addmm(one, *pair) for one, pair in zip(added, pairs, strict=True)])
+
+
+def _sums_alike(a: Tensor, b: Tensor) -> bool:
+    rows, common, columns = a.shape[1], a.shape[2], b.shape[2]
+    if min(rows, common, columns) == 1 or rows * common * columns < SMALL:
+        return False
+    return rows * columns % ALIGNED == 0 and all(
+        part.stride(0) % ALIGNED == 0 and part.data_ptr() % (4 * ALIGNED) == 0 for part in (a, b)
+    )
+
+
+def _apart(matrices: Tensor) -> Iterator[Tensor]:
+    """Give each matrix in memory of its own, in the order of memory that it has."""
+    return (matrix.clone(memory_format=torch.preserve_format) for matrix in matrices.unbind())
+
+
+@dataclass
+class Elementwise:
+    """An activation of all trials. Which values of an array are left over at its end depends on its length."""
+
+    layer: nn.Module
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        if isinstance(self.layer, SIMPLE) or inputs[0].numel() % WHOLE == 0:
+            return self.layer(inputs)
+        return torch.stack([self.layer(part) for part in inputs.unbind()])
 
 
 class _Product(torch.autograd.Function):
@@ -129,7 +173,7 @@ def _stacked_layer(layers: Sequence[nn.Module]) -> Any:
     if isinstance(first, nn.Flatten):
         return nn.Flatten(2)
     if not isinstance(first, nn.Linear):
-        return first
+        return Elementwise(first)
     linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
     weight, weight_grad = _joined([layer.weight for layer in linear])
     biases = [layer.bias for layer in linear if layer.bias is not None]
@@ -139,8 +183,14 @@ def _stacked_layer(layers: Sequence[nn.Module]) -> Any:
 
 def _joined(parameters: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Return the values of parameters in one array, and one for their gradients, of which they are views from now."""
-    values = torch.stack([item.detach() for item in parameters])
-    grads = torch.zeros_like(values)
+    values, grads = (_array(len(parameters), parameters[0].shape) for _ in range(2))
     for item, value, grad in zip(parameters, values.unbind(), grads.unbind(), strict=True):
-        item.data, item.grad = value, grad
+        item.data, item.grad = value.copy_(item.detach()), grad
     return values.requires_grad_(), grads
+
+
+def _array(count: int, shape: torch.Size) -> Tensor:
+    """Return zeros (count, *shape), of which each part begins where memory of its own would."""
+    size = shape.numel()
+    room = -(-size // ALIGNED) * ALIGNED
+    return torch.zeros(count, room)[:, :size].unflatten(1, shape)

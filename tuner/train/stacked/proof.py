@@ -30,14 +30,16 @@ def check_data(setup: Setup) -> None:
     """Refuse data that a stack cannot read.
 
     Raises:
-        Unstackable: examples are made when they are read, or are several tensors.
+        Unstackable: examples are made when they are read, or are several tensors; a batch is one example.
     """
+    if min(setup.batch_size, setup.data.size("train")) == 1:
+        raise Unstackable("a batch is one example")
     if not setup.data.is_one or not isinstance(setup.data.part("train").store, ArrayStore):
         raise Unstackable("examples are made when they are read, or are more than one array")
 
 
 def prove(stack: Stack) -> None:
-    """Compare objectives and gradients of the first and the last trial on a whole batch and on the last of an epoch.
+    """Compare objectives and gradients of three trials on a whole batch and on the last of an epoch.
 
     Raises:
         Unstackable: "differs": here a product of many matrices is not, to the last bit, that of each.
@@ -45,7 +47,8 @@ def prove(stack: Stack) -> None:
     batches = list(stack.batches())
     for inputs, targets in (batches[0], batches[-1]):
         values, _ = stack.gradients(inputs, targets)
-        for k in sorted({0, len(stack.members) - 1}):
+        count = len(stack.members)
+        for k in sorted({0, count // 2, count - 1}):
             _compare(stack.members[k], values[k], inputs[k], targets[k])
 
 

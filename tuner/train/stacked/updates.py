@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
+from tuner.train.fused import give_velocities
 from tuner.train.state import Training
 
 Call = Callable[[], None]
@@ -37,9 +38,12 @@ class Update:
 
 
 def is_quick(optimizer: torch.optim.Optimizer) -> bool:
-    """Return whether a step is one kernel over each group, and nothing else that listens to it than our count."""
-    hooks = (optimizer._optimizer_step_pre_hooks, _global_optimizer_pre_hooks, _global_optimizer_post_hooks)
-    if type(optimizer) not in KERNELS or any(hooks) or len(optimizer._optimizer_step_post_hooks) != 1:
+    """Return whether a step is one kernel over each group, and nothing listens to it but what is known here."""
+    before = set(optimizer._optimizer_step_pre_hooks.values())  # of weights that have all had a gradient: done with
+    counts = len(optimizer._optimizer_step_post_hooks) == 1
+    if _global_optimizer_pre_hooks or _global_optimizer_post_hooks or not before <= {give_velocities} or not counts:
+        return False
+    if type(optimizer) not in KERNELS:
         return False
     groups = optimizer.param_groups
     return all(group.get("fused") and isinstance(group["lr"], float) for group in groups)
