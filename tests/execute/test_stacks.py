@@ -9,23 +9,9 @@ import pytest
 from tests.train.test_stacked import items_of
 from tests.train.training_cases import make_case, without_clock
 from tuner.execute import processes
-from tuner.execute.deadlines import Deadlines
 from tuner.execute.processes import ProcessExecutor
 from tuner.execute.serial import SerialExecutor
 from tuner.execute.slots import Wish
-
-HANGS = """
-import time
-from pathlib import Path
-
-def stuck():
-    here = Path(__file__).parent / "reads"
-    here.write_text(here.read_text() + "x" if here.exists() else "x")
-    if len(here.read_text()) == 1:
-        time.sleep(60)
-    return load()
-"""
-
 
 @pytest.fixture
 def begun(monkeypatch):
@@ -41,8 +27,8 @@ def begun(monkeypatch):
     return found
 
 
-def run(items, env, stack=8, **options):
-    executor = ProcessExecutor(Wish("cpu", workers=1, stack=stack), lambda progress: None, **options)
+def run(items, env, stack=8):
+    executor = ProcessExecutor(Wish("cpu", workers=1, stack=stack), lambda progress: None)
     try:
         return found(executor.run(items, env))
     finally:
@@ -87,12 +73,13 @@ def test_trials_of_a_stack_that_was_killed_are_run_by_themselves(tmp_path, begun
     assert killed == [5] and begun[1:] == [[0], [1], [2], [3], [4]]
 
 
-def test_trials_of_a_stack_that_hangs_are_run_by_themselves(tmp_path, begun):
-    case = make_case(tmp_path, HANGS, {"data.source": "mine.py:stuck", "data.cache": True})
+def test_trials_of_a_stack_that_is_past_its_deadline_are_run_by_themselves(tmp_path, begun, monkeypatch):
+    case = make_case(tmp_path)
     items = items_of(case, rates=(0.1, 0.2))
-    results = run(items, case.env, deadlines=Deadlines(3.0))
+    past = "no sign of life for 2 minutes"
+    monkeypatch.setattr(ProcessExecutor, "_exceeded", lambda self, worker: past if worker.count > 1 else None)
+    assert run(items, case.env) == alone(items, case.env)
     assert begun == [[0, 1], [0], [1]]
-    assert results == alone(items, case.env)
 
 
 def test_trials_that_turn_out_to_have_no_stacked_form_are_run_by_themselves(tmp_path, begun):
@@ -112,3 +99,19 @@ def test_a_preflight_that_measured_no_gain_leaves_trials_by_themselves(tmp_path,
     finally:
         executor.close()
     assert begun == [[0], [1]]
+
+
+def test_trials_that_are_added_later_join_those_that_wait(tmp_path, begun):
+    case = make_case(tmp_path)
+    items = items_of(case)
+    executor = ProcessExecutor(Wish("cpu", workers=1, stack=3), lambda progress: None)
+    try:
+        results = executor.run(items[:1], case.env)
+        executor_results = [next(results)]
+        for item in items[1:]:
+            executor.add([item])
+        executor_results += list(results)
+    finally:
+        executor.close()
+    assert begun == [[0], [1, 3], [2, 4]]
+    assert found(executor_results) == alone(items, case.env)

@@ -84,6 +84,7 @@ class ProcessExecutor:
         self._busy: list[_Worker] = []
         self._waiting: deque[tuple[WorkItem, ...]] = deque()
         self._crowded: list[WorkItem] = []
+        self._apart: set[tuple[str, int | None]] = set()  # of trials whose stack came to nothing
         self._deaths: Counter[tuple[str, int | None]] = Counter()
 
     @property
@@ -132,8 +133,8 @@ class ProcessExecutor:
 
     def run(self, items: Sequence[WorkItem], env: TrialEnv) -> Iterator[TrialResult]:
         slots = self.slots
-        size = self._stacking.size if self.wish.stack is None else self.wish.stack
-        self._waiting, self._crowded = deque(stacks_of(items, size, len(slots))), []
+        self._waiting, self._crowded, self._apart = deque(), [], set()
+        self.add(items)
         leases = Leases(slots)
         try:
             while self._waiting or self._busy or self._crowded:
@@ -158,7 +159,12 @@ class ProcessExecutor:
         return len(self._waiting) < len(self.slots)
 
     def add(self, items: Sequence[WorkItem]) -> None:
-        self._waiting.extend(items)
+        """Have more trials wait, in stacks with those that wait already where that pays."""
+        waiting = [item for stack in self._waiting for item in stack] + list(items)
+        size = self._stacking.size if self.wish.stack is None else self.wish.stack
+        first = [(item,) for item in waiting if item.key in self._apart]
+        free = [item for item in waiting if item.key not in self._apart]
+        self._waiting = deque([*first, *stacks_of(free, size, len(self.slots))])
 
     def close(self) -> None:
         for worker in list(self._busy):
@@ -249,6 +255,7 @@ class ProcessExecutor:
     def _take_apart(self, worker: _Worker) -> TrialResult | None:
         """End a stack; those of its trials that have not answered are run by themselves, from what they have saved."""
         self._discard(worker)
+        self._apart.update(item.key for item in worker.items)
         self._waiting.extendleft((item,) for item in reversed(worker.items))
         return None
 
