@@ -13,6 +13,7 @@ from tuner.execute.processes import ProcessExecutor
 from tuner.execute.serial import SerialExecutor
 from tuner.execute.slots import Wish
 
+
 @pytest.fixture
 def begun(monkeypatch):
     """The numbers of the trials of each process that an executor has started."""
