@@ -392,7 +392,9 @@ def test_a_trial_that_is_cut_has_told_its_curve_and_left_its_best_weights(tmp_pa
 
     heard = []
     monkeypatch.setattr("tuner.execute.folder_worker.carry_out", train)
-    monkeypatch.setattr("tuner.execute.folder_worker.BEAT_SECONDS", 0.02)
+    for name in ("folder_worker.BEAT_SECONDS", "folder_worker.POLL_SECONDS", "folder_engine.POLL_SECONDS"):
+        monkeypatch.setattr(f"tuner.execute.{name}", 0.02)
+    monkeypatch.setattr("tuner.execute.folder_engine.BEAT_SECONDS", 0.1)
     one = FolderExecutor(Wish("cpu"), Shared(tmp_path / "share"), hear)
     thread = threading.Thread(target=worker(tmp_path / "share", linger=0.0).work)
     thread.start()

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.equal import assert_equal_outcomes, outcome
+from tuner.core.memory import Foreseen, Measured, MemoryModel, Needs
 from tuner.core.signals import TimeIsOver
 from tuner.core.trial import TrialEnv, TrialSpec, WorkItem
 from tuner.execute.serial import SerialExecutor
@@ -139,6 +140,15 @@ def test_a_trial_that_is_cut_has_told_its_curve_and_left_its_best_weights(tmp_pa
     assert 0 < heard[-1].fraction < 1 and score > 0.2
     weights = torch.load(env.stage_dir / f"checkpoints/{long.spec.id}.so-far.pt", weights_only=True)
     assert weights["spec_id"] == long.spec.id and weights["epoch"] == epoch
+
+
+def test_what_cannot_fit_is_tried_on_each_node_and_reported(tmp_path, cluster, engine, item):
+    cluster.add_node(num_cpus=1)
+    one = engine()
+    one._foreseen = Foreseen(None, MemoryModel((Measured(Needs(0, 1e6), 3.0, ((16, 10**15), (64, 10**15))),)))
+    (result,) = one.run([item(0)], TrialEnv(tmp_path, tmp_path / "run/coarse"))
+    assert result.error.kind == "oom" and result.error.message.startswith("not started: the model at batch ")
+    assert len(one._memory) == 2, "the second node was asked as well, as its memory was not known"
 
 
 def test_two_nodes_never_share_a_gpu(tmp_path, cluster, engine, capsys, monkeypatch):
