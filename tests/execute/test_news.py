@@ -1,5 +1,6 @@
 """What a trial tells from another machine: rarely, whole, and in the run as if the trial ran here."""
 
+import errno
 import hashlib
 
 import pytest
@@ -94,10 +95,14 @@ def test_weights_that_were_replaced_meanwhile_or_are_lost_do_not_count(hearing, 
     def lost(path):
         raise FileNotFoundError
 
+    def torn(path):
+        path.write_bytes(b"tw")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
     news = News(0.5, kept=(2, 0.6), weights=digest(b"two"))
-    for fetch in (lambda path: path.write_bytes(b"three"), lost):
+    for fetch in (lambda path: path.write_bytes(b"three"), lost, torn):
         hearing(item, news, fetch)
-    assert [progress.kept for progress in heard] == [None, None]
+    assert [progress.kept for progress in heard] == [None, None, None]
     assert list(hearing.env.stage_dir.rglob("*.*")) == []
 
 

@@ -5,6 +5,7 @@ Each piece of news holds all that was told before, so that one that is lost, or 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -113,15 +114,16 @@ class Hearing:
         if self._weights.get(item.spec.id) == digest:
             return True
         temporary = path.with_name(f".{path.name}.arrived.tmp")
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             fetch(temporary)
             if sha256(temporary) != digest:
                 return False
             os.replace(temporary, path)
-        except FileNotFoundError:
+        except OSError:  # a disk that is full shows when a result is written
             return False
         finally:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
         self._weights[item.spec.id] = digest
         return True
