@@ -244,6 +244,13 @@ def test_what_scripts_do_not_have_is_refused_by_name(overrides, words, tmp_path)
         write_script(case.setup(), Facts("case", "t", 1, 0.5), tmp_path / "train.py", tmp_path)
 
 
+def test_the_script_of_a_trial_on_a_gpu_does_not_promise_its_digits(tmp_path):
+    case = make_case(tmp_path, "", {})
+    write_script(case.setup(device="cuda"), Facts("case", "t", 1, 0.5), tmp_path / "train.py", tmp_path)
+    text = " ".join((tmp_path / "train.py").read_text().split())
+    assert "The run was made on a GPU, this trains on the CPU" in text and "to the last digit" not in text
+
+
 def test_a_script_that_would_train_something_else_is_refused(tmp_path, monkeypatch):
     case = make_case(tmp_path)
     monkeypatch.setattr(script_parts, "augment_text", lambda setup, names: "    inputs = inputs + 1\n")

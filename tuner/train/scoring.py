@@ -12,7 +12,6 @@ from torch import Tensor
 from tuner.core.errors import UsageError, UserCodeError
 from tuner.tasks.base import Task, is_known, monitored_score
 from tuner.tasks.classification import is_counted, measure_counts
-from tuner.train.kernel_asserts import as_on_cpu
 from tuner.train.nested import scored_part
 
 LossFunction = Callable[[Any, Tensor], Tensor]
@@ -59,8 +58,7 @@ class Scorer:
         found: list[tuple[float, float]] = []
         for level in LEVELS:
             try:
-                with as_on_cpu(outputs.device):
-                    value = float(self._loss(torch.full_like(outputs, level), targets).detach())
+                value = float(self._loss(torch.full_like(outputs, level), targets).detach())
             except REFUSALS:
                 continue
             if math.isfinite(value) and (not found or value < found[-1][0] - 1e-9):

@@ -26,6 +26,7 @@ from tuner.train.finetune import loaded
 from tuner.train.finish import change, check_changes, first_weights, split_table
 from tuner.train.fused import can_fuse, with_late_gradients
 from tuner.train.groups import param_groups
+from tuner.train.kernel_asserts import as_on_cpu
 from tuner.train.layout import LIBRARIES as LIBRARIES_OF_MODELS
 from tuner.train.layout import fails_channels_last, plain
 from tuner.train.nested import hand_over_parts, is_one, take_part, zeros_of
@@ -153,7 +154,12 @@ class Setup:
 
     def scorer(self, loss: Callable[[Any, Tensor], Tensor]) -> Scorer:
         """Return what measures the task's scores, and the one that is monitored."""
-        return Scorer(self.data.task, loss, self.tables["train"].get("monitor", "val_accuracy"))
+
+        def asked(outputs: Any, targets: Tensor) -> Tensor:
+            with as_on_cpu(outputs.device):  # about numbers that it may refuse
+                return loss(outputs, targets)
+
+        return Scorer(self.data.task, asked, self.tables["train"].get("monitor", "val_accuracy"))
 
     def loss(self) -> Callable[[Any, Tensor], Tensor]:
         """Return the function of (outputs, targets) that gives the objective; it checks that this is a scalar."""

@@ -132,6 +132,7 @@ def _head(setup: Setup, facts: Facts, path: Path, data_file: Path, arrays: dict[
         data_file=data_file.name,
         data_words=", and the examples themselves" if "train_inputs" in arrays else "",
         versions=f"Python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}",
+        same=template.SAME if setup.spec.device == "cpu" else template.SAME_START,
         imports=import_text([*template.IMPORTS, *names.bundle.imports, *names.imports]),
         batch_size=setup.batch_size,
         eval_batch_size=evaluation_batch(setup),

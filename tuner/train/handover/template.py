@@ -12,13 +12,17 @@ IMPORTS = (
     "from torch import nn",
 )
 
-HEAD = '''"""Train the winner of the tuner run {run} again: the same curve, in plain PyTorch.
+SAME = "On the CPU, with the versions below, every number of the curve is the run's to the last digit."
+SAME_START = """\
+The run was made on a GPU, this trains on the CPU: the first weights and the order of the examples are the run's; what
+augmentation and dropout draw, and the last digits, are not."""
+HEAD = '''"""Train the winner of the tuner run {run} again, in plain PyTorch.
 
     python {file}          # writes {stem}_curve.csv and {stem}_weights.pt beside this file
 
 Trial {trial}, {epochs} epochs, seed {seed}; best {monitor} {score} at epoch {best_epoch}. {data_file} holds which
 examples are in which split{data_words}.
-On the CPU, with the versions below, every number of the curve is the run's to the last digit.
+{same}
 
 {versions}
 """
