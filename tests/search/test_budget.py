@@ -97,9 +97,10 @@ def test_the_outline_of_fine_is_about_what_is_run(trials, seed):
 
 def test_seconds_add_up_by_hand():
     outline = Outline(Climb(5, 5, Ladder((1,), 0.5, 2)), epochs=3, repeats=2, evaluated=2)
-    # 5 trials of 1 epoch on 2 workers: 3 turns; 3 go on for 2 epochs: 2 turns; 2 repeats of 3 epochs: 1 turn
+    # 5 trials of 1 epoch on 2 workers: one has 3, the other 2, and then, without waiting, 2 of the 3 that go on for 2
+    # epochs; 2 repeats of 3 epochs wait for everything: 1 turn
     epoch = 1.0 + 2 * 0.1
-    expected = 3.0 + 3 * (0.2 + epoch) + 2 * (0.2 + 2 * epoch) + 1 * (0.2 + 3 * epoch)
+    expected = 3.0 + 2 * (0.2 + epoch) + 2 * (0.2 + 2 * epoch) + 1 * (0.2 + 3 * epoch)
     assert outline.seconds(COSTS) == pytest.approx(expected)
     assert outline.total_epochs == 5 + 3 * 2 + 2 * 3
 
@@ -107,7 +108,7 @@ def test_seconds_add_up_by_hand():
 def test_what_trains_beside_a_wave_shares_its_turns():
     outline = Outline(Climb(6, 6, Ladder((1,), 0.5, 2), exempt=2), epochs=3)
     # on 2 workers each has one of 3 epochs and two of 1; then 1 goes on for 2 epochs
-    assert [(wave.until, wave.trials, wave.beside) for wave in outline.waves()] == [
+    assert [(wave.until, wave.trials, wave.opens) for wave in outline.waves()] == [
         (3, 2, True),
         (1, 4, False),
         (3, 1, False),
@@ -127,17 +128,17 @@ def test_what_is_known_of_the_first_configurations_is_counted_one_by_one():
     assert outline.seconds(replace(costs, relative=())) > outline.seconds(costs)
 
 
-def test_a_wave_takes_no_less_than_its_longest_trial():
+def test_a_trial_takes_its_epochs_one_after_the_other_however_many_workers_there_are():
     outline = Outline(Climb(6, 6, Ladder((1,), 0.5, 2), exempt=2), epochs=9)
     epoch = 1.0 + 0.1
-    # 6 workers: two train 9 epochs, and one of the others goes on
-    expected = 3.0 + (0.2 + 9 * epoch) + (0.2 + 8 * epoch)
+    # 6 workers: two train 9 epochs, and one of the others goes on after its first
+    expected = 3.0 + (0.2 + epoch) + (0.2 + 8 * epoch)
     assert outline.seconds(replace(COSTS, workers=6)) == pytest.approx(expected)
 
 
 def test_a_generation_of_exempt_trials_alone_comes_before_the_next_one():
     outline = Outline(Climb(4, 2, Ladder((1,), 0.5, 1), exempt=2), epochs=3)
-    assert [(wave.until, wave.trials, wave.beside) for wave in outline.waves()][:2] == [(3, 2, False), (1, 2, False)]
+    assert [(wave.until, wave.trials, wave.opens) for wave in outline.waves()][:2] == [(3, 2, True), (1, 2, True)]
     assert outline.rungs()[0] == {"until": 1, "trials": 4}
     epoch = 1.0 + 0.1
     assert outline.seconds(COSTS) >= 3.0 + (0.2 + 3 * epoch) + (0.2 + epoch)
@@ -149,10 +150,18 @@ def test_workers_wait_while_a_sampler_that_learns_plans():
     assert outline.seconds(COSTS) == pytest.approx(3.0 + waves + 6 * 0.01)
 
 
-def test_workers_wait_at_the_end_of_a_wave_where_trials_differ():
+def test_a_generation_waits_for_the_first_rung_of_the_one_before_it():
+    outline = Outline(Climb(4, 2, Ladder((1,), 0.5, 1)), epochs=9)
+    # 8 workers: after one epoch of two trials come the next two, and one of the first goes on; the last goes on after 2
+    epoch = 1.0 + 0.1
+    expected = 3.0 + 2 * (0.2 + epoch) + (0.2 + 8 * epoch) + 2 * 0.01
+    assert outline.seconds(replace(COSTS, workers=8)) == pytest.approx(expected)
+
+
+def test_workers_wait_at_the_end_where_trials_differ():
     outline = Outline(Climb(5, 5, Ladder((1,), 0.5, 2)), epochs=3)
     alike, apart = outline.seconds(COSTS), outline.seconds(replace(COSTS, spread=0.5))
-    waits = 0.5 / math.sqrt(math.pi) * ((0.2 + 1.1) + (0.2 + 2 * 1.1))
+    waits = 0.5 / math.sqrt(math.pi) * (0.2 + 2 * 1.1)
     assert apart - alike == pytest.approx(waits)
     rng = random.Random(0)  # the later of two, by drawing
     later = [max(rng.gauss(0, 1), rng.gauss(0, 1)) for _ in range(20000)]

@@ -8,7 +8,7 @@ import pytest
 from tests.replay import ReplayExecutor, epochs
 from tests.search.search_cases import cut, recipe_of
 from tuner.core.result import Record, TrialResult
-from tuner.core.trial import WorkItem
+from tuner.core.trial import WorkItem, canonical_json
 from tuner.search.halving import Climb, Ladder, fine_rungs, ladder, next_items, rank, read_rungs, saved
 from tuner.stages import Inputs
 
@@ -56,8 +56,7 @@ def test_a_later_generation_is_compared_with_the_earlier_ones():
     asked, _ = climb(Climb(8, 4, Ladder((3,), 0.5, 1)), falling)
     assert asked == [
         [(number, 3) for number in range(4)],
-        [(0, None), (1, None)],
-        [(number, 3) for number in range(4, 8)],  # all worse than the best half of the eight
+        [(0, None), (1, None), *((number, 3) for number in range(4, 8))],  # all worse than the best half of the eight
     ]
 
 
@@ -110,15 +109,34 @@ def test_a_space_without_more_configurations_ends_the_search():
     assert asked == [[(number, None) for number in range(4)], [(4, None)]]
 
 
-def test_a_generation_learns_from_the_last_record_of_each_trial_before_it():
+def test_a_generation_learns_from_the_first_rung_of_the_one_before_and_from_all_of_those_before_that():
     seen = {}
 
     def configure(index, numbers, before):
         seen[index] = [(record.number, record.item.until_epoch) for record in before]
         return numbered(index, numbers, before)
 
-    climb(Climb(4, 2, Ladder((3,), 0.5, 1)), by_number, configure)
-    assert seen == {0: [], 1: [(0, 3), (1, None)]}
+    climb(Climb(6, 2, Ladder((3,), 0.5, 1)), by_number, configure)
+    assert seen == {0: [], 1: [(0, 3), (1, 3)], 2: [(0, 3), (1, None), (2, 3), (3, 3)]}
+
+
+def test_a_generation_begins_while_the_best_of_the_one_before_train_on_but_not_two_ahead():
+    plan = Climb(6, 2, Ladder((3,), 0.5, 1))
+    records = []
+
+    def asked():
+        return [(item.number, item.until_epoch) for item in next_items(plan, records, numbered, make)]
+
+    def run(*which):
+        items = [item for item in next_items(plan, records, numbered, make) if item.number in which]
+        records.extend(Record(item, r) for item, r in zip(items, ReplayExecutor(by_number).run(items), strict=True))
+
+    run(0, 1)
+    assert asked() == [(1, None), (2, 3), (3, 3)]
+    run(2, 3)
+    assert asked() == [(1, None), (2, None), (3, None)], "2 of 4 go on: these, whatever 1 shows at the end"
+    run(1)
+    assert asked() == [(2, None), (3, None), (4, 3), (5, 3)]
 
 
 def test_when_all_diverge_nothing_goes_on():
@@ -147,11 +165,16 @@ def beside_each_other(plan, script, workers, seed, waits=False):
 
     `waits`: what comes next is asked for when everything asked before has ended.
     """
+
+    def learnt(index, numbers, before):
+        told = canonical_json([record.to_json() for record in before])
+        return [{"optimizer.lr": random.Random(f"{told}-{number}").uniform(0.1, 1)} for number in numbers]
+
     random_of = random.Random(seed)
     records, waiting, running, now, idle, asked = [], [], [], 0.0, 0.0, set()
     while True:
         if not waits or not (waiting or running):
-            new = [item for item in next_items(plan, records, numbered, make) if item.key not in asked]
+            new = [item for item in next_items(plan, records, learnt, make) if item.key not in asked]
             waiting += new
             asked |= {item.key for item in new}
         while waiting and len(running) < workers:

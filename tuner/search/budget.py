@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
@@ -87,17 +87,18 @@ BudgetText = Annotated[str | None, BeforeValidator(read_budget)]
 
 @dataclass(frozen=True)
 class Wave:
-    """Trials that train side by side from one epoch to another; the next wave waits for the last of them.
+    """Trials that train side by side from one epoch to another.
 
-    `beside`: it does not, but trains at the same time as this one. `number`: of the first of them, among the trials
-    that the search begins with; None: they come later, or have been chosen by then.
+    `opens`: they are the first of a generation. `repeats`: of finalists, when all others have ended. `number`: of the
+    first of them, among the trials that the search begins with; None: they come later, or have been chosen by then.
     """
 
     begun: int
     until: int
     trials: int
-    beside: bool = False
     number: int | None = None
+    opens: bool = False
+    repeats: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,17 +121,18 @@ class Outline:
         for start in range(0, self.climb.count, self.climb.generation):
             alive, begun = min(self.climb.generation, self.climb.count - start), 0
             if exempt := min(self.climb.exempt, alive) if start == 0 and self.climb.rungs else 0:
-                found.append(Wave(0, self.epochs, exempt, beside=alive > exempt, number=0))
+                found.append(Wave(0, self.epochs, exempt, 0, opens=True))
             for stop in stops:
                 if alive > exempt:
-                    found.append(Wave(begun, stop, alive - exempt, number=None if start or begun else exempt))
+                    number = None if start or begun else exempt
+                    found.append(Wave(begun, stop, alive - exempt, number, opens=not begun and not exempt))
                 if alive:
                     reached[stop] += alive
                     passing = min(self.climb.ladder.passing(reached[stop]), reached[stop])
                     share = passing / reached[stop] * (LEARNT if start else 1.0)
                     alive = max(exempt, round(alive * min(1.0, share)))
                 begun = stop
-        return [*found, *([Wave(0, self.epochs, self.repeats)] if self.repeats else [])]
+        return [*found, *([Wave(0, self.epochs, self.repeats, repeats=True)] if self.repeats else [])]
 
     @property
     def trials(self) -> int:
@@ -149,18 +151,29 @@ class Outline:
         return [{"until": until, "trials": counts[until]} for until in sorted(counts)]
 
     def seconds(self, costs: Costs) -> float:
-        """Return the wall time to expect: workers take the trials of a wave in order, and wait for the last of them."""
-        total, jobs = 0.0, list[float]()
-        for wave in self.waves():
-            own = self._jobs(wave, costs)
-            jobs += own
-            if wave.beside:
-                continue
-            total += makespan(jobs, costs.workers)
-            if costs.workers > 1 and not _is_measured(wave, costs):
-                total += WAIT * min(costs.spread, 1.0) * max(own)
-            jobs = []
-        return costs.fixed_seconds + total + PLANNED_SECONDS * max(0, self.climb.count - self.climb.generation)
+        """Return the wall time to expect.
+
+        A generation waits for the first rung of the one before it, repeats for everything; at the other rungs there is
+        something else that is certain to be run.
+        """
+        free, ready = [0.0] * costs.workers, 0.0
+        ends: list[float] = []  # of the first rung of the latest generation
+        waves = self.waves()
+        for index, wave in enumerate(waves):
+            if wave.repeats:
+                free = [max(free)] * costs.workers
+            elif wave.opens:
+                ready, ends = max(ends, default=0.0), []
+            elif wave.begun:
+                ready = min(ends, default=0.0)
+            jobs = self._jobs(wave, costs)
+            ended = [_scheduled(free, seconds, ready) for seconds in jobs]
+            ends += ended if not wave.begun else []
+            is_last = index + 1 == len(waves) or waves[index + 1].repeats
+            if is_last and costs.workers > 1 and not _is_measured(wave, costs):
+                free = [time + WAIT * min(costs.spread, 1.0) * max(jobs) for time in free]
+        planning = PLANNED_SECONDS * max(0, self.climb.count - self.climb.generation)
+        return costs.fixed_seconds + max(free) + planning
 
     def _jobs(self, wave: Wave, costs: Costs) -> list[float]:
         """Return the seconds of each trial of a wave, by what was measured of it, or else of the trials' mean."""
@@ -178,12 +191,11 @@ class Outline:
         return self.trials if unit == "trials" else self.total_epochs
 
 
-def makespan(jobs: Sequence[float], workers: int) -> float:
-    """Return when the last of the jobs ends, where each in turn goes to the worker that is free first."""
-    free = [0.0] * workers
-    for seconds in jobs:
-        heapq.heapreplace(free, free[0] + seconds)
-    return max(free)
+def _scheduled(free: list[float], seconds: float, ready: float) -> float:
+    """Give a trial to the worker that is free first, not before it is ready; return when it ends."""
+    end = max(free[0], ready) + seconds
+    heapq.heapreplace(free, end)
+    return end
 
 
 def _is_measured(wave: Wave, costs: Costs) -> bool:
@@ -227,16 +239,19 @@ def fit(
     least, enough, plenty = (min(number, most) for number in (bounds.least, bounds.enough, bounds.plenty))
     shortest, longest = min(bounds.shortest, epochs), max(bounds.longest, epochs)
 
+    def has_room(trials: int, length: int) -> bool:
+        return outline(trials, length).spent(budget.unit, costs) <= limit
+
     def room(length: int) -> int:
-        return _most_that_fit(most, lambda trials: outline(trials, length).spent(budget.unit, costs) <= limit)
+        return _most_that_fit(most, lambda trials: has_room(trials, length))
 
     if budget.unit == "trials":  # what a trial costs is not counted, so nothing says to change its length
         return Fit(room(epochs), epochs) if room(epochs) >= least else Fit(least, epochs, fits=False)
-    if room(epochs) >= plenty:
-        longer = [length for length in range(epochs, longest + 1) if room(length) >= plenty]
-        return Fit(room(longer[-1]), longer[-1])
+    if has_room(plenty, epochs):
+        length = max(length for length in range(epochs, longest + 1) if has_room(plenty, length))
+        return Fit(room(length), length)
     if bounds.whole_length and (count := room(epochs)) >= least:  # more of them, or what is left over in longer ones
-        return Fit(count, max(length for length in range(epochs, longest + 1) if room(length) >= count))
+        return Fit(count, max(length for length in range(epochs, longest + 1) if has_room(count, length)))
     shorter = range(epochs, shortest - 1, -1)
     for wanted in (least,) if bounds.whole_length else (enough, least):
         for length in shorter:

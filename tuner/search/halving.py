@@ -15,7 +15,7 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
@@ -112,68 +112,76 @@ class Climb:
         return math.inf if number < self.exempt else stop
 
 
+@dataclass
+class Rung:
+    """What the generations so far have brought to a rung: the keys there, and how many more may come."""
+
+    keys: list[Key] = field(default_factory=list)
+    unsure: int = 0
+
+
 def next_items(
     climb: Climb, history: Iterable[Record], configure: Configure, make: Callable[[Params, int], WorkItem]
 ) -> list[WorkItem]:
-    """Return what is certain to be run next, without what is done: of the first generation that is not complete.
+    """Return what is certain to be run next, without what is done.
 
     `history` may lack trials that are running: their items are returned again, and a trial goes on from a rung as soon
     as nothing that these can show would stop it. So whatever the order in which results come, and whether they are
     waited for or not, the same items are run in the end.
 
     `configure(index, numbers, before)` gives the configurations of generation `index`, fewer where the space has no
-    more; `before`: one record per trial of the generations before it, which alone it may learn from.
+    more. `before`, which alone it may learn from: one record per trial of the generations before it, of the last one of
+    them what it had at its first rung. So a generation begins while the best of the one before it train on.
     """
     done: dict[int, dict[float, Record]] = {}
     for record in history:
         done.setdefault(record.number, {})[record.order[1]] = record
-    reached: dict[float, list[Key]] = {stop: [] for stop in climb.stops}
+    rungs = {stop: Rung() for stop in climb.stops}
+    items: list[WorkItem] = []
+    older: list[Record] = []
+    latest: list[Record] = []
     for index, start in enumerate(range(0, climb.count, climb.generation)):
         numbers = range(start, min(start + climb.generation, climb.count))
-        begun: dict[int, WorkItem] = {
-            number: next(iter(done[number].values())).item for number in numbers if number in done
-        }
+        begun = {number: next(iter(done[number].values())).item for number in numbers if number in done}
         if len(begun) < len(numbers):
-            before = last_of_each(
-                done[number][stop] for number in range(start) if number in done for stop in done[number]
-            )
-            asked = zip(numbers, configure(index, numbers, before), strict=False)
+            asked = zip(numbers, configure(index, numbers, [*older, *latest]), strict=False)
             begun |= {number: make(params, number) for number, params in asked if number not in done}
-        if items := _certain(climb, done, begun, reached):
+        waits_for_older = bool(items)
+        items += _certain(climb, done, begun, rungs)
+        first = {number: climb.goal(number, climb.stops[0]) for number in begun}
+        if not begun or waits_for_older or any(goal not in done.get(number, {}) for number, goal in first.items()):
             return items
-        if not begun:
-            return []
-    return []
+        older = last_of_each(record for number in range(start) for record in done.get(number, {}).values())
+        latest = [done[number][goal] for number, goal in first.items()]
+    return items
 
 
 def _certain(
     climb: Climb,
     done: Mapping[int, Mapping[float, Record]],
     begun: Mapping[int, WorkItem],
-    reached: Mapping[float, list[Key]],
+    rungs: Mapping[float, Rung],
 ) -> list[WorkItem]:
-    """Return what a generation's trials are certain to run; none: it is complete, and is added to `reached`.
-
-    `reached`: by rung, the keys of all that have come to it in the generations before.
-    """
+    """Return what a generation's trials are certain to run; none: it is complete. It is added to the rungs."""
     items: dict[tuple[int, float], WorkItem] = {}
     alive, unsure = sorted(begun), 0  # that come to this rung; how many more may
-    for stop in climb.stops:
+    for stop, rung in rungs.items():
         goals = {number: climb.goal(number, stop) for number in alive}
         waited = [number for number in alive if goals[number] not in done.get(number, {})]
         items |= {(n, goals[n]): replace(begun[n], until_epoch=_until(goals[n])) for n in waited}
         here = [done[number][goals[number]] for number in alive if number not in waited]
         unsure += len(waited)
-        bar = climb.ladder.passing(len(reached[stop]) + len(alive))
+        rung.unsure += unsure
+        bar = climb.ladder.passing(len(rung.keys) + len(alive))
         for record in here:
-            bisect.insort(reached[stop], rank(record, stop))
+            bisect.insort(rung.keys, rank(record, stop))
         usable = [record for record in here if is_usable(record)]
         alive = [
             record.number
             for record in usable
-            if record.number < climb.exempt or bisect.bisect_left(reached[stop], rank(record, stop)) + unsure < bar
+            if record.number < climb.exempt or bisect.bisect_left(rung.keys, rank(record, stop)) + rung.unsure < bar
         ]
-        unsure += len(usable) - len(alive) if unsure else 0
+        unsure += len(usable) - len(alive) if rung.unsure else 0
     return [items[key] for key in sorted(items)]
 
 

@@ -21,6 +21,7 @@ from tuner.recipe.space import Choices, Dimension, Range, Space
 from tuner.search.samplers import decoded, design, distribution
 
 LEAST_SCORES = 3  # with fewer finished trials there is nothing to learn from
+SHORTER = 0.5  # of a finished trial is what one that a rung has stopped, or that trains on, counts for that
 REPEATS = 20  # asks of a generation that may give what was tried already
 GOOD_SHARE, MOST_GOOD = 0.15, 25  # of the trials told, and at most: those that the density of the good is made of
 MOST_TOLD = 200  # more would cost time with every ask, and say little more of where the bad ones are
@@ -80,7 +81,7 @@ def _ask(
     space = Space.from_json(space_json)
     told = [Told(json.loads(text), score, epochs, whole) for text, score, epochs, whole in known]
     chosen: list[dict[str, Any]] = []
-    if sum(entry.score is not None and entry.whole for entry in told) >= LEAST_SCORES:
+    if sum(1.0 if entry.whole else SHORTER for entry in told if entry.score is not None) >= LEAST_SCORES:
         seen = {canonical_json(params) for params in taken}
         study = _study(space, derive_seed(seed, "tpe", generation), telling(told))
         for _ in range(count + REPEATS):

@@ -39,7 +39,7 @@ TRAITS = Traits(searches=True, budget_share=0.75, repeats="always", writes_winne
 class Settings(SearchSettings):
     """How many configurations, how long, and how the winner is confirmed."""
 
-    BOUNDS: ClassVar[Bounds] = Bounds(least=3, enough=5, plenty=24, shortest=4, longest=20, whole_length=True)
+    BOUNDS: ClassVar[Bounds] = Bounds(least=3, enough=5, plenty=10, shortest=4, longest=60, whole_length=True)
 
     trials: int = Field(8, ge=1, description="configurations to try")
     epochs: int = Field(15, ge=1, description="epochs per configuration")

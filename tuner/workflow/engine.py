@@ -67,6 +67,7 @@ class Workflow:
         `budget`: a time for all of them together; stages that it has no room for are left out. `tests`: the test comes
         after them in this command, so that no start of another one is kept time for.
         """
+        self.pool.imports_ahead = len(names) > 1
         if budget is None:
             for index, name in enumerate(names):
                 if stages.traits(name).searches:  # a stage's own budget that is too little ends the command now

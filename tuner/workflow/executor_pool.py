@@ -23,6 +23,7 @@ from tuner.execute.base import Executor, TakesMore
 from tuner.execute.slots import Wish, plan_slots
 from tuner.recipe.file import Places, key_lines
 from tuner.recipe.user_files import libraries
+from tuner.workflow.ahead import import_ahead
 from tuner.workflow.freshness import Session
 from tuner.workflow.listener import ProgressListener
 from tuner.workflow.trackers import Journal
@@ -83,6 +84,7 @@ class ExecutorPool:
         self.start_seconds = 0.0  # that the executor took to start and to check the recipe
         self.has_test = True  # as far as known: the data have a test split
         self.stacking = SINGLE
+        self.imports_ahead = False  # of what later steps need, while the workers start
 
     @property
     def workers(self) -> int:
@@ -103,6 +105,8 @@ class ExecutorPool:
         if self._executor is None:
             began = time.monotonic()
             self._executor = self._start(only_check)
+            if self.imports_ahead and not self.session.options.in_this_process:
+                import_ahead()
             answer = self._checked(self._executor, env)
             self.device, self.has_test = answer.device, bool(answer.summary.get("test"))
             self.stacking = answer.stacking
