@@ -21,7 +21,7 @@ INDEXING = {"index.Tensor", "index_put_.default", "index_put.default", "_index_p
 WITH_CPU = {"copy_.default", "_pack_padded_sequence.default"}
 TOGETHER = {"cat", "stack", "index_select", "gather", "scatter", "scatter_add", "index_add"}
 # of several operations, which make tensors of their own where these are held
-WHOLE = {"one_hot", "quantile", "nanquantile", "pad_sequence"}
+WHOLE = {"one_hot", "quantile", "nanquantile", "pad_sequence", "interpolate"}
 # what a kernel asserts of its values while the CPU raises at once; no other call works in that process from then on
 ASSERTS = {"nll_loss_forward", "nll_loss2d_forward", "embedding", "index", "index_put", "_index_put_impl", "gather"}
 ASSERTS |= {"scatter", "scatter_add", "index_select", "index_add", "binary_cross_entropy", "multi_margin_loss"}
@@ -257,8 +257,8 @@ def pretended_gpu():
     load = torch.load
     OnGpu.poisoned = False
 
-    def loaded(*args, map_location=None, **kwargs):
-        found = load(*args, map_location="cpu", **kwargs)
+    def loaded(file, map_location=None, **kwargs):
+        found = load(file, map_location="cpu", **kwargs)
         return tree_map(_outer, found) if _is_gpu(map_location) else found
 
     cuda = {

@@ -10,10 +10,12 @@ import torch.nn.functional as F
 
 from tests.pretended_gpu import OnGpu, pretended_gpu
 from tests.train.training_cases import make_case
+from tuner.core.errors import UserCodeError
 from tuner.core.trial import WorkItem
 from tuner.train.device import in_full_precision
 from tuner.train.isolation import put_back
 from tuner.train.kernel_asserts import as_on_cpu
+from tuner.train.preflight import preflight
 from tuner.train.setup import make_setup
 from tuner.train.trial import run_trial
 
@@ -176,3 +178,22 @@ def test_a_measurement_on_a_gpu_multiplies_in_full_precision(gpu):
     with in_full_precision("cuda"):
         assert not torch.backends.cudnn.allow_tf32 and torch.get_float32_matmul_precision() == "highest"
     assert torch.backends.cudnn.allow_tf32
+
+
+CPU_IN_FORWARD = """
+class Shifted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(4, 3)
+    def forward(self, x):
+        return self.head(x + torch.arange(4))
+def shifted(num_classes):
+    return Shifted()
+"""
+
+
+def test_a_model_that_makes_tensors_on_the_cpu_is_shown_its_line_and_what_to_write(gpu, tmp_path):
+    case = make_case(tmp_path, CPU_IN_FORWARD, {"model": {"name": "mine.py:shifted"}})
+    with pytest.raises(UserCodeError, match=r"mine.py:\d+: model raised RuntimeError: Expected all tensors") as found:
+        preflight(case.tables, replace(case.env, device="cuda"))
+    assert "torch.arange(n, device=x.device)" in found.value.hint

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from tuner.checks.evidence import CannotProbe
+from tuner.train.device import wait_for
 from tuner.train.forms import Given, as_pair
 from tuner.train.nested import first, leaves
 from tuner.train.setup import Setup
@@ -59,7 +60,12 @@ def per_example(setup: Setup) -> float:
     inputs, _ = first(next(iter(setup.data.batches("train", count))), count)
     model = setup.model().eval()
     with torch.no_grad():
-        return min(_seconds(model, inputs) for _ in range(2)) / max(1, len(leaves(inputs)[0]))
+        return min(_seconds(_finished, setup, model, inputs) for _ in range(2)) / max(1, len(leaves(inputs)[0]))
+
+
+def _finished(setup: Setup, model: nn.Module, inputs: Any) -> None:
+    model(inputs)
+    wait_for(setup.env.device)
 
 
 def affordable_at_start(each: float, seconds: float, most: int) -> int:

@@ -140,11 +140,18 @@ def user_code(what: str, folder: Path) -> Iterator[None]:
             f"not valid Python: {error.msg}" if isinstance(error, SyntaxError) else f"{what} raised {text_of(error)}"
         )
         message = f"{where}: {raised}\n{user_frames(error, folder)}"
-        raise UserCodeError(message, _exit_hint(error) or "Fix that line, then give the same command again.") from error
+        raise UserCodeError(message, _hint_of(error) or "Fix that line, then give the same command again.") from error
 
 
-def _exit_hint(error: BaseException) -> str:
-    """Return what to do about code that ends the program: most often argparse in a module that is imported."""
+def _hint_of(error: BaseException) -> str:
+    """Return what to do about code that ends the program (most often argparse in a module that is imported), or that
+    has tensors on the CPU which meet others on a GPU.
+    """
+    if "on the same device" in str(error) or "device type tensor to numpy" in str(error):
+        return (
+            "Make tensors where the inputs are: torch.arange(n, device=x.device); keep those of a module by "
+            "self.register_buffer and its layers in nn.ModuleList, which are moved with it; .cpu() before .numpy()."
+        )
     if not isinstance(error, SystemExit):
         return ""
     return 'Put what parses the command line, or exits, under `if __name__ == "__main__":`.'

@@ -62,6 +62,12 @@ def inventory() -> Inventory:
     return replace(without_gpus(), gpus=tuple(gpus), mps=torch.backends.mps.is_available())
 
 
+def wait_for(device: str) -> None:
+    """Wait until a GPU has done what it was asked: before that, a clock tells how long asking took."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+
+
 def be_repeatable(device: str) -> None:
     """Have a GPU give the same numbers twice, wherever torch has a way that does; where it has none, go on.
 

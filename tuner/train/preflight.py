@@ -28,7 +28,7 @@ from tuner.recipe.model import Data as DataTable
 from tuner.tasks.base import monitored_score
 from tuner.train.cache import opened
 from tuner.train.data import augmentation_of, check_source
-from tuner.train.device import inventory, peak_memory_bytes, pick_device, reset_peak_memory
+from tuner.train.device import inventory, peak_memory_bytes, pick_device, reset_peak_memory, wait_for
 from tuner.train.kernel_asserts import as_on_cpu
 from tuner.train.loop import batches_of, measure_split, monitored, take_step
 from tuner.train.memory import check_fits, room_of_search
@@ -301,7 +301,10 @@ def _told_task(setup: Setup) -> str:
 
 
 def _try_step(setup: Setup, step: Step) -> None:
-    """Take one training step on one batch, as the trials will: what it raises, every one of them would raise."""
+    """Take one training step on one batch, as the trials will: what it raises, every one of them would raise.
+
+    Its time is that of the first step in a process, in which a GPU loads its kernels.
+    """
     training = start(setup)
     if not any(item.requires_grad for item in training.model.parameters()):
         return  # frozen as a whole: a finding of check-init, which names it
@@ -317,7 +320,8 @@ def _try_step(setup: Setup, step: Step) -> None:
         key = _place_of(error)
         outputs = "" if key != "loss.name" else _shown_outputs(training.model, batches[0][0])
         raise UsageError(f"{key}: one training step raises {text_of(error)}", outputs) from error
-    step.peak_memory_bytes = peak_memory_bytes(setup.env.device)  # on a GPU, reading it waits for the step to end
+    wait_for(setup.env.device)
+    step.peak_memory_bytes = peak_memory_bytes(setup.env.device)
     step.seconds = time.perf_counter() - clock
 
 
