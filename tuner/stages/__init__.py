@@ -9,7 +9,8 @@ It never trains and never prints. A stage is a module of this package, listed in
 - `Settings`: a frozen pydantic model; its fields become the command's options, their descriptions the help;
 - `Metrics`: the frozen dataclass of what it measures, from `tuner.core.metrics`;
 - `plan(recipe, inputs, settings, history) -> list[WorkItem]`: pure; the next generation of work items, asked
-  again when those have finished (`history`: their records, by number) until it gives none;
+  again when those have finished (`history`: their records, by number) until it gives none; of a stage that searches
+  it is asked while some still run too, and gives what is run whatever these will show;
 - `judge(recipe, inputs, settings, results) -> StageResult[Metrics]`: pure as well.
 
 No stage imports another: what it reads of earlier ones comes in `Inputs`.
