@@ -138,21 +138,22 @@ def next_items(
         done.setdefault(record.number, {})[record.order[1]] = record
     rungs = {stop: Rung() for stop in climb.stops}
     items: list[WorkItem] = []
-    older: list[Record] = []
-    latest: list[Record] = []
+    latest: dict[int, float] = {}  # up to where the trials of the last generation trained at first
     for index, start in enumerate(range(0, climb.count, climb.generation)):
         numbers = range(start, min(start + climb.generation, climb.count))
         begun = {number: next(iter(done[number].values())).item for number in numbers if number in done}
         if len(begun) < len(numbers):
-            asked = zip(numbers, configure(index, numbers, [*older, *latest]), strict=False)
+            older = (
+                record for number in range(start) if number not in latest for record in done.get(number, {}).values()
+            )
+            before = [*last_of_each(older), *(done[number][goal] for number, goal in latest.items())]
+            asked = zip(numbers, configure(index, numbers, before), strict=False)
             begun |= {number: make(params, number) for number, params in asked if number not in done}
         waits_for_older = bool(items)
         items += _certain(climb, done, begun, rungs)
-        first = {number: climb.goal(number, climb.stops[0]) for number in begun}
-        if not begun or waits_for_older or any(goal not in done.get(number, {}) for number, goal in first.items()):
+        latest = {number: climb.goal(number, climb.stops[0]) for number in begun}
+        if not begun or waits_for_older or any(goal not in done.get(number, {}) for number, goal in latest.items()):
             return items
-        older = last_of_each(record for number in range(start) for record in done.get(number, {}).values())
-        latest = [done[number][goal] for number, goal in first.items()]
     return items
 
 

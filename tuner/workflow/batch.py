@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,10 @@ from tuner.core.trial import WorkItem
 from tuner.view.progress import Epochs
 from tuner.workflow.under_way import UnderWay
 from tuner.workflow.work import Work, known, unfinished
+
+PAUSE = (
+    10  # times what asking the plan took, before it is asked again: thousands of short trials cost more than they wait
+)
 
 
 class Batch:
@@ -34,6 +39,7 @@ class Batch:
         self.todo = unfinished(self.items, finished)
         self.under_way = UnderWay.of(work.folder, self.todo, self.there)
         self._spans: dict[int, tuple[int, int]] = {}
+        self._due = 0.0
 
     @property
     def there(self) -> list[Record]:
@@ -53,10 +59,12 @@ class Batch:
 
     def more(self) -> list[WorkItem]:
         """Return what the plan is certain of by now, while others run; where nothing runs, it is asked again anyway."""
-        if not self.searches or not unfinished(self.items, self.finished):
+        began = time.monotonic()
+        if not self.searches or began < self._due or not unfinished(self.items, self.finished):
             return []
         count = len(self.items)
         self._grow()
+        self._due = began + (1 + PAUSE) * (time.monotonic() - began)
         new = unfinished(self.items[count:], self.finished)
         self.under_way.expect(new, self.there)
         self._spans |= _spans(self.there, new)
