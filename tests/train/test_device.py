@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from tuner.core.errors import EnvironmentProblem
 from tuner.train import device
 
 
@@ -39,3 +40,22 @@ def test_seeding_is_that_of_torch_numpy_and_random(monkeypatch, accelerator):
     assert torch.equal(torch.rand(3), wanted)
     assert np.random.rand() == np.random.RandomState(5).rand()
     assert random.random() == random.Random(5).random()
+
+
+def test_a_gpu_that_is_full_is_named_and_is_not_asked_where_the_trials_run_on_the_cpu(monkeypatch):
+    def full(index):
+        raise RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported")
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", full)
+    with pytest.raises(EnvironmentProblem, match="CUDA device 0 cannot be used: CUDA error: out of memory\n"):
+        device.inventory()
+    assert device.inventory("cpu").gpus == ()
+
+
+def test_keeping_the_random_generators_starts_no_cuda(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    before = torch.get_rng_state()
+    with device.generators_kept():
+        torch.rand(3)
+    assert torch.equal(torch.get_rng_state(), before) and not torch.cuda.is_initialized()

@@ -22,7 +22,7 @@ def preserved(model: nn.Module, optimizer: torch.optim.Optimizer | None, loss: A
     draws = _generators(loaders)
     states = [generator.get_state() for generator in draws]
     streams = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     threads, kind, grad = torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled()
     try:
         yield

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from tuner.core.errors import EnvironmentProblem, first_line
 from tuner.core.inventory import Gpu, Inventory, absent, parse_device, without_gpus
 
 
@@ -50,16 +51,38 @@ def pick_device(name: str) -> str:
     return f"{kind}:{indices[0]}" if indices else kind
 
 
-def inventory() -> Inventory:
-    """Return what this machine has, GPUs included, with the memory that is free on each now."""
+def inventory(device: str = "cuda") -> Inventory:
+    """Return what this machine has, GPUs included unless the device is the CPU, with the memory free on each now.
+
+    Raises:
+        EnvironmentProblem: "cannot be used": a GPU is full, or another process has it for itself.
+    """
+    if device == "cpu":
+        return without_gpus()
     visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     gpus = []
     for index in range(torch.cuda.device_count()):
-        free, total = torch.cuda.mem_get_info(index)
+        try:
+            free, total = torch.cuda.mem_get_info(index)
+        except RuntimeError as error:
+            text = f"--device: CUDA device {index} cannot be used: {first_line(error)}"
+            hint = "Free its memory, leave it out of CUDA_VISIBLE_DEVICES, or use --device cpu."
+            raise EnvironmentProblem(text, hint) from error
         name = visible[index] if index < len(visible) else str(index)
         known = torch.cuda.get_device_properties(index)
         gpus.append(Gpu(name, known.name, total, free, str(getattr(known, "uuid", ""))))
     return replace(without_gpus(), gpus=tuple(gpus), mps=torch.backends.mps.is_available())
+
+
+@contextlib.contextmanager
+def generators_kept() -> Iterator[None]:
+    """Put torch's global generators back after the block, those of GPUs where this process uses one.
+
+    torch's own fork_rng starts CUDA: a trial on the CPU has no use for it, and there may be no memory left for it.
+    """
+    used = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices=used):
+        yield
 
 
 def wait_for(device: str) -> None:

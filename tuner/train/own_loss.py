@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from tuner.core.errors import UsageError
+from tuner.train.device import generators_kept
 from tuner.train.kernel_asserts import as_on_cpu
 from tuner.train.nested import TARGETS, first
 
@@ -115,7 +116,7 @@ def equal_to(setup: Setup, own: Loss, build: Callable[[str], Loss]) -> Loss | No
     """
     streams = random.getstate(), np.random.get_state()
     try:
-        with torch.random.fork_rng(), torch.no_grad(), as_on_cpu(setup.env.device):
+        with generators_kept(), torch.no_grad(), as_on_cpu(setup.env.device):
             return _equal(setup, own, build)
     finally:
         random.setstate(streams[0])

@@ -67,7 +67,7 @@ def preflight(
         registry.forget_user_modules()
         opened.clear()
         device = pick_device(env.device)
-        there = inventory()
+        there = inventory(device)
         problems: list[list[str]] = []
         hints: list[str] = []
         step = Step()
@@ -128,7 +128,7 @@ def _summary_of(
         return summary
     summary["parameters"], evaluated = _build_and_try(setup, problems, hints)
     if evaluated and not problems:
-        limit = limit_bytes(inventory(), torch.device(setup.env.device).type)
+        limit = limit_bytes(inventory(setup.env.device), torch.device(setup.env.device).type)
         _Collect(problems, "train.batch_size", hints)(lambda: check_fits(setup, limit))
     if evaluated and not problems:
         _Collect(problems, "model.name", hints)(lambda: _try_step(setup, step))

@@ -12,6 +12,7 @@ import torch
 
 from tuner.checks.tools.frame import CannotProbe
 from tuner.train import operations
+from tuner.train.device import generators_kept
 from tuner.train.setup import Setup
 
 FORWARD = 6e10  # floating-point operations of one pass over the examples: a second on two cores
@@ -60,7 +61,7 @@ def _operations(setup: Setup) -> float:
     try:
         some = torch.arange(min(2, setup.data.size("train")))
         inputs, targets = next(iter(setup.data.batches("train", 2, indices=some)))
-        with torch.no_grad(), torch.random.fork_rng(), counted:
+        with torch.no_grad(), generators_kept(), counted:
             setup.model()(inputs)
         found = counted.get_total_flops() / max(1, len(targets))
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, NotImplementedError):

@@ -21,6 +21,7 @@ from tuner.checks.evidence import CannotProbe as CannotProbe
 from tuner.checks.evidence import Evidence, NotMeasured
 from tuner.core.errors import UserCodeError
 from tuner.core.streams import derive_seed
+from tuner.train.device import generators_kept
 from tuner.train.finetune import freeze
 from tuner.train.nested import scored_part, together
 from tuner.train.own_loss import told
@@ -98,7 +99,7 @@ def one_batch(setup: Setup, count: int, stream: str, split: str = "train") -> Ba
 @contextmanager
 def random_state(seed: int) -> Iterator[None]:
     """Run the block with torch's global generators seeded, and put their states back afterwards."""
-    with torch.random.fork_rng():
+    with generators_kept():
         torch.manual_seed(seed)
         yield
 

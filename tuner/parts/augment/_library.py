@@ -22,7 +22,7 @@ def per_example(transform: Any, library: str) -> Callable[[Tensor, Tensor, Gener
     def augment(inputs: Tensor, targets: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
         seed = int(torch.randint(0, 2**31, (), generator=generator, device=generator.device))
         state = random.getstate(), np.random.get_state()
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[inputs.device] if inputs.is_cuda else []):
             torch.manual_seed(seed)
             random.seed(seed)
             np.random.seed(seed)
