@@ -269,6 +269,7 @@ def pretended_gpu():
         "get_device_properties": lambda device=None: mock.Mock(name="pretended", uuid="0", total_memory=TOTAL),
         "is_bf16_supported": lambda including_emulation=True: True,
         "empty_cache": lambda: None,
+        "set_device": lambda device: None,
         "synchronize": lambda device=None: None,
         "reset_peak_memory_stats": lambda device=None: None,
         "max_memory_allocated": lambda device=None: 1 << 20,

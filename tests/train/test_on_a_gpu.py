@@ -197,3 +197,12 @@ def test_a_model_that_makes_tensors_on_the_cpu_is_shown_its_line_and_what_to_wri
     with pytest.raises(UserCodeError, match=r"mine.py:\d+: model raised RuntimeError: Expected all tensors") as found:
         preflight(case.tables, replace(case.env, device="cuda"))
     assert "torch.arange(n, device=x.device)" in found.value.hint
+
+
+@pytest.mark.parametrize("how", ["standardize", "mean_image", "scale"])
+def test_a_batch_is_normalised_alike_on_either_device(gpu, tmp_path, how):
+    case = make_case(tmp_path, "", {**IMAGES, "data.normalize": how})
+    data = make_setup(case.spec(), replace(case.env, device="cuda")).data
+    raw = data.inputs("train")
+    here, there = data.normalise(raw), data.normalise(raw.to("cuda"))
+    assert torch.equal(there.cpu(), here) and isinstance(there, OnGpu) and not isinstance(here, OnGpu)

@@ -361,7 +361,8 @@ def _fitted(how: Any, prepared: Prepared) -> Normaliser:
     if key not in prepared.fitted:
         first = train.inputs(torch.zeros(1, dtype=torch.int64))
         dtype = first.dtype if isinstance(first, Tensor) else torch.float32
-        prepared.fitted[key] = normaliser(how, train.store.shape, dtype, train.chunks)
+        fitted = normaliser(how, train.store.shape, dtype, train.chunks)  # taken where the examples are held
+        prepared.fitted[key] = fitted.to(torch.device("cpu"))
     return prepared.fitted[key]
 
 

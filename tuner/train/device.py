@@ -91,14 +91,16 @@ def wait_for(device: str) -> None:
         torch.cuda.synchronize(device)
 
 
-def be_repeatable(device: str) -> None:
-    """Have a GPU give the same numbers twice, wherever torch has a way that does; where it has none, go on.
+def take_gpu(device: str) -> None:
+    """Have this process use a GPU, and the GPU give the same numbers twice wherever torch has a way that does.
 
     By itself a GPU adds up in any order what several of its threads write to one place: in the gradients of
     convolutions, of embeddings and of indexing.
     """
     if not device.startswith("cuda"):
         return
+    if ":" in device:
+        torch.cuda.set_device(device)  # where code of the user's own puts what it sends to "cuda"
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read before the first product of matrices
     torch.backends.cudnn.deterministic = True
     torch._C._set_deterministic_fill_uninitialized_memory(False)  # that is for finding mistakes, and takes time

@@ -21,7 +21,7 @@ from tuner.parts.heads import check_input, fit_head
 from tuner.recipe.registry import Hook, arguments, bind, call, hook, resolve
 from tuner.train import finetune, own_loss
 from tuner.train.data import Data, load_data
-from tuner.train.device import be_repeatable, keep_freed_memory, pick_device, seed_everything
+from tuner.train.device import keep_freed_memory, pick_device, seed_everything, take_gpu
 from tuner.train.finetune import loaded
 from tuner.train.finish import change, check_changes, first_weights, split_table
 from tuner.train.fused import can_fuse, with_late_gradients
@@ -254,7 +254,7 @@ def make_setup(spec: TrialSpec, env: TrialEnv, on_progress: Callable[[float, str
     """
     env = replace(env, device=pick_device(env.device))
     keep_freed_memory()
-    be_repeatable(env.device)
+    take_gpu(env.device)
     functions, hooks = resolve_all(spec.tables, env.recipe_dir)
     return Setup(spec, env, load_data(dict(spec.tables), env, on_progress=on_progress), functions, **hooks)
 
