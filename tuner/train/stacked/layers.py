@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,13 +49,13 @@ class Linear:
 
     def backward(self, inputs: Tensor, grad: Tensor, wanted: bool) -> Tensor | None:
         """Write the gradients of the weights; return that of the inputs where it is `wanted`."""
-        self.weight_grad.copy_(product(grad.transpose(1, 2), inputs))
+        product(grad.transpose(1, 2), inputs, out=self.weight_grad)
         if self.bias_grad is not None:
             torch.sum(grad, 1, out=self.bias_grad)
         return product(grad, self.weight.detach()) if wanted else None
 
 
-def product(a: Tensor, b: Tensor, added: Tensor | None = None) -> Tensor:
+def product(a: Tensor, b: Tensor, added: Tensor | None = None, out: Tensor | None = None) -> Tensor:
     """Return the products of matrices (K, N, M) and (K, M, L), to which (K, 1, L) may be `added`.
 
     Matrix by matrix they are those of two matrices that lie by themselves, to the last bit. Very small ones, vectors
@@ -62,10 +63,10 @@ def product(a: Tensor, b: Tensor, added: Tensor | None = None) -> Tensor:
     all of them: they are multiplied pair by pair.
     """
     if _sums_alike(a, b):
-        return torch.bmm(a, b) if added is None else torch.baddbmm(added, a, b)
+        return torch.bmm(a, b, out=out) if added is None else torch.baddbmm(added, a, b)
     pairs = zip(_apart(a), _apart(b), strict=True)
     if added is None:
-        return torch.stack([torch.mm(*pair) for pair in pairs])
+        return torch.stack([torch.mm(*pair) for pair in pairs], out=out)
     return torch.stack([torch.addmm(one, *pair) for one, pair in zip(added, pairs, strict=True)])
 
 
@@ -85,11 +86,17 @@ def _apart(matrices: Tensor) -> Iterator[Tensor]:
 
 @dataclass
 class Elementwise:
-    """An activation of all trials. Which values of an array are left over at its end depends on its length."""
+    """An activation of all trials. Which values of an array are left over at its end depends on its length.
+
+    `follows_linear`: nobody else needs what it takes.
+    """
 
     layer: nn.Module
+    follows_linear: bool = False
 
     def __call__(self, inputs: Tensor) -> Tensor:
+        if self.follows_linear and type(self.layer) is nn.ReLU:
+            return torch.relu_(inputs)
         if isinstance(self.layer, SIMPLE) or inputs[0].numel() % WHOLE == 0:
             return self.layer(inputs)
         return torch.stack([self.layer(part) for part in inputs.unbind()])
@@ -161,7 +168,11 @@ def stacked(models: Sequence[nn.Module]) -> list[Any]:
     chains = [chain_of(model) for model in models]
     if any(list(map(_form, chain)) != list(map(_form, chains[0])) for chain in chains):
         raise Unstackable("models of different shapes")
-    return [_stacked_layer(layers) for layers in zip(*chains, strict=True)]
+    found = [_stacked_layer(layers) for layers in zip(*chains, strict=True)]
+    for before, layer in itertools.pairwise(found):
+        if isinstance(layer, Elementwise):
+            layer.follows_linear = isinstance(before, Linear)
+    return found
 
 
 def _form(layer: nn.Module) -> tuple[str, ...]:

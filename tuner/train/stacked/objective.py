@@ -15,7 +15,7 @@ Loss = Callable[[Any, Tensor], Tensor]
 
 
 def is_plain(table: Mapping[str, Any]) -> bool:
-    """Return whether a loss is the cross-entropy as it is, without smoothing or weights."""
+    """Return whether a loss is the cross-entropy as it is, without smoothing, weights or targets that are left out."""
     return table["name"] == "cross_entropy" and not any(arguments(table).values())
 
 
@@ -37,12 +37,6 @@ def _cross_entropy(outputs: Tensor, targets: Tensor) -> tuple[list[Tensor], Tens
     """Return the mean cross-entropies, and their gradients by the operations that torch takes for one of them."""
     log_p = F.log_softmax(outputs, dim=2)
     values = [F.nll_loss(part, target) for part, target in zip(log_p.unbind(), targets.unbind(), strict=True)]
-    counted = targets != IGNORED
-    share = -1.0 / counted.sum(1, dtype=outputs.dtype)
-    picked = torch.zeros_like(log_p)
-    places = targets.clamp(min=0).unsqueeze(2)
-    picked.scatter_(2, places, torch.where(counted, share.unsqueeze(1), 0.0).unsqueeze(2))
+    share = torch.tensor(-1.0) / targets.shape[1]
+    picked = torch.zeros_like(log_p).scatter_(2, targets.unsqueeze(2), float(share))
     return values, torch._log_softmax_backward_data(picked, log_p, 2, log_p.dtype)
-
-
-IGNORED = -100  # the target that torch's own losses leave out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from tuner.train.state import Tape, Training, grad_norm, start
 from tuner.train.stores import ArrayStore
 
 TELL_SECONDS = 0.3
+FEW_VALUES = 1 << 22  # of a data set's inputs: 16 MiB as float32
 
 
 @dataclass(eq=False)
@@ -58,7 +58,8 @@ class Stack:
         self.layers = stacked([member.training.model for member in members])
         self.updates = [Update(member.training) for member in members]
         self.losses = [member.training.loss for member in members]
-        self.plain = all(is_plain(member.setup.tables["loss"]) for member in members)
+        self.examples = Examples(members[0].setup)
+        self.plain = self.examples.all_count and all(is_plain(member.setup.tables["loss"]) for member in members)
 
     def gradients(self, inputs: Tensor, targets: Tensor) -> tuple[list[Tensor], Tensor]:
         """Write the gradients of every trial's weights; return the objectives and the outputs, (K, N, ...)."""
@@ -69,22 +70,46 @@ class Stack:
         outputs.backward(grads)
         return values, outputs.detach()
 
-    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Give the batches of every trial's next epoch side by side: inputs (K, N, ...), targets (K, N, ...)."""
-        first = self.members[0].setup
-        data, size = first.data, first.batch_size
-        orders = [data.order(member.setup.spec.seed, member.course.epoch).split(size) for member in self.members]
-        for step in range(data.steps_per_epoch(size)):
-            yield read(first, [order[step] for order in orders])
+    def batches(self, steps: Sequence[int] | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Give the batches of every trial's next epoch side by side: inputs (K, N, ...), targets (K, N, ...).
+
+        `steps`: the numbers of those that are wanted, from 0; None: all. Trials of one order see one batch.
+        """
+        data, size, count = self.members[0].setup.data, self.members[0].setup.batch_size, len(self.members)
+        drawn = [(member.setup.spec.seed, member.course.epoch) for member in self.members]
+        orders = {one: data.order(*one).split(size) for one in dict.fromkeys(drawn)}
+        places = torch.tensor([list(orders).index(one) for one in drawn])
+        for step in range(data.steps_per_epoch(size)) if steps is None else steps:
+            inputs, targets = self.examples([order[step] for order in orders.values()])
+            if len(orders) == 1:
+                yield inputs.expand(count, *inputs.shape[1:]), targets.expand(count, *targets.shape[1:])
+            elif len(orders) == count:
+                yield inputs, targets
+            else:
+                yield inputs.index_select(0, places), targets.index_select(0, places)
 
 
-def read(setup: Setup, positions: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Return the train examples at each of K lists of N positions: inputs (K, N, ...), targets (K, N, ...)."""
-    store = setup.data.part("train").store
-    assert isinstance(store, ArrayStore)
-    inputs, targets = setup.data.finish(*store.read(torch.cat(list(positions))), None)
-    count = len(positions)
-    return inputs.unflatten(0, (count, -1)), targets.unflatten(0, (count, -1))
+class Examples:
+    """Reads examples of train for several trials at once; normalised beforehand where they are few."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.data, self.store = setup.data, setup.data.part("train").store
+        self.all_count = int(setup.data.targets("train").min()) >= 0
+        assert isinstance(self.store, ArrayStore)
+        few = len(self.store) * self.store.read(torch.zeros(1, dtype=torch.int64))[0].numel() < FEW_VALUES
+        self._whole = self._read(torch.arange(len(self.store))) if few else None
+
+    def __call__(self, positions: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the examples at each of K lists of N positions: inputs (K, N, ...), targets (K, N, ...)."""
+        joined, count = torch.cat(list(positions)), len(positions)
+        if self._whole is None:
+            inputs, targets = self._read(joined)
+        else:
+            inputs, targets = (part.index_select(0, joined) for part in self._whole)
+        return inputs.unflatten(0, (count, -1)), targets.unflatten(0, (count, -1))
+
+    def _read(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        return self.data.finish(*self.store.read(positions), None)
 
 
 def train_epoch(stack: Stack) -> None:
@@ -110,12 +135,13 @@ def train_step(
 ) -> None:
     """Make one step of every trial that has not `ended`: {trial: the norm of its gradients when it diverged}."""
     values, outputs = stack.gradients(inputs, targets)
+    finite = torch.stack(values).isfinite().tolist()
     judge(stack, tapes, outputs, targets, ended)
     for k, member in enumerate(stack.members):
         if k in ended:
             continue
         update(member, stack.updates[k], tapes[k], (values[k], targets.shape[1]))
-        if not math.isfinite(values[k]):
+        if not finite[k]:
             ended[k] = tapes[k].grad_norm if tapes[k].grad_norm is not None else grad_norm(member.training.model)
 
 

@@ -57,11 +57,20 @@ def kernels(optimizer: torch.optim.Optimizer) -> list[Call]:
 def _sgd(optimizer: torch.optim.Optimizer, group: Mapping[str, Any]) -> Call:
     params, grads, states = _tensors(optimizer, group)
     buffers = [state["momentum_buffer"] for state in states if state.get("momentum_buffer") is not None]
-    keys = ("weight_decay", "momentum", "lr", "dampening", "nesterov", "maximize")
 
     def call() -> None:
-        settings = {key: group[key] for key in keys}
-        torch._fused_sgd_(params, grads, buffers, **settings, is_first_step=False)
+        torch._fused_sgd_(
+            params,
+            grads,
+            buffers,
+            weight_decay=group["weight_decay"],
+            momentum=group["momentum"],
+            lr=group["lr"],
+            dampening=group["dampening"],
+            nesterov=group["nesterov"],
+            maximize=group["maximize"],
+            is_first_step=False,
+        )
 
     return call
 
