@@ -18,7 +18,13 @@ from benchmarks.lines import Lines
 from benchmarks.part import Asked, cifar10_root
 from benchmarks.task import Outcome, Task, ask, make_subset
 
-SIDES = {"a": "benchmarks.usual", "b": "benchmarks.ray_tune", "c": "benchmarks.bare", "d": "benchmarks.ours"}
+SIDES = {
+    "a": "benchmarks.usual",
+    "b": "benchmarks.ray_tune",
+    "c": "benchmarks.bare",
+    "d": "benchmarks.ours",
+    "e": "benchmarks.by_itself",
+}
 MODULES: dict[str, Any] = {
     "pruned": pruned,
     "search": search,

@@ -26,10 +26,10 @@ from tuner.workflow.executor_pool import StageRunner
 Hear = Callable[[Record], None]
 
 
-def runner_in(folder: Path, workers: int) -> StageRunner:
-    """Start nothing yet; decoded data are kept in the folder too."""
+def runner_in(folder: Path, workers: int, stack: int | None = None) -> StageRunner:
+    """Start nothing yet; decoded data are kept in the folder too. `stack`: as `--stack`."""
     env = TrialEnv(folder, folder / "stage", "cpu", folder / "cache")
-    return StageRunner(ProcessExecutor(Wish(workers=workers), lambda progress: None), env)
+    return StageRunner(ProcessExecutor(Wish(workers=workers, stack=stack), lambda progress: None), env)
 
 
 def try_out(runner: StageRunner, recipe: Recipe) -> dict[str, Any]:

@@ -17,12 +17,12 @@ DATA = {"cifar10": IMAGES, "digits": {"source": "digits"}}
 MODEL = {"cifar10": {"name": "convnet", "widths": list(WIDTHS)}, "digits": {"name": "mlp", "width": 128, "depth": 2}}
 
 
-def side(task: Task) -> Outcome:
+def side(task: Task, stack: int | None = None) -> Outcome:
     clock = Clock()
     asked = recipe(task)
     tables = asked.tables()
     workers = len(os.sched_getaffinity(0))
-    runner = runner_in(Path(task.work), workers)
+    runner = runner_in(Path(task.work), workers, stack)
     runner = runner.at(Path(tempfile.mkdtemp(dir=task.work)))  # no repeat's checkpoints
     apart = {"start-up of the supervisor": clock()}
     count = try_out(runner, asked)["train"]

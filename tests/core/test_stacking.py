@@ -78,5 +78,5 @@ def test_a_trial_on_data_of_the_users_own_may_be_stacked():
 
 
 def test_the_line_says_how_many_and_whether_it_was_measured():
-    assert in_words(64, 8, Stacking(8, 2.71)) == "64 trials in stacks of up to 8: 2.7 times as fast (measured)"
-    assert in_words(64, 4, Stacking(8, 2.71)) == "64 trials in stacks of up to 4: as --stack says"
+    assert in_words("64 trials", 8, Stacking(8, 2.71)) == "64 trials in stacks of up to 8: 2.7 times as fast (measured)"
+    assert in_words("64 trials", 4, Stacking(8, 2.71)) == "64 trials in stacks of up to 4: as --stack says"

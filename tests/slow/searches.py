@@ -31,13 +31,13 @@ def undisturbed(folder, recipe, *arguments):
     return folder / "runs/small"
 
 
-def whole_and_begun(folder, recipe):
-    """Run a recipe with two workers; return its folder, and one with a copy of what there was before the searches."""
+def whole_and_begun(folder, recipe, *arguments):
+    """Run a recipe with two workers, and `arguments`; return its folder, and a copy as it was before the searches."""
     whole, begun = folder / "whole", folder / "begun"
     whole.mkdir()
-    undisturbed(whole, recipe, "--workers", "2", "--through", "lr-sweep")
+    undisturbed(whole, recipe, "--workers", "2", "--through", "lr-sweep", *arguments)
     shutil.copytree(whole, begun)
-    undisturbed(whole, recipe, "--workers", "2")
+    undisturbed(whole, recipe, "--workers", "2", *arguments)
     return whole, begun
 
 

@@ -32,11 +32,11 @@ class Stacking:
 SINGLE = Stacking()
 
 
-def in_words(count: int, size: int, stacking: Stacking) -> str:
-    """Say that so many trials are trained in stacks: `64 trials in stacks of up to 8: 2.7 times as fast (measured)`."""
+def in_words(trials: str, size: int, stacking: Stacking) -> str:
+    """Say that these trials are trained in stacks: `64 trials in stacks of up to 8: 2.7 times as fast (measured)`."""
     measured = size == stacking.size and stacking.times_as_fast is not None
     speed = f"{stacking.times_as_fast:.1f} times as fast (measured)" if measured else "as --stack says"
-    return f"{count} trials in stacks of up to {size}: {speed}"
+    return f"{trials} in stacks of up to {size}: {speed}"
 
 
 def why_single(spec: TrialSpec) -> str | None:

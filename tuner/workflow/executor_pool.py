@@ -115,12 +115,22 @@ class ExecutorPool:
 
     def stacked(self, items: Sequence[WorkItem]) -> str | None:
         """Say how many of these trials are trained in stacks; None: each is by itself."""
+        size = self._stack_size
+        count = sum(len(stack) for stack in stacks_of(items, size, self.workers) if len(stack) > 1)
+        return in_words(f"{count} trials", size, self.stacking) if count else None
+
+    def stacking_in_words(self) -> str:
+        """Say whether small trials are trained in stacks, or why not."""
+        if self._stack_size > 1:
+            return in_words("trials", self._stack_size, self.stacking)
+        return f"every trial by itself: {self.stacking.why}" if self.stacking.why else "every trial by itself"
+
+    @property
+    def _stack_size(self) -> int:
         options = self.session.options
         if options.in_this_process or options.engine != "processes":
-            return None
-        size = options.stack or self.stacking.size
-        count = sum(len(stack) for stack in stacks_of(items, size, self.workers) if len(stack) > 1)
-        return in_words(count, size, self.stacking) if count else None
+            return 1
+        return options.stack or self.stacking.size
 
     @contextmanager
     def watched(self, watch: Callable[[Progress], None]) -> Iterator[None]:

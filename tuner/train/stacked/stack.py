@@ -109,7 +109,8 @@ class Examples:
         return inputs.unflatten(0, (count, -1)), targets.unflatten(0, (count, -1))
 
     def _read(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        return self.data.finish(*self.store.read(positions), None)
+        inputs, targets = self.store.read(positions)
+        return self.data.finish(inputs, targets, None)
 
 
 def train_epoch(stack: Stack) -> None:
