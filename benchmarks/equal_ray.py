@@ -56,10 +56,11 @@ def side(asked: dict[str, Any]) -> dict[str, Any]:
     results = tuner.fit()
     ray.shutdown()
     kept = [torch.load(path, weights_only=True) for path in work.glob("*.pt")]
-    best = max(kept, key=lambda one: one["val"])
     tensors = {name: torch.from_numpy(values) for name, values in data.items()}
+    best = max(kept, key=lambda one: one["val"], default={"val": 0.0, "params": OWN[asked["set"]]})  # none had an epoch
     model = build(asked["set"], tensors, best["params"])
-    model.load_state_dict(best["weights"])
+    if "weights" in best:
+        model.load_state_dict(best["weights"])
     epochs = [int((result.metrics or {}).get("training_iteration", 0)) for result in results]  # 0: it only waits
     counts = {"trials": sum(map(bool, epochs)), "epochs": sum(epochs)}
     return {"val": best["val"], "test": accuracy_of(model, tensors, "test"), **counts}
