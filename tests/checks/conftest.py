@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from tuner.tasks.classification import Classification
+from tuner.train.points import Points
 from tuner.train.scoring import Scorer
 
 
@@ -95,6 +96,8 @@ def setup_of(tmp_path: Path):
             loss=lambda: loss,
             optimizer=make_optimizer,
             schedule=lambda optimizer, total, steps_per_epoch: schedule(optimizer, total),
+            parts=(),
+            points=lambda model: Points(),
             **(
                 {
                     "train_step": None,

@@ -158,6 +158,10 @@ HEALTHY = {
     "image_axes": {"shape": [3, 32, 32], "channels": 3},
     "seeds": {"same_object": False, "equal": False, "parameters": 100},
     "fine_tuning": {"kept": 2, "off": 1.3, "layer": "norm1"},
+    "loss_terms": {
+        "value": 2.3, "gradients": [1.0, 0.9],
+        "terms": [{"name": "train.l1 (l1)", "value": 0.01, "gradients": [0.01, 0.01], "asked": 6, "elsewhere": 0, "pulled": 0.01}],
+    },
     "shifted_windows": {"asked": 400, "shifted": 0.04, "agreeing": 1.0, "first": ["train row 1", "val row 2"]},
     "start_undone": {"first": 2.4, "uniform": LOG10, "asked": 20, "updates": 0},
     "words_heard": {"padding": 0, "padded": 40, "words": 1.2, "length": 0.8},

@@ -206,6 +206,8 @@ FIRES = [
     ("IN184", "warn", {"seeds__same_object": True}),
     ("IN190", "warn", {"fine_tuning__moving": ["norm1"]}),
     ("IN191", "warn", {"fine_tuning__off": 80.0}),
+    ("IN192", "warn", {"loss_terms__terms": [{"name": "t", "value": 9.0, "gradients": [0.0, 12.0]}]}),
+    ("IN193", "error", {"loss_terms__terms": [{"name": "t", "value": 1.0, "gradients": [1.0, 1.0], "asked": 6, "elsewhere": 6}]}),
     ("IN184", "warn", {"seeds__equal": True}),
 ]  # fmt: skip
 

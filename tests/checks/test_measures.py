@@ -166,6 +166,7 @@ def test_battery_runs_every_marked_probe_on_a_sound_model(setup_of, blobs):
         "patch_order": "the inputs are no images",
         "words_heard": "the inputs are no rows of word numbers",
         "target_values": "the targets are no quantities",
+        "loss_terms": "nothing is added to the loss",
         "fine_tuning": "no batch norm of the model is frozen",
         "ends_of_range": "there are no images of several channels: grey ones are black or white by nature",
         "labels_shifted": "rows may follow each other in time, where an input tells the label before by right",
