@@ -208,6 +208,15 @@ FIRES = [
     ("IN191", "warn", {"fine_tuning__off": 80.0}),
     ("IN192", "warn", {"loss_terms__terms": [{"name": "t", "value": 9.0, "gradients": [0.0, 12.0]}]}),
     ("IN193", "error", {"loss_terms__terms": [{"name": "t", "value": 1.0, "gradients": [1.0, 1.0], "asked": 6, "elsewhere": 6}]}),
+    ("IN194", "warn", {"evaluated_weights__first": {"coarse": 0.9, "fine": 0.4}}),
+    ("IN195", "error", {"evaluated_weights__still": True}),
+    ("IN196", "error", {"weights_return__returned": [5, 10, 15, 20]}),
+    ("IN197", "warn", {"weights_shortened__left": 0.09}),
+    ("IN198", "warn", {"dropout_noise__shared": 0.04}),
+    ("IN199", "error", {"moves_at_rest__moved": 0.01}),
+    ("IN187", "warn", {"cosine_scale__scale": 64.0}),
+    ("DA133", "error", {"mixed_shares__correlation": -0.9}),
+    ("DA134", "warn", {"input_sizes__largest": [16, 16]}),
     ("IN184", "warn", {"seeds__equal": True}),
 ]  # fmt: skip
 
