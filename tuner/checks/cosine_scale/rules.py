@@ -16,7 +16,7 @@ STEEP = Limit("steep", 10.0, "times AdaCos's scale", "derived: a tenth of the an
     "check-init",
     meaning="The scale of a margin loss is made for many more classes than these.",
     detected="Outputs that are cosines (longer weights of the head change nothing): the loss's slope where an answer "
-    f"is as wrong as it can be is its scale, {STEEP:g} times sqrt(2) log(C - 1) or more.",
+    f"is as wrong as it can be is its scale, {STEEP:g} times AdaCos's fixed scale for so many classes, or more.",
     why="The softmax decides at the smallest differences of the angles: right answers are given no gradient long "
     "before the classes are apart, wrong ones pull with all of the scale, and updates are as many times larger.",
     fix="Set loss.s to a few times sqrt(2) log(C - 1): 10 for ten classes; 30 to 64 is for thousands of faces.",

@@ -48,24 +48,24 @@ def _fresh(setup: Setup) -> Points:
 
 def _evaluated(points: Points, epochs: int, updates_per_epoch: int) -> tuple[float, bool]:
     """Return the weight, from 0 to 1, that the last epoch evaluates, and whether the statistics moved."""
-    norm = nn.BatchNorm1d(1)
-    model = nn.Sequential(nn.Linear(1, 1, bias=False), norm)
+    layer, norm = nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1)
+    model = nn.Sequential(layer, norm)
     mean, var = norm.running_mean, norm.running_var
     assert isinstance(mean, Tensor) and isinstance(var, Tensor)
     batches = [(torch.tensor([[1.0], [3.0]]), torch.zeros(2, dtype=torch.long))]
-    _set(model[0].weight, 0.0)
+    _set(layer.weight, 0.0)
     step, weight, moved = 0, 0.0, False
     for epoch in range(1, epochs + 1):
         for _ in range(updates_per_epoch):
             step += 1
             if step == 2:
-                for item, value in ((model[0].weight, 1.0), (mean, 1.0), (var, 2.0)):
+                for item, value in ((layer.weight, 1.0), (mean, 1.0), (var, 2.0)):
                     _set(item, value)
             points.after_update(
                 model=model, step=step, total_steps=epochs * updates_per_epoch, steps_per_epoch=updates_per_epoch
             )
         with points.evaluated(model, batches=batches, epoch=epoch, epochs=epochs):
-            weight = float(model[0].weight.detach())
+            weight = float(layer.weight.detach())
             moved = (float(mean), float(var)) != (0.0, 1.0)
     return weight, moved
 

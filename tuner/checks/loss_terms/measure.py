@@ -158,11 +158,13 @@ def _pulled(setup: Setup, model: nn.Module, batch: Batch, penalty: Penalty) -> f
     if not abs(whole - half) <= EQUAL * abs(whole):
         return None
     weights = [item for item in model.parameters() if item.grad is not None]
-    pairs = list(zip(weights, _gradients(values[0], weights), strict=True))
-    heard = sum(int((item.grad != 0).sum()) for item, found in pairs if found is not None)
-    more = sum(
-        int(((found.abs() > item.grad.abs()) & (item.grad != 0)).sum()) for item, found in pairs if found is not None
-    )
+    heard = more = 0
+    for item, found in zip(weights, _gradients(values[0], weights), strict=True):
+        if found is None or item.grad is None:
+            continue
+        pull = item.grad.abs()
+        heard += int((pull > 0).sum())
+        more += int(((found.abs() > pull) & (pull > 0)).sum())
     return more / heard if heard else None
 
 

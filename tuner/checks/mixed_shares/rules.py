@@ -12,7 +12,6 @@ from tuner.core.result import Finding
 ENOUGH_MIXED = Limit(
     "enough mixed", 30, "examples", "derived: a correlation of -1 is 6 standard errors off 0 from 8 on"
 )
-CERTAIN = 0.999999
 
 
 @rule(
@@ -35,8 +34,8 @@ def shared_the_wrong_way_round(seen: MixedShares) -> Finding | None:
     correlation = number(seen.correlation)
     if correlation is None:
         raise Missing("all examples are mixed alike")
-    errors = math.atanh(max(-CERTAIN, min(CERTAIN, correlation))) * math.sqrt(seen.examples - 3)
-    if -errors < SURE:
+    chance = math.tanh(SURE / math.sqrt(seen.examples - 3))  # Fisher's z of no correlation, so many errors off
+    if -correlation < chance:
         return None
     title = f"the more of a mixed example is itself, the less its label says so (correlation {correlation:.2f}, "
-    return found("DA133", "error", f"{title}{seen.examples} examples)", evidence={**seen.to_json(), "errors": errors})
+    return found("DA133", "error", f"{title}{seen.examples} examples)", evidence={**seen.to_json(), "chance": chance})
