@@ -3,6 +3,7 @@
 import copy
 import json
 import random
+import re
 import time
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from tests.train.training_cases import make_case, without_clock
 from tuner.core.errors import EnvironmentProblem
 from tuner.core.trial import TrialSpec, WorkItem, apply_overrides
 from tuner.train.setup import make_setup
-from tuner.train.stacked import layers, run, stack
+from tuner.train.stacked import layers, proof, run, stack
 from tuner.train.stacked.layers import Unstackable, chain_of
 from tuner.train.stacked.proof import measured
 from tuner.train.stacked.run import run_stack
@@ -298,12 +299,19 @@ def test_an_optimizer_that_something_else_listens_to_makes_its_steps_itself(tmp_
         ({"data.source": "mine.py:images", "model": {"name": "convnet"}}, "Conv2d has no stacked form"),
         ({"train.ema": 0.9}, "train.ema"),
         ({"train.batch_size": 1}, "a batch is one example"),
+        ({"model.width": 1000, "model.depth": 2}, "a model of 1,009,003 weights is not held up by calls"),
         ({"optimizer.name": "lbfgs"}, "optimizer 'lbfgs'"),
     ],
 )
 def test_preflight_says_why_trials_are_not_stacked(tmp_path, changes, why):
     case = make_case(tmp_path, overrides=changes)
     assert measured(make_setup(case.spec(), case.env)).why == why
+
+
+def test_preflight_does_not_try_to_stack_what_takes_its_time_by_itself(tmp_path, monkeypatch):
+    monkeypatch.setattr(proof, "LONG_SECONDS", 0.0)
+    why = measured(make_case(tmp_path).setup()).why
+    assert re.fullmatch(r"a training step of \d+ ms is not held up by calls", why)
 
 
 def test_preflight_measures_what_a_stack_gives(tmp_path):

@@ -23,6 +23,8 @@ from tuner.train.stores import ArrayStore
 
 SIZES = (16, 8, 4)  # of stacks that are tried, the most that wait for one another first
 STEPS = 8  # that are timed
+MOST_WEIGHTS = 500_000  # of a model whose step may be held up by the calls
+LONG_SECONDS = 2e-3  # a step that takes longer is arithmetic
 PAYS = 1.15  # times as fast as trial by trial: less is lost where stacks of unequal trials wait for each other
 
 
@@ -70,6 +72,8 @@ def measured(setup: Setup) -> Stacking:
     try:
         check_data(setup)
         alone = _seconds_alone(setup)
+        if alone > LONG_SECONDS:
+            raise Unstackable(f"a training step of {1000 * alone:.0f} ms is not held up by calls")
         found = {size: _seconds_stacked(setup, size) for size in SIZES}
     except Unstackable as error:
         return Stacking(why=str(error))
@@ -85,7 +89,15 @@ def measured(setup: Setup) -> Stacking:
 
 
 def _seconds_alone(setup: Setup) -> float:
+    """Return the seconds of a training step of one trial.
+
+    Raises:
+        Unstackable: the model is large.
+    """
     training, tape = start(setup), Tape()
+    weights = sum(item.numel() for item in training.model.parameters())
+    if weights > MOST_WEIGHTS:
+        raise Unstackable(f"a model of {weights:,} weights is not held up by calls")
     return _least(partial(take_step, setup, training, batches, tape) for batches in batches_of(setup, training, 1))
 
 
