@@ -155,7 +155,7 @@ MARGINS: dict[str, tuple[str, str]] = {
     "small half width (accuracy)": ("0.0249 .. 0.0252", "0.0219 .. 0.0262"),
     "smoother (correlation)": ("-0.292 .. -", "-0.25 .. 0.46"),
     "some near (of val)": ("- .. -", "- .. 0.0444"),
-    "spoils (times the usual rate)": ("- .. 550", "- .. 550"),
+    "spoils (times the usual rate)": ("- .. 550", "- .. -"),
     "stayed (of the weights' length)": ("- .. -", "- .. 0.126"),
     "steep (times AdaCos's scale)": ("5.15 .. -", "- .. 20.6"),
     "still (of the first loss)": ("0.0168 .. 0.0201", "0.0186 .. 0.0207"),

@@ -114,15 +114,23 @@ def momentum_outlasts_the_sweep(sweep: LrSweep) -> Finding | None:
     "lr-sweep",
     meaning="The rates that are searched next are those of a new net; the weights are of another training.",
     detected="finetune.weights is set and the body is trained, the rates of coarse and fine are this sweep's, and its "
-    f"rate is {SPOILS:g} times {USUAL:g} or more",
+    f"rate is {SPOILS:g} times {USUAL:g} or more (a note); or the recipe's own rate is above the band (a warn)",
     why="The sweep asks how fast the loss falls; it does not see what of the weights is lost on the way.",
     fix='Search lower rates too: [search] "optimizer.lr" = { low = 1e-5, high = 1e-2, log = true }, or set none and '
     f"keep {USUAL:g}; with many examples, or a frozen body, the sweep's rates are as good.",
     confused_with="A new head on a frozen body, which begins from nothing and takes these rates.",
     source="the notes on hyperparameters, fine-tuning: rates of 1e-4 or less on weights that have converged",
+    explained_by=("LR304",),
 )
 def rates_for_trained_weights(sweep: LrSweep) -> Finding | None:
     rate = need(sweep.lr, "the sweep found no band")
+    own, high = sweep.recipe_lr, sweep.lr_high
+    if sweep.trained_before and own is not None and high is not None and own > high:
+        title = (
+            f"optimizer.lr = {own:.3g} is above the rates at which the loss falls, which end at {high:.3g}: weights "
+        )
+        facts = {"recipe_lr": own, "lr_high": high, "usual": float(USUAL)}
+        return found("LR320", "warn", f"{title}of another training are lost at once", evidence=facts)
     if not sweep.trained_before or not sweep.searched or rate < SPOILS * USUAL:
         return None
     title = f"coarse and fine search around {rate:.3g}; for weights of another training {USUAL:g} is usual"
