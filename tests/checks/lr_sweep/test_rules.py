@@ -223,6 +223,15 @@ def test_rates_of_the_sweep_for_trained_weights_are_noted_from_a_decade_above_th
     assert finding is None or (finding.severity, finding.cause) == ("note", "lr-too-high")
 
 
+@pytest.mark.parametrize(
+    ("own", "trained", "severity"), [(0.31, True, "warn"), (0.3, True, "note"), (0.31, False, None)]
+)
+def test_a_recipes_rate_above_the_band_is_warned_of_where_the_weights_are_trained(own, trained, severity):
+    sweep = {**SOUND, "lr": 0.1, "lr_high": 0.3, "recipe_lr": own, "trained_before": trained, "searched": True}
+    finding = asked(lr_settings.rates_for_trained_weights, sweep)
+    assert (finding and finding.severity) == severity
+
+
 def test_rates_are_not_noted_for_a_new_net_or_where_the_recipe_searches_its_own():
     for change in ({"trained_before": False}, {"trained_before": True, "searched": False}):
         assert asked(lr_settings.rates_for_trained_weights, {**SOUND, "lr": 0.1, **change}) is None
