@@ -156,7 +156,7 @@ MARGINS: dict[str, tuple[str, str]] = {
     "smoother (correlation)": ("-0.292 .. -", "-0.25 .. 0.46"),
     "some near (of val)": ("- .. -", "- .. 0.0444"),
     "spoils (times the usual rate)": ("- .. 550", "- .. -"),
-    "stayed (of the weights' length)": ("- .. -", "- .. 0.126"),
+    "stayed (of the weights' length)": ("2.03e-09 .. -", "- .. 0.126"),
     "steep (times AdaCos's scale)": ("5.15 .. -", "- .. 20.6"),
     "still (of the first loss)": ("0.0168 .. 0.0201", "0.0186 .. 0.0207"),
     "still falls (of its own level)": ("0.0451 .. 0.13", "0.0884 .. 0.122"),
