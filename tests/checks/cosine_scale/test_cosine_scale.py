@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import torch
 from torch import nn
 from torch.nn import functional
 
@@ -32,6 +33,19 @@ def test_the_scale_is_the_losses_own(setup_of, blobs, loss, scale):
 def test_scores_that_the_head_can_lengthen_are_no_cosines(setup_of, blobs, model):
     with pytest.raises(DoesNotApply, match="no cosines"):
         cosine_scale(setup_of(blobs(), model))
+
+
+def test_a_model_without_a_linear_layer_is_left_alone(setup_of, blobs):
+    class Bare(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(0.01 * torch.ones(20, 10))
+
+        def forward(self, inputs):
+            return (inputs @ self.weight).tanh()
+
+    with pytest.raises(DoesNotApply, match="no cosines"):
+        cosine_scale(setup_of(blobs(), Bare))
 
 
 def test_two_classes_have_no_such_scale(setup_of, blobs):

@@ -9,6 +9,7 @@ from torch import nn
 
 from tuner.checks.cosine_scale.evidence import CosineScale
 from tuner.checks.tools.frame import DoesNotApply, before_training, forward, fresh_model, one_batch
+from tuner.core.errors import UsageError
 from tuner.parts.blocks import head_of
 from tuner.train.setup import Setup
 
@@ -40,7 +41,7 @@ def _are_cosines(model: nn.Module, inputs: torch.Tensor, outputs: torch.Tensor) 
     """Return whether longer weights of the head change nothing."""
     try:
         weight = head_of(model).weight
-    except (AttributeError, StopIteration, IndexError, TypeError, ValueError):
+    except UsageError:  # there is no linear layer
         return False
     if not isinstance(weight, torch.Tensor):
         return False
