@@ -147,8 +147,6 @@ RESUMED = {
     "swa": {"train.swa": 0.3},
     "center": {"loss": [{"name": "cross_entropy"}, {"name": "center", "factor": 0.1}]},
     "lookahead": {"optimizer": {"name": "lookahead", "lr": 0.01}},
-    "sam": {"optimizer": {"name": "sam", "lr": 0.01}},
-    "swats": {"optimizer": {"name": "swats", "lr": 0.01}},
     "muon": {"optimizer": {"name": "muon", "lr": 0.01}, "model.depth": 2},
     "mean teacher": {"teacher": {"mean_teacher": 0.9}},
 }
@@ -206,3 +204,27 @@ def test_a_batch_is_normalised_alike_on_either_device(gpu, tmp_path, how):
     raw = data.inputs("train")
     here, there = data.normalise(raw), data.normalise(raw.to("cuda"))
     assert torch.equal(there.cpu(), here) and isinstance(there, OnGpu) and not isinstance(here, OnGpu)
+
+
+def alike(found, wanted):
+    """Assert that evidence is the same: every number within rounding, everything else equal."""
+    if isinstance(wanted, dict):
+        assert found.keys() == wanted.keys()
+    if isinstance(wanted, (dict, list)):
+        assert len(found) == len(wanted)
+        for key in wanted if isinstance(wanted, dict) else range(len(wanted)):
+            alike(found[key], wanted[key])
+    else:
+        assert found == (pytest.approx(wanted, rel=1e-3, abs=1e-5) if isinstance(wanted, float) else wanted)
+
+
+def test_step_1_measures_on_a_gpu_what_it_measures_on_a_cpu(tmp_path):
+    case = make_case(tmp_path, "", {"data.augment": []})
+    item = WorkItem(case.spec(horizon_epochs=None, measure={"init_battery": {}}), 1)
+    wanted = run_trial(item, case.env)
+    with pretended_gpu(), put_back():
+        found = run_trial(item, replace(case.env, device="cuda"))
+    assert found.error is None and wanted.error is None
+    measured = [name for name, value in wanted.evidence["init_battery"].items() if "skipped" not in value]
+    assert len(measured) > 40
+    alike(found.evidence["init_battery"], wanted.evidence["init_battery"])
