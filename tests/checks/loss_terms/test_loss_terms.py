@@ -51,6 +51,17 @@ def test_a_penalty_that_pulls_most_weights_harder_than_the_loss_outweighs_it_and
     assert a_term_outweighs_the_loss(weak) is None
 
 
+def test_two_terms_of_one_function_are_two(setup_of, blobs):
+    setup = with_penalty(setup_of(blobs(), mlp()), squares(1e-4))
+    setup.parts = 2 * setup.parts
+    twice = Points(2 * setup.points(None).parts)
+    setup.points = lambda model: twice
+    assert [term.name for term in loss_terms(setup).terms] == [
+        "train.penalty (<lambda>)",
+        "train.penalty (<lambda>), number 2",
+    ]
+
+
 def test_a_teacher_that_answers_the_example_itself_is_not_elsewhere(setup_of, blobs):
     own = loss_terms(with_penalty(setup_of(blobs(), mlp()), lambda model, inputs, outputs: teacher(inputs, outputs)))
     assert own.terms[0].asked >= 5 and own.terms[0].elsewhere == 0

@@ -41,7 +41,11 @@ def loss_terms(setup: Setup) -> LossTerms:
         raise DoesNotApply("the step is the user's own: what it adds to the loss is not told apart")
     model = fresh_model(setup)
     points = setup.points(model)
-    parts = {_name(setup, index, part): part["penalty"] for index, part in enumerate(points.parts) if "penalty" in part}
+    parts: dict[str, Penalty] = {}
+    for index, part in enumerate(points.parts):
+        if "penalty" in part:
+            name = _name(setup, index, part)
+            parts[f"{name}, number {len(parts) + 1}" if name in parts else name] = part["penalty"]
     if not parts:
         raise DoesNotApply("nothing is added to the loss")
     optimizer = fresh_optimizer(setup, model, decay=False)
@@ -139,7 +143,8 @@ def _elsewhere(setup: Setup, model: nn.Module, batch: Batch, penalty: Penalty) -
         other = inputs.clone()
         other[place] = inputs[(place + count // 2) % count]
         now = demand(other)
-        assert now is not None
+        if now is None:
+            return 0, 0
         changed = (now - first).abs().flatten(1).amax(1) > EQUAL * size
         asked += int(changed.any())
         elsewhere += int(changed.any() and not changed[place])
