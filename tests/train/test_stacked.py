@@ -4,6 +4,8 @@ import copy
 import json
 import random
 import re
+import subprocess
+import sys
 import time
 from dataclasses import replace
 
@@ -353,3 +355,18 @@ def test_a_stacked_activation_is_that_of_each_trial_to_the_last_bit(kind):
             by_itself = kind()(own)
             by_itself.backward(grad[k].clone())
             assert torch.equal(outputs[k], by_itself) and torch.equal(inputs.grad[k], own.grad)
+
+
+def test_a_stack_loads_nothing_that_a_trial_by_itself_does_not_need(tmp_path):
+    code = (
+        "import sys, tuner.execute.preload\n"
+        "from pathlib import Path\n"
+        "from tests.train.test_stacked import items_of\n"
+        "from tests.train.training_cases import make_case\n"
+        "from tuner.train.stacked.run import run_stack\n"
+        f"case = make_case(Path({str(tmp_path)!r}))\n"
+        "assert len(list(run_stack(items_of(case), case.env))) == 5\n"
+        "print(sorted({'sympy', 'torch._dynamo.eval_frame'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

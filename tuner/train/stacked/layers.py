@@ -115,6 +115,24 @@ class _Product(torch.autograd.Function):
         return ctx.layer.backward(ctx.inputs, grads[0].contiguous(), ctx.needs_input_grad[0]), None, None
 
 
+def go_back(outputs: Tensor, grads: Tensor) -> None:
+    """Go backward from outputs by these gradients; `outputs.backward(grads)` would load sympy, in 0.35 s of CPU."""
+    _Start.apply(outputs, grads).backward()
+
+
+class _Start(torch.autograd.Function):
+    """A scalar whose gradient with respect to the outputs is given."""
+
+    @staticmethod
+    def forward(ctx: Any, outputs: Tensor, grads: Tensor) -> Tensor:
+        ctx.grads = grads
+        return outputs.new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return ctx.grads, None
+
+
 def chain_of(model: nn.Module) -> list[nn.Module]:
     """Return the layers that a model calls one after the other.
 

@@ -16,7 +16,7 @@ from tuner.core.trial import WorkItem
 from tuner.train.forward import How, forward
 from tuner.train.loop import batches_of, take_step
 from tuner.train.setup import Setup
-from tuner.train.stacked.layers import Unstackable
+from tuner.train.stacked.layers import Unstackable, chain_of
 from tuner.train.stacked.stack import Member, Stack, member_of, train_step
 from tuner.train.state import Tape, start
 from tuner.train.stores import ArrayStore
@@ -92,9 +92,10 @@ def _seconds_alone(setup: Setup) -> float:
     """Return the seconds of a training step of one trial.
 
     Raises:
-        Unstackable: the model is large.
+        Unstackable: the model is no chain of layers that have a stacked form, or a large one.
     """
     training, tape = start(setup), Tape()
+    chain_of(training.model)
     weights = sum(item.numel() for item in training.model.parameters())
     if weights > MOST_WEIGHTS:
         raise Unstackable(f"a model of {weights:,} weights is not held up by calls")

@@ -14,7 +14,7 @@ from tuner.core.trial import WorkItem
 from tuner.tasks.classification import Classification
 from tuner.train.loop import Course, OnStep, latest, step_schedule
 from tuner.train.setup import Setup
-from tuner.train.stacked.layers import stacked
+from tuner.train.stacked.layers import go_back, stacked
 from tuner.train.stacked.objective import is_plain, objectives
 from tuner.train.stacked.updates import Update
 from tuner.train.state import Tape, Training, grad_norm, start
@@ -67,7 +67,7 @@ class Stack:
         for layer in self.layers:
             outputs = layer(outputs)
         values, grads = objectives(outputs, targets, self.losses, self.plain)
-        outputs.backward(grads)
+        go_back(outputs, grads)
         return values, outputs.detach()
 
     def batches(self, steps: Sequence[int] | None = None) -> Iterator[tuple[Tensor, Tensor]]:
