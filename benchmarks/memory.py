@@ -153,11 +153,12 @@ def train(name: str) -> int:
     from tuner.core.trial import TrialEnv, WorkItem
     from tuner.execute.processes import ProcessExecutor
     from tuner.execute.slots import Wish
+    from tuner.train.device import inventory
 
     with tempfile.TemporaryDirectory(prefix="tuner-bench-") as folder:
         spec = trial(name, Path(folder))
-        executor = ProcessExecutor(Wish(workers=1), lambda progress: None)
-        env = TrialEnv(Path(folder), Path(folder) / "stage", cache_dir=Path(folder) / "cache")
+        executor = ProcessExecutor(Wish(workers=1), lambda progress: None, inventory=inventory())
+        env = TrialEnv(Path(folder), Path(folder) / "stage", "auto", Path(folder) / "cache")
         (result,) = executor.run([WorkItem(spec, 0)], env)
         assert result.error is None, result.error.message
         return result.peak_memory_bytes

@@ -100,7 +100,7 @@ WIDTHS = [({"name": "mlp", "width": 4096, "depth": 3}, 512), ({"name": "convnet"
 
 
 @pytest.mark.parametrize(("model", "batch_size"), WIDTHS, ids=["mlp", "convnet"])
-def test_memory_is_foreseen_within_a_fifth(tmp_path, model, batch_size):
+def test_memory_is_foreseen_within_a_quarter(tmp_path, model, batch_size):
     code = """
 def many(count=2048):
     generator = torch.Generator().manual_seed(1)
@@ -117,7 +117,7 @@ def many(count=2048):
     larger = make_case(tmp_path, code, {**tables, "train.batch_size": batch_size})
     with processes() as executor:
         (result,) = executor.run([WorkItem(larger.spec(horizon_epochs=3), 1)], env)
-    assert foreseen == pytest.approx(result.peak_memory_bytes, rel=0.2)
+    assert foreseen == pytest.approx(result.peak_memory_bytes, rel=0.25)
 
 
 def test_a_trial_that_runs_out_of_memory_says_so_and_the_next_one_runs(tmp_path):

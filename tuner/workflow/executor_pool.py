@@ -119,18 +119,19 @@ class ExecutorPool:
         count = sum(len(stack) for stack in stacks_of(items, size, self.workers) if len(stack) > 1)
         return in_words(f"{count} trials", size, self.stacking) if count else None
 
-    def stacking_in_words(self) -> str:
-        """Say whether small trials are trained in stacks, or why not."""
+    def stacking_in_words(self) -> str | None:
+        """Say whether small trials are trained in stacks, or why not; None where no engine could."""
         if self._stack_size > 1:
             return in_words("trials", self._stack_size, self.stacking)
-        return f"every trial by itself: {self.stacking.why}" if self.stacking.why else "every trial by itself"
+        return f"every trial by itself: {self.stacking.why}" if self._could_stack and self.stacking.why else None
 
     @property
     def _stack_size(self) -> int:
-        options = self.session.options
-        if options.in_this_process or options.engine != "processes":
-            return 1
-        return options.stack or self.stacking.size
+        return self.session.options.stack or self.stacking.size if self._could_stack else 1
+
+    @property
+    def _could_stack(self) -> bool:
+        return self.session.options.engine == "processes" and not self.session.options.in_this_process
 
     @contextmanager
     def watched(self, watch: Callable[[Progress], None]) -> Iterator[None]:

@@ -87,8 +87,8 @@ class StageRun:
         """Refuse whatever running the stage would refuse, without running anything (`--dry-run`)."""
         if self._answer() is None:
             self._ready(only_check=True)
-            if self._searches:
-                self.listener.note(self.pool.stacking_in_words())
+            if self._searches and (words := self.pool.stacking_in_words()):
+                self.listener.note(words)
 
     def _answer(self) -> State | None:
         """Return the state whose result answers the command already; refuse a folder or device that does not fit."""
