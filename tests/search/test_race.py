@@ -112,3 +112,32 @@ def test_a_race_asks_the_same_again_however_much_is_known():
         partly = list(RACE.rounds(lambda question, n=known: answer(question) if question in flat[:n] else None))
         assert partly == rounds[: len(partly)]
         assert flat[known] in partly[-1]
+
+
+def easy_start(answer, by):
+    """The same runs, whose first batch is easier than the others by `by`, as one example in ten can make it."""
+
+    def changed(question):
+        record = answer(question)
+        rows = [{**row, "loss": row["loss"] - by * (row["step"] == 1)} for row in record.result.curve]
+        return Record(record.item, TrialResult(record.result.id, None, record.result.status, rows))
+
+    return changed
+
+
+def test_a_first_batch_that_was_easy_hides_no_fall_of_the_loss():
+    answer = easy_start(answer_with(valley(1e-2), noise=0.1), by=0.6)
+    questions = [Question(lr, 0, 30) for lr in short_rates()]
+    band = find_band(measure(list(map(answer, questions))))
+    assert band.lr == pytest.approx(1e-2, rel=0.5)
+    assert band.verdicts[1e-7] == "too low: no change beyond noise"
+
+
+def test_a_loss_that_rises_at_every_rate_has_no_band_from_whatever_start():
+    rising = answer_with(lambda lr: -1.0, noise=0.05)
+    band = find_band(measure([rising(Question(lr, 0, 30)) for lr in short_rates()]))
+    assert band.lr is None
+
+
+def short_rates():
+    return (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)

@@ -21,6 +21,7 @@ LAST = 10  # iterations that the final loss is averaged over
 USE = 0.8  # share of the best drop that the rate to use is the centre of
 BAND = 0.5  # share of the best drop that bounds the band
 CLEAR = 2.0  # standard errors that a drop must exceed to count as falling
+EASY = 1.5  # standard errors by which the loss rises where nothing moves: the first batch was an easy one
 
 
 @dataclass(frozen=True)
@@ -183,8 +184,27 @@ def run_of(rates: Sequence[Rate], share: float) -> list[Rate]:
     return [rate for rate in rates[start:stop] if rate.level is not None and rate.level >= least]
 
 
+def from_a_fair_start(rates: Sequence[Rate]) -> list[Rate]:
+    """Return the rates with their drops from where the loss stands untrained, if the first batch was too easy a one.
+
+    At the lowest rate nothing moves, so a loss that rises there clearly is other batches' doing: it rises by as much at
+    every rate, which has the same batches.
+    """
+    calm = next((rate for rate in rates if rate.drop is not None), None)
+    if calm is None or calm.drop is None or calm.drop >= -EASY * noise_of(rates):
+        return list(rates)
+    rise = -calm.drop
+    return [
+        replace(rate, drop=rate.drop + rise, level=None if rate.level is None else rate.level + rise)
+        if rate.drop is not None
+        else rate
+        for rate in rates
+    ]
+
+
 def find_band(rates: Sequence[Rate]) -> Band:
     """Return the band: its ends have half of the best drop; `lr` is the geometric centre of those with 80 %."""
+    rates = from_a_fair_start(rates)
     noise = noise_of(rates)
     best = best_of(rates, noise)
     verdicts = {rate.lr: _verdict(rate, best, noise) for rate in rates}
