@@ -155,6 +155,7 @@ def test_without_the_images_a_part_is_left_out_and_says_so(tmp_path, monkeypatch
     assert said[0] == "pruned: skipped, there is no $TUNER_DATA/cifar10/train/<class>/*.jpg"
 
 
+@pytest.mark.slow
 def test_a_search_costs_optuna_what_it_cost_tuner(tmp_path, monkeypatch):
     monkeypatch.setattr(search, "ask", lambda module, given: search_side.side(given))
     given, said = asked(tmp_path)
