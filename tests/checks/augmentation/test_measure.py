@@ -7,6 +7,7 @@ from tests.checks.classes_augmented.test_measure import mirrored, pictures
 from tests.checks.probe_models import mlp
 from tuner.checks.augmentation.measure import augmentation
 from tuner.checks.classes_augmented.measure import classes_augmented
+from tuner.checks.tools.frame import DoesNotApply
 
 
 def test_mirror_images_are_found_and_read_by_what_clean_ones_taught(setup_of):
@@ -55,3 +56,17 @@ def test_whole_images_are_held_a_batch_at_a_time(setup_of, measure):
     measure(setup_of((inputs, targets), mlp(), data={"augment": watched}))
     assert len(alive) == 32
     assert most <= 2
+
+
+def shares(x, y):
+    return x, torch.nn.functional.one_hot(y.long(), 4).float()
+
+
+@pytest.mark.parametrize(
+    ("augment", "words"),
+    [(shares, "shares of classes of the labels"), (lambda x, y: (x[:, :, :5, :5], y), r"5\) of \(1, ")],
+    ids=["shares", "sizes"],
+)
+def test_labels_that_become_shares_and_small_images_of_other_sizes_are_left_to_others(setup_of, augment, words):
+    with pytest.raises(DoesNotApply, match=words):
+        augmentation(setup_of(pictures(), mlp(), data={"augment": augment}))

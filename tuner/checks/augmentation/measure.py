@@ -12,7 +12,7 @@ from torch import Tensor
 from tuner.checks.augmentation.evidence import Augmentation
 from tuner.checks.tools.augmented import ENOUGH, Pair, pairs
 from tuner.checks.tools.features import Kernel, Scaler, small
-from tuner.checks.tools.frame import CannotProbe, before_training, keys_of
+from tuner.checks.tools.frame import CannotProbe, DoesNotApply, before_training, keys_of
 from tuner.train.setup import Setup
 
 ON_THE_LINE = 0.01  # of the change: what may be left of it beside the way to another example
@@ -28,6 +28,7 @@ def augmentation(setup: Setup) -> Augmentation:
     parts, before, after = [], _Values(), _Values()
     moved = mispaired = mixed = outweighed = 0
     for pair in pairs(setup):
+        _check_comparable(pair)
         parts.append(_Examples.of(pair))
         before.add(pair[0])
         after.add(pair[2])
@@ -54,6 +55,15 @@ def augmentation(setup: Setup) -> Augmentation:
         ratio=after.std / spread,
         **_readable(found, setup.data.num_classes),
     )
+
+
+def _check_comparable(pair: Pair) -> None:
+    """Refuse what other measurements look at: labels that are shares (`mixed_shares`), other sizes (`input_sizes`)."""
+    clean, targets, changed, labels = pair
+    if labels.shape != targets.shape:
+        raise DoesNotApply("augmentation makes shares of classes of the labels")
+    if small(clean[:1]).shape != small(changed[:1]).shape:
+        raise DoesNotApply(f"augmentation makes {tuple(changed.shape[1:])} of {tuple(clean.shape[1:])}")
 
 
 @dataclass(frozen=True)
