@@ -89,23 +89,17 @@ def ended(body, after="pass"):
     return done.returncode, done.stderr
 
 
+HIDDEN = {
+    "an error that a library makes of it": TURNED,
+    "swallowed by a finalizer": FINALIZER,
+    "swallowed, and an error right after": ERROR_AFTER,
+}
+
+
+@pytest.mark.parametrize("how", HIDDEN)
 @pytest.mark.parametrize("name", CODES)
-def test_an_error_that_a_library_makes_of_a_signal_is_the_signals_not_a_bug(name):
-    code, said = ended(TURNED.format(name=name))
-    assert code == CODES[name]
-    assert "What was finished is kept" in said
-
-
-@pytest.mark.parametrize("name", CODES)
-def test_a_signal_that_a_finalizer_swallows_comes_again(name):
-    code, said = ended(FINALIZER.format(name=name))
-    assert code == CODES[name]
-    assert "What was finished is kept" in said
-
-
-@pytest.mark.parametrize("name", CODES)
-def test_an_error_right_after_a_signal_that_a_finalizer_swallows_is_the_signals(name):
-    code, said = ended(ERROR_AFTER.format(name=name))
+def test_a_signal_that_does_not_come_through_has_its_exit_code_and_is_no_bug(name, how):
+    code, said = ended(HIDDEN[how].format(name=name))
     assert code == CODES[name]
     assert "What was finished is kept" in said
 

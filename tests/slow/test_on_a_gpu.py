@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import tuner
 from tests.pretended_gpu import pretended_gpu
 from tests.slow.test_task_recipes import SCORES, TINY
-from tests.train.training_cases import make_case
+from tests.train.training_cases import ROWS, make_case
 from tuner.core.trial import WorkItem
 from tuner.recipe.cards import cards
 from tuner.train import stores
@@ -22,17 +22,9 @@ SMALL = {"segmentation": "canvases=200", "tokens": "sentences=300", "multilabel"
 IMAGES = {"data.source": "mine.py:images", "model": {"name": "convnet", "width": 4, "depth": 1}}
 RESIDUAL = {"data.source": "mine.py:images", "model": {"name": "resnet8", "width": 6}}
 COSINE = {**RESIDUAL, "model.head": "cosine"}
-OWN = """
-class Rows(torch.utils.data.Dataset):
-    def __init__(self, pair):
-        self.pair = pair
-    def __len__(self):
-        return len(self.pair[1])
-    def __getitem__(self, i):
-        return self.pair[0][i], int(self.pair[1][i])
-def streamed():
-    train, val = load()
-    return Rows(train), Rows(val)
+OWN = (
+    ROWS
+    + """
 def on_the_gpu():
     return tuple(tuple(part.to("cuda") for part in pair) for pair in load())
 class Parts(Rows):
@@ -51,6 +43,7 @@ class Both(nn.Module):
 def both(num_classes):
     return Both()
 """
+)
 OF_LOSSES = {"cosface": COSINE, "arcface": COSINE}
 NEEDS = {"multistep": {"schedule.milestones": [1]}, "fixup": RESIDUAL}
 LEFT_OUT = {"model", "mse", "mae", "huber", "weighted"}  # of other tasks and data than these

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.train.training_cases import make_case
+from tests.train.training_cases import ROWS, make_case
 from tuner.core.errors import EnvironmentProblem, UsageError
 from tuner.core.result import Record
 from tuner.core.store import write_curve
@@ -22,7 +22,9 @@ from tuner.train.handover.script import Facts, write_script
 from tuner.train.setup import make_setup
 from tuner.train.trial import run_trial
 
-OWN = """
+OWN = (
+    ROWS
+    + """
 def train_step(model, batch, loss, optimizer):
     inputs, targets = batch
     optimizer.zero_grad()
@@ -37,17 +39,7 @@ def evaluate(model, batches, loss):
         found = [(loss(model(x), y), (model(x).argmax(1) == y).float().mean()) for x, y in batches]
     return {"loss": sum(l for l, _ in found) / len(found), "accuracy": sum(a for _, a in found) / len(found)}
 
-class Rows(torch.utils.data.Dataset):
-    def __init__(self, pair):
-        self.pair = pair
-    def __len__(self):
-        return len(self.pair[1])
-    def __getitem__(self, i):
-        return self.pair[0][i], int(self.pair[1][i])
 
-def streamed():
-    train, val = load()
-    return Rows(train), Rows(val)
 
 def whole():
     return load()[0], None
@@ -88,6 +80,7 @@ def halved(epoch):
 def off_centre(model, outputs, size=0.1):
     return size * outputs.mean() ** 2
 """
+)
 
 
 ALONE = """

@@ -32,6 +32,20 @@ def images(train=24, val=12):
     return draw(train), draw(val)
 """
 
+ROWS = """
+class Rows(torch.utils.data.Dataset):
+    def __init__(self, pair):
+        self.pair = pair
+    def __len__(self):
+        return len(self.pair[1])
+    def __getitem__(self, i):
+        return self.pair[0][i], int(self.pair[1][i])
+
+def streamed():
+    train, val = load()
+    return Rows(train), Rows(val)
+"""
+
 
 @dataclass(frozen=True)
 class Case:

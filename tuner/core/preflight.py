@@ -17,9 +17,9 @@ class Preflight:
 
     `device`: the kind that trials run on. `problems`: (dotted key, what is wrong), all at once; `hints`: what fixes
     them. `summary`: sizes of the data and the model. `inventory`: what the machine has; None: nobody looked.
-    `peak_memory_bytes`, `step_seconds`: of one training step on that device; None: not measured. `decoded`: the names
-    of the files in the cache that the data were read from. `room`: what the memory of searched configurations is
-    foreseen by; None: it does not depend on what is searched. `stacking`: how many trials are trained as one.
+    `peak_memory_bytes`: of one training step on that device; None: not measured. `decoded`: the names of the files in
+    the cache that the data were read from. `room`: what the memory of searched configurations is foreseen by; None: it
+    does not depend on what is searched. `stacking`: how many trials are trained as one.
     """
 
     device: str
@@ -28,7 +28,6 @@ class Preflight:
     summary: Mapping[str, Any] = field(default_factory=dict)
     inventory: Inventory | None = None
     peak_memory_bytes: int | None = None
-    step_seconds: float | None = None
     decoded: Sequence[str] = ()
     room: Room | None = None
     stacking: Stacking = SINGLE

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
-import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -80,7 +79,6 @@ def preflight(
         summary=summary,
         inventory=there,
         peak_memory_bytes=step.peak_memory_bytes,
-        step_seconds=step.seconds,
         decoded=tuple(sorted(opened)),
         room=step.room,
         stacking=step.stacking,
@@ -92,7 +90,6 @@ class Step:
     """What one training step took, and what those of a search will take; None: none was made."""
 
     peak_memory_bytes: int | None = None
-    seconds: float | None = None
     room: Room | None = None
     stacking: Stacking = SINGLE
 
@@ -301,16 +298,12 @@ def _told_task(setup: Setup) -> str:
 
 
 def _try_step(setup: Setup, step: Step) -> None:
-    """Take one training step on one batch, as the trials will: what it raises, every one of them would raise.
-
-    Its time is that of the first step in a process, in which a GPU loads its kernels.
-    """
+    """Take one training step on one batch, as the trials will: what it raises, every one of them would raise."""
     training = start(setup)
     if not any(item.requires_grad for item in training.model.parameters()):
         return  # frozen as a whole: a finding of check-init, which names it
     batches = next(batches_of(setup, training, 1))
     reset_peak_memory(setup.env.device)
-    clock = time.perf_counter()
     try:
         with user_code("a training step", setup.env.recipe_dir):
             take_step(setup, training, batches, Tape())
@@ -322,7 +315,6 @@ def _try_step(setup: Setup, step: Step) -> None:
         raise UsageError(f"{key}: one training step raises {text_of(error)}", outputs) from error
     wait_for(setup.env.device)
     step.peak_memory_bytes = peak_memory_bytes(setup.env.device)
-    step.seconds = time.perf_counter() - clock
 
 
 def _place_of(error: BaseException) -> str:
