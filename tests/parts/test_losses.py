@@ -89,6 +89,16 @@ def test_focal_of_shares_is_the_mean_over_the_classes_that_are_mixed():
     assert torch.allclose(losses.focal(outputs()[:1], SHARES[:1]), (SHARES[0] * one).sum(), rtol=1e-5)
 
 
+@pytest.mark.parametrize("gamma", [0.5, 0.9])
+def test_focal_has_finite_gradients_where_the_softmax_is_rounded_to_1(gamma):
+    sure = torch.tensor([[40.0, 0.0], [0.0, 40.0], [0.3, 0.0]], requires_grad=True)
+    losses.focal(sure, torch.tensor([0, 0, 0]), gamma=gamma).backward()
+    assert torch.allclose(sure.grad[:2], torch.tensor([[0.0, 0.0], [-1 / 3, 1 / 3]]), atol=1e-6)
+    p = torch.sigmoid(torch.tensor(0.3, dtype=torch.float64)).requires_grad_()
+    ((1 - p) ** gamma * -p.log() / 3).backward()
+    assert float(sure.grad[2, 0]) == pytest.approx(float(p.grad * p * (1 - p)), rel=1e-5)
+
+
 def test_focal_of_two_classes_equals_torchvisions_sigmoid_form():
     from torchvision.ops import sigmoid_focal_loss
 

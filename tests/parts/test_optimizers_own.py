@@ -34,6 +34,18 @@ def test_swats_in_its_first_phase_is_adam():
     assert torch.allclose(ours, adam, atol=1e-4)
 
 
+def test_swats_steps_weights_whose_first_gradient_comes_late_as_adam_does():
+    pairs = [[nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))] for _ in range(2)]
+    optimizers = [own.swats(pairs[0], lr=0.1), torch.optim.Adam(pairs[1], lr=0.1, eps=1e-9)]
+    for step in range(23):
+        for (early, late), optimizer in zip(pairs, optimizers, strict=True):
+            early.grad = torch.tensor([1.0, -2.0]) * (1 + step % 3)
+            late.grad = torch.tensor([0.5, 1.0]) * (1 + step % 2) if step >= 20 else None
+            optimizer.step()
+    assert optimizers[0].param_groups[0]["phase"] == "adam"
+    assert torch.allclose(pairs[0][1], pairs[1][1], atol=1e-6)
+
+
 def test_swats_estimates_the_rate_for_sgd_as_pytorch_optimizer_does():
     other = pytest.importorskip("pytorch_optimizer")
     theirs, one = path(lambda params: other.SWATS(params, lr=0.05, eps=1e-9, foreach=False), 30)

@@ -165,3 +165,21 @@ def test_a_name_without_its_number_or_of_another_task_is_not_known(name):
 )
 def test_an_interval_ends_where_its_score_does(name, kept):
     assert base.clipped(name, [-0.2, 1.042]) == kept and base.clipped(name, None) is None
+
+
+@pytest.mark.parametrize("columns", [1, 2])
+def test_scores_of_many_large_float32_values_are_those_of_exact_sums(columns):
+    rng = np.random.default_rng(0)
+    targets = (1e4 + rng.standard_normal((300_000, columns))).astype(np.float32)
+    outputs = np.full_like(targets, 1e4)  # what knows nothing: R2 is about 0
+    found = Regression().measure(tuple(OF_VALUES), outputs, targets)
+    for name, of_sklearn in OF_VALUES.items():
+        expected = of_sklearn(targets.astype(np.float64), outputs.astype(np.float64))
+        assert found[name] == pytest.approx(expected, rel=1e-6, abs=1e-9)
+    np.testing.assert_allclose(Regression().constant(targets)[0], targets.mean(0, dtype=np.float64), rtol=1e-12)
+
+
+@pytest.mark.parametrize("columns", [1, 2])
+def test_r2_of_a_float32_target_that_does_not_vary_is_undefined(columns):
+    targets = np.full((1000, columns), 0.1, dtype=np.float32)  # whose float32 mean is another number
+    assert scores.r2(targets + 0.01, targets) is None

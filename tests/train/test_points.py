@@ -5,15 +5,10 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
-from tests.train.training_cases import make_case, without_clock
+from tests.train.training_cases import NORM_NET, make_case, without_clock
 from tuner.core.errors import UsageError, UserCodeError
 from tuner.train import checkpoint
 from tuner.train.loop import fit
-
-NORM_NET = """
-def net(input_shape, num_classes):
-    return nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, num_classes))
-"""
 
 
 def plain_loop(setup, epochs, penalty=lambda model: 0.0, after=lambda model: None, after_epoch=lambda model: None):
@@ -57,6 +52,14 @@ def test_max_norm_trains_as_a_loop_that_renorms_each_unit_with_torch(tmp_path):
     model = plain_loop(setup, 2, after=renorm)
     assert max(float(item.norm(dim=1).max()) for item in weights_of(model)) <= 0.5 + 1e-5
     assert_same(fit(setup).model.state_dict(), model.state_dict(), rtol=1e-4, atol=1e-5)
+
+
+def test_max_norm_leaves_frozen_weights_as_they_are(tmp_path):
+    overrides = {"train.max_norm": 0.1, "finetune": {"way": "head"}}
+    setup = make_case(tmp_path, overrides=overrides).setup(horizon_epochs=1)
+    body, head = weights_of(fit(setup).model)
+    assert torch.equal(body, weights_of(setup.model())[0])
+    assert float(head.norm(dim=1).max()) <= 0.1 + 1e-6
 
 
 def test_ema_without_warm_up_keeps_the_average_that_torch_computes(tmp_path):

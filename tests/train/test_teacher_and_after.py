@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tests.train.training_cases import make_case, without_clock
+from tests.train.training_cases import NORM_NET, make_case, without_clock
 from tuner.core.errors import InputError
 from tuner.recipe.model import Recipe
 from tuner.train.after import stacked, views_of
@@ -82,6 +82,19 @@ def test_pseudo_labels_count_only_where_the_teacher_is_sure(tmp_path):
     assert_same(unsure, alone.model)
     sure = fit(make_case(tmp_path, overrides={"teacher": {**table, "pseudo_labels": 0.34}}).setup(horizon_epochs=1))
     assert not torch.allclose(sure.model.state_dict()["1.weight"], alone.model.state_dict()["1.weight"], atol=1e-3)
+
+
+def test_a_model_that_is_its_own_teacher_keeps_frozen_batch_norm_in_eval_mode(tmp_path):
+    np.savez(tmp_path / "more.npz", inputs=np.random.default_rng(0).normal(size=(30, 4)).astype("float32"))
+    overrides = {
+        "model": {"name": "mine.py:net"},
+        "finetune": {"way": "head"},
+        "teacher": {"pseudo_labels": 0.4, "unlabelled": "more.npz"},
+    }
+    setup = make_case(tmp_path, NORM_NET, overrides).setup(horizon_epochs=1)
+    found, before = fit(setup).model.state_dict(), setup.model().state_dict()
+    changed = {name for name in found if not torch.equal(found[name], before[name])}
+    assert changed == {"3.weight", "3.bias"}
 
 
 def test_one_and_four_epochs_are_five_with_every_teacher_and_snapshots(tmp_path):

@@ -46,6 +46,11 @@ def streamed():
     return Rows(train), Rows(val)
 """
 
+NORM_NET = """
+def net(input_shape, num_classes):
+    return nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, num_classes))
+"""
+
 
 @dataclass(frozen=True)
 class Case:

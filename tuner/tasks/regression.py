@@ -62,10 +62,10 @@ class Regression:
         return {name: SCORES[name](outputs, targets) for name in names if name in SCORES}
 
     def constant(self, targets: Array) -> Array:
-        return np.broadcast_to(targets.mean(0), targets.shape)
+        return np.broadcast_to(targets.mean(0, dtype=np.float64), targets.shape)
 
     def per_example(self, outputs: Array, targets: Array) -> Array:
-        return -((outputs - targets) ** 2).mean(1)
+        return -(scores.errors(outputs, targets) ** 2).mean(1)
 
     def picture(self, outputs: Array, targets: Array) -> dict[str, Any]:
         chosen = np.linspace(0, len(targets) - 1, min(SHOWN, len(targets))).astype(int)

@@ -146,21 +146,26 @@ def multilabel_auc(outputs: Array, targets: Array) -> float | None:
 # --- regression --------------------------------------------------------------------------------------------------
 
 
+def errors(outputs: Array, targets: Array) -> Array:
+    """Return outputs minus targets in float64: numpy sums columns of float32 without care for what is rounded off."""
+    return np.asarray(outputs, dtype=np.float64) - np.asarray(targets, dtype=np.float64)
+
+
 def r2(outputs: Array, targets: Array) -> float | None:
     """Return 1 - residual over total sum of squares, a mean over the values; None where a value does not vary."""
-    total = ((targets - targets.mean(0)) ** 2).sum(0)
+    total = (errors(targets, targets.mean(0, dtype=np.float64)) ** 2).sum(0)
     if not (total > 0).all():
         return None
-    return float((1 - ((targets - outputs) ** 2).sum(0) / total).mean())
+    return float((1 - (errors(outputs, targets) ** 2).sum(0) / total).mean())
 
 
 def mae(outputs: Array, targets: Array) -> float:
-    return float(np.abs(targets - outputs).mean())
+    return float(np.abs(errors(outputs, targets)).mean())
 
 
 def rmse(outputs: Array, targets: Array) -> float:
     """Return the root of the mean squared error, a mean over the values."""
-    return float(np.sqrt(((targets - outputs) ** 2).mean(0)).mean())
+    return float(np.sqrt((errors(outputs, targets) ** 2).mean(0)).mean())
 
 
 # --- embedding ---------------------------------------------------------------------------------------------------

@@ -141,12 +141,14 @@ def teachers(setup: Setup, model: nn.Module) -> list[dict[str, Any]]:
 
 
 def _of(model: nn.Module) -> Callable[[Tensor], Tensor]:
-    """Return the model's own answers in eval mode, without moving its statistics."""
+    """Return the model's own answers in eval mode, without moving its statistics; each part gets its mode back."""
 
     def answer(inputs: Tensor) -> Tensor:
+        modes = [(module, module.training) for module in model.modules()]
         model.eval()
         outputs = model(inputs)
-        model.train()
+        for module, mode in modes:  # frozen batch norms are in eval mode while the rest trains
+            module.training = mode
         return outputs
 
     return answer

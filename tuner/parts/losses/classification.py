@@ -35,7 +35,8 @@ def focal(outputs: Tensor, targets: Tensor, gamma: float = 2.0, weight: Sequence
     Source: T. Lin et al. 2017, Focal Loss for Dense Object Detection; the notes on competitions, class balance.
     """
     log_p = F.log_softmax(outputs, dim=1)
-    losses = -((1 - log_p.exp()) ** gamma) * log_p
+    missing = (1 - log_p.exp()).clamp(min=1e-12)  # a power below 1 has no finite slope at 0, where p is rounded to 1
+    losses = -(missing**gamma) * log_p
     factors = per_class(weight, outputs)
     losses = losses if factors is None else losses * factors
     return (losses * shares(targets, outputs)).sum(1).mean()

@@ -31,14 +31,13 @@ def swats(
     Source: N. Keskar, R. Socher 2017, Switching from Adam to SGD; the notes, Adam first, then SGD.
     """
     defaults = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "nesterov": nesterov}
-    return _Swats(params, {**defaults, "phase": "adam", "scale": 1.0, "updates": 0})
+    return _Swats(params, {**defaults, "phase": "adam", "scale": 1.0})
 
 
 class _Swats(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
-            group["updates"] += 1
             update = self._adam if group["phase"] == "adam" else self._sgd
             found = [update(group, item) for item in group["params"] if item.grad is not None]
             if rates := [rate for rate in found if rate is not None]:
@@ -46,10 +45,13 @@ class _Swats(torch.optim.Optimizer):
 
     def _adam(self, group: dict[str, Any], item: Tensor) -> float | None:
         """Make Adam's step; return the rate for SGD once it has settled."""
-        grad, state, updates = self._decayed(group, item), self.state[item], group["updates"]
+        grad, state = self._decayed(group, item), self.state[item]
         (beta1, beta2), eps = group["betas"], group["eps"]
         if not state:
-            state |= {"mean": torch.zeros_like(item), "square": torch.zeros_like(item), "rate": item.new_zeros(1)}
+            zeros = {name: torch.zeros_like(item) for name in ("mean", "square")}
+            state |= {**zeros, "rate": item.new_zeros(1), "updates": 0}
+        state["updates"] += 1  # its own: weights that are released later have had fewer than their group
+        updates = state["updates"]
         state["mean"].lerp_(grad, 1 - beta1)
         state["square"].mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
         size = group["lr"] * math.sqrt(1 - beta2**updates) / (1 - beta1**updates)
