@@ -7,6 +7,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from tests.train.training_cases import NORM_NET, make_case, without_clock
 from tuner.core.errors import UsageError, UserCodeError
+from tuner.core.streams import derive_seed
 from tuner.train import checkpoint
 from tuner.train.loop import fit
 
@@ -106,13 +107,45 @@ def test_swa_evaluates_the_mean_of_the_last_epochs_with_batch_norm_taken_anew(tm
             averaged[0].update_parameters(model)
 
     plain_loop(setup, 4, after_epoch=after_epoch)
-    update_bn(setup.data.batches("train", setup.batch_size), averaged[0])
+    update_bn(setup.data.mixed_batches(setup.batch_size, derive_seed(0, "statistics")), averaged[0])
     training = fit(setup)
     averaged[0].eval()
     inputs, targets = setup.data.normalise(setup.data.inputs("val")), setup.data.targets("val")
     with torch.no_grad():
         loss = nn.functional.cross_entropy(averaged[0](inputs), targets)
     assert training.curve[-1]["loss"] == pytest.approx(float(loss), rel=1e-4)
+
+
+SORTED = """
+def net(input_shape, num_classes):
+    return nn.Sequential(nn.BatchNorm1d(1), nn.Linear(1, num_classes))
+def by_class():
+    def draw(n):
+        targets = torch.arange(n) // (n // 3)
+        return 10.0 * targets[:, None] + torch.randn(n, 1, generator=torch.Generator().manual_seed(0)), targets
+    return draw(48), draw(12)
+"""
+
+
+def test_swa_takes_batch_norms_statistics_over_mixed_classes_where_train_is_sorted_by_class(tmp_path):
+    overrides = {"data.source": "mine.py:by_class", "model": {"name": "mine.py:net"}}
+    setup = make_case(tmp_path, SORTED, {**overrides, "train.swa": 0.0, "train.batch_size": 16}).setup(horizon_epochs=1)
+    weights = fit(setup).best.weights
+    whole = setup.data.inputs("train")  # within a class the variance is 1, over all about 68
+    torch.testing.assert_close(weights["0.running_mean"], whole.mean(0))
+    torch.testing.assert_close(weights["0.running_var"], whole.var(0), rtol=0.15, atol=0)
+
+
+def test_swa_of_a_net_with_batch_norm_does_without_a_last_batch_of_one_example(tmp_path):
+    overrides = {"data.args": {"train": 41}, "model": {"name": "mine.py:net"}, "train.swa": 0.0}
+    assert make_case(tmp_path, NORM_NET, overrides).run(horizon_epochs=1).status == "completed"
+
+
+def test_swa_leaves_the_statistics_of_frozen_batch_norm_as_they_were_loaded(tmp_path):
+    overrides = {"model": {"name": "mine.py:net"}, "finetune": {"way": "head"}, "train.swa": 0.0}
+    setup = make_case(tmp_path, NORM_NET, overrides).setup(horizon_epochs=2)
+    weights, before = fit(setup).best.weights, setup.model().state_dict()
+    assert all(torch.equal(weights[f"1.{name}"], before[f"1.{name}"]) for name in ("running_mean", "running_var"))
 
 
 def test_accumulated_batches_make_the_update_of_one_large_batch(tmp_path):

@@ -103,8 +103,17 @@ def assert_same_curve(one, two, within=1e-5):
         {"loss": {"name": "ohem"}, "optimizer": {"name": "sam", "lr": 0.1}},
         {**IMAGES, "data.augment": ["hflip", {"name": "random_crop", "padding": 2}, "mixup"], "train.batch_size": 5},
         {**IMAGES, "model.norm": True, "train.sync_batch_norm": True, "train.batch_size": 7},
+        {**IMAGES, "model.norm": True, "train.sync_batch_norm": True, "train.swa": 0.3},
     ],
-    ids=["uneven shares", "accumulation", "weights and penalty", "hard examples and sam", "augmentation", "norms"],
+    ids=[
+        "uneven shares",
+        "accumulation",
+        "weights and penalty",
+        "hard examples and sam",
+        "augmentation",
+        "norms",
+        "swa",
+    ],
 )
 def test_two_devices_give_the_curve_of_one(tmp_path, changes):
     case = make_case(tmp_path, MINE, {"optimizer.momentum": 0.9, **changes})

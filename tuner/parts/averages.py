@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import update_bn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 State = dict[str, Tensor]
 
@@ -53,8 +53,8 @@ class ema:
 class swa:
     """Average the weights at the ends of the epochs after the share `start` of the run, all alike.
 
-    Batch norm's statistics do not fit averaged weights: they are taken again over the train split, without
-    augmentation, before each evaluation.
+    Batch norm's statistics do not fit averaged weights: they are taken again over the train split, shuffled, without
+    augmentation, before each evaluation; those of frozen norms stay.
 
     When: the end of a run at a constant or cyclic rate.
     start: 0.5 to 0.9.
@@ -75,7 +75,7 @@ class swa:
         else:
             _mix(self.average, model.state_dict(), 1 / self.count)
         model.load_state_dict(self.average)
-        update_bn(batches, model)
+        _take_statistics(model, batches)
         return model.state_dict()
 
     def state_dict(self) -> dict[str, Any]:
@@ -87,6 +87,24 @@ class swa:
 
 def _copy_of(model: nn.Module) -> State:
     return {name: item.detach().clone() for name, item in model.state_dict().items()}
+
+
+@torch.no_grad()
+def _take_statistics(model: nn.Module, batches: Iterable[Any]) -> None:
+    """Take the running statistics of batch norm again, as the mean over the batches; of norms in train mode alone.
+
+    torch's update_bn does the same to those in eval mode too, whose statistics are the ones that training has used.
+    """
+    norms = {m: m.momentum for m in model.modules() if isinstance(m, _BatchNorm) and m.training}
+    if not norms:
+        return
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+    for inputs, _ in batches:
+        model(inputs)
+    for norm, momentum in norms.items():
+        norm.momentum = momentum
 
 
 def _mix(average: State, state: State, share: float) -> None:

@@ -280,6 +280,14 @@ class Data:
         self.part(split)
         return Batches(self, split, batch_size, _positions(indices))
 
+    def mixed_batches(self, batch_size: int, seed: int) -> Batches:
+        """Return train's batches without augmentation in an order drawn from the seed: for statistics of batch norm.
+
+        In its own order, which may be that of the classes, a batch would vary less than the whole.
+        """
+        order = None if self.part("train").in_own_order else mixed_order(self.size("train"), batch_size, seed)
+        return self.batches("train", batch_size, order)
+
     def finish(self, inputs: Any, targets: Tensor, draws: torch.Generator | None) -> tuple[Any, Tensor]:
         """Return a batch as read on the device, augmented where `draws` is given, and normalised."""
         inputs, targets = self._on_device(inputs, targets)
@@ -294,6 +302,12 @@ class Data:
         for augmentation in self.augmentations:
             inputs, targets = augmentation(inputs, targets, draws)
         return inputs, targets
+
+
+def mixed_order(size: int, batch_size: int, seed: int) -> Tensor:
+    """Return the places of examples in an order drawn from the seed, without one that would be the last batch alone."""
+    kept = size - 1 if size % batch_size == 1 < size else size
+    return torch.randperm(size, generator=torch.Generator().manual_seed(seed))[:kept]
 
 
 def _positions(indices: Tensor | Sequence[int] | None) -> Tensor | None:

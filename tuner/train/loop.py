@@ -26,6 +26,7 @@ from tuner.train.scheduling import watches_val
 from tuner.train.setup import Setup, loss_of_step
 from tuner.train.state import Best, Divergence, Tape, Training, grad_norm, restore, save_best, save_state, start
 from tuner.train.step import default_step
+from tuner.train.synced_norms import by_one_process
 from tuner.train.together import told
 
 SAVE_SECONDS = 30.0  # a trial that is killed loses about this much
@@ -270,9 +271,9 @@ def evaluate_epoch(setup: Setup, training: Training, epoch: int) -> None:
 
 
 def _evaluate_weights(setup: Setup, training: Training, epoch: int) -> None:
-    batches = setup.data.batches("train", setup.batch_size)
+    batches = setup.data.mixed_batches(setup.batch_size, derive_seed(setup.spec.seed, "statistics"))
     offered = {"batches": batches, "epoch": epoch, "epochs": setup.spec.horizon_epochs}
-    with training.points.evaluated(training.model, **offered):
+    with by_one_process(), training.points.evaluated(training.model, **offered):
         _evaluate_epoch(setup, training, epoch)
 
 

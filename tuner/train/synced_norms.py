@@ -6,9 +6,12 @@ tested, on a CPU as well.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.distributed as dist
 import torch.distributed.nn.functional as across
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -30,11 +33,24 @@ def _synced_class(kind: type) -> type:
     return _classes[kind]
 
 
+_alone: list[None] = []  # not empty: one process does what the others do not
+
+
+@contextmanager
+def by_one_process() -> Iterator[None]:
+    """Within the block batch norms do not wait for the other processes, which are elsewhere."""
+    _alone.append(None)
+    try:
+        yield
+    finally:
+        _alone.pop()
+
+
 class _Synced(_BatchNorm):
     """A batch norm whose forward pass in train mode is over the examples of all processes."""
 
     def forward(self, inputs: Tensor) -> Tensor:
-        if not self.training:
+        if not self.training or _alone or not dist.is_initialized():
             return super().forward(inputs)
         self._check_input_dim(inputs)
         axes = [axis for axis in range(inputs.ndim) if axis != 1]

@@ -13,6 +13,7 @@ import torch
 
 from tuner.core.result import is_less_better
 from tuner.tasks.base import monitored_score
+from tuner.train.data import mixed_order
 from tuner.train.evaluate import as_float
 from tuner.train.evaluate import evaluate as whole_evaluate
 from tuner.train.finetune import freeze
@@ -108,7 +109,7 @@ def script_text(setup: Setup, facts: Facts, path: Path, data_file: Path, arrays:
         epoch_schedule=template.EPOCH_SCHEDULE.format(told='values["loss"]' if plateau else "")
         if _by_epoch(setup)
         else "",
-        measure=_measure(setup, forms, path),
+        measure=_measure(setup, names, forms, path),
         monitor_key=monitored_score(data.task, train.get("monitor", "val_accuracy")),
         stem=path.stem,
     )
@@ -208,7 +209,7 @@ def _freeze(setup: Setup, names: Names) -> str:
     return f"        {names.bundle.add(freeze)}(model, {literal(kept)}, epoch)\n"
 
 
-def _measure(setup: Setup, forms: Forms, path: Path) -> str:
+def _measure(setup: Setup, names: Names, forms: Forms, path: Path) -> str:
     train = setup.tables["train"]
     key = monitored_score(setup.data.task, train.get("monitor", "val_accuracy"))
     turned = is_less_better(key, train.get("monitor_mode", "max"))
@@ -219,4 +220,6 @@ def _measure(setup: Setup, forms: Forms, path: Path) -> str:
         monitor_key=key,
         stem=path.stem,
     )
-    return text if forms.points is None else template.EVALUATED + textwrap.indent(text, "    ")
+    if forms.points is None:
+        return text
+    return template.EVALUATED.format(mixed_order=names.bundle.add(mixed_order)) + textwrap.indent(text, "    ")

@@ -87,8 +87,8 @@ def train_batches(source, epoch):
 class Batches:
     """The batches of one split in its fixed order; it can be iterated again and again."""
 
-    def __init__(self, source, split, size=EVAL_BATCH_SIZE):
-        self.source, self.positions = source, torch.from_numpy(SPLITS[split]).split(size)
+    def __init__(self, source, split, size=EVAL_BATCH_SIZE, order=slice(None)):
+        self.source, self.positions = source, torch.from_numpy(SPLITS[split])[order].split(size)
 
     def __len__(self):
         return len(self.positions)
@@ -189,8 +189,9 @@ MEASURE = """        for split in {splits}:
             torch.save(model.state_dict(), HERE / "{stem}_weights.pt")
 """
 
-EVALUATED = """        in_order = Batches(sources["train"], "train", BATCH_SIZE)
-        with points.evaluated(model=model, batches=in_order, epoch=epoch, epochs=EPOCHS):
+EVALUATED = """        order = {mixed_order}(len(SPLITS["train"]), BATCH_SIZE, stream("statistics"))
+        mixed = Batches(sources["train"], "train", BATCH_SIZE, order)
+        with points.evaluated(model=model, batches=mixed, epoch=epoch, epochs=EPOCHS):
 """
 
 AFTER_UPDATE = """            if len(updates) > before:
