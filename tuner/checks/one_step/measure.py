@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from tuner.checks.one_step.evidence import OneStep
-from tuner.checks.tools.frame import NORMALISATION, before_training, fresh_model, one_batch, takes
-from tuner.checks.tools.updates import Gradient, updates_of
+from tuner.checks.tools.frame import NORMALISATION, Batch, before_training, fresh_model, one_batch, shaken_model, takes
+from tuner.checks.tools.updates import Gradient, step_size, updates_of
+from tuner.train.nested import scored_part
 from tuner.train.setup import Setup
 
 # a zero-initialised head over zero-initialised branches lets gradient through at the third update
 UPDATES = 4
+LATER = 12  # of these, the ones from UPDATES on: a branch that is taken every second time is missed once in 500
 
 
 @before_training
@@ -36,6 +38,8 @@ def one_step(setup: Setup) -> OneStep:
     trainable = {name for name, p in named.items() if p.requires_grad}
     last = watch.gradients[-1] if watch.gradients else {}
     flowing = {name for name in trainable if any(seen[name] for seen in watch.gradients)}
+    silent = {name for name in trainable if last and (last[name] is None or (named[name].ndim >= 2 and not last[name]))}
+    silent -= _heard_at_times(setup, silent)
     rate_of = {id(p): float(group["lr"]) for group in optimizer.param_groups for p in group["params"]}
     moved = {name for name, p in named.items() if not torch.equal(p.detach(), before[name])}
     still = [
@@ -63,15 +67,15 @@ def one_step(setup: Setup) -> OneStep:
             "frozen": sorted(set(named) - trainable),
             "frozen_by_the_recipe": meant[0] if setup.tables.get("finetune") else [],
             # weights that another seed makes different were drawn at random: nobody can have meant these very values
-            "frozen_at_random": _at_random(setup, set(named) - trainable, before),
+            "frozen_at_random": _at_random(setup, set(named) - trainable - moved, before),
             "unregistered": _unregistered(setup),
             "unknown_to_optimizer": sorted(name for name in trainable if id(named[name]) not in known),
             "at_rate_0": sorted(name for name in trainable if rate_of.get(id(named[name])) == 0),
             "known_to_optimizer": sum(id(p) in known for p in named.values()),
             "foreign_in_optimizer": len(known - {id(p) for p in named.values()}),
             # a branch that is taken at times only has none at others
-            "no_gradient": sorted(name for name in trainable - flowing if last and last[name] is None),
-            "zero_gradient": sorted(name for name in trainable if last and named[name].ndim >= 2 and last[name] == 0.0),
+            "no_gradient": sorted(name for name in silent - flowing if last[name] is None),
+            "zero_gradient": sorted(name for name in silent if last[name] is not None),
             "had_gradient": sorted(flowing),
             "moved": len(moved),
             "not_moved": still,
@@ -83,24 +87,55 @@ def one_step(setup: Setup) -> OneStep:
     )
 
 
+def _heard_at_times(setup: Setup, names: set[str]) -> set[str]:
+    """Return those parameters that have a gradient once each update has a batch and a random state of its own.
+
+    Such are layers that are skipped at random, and experts that few examples are sent to.
+    """
+    if not names:
+        return set()
+    some: Callable[[int], Batch] = lambda call: one_batch(setup, step_size(setup), f"step {call}")  # noqa: E731
+    seen = updates_of(setup, LATER, at_rest=False, batch=some, keep=_largest)[2].gradients[UPDATES - 1 :]
+    return {name for name in names if any(gradients[name] for gradients in seen)}
+
+
 def _unregistered(setup: Setup) -> list[list[int]]:
-    """Return the shapes of trainable tensors that the outputs are made with and that are no parameters of the model."""
-    model = fresh_model(setup)
+    """Return the shapes of trainable tensors that the outputs are made with and that are no parameters of the model.
+
+    They are there in each forward, and have a gradient: an input that is asked for one is another tensor each time, and
+    what is handed to torch.utils.checkpoint so that it keeps a graph has none.
+    """
+    model = shaken_model(setup)
     known = {id(p) for p in model.parameters()}
-    outputs = model(one_batch(setup, 2, "step")[0])
+    outputs = [scored_part(model(one_batch(setup, 2, "step")[0])) for _ in range(2)]
+    first, second = ({id(leaf): leaf for leaf in _leaves(item)} for item in outputs)
+    leaves = [leaf for key, leaf in second.items() if key in first and key not in known]
+    if not leaves:
+        return []
+    kept = [leaf.grad for leaf in leaves]
+    for leaf in leaves:
+        leaf.grad = None
+    outputs[1].abs().sum().backward()
+    found = sorted(list(leaf.shape) for leaf in leaves if leaf.grad is not None)
+    for leaf, gradient in zip(leaves, kept, strict=True):
+        leaf.grad = gradient
+    return found
+
+
+def _leaves(outputs: Any) -> list[Tensor]:
+    """Return the tensors at the ends of the graph that outputs are made by."""
     if not isinstance(outputs, Tensor) or outputs.grad_fn is None:
         return []
-    waiting, done, found = [outputs.grad_fn], set(), {}
+    waiting, done, found = [outputs.grad_fn], set(), []
     while waiting:
         node = waiting.pop()
         if node in done:
             continue
         done.add(node)
-        leaf = getattr(node, "variable", None)
-        if leaf is not None and id(leaf) not in known:
-            found[id(leaf)] = list(leaf.shape)
+        if (leaf := getattr(node, "variable", None)) is not None:
+            found.append(leaf)
         waiting += [below for below, _ in node.next_functions if below is not None]
-    return sorted(found.values())
+    return found
 
 
 def _normalisation(model: nn.Module, before: dict[str, Tensor], flowing: set[str]) -> dict[str, Any]:
@@ -128,15 +163,17 @@ def _size(gradient: Tensor) -> float:
 
 
 def _at_random(setup: Setup, frozen: set[str], before: dict[str, Tensor]) -> list[str]:
-    """Return the frozen weights that another seed makes different."""
+    """Return the frozen weights that another seed makes different, but for copies of others: those of a teacher."""
     if not frozen:
         return []
     other = dict(setup.model(seed=setup.spec.seed + 1).named_parameters())
-    return sorted(
+    drawn = [
         name
         for name in frozen
         if name in other and before[name].ndim >= 2 and not torch.equal(other[name], before[name])
-    )
+    ]
+    others = [item for name, item in before.items() if name not in frozen]
+    return sorted(name for name in drawn if not any(torch.equal(before[name], item) for item in others))
 
 
 def _would_show(weights: Tensor, gradients: list[float | None], rate: float) -> bool:

@@ -20,6 +20,7 @@ from tuner.checks.tools.frame import (
     random_state,
     train_once,
 )
+from tuner.core.streams import derive_seed
 from tuner.train.setup import Setup
 
 Gradient = Mapping[str, Tensor | None]
@@ -112,11 +113,17 @@ def in_pieces(pairs: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, 
 
 
 def updates_of(
-    setup: Setup, updates: int, *, at_rest: bool, batch: Batch | None = None, keep: Keep | None = None
+    setup: Setup,
+    updates: int,
+    *,
+    at_rest: bool,
+    batch: Batch | Callable[[int], Batch] | None = None,
+    keep: Keep | None = None,
 ) -> tuple[nn.Module, Any, _Watch, list[bool]]:
     """Make a number of updates on one batch; `at_rest`: with rate and decay 0, so that nothing moves.
 
-    `keep`: makes of the gradients that an update sees what is kept of them, which is a copy otherwise.
+    `keep`: makes of the gradients that an update sees what is kept of them, which is a copy otherwise. A `batch` that is
+    a function gives the batch of each call of the step, by its number; the random state is then one of each call too.
     """
     model, loss = fresh_model(setup), setup.loss()
     optimizer = fresh_optimizer(setup, model, decay=not at_rest)
@@ -133,8 +140,11 @@ def updates_of(
     try:
         while watch.calls < MOST_CALLS and len(watch.gradients) < updates and len(watch.others) < updates:
             watch.calls += 1
-            with random_state(setup.spec.seed):
-                train_once(setup, model, batch, loss, optimizer)
+            given, seed = batch, setup.spec.seed
+            if callable(batch):
+                given, seed = batch(watch.calls), derive_seed(seed, "probe", watch.calls)
+            with random_state(seed):
+                train_once(setup, model, given, loss, optimizer)
     finally:
         for hook in watch.hooks:  # objects that know each other would keep the model until garbage is collected
             hook.remove()
