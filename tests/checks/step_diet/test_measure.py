@@ -311,6 +311,19 @@ def test_weights_in_half_precision_are_found(setup_of, blobs):
     assert found(setup_of(blobs(), Halved), one_step)["IN128"].cause == "precision-problem"
 
 
+class SideBySide(nn.Module):
+    """Linear layers of the slow and of the quick part, as in DLinear: linear by design, and no two in a row."""
+
+    def __init__(self):
+        super().__init__()
+        self.slow, self.quick = nn.Linear(20, 10), nn.Linear(20, 10)
+
+    def forward(self, x):
+        slow = x.unfold(1, 5, 1).mean(2)
+        slow = torch.cat([slow[:, :1].expand(-1, 2), slow, slow[:, -1:].expand(-1, 2)], 1)
+        return self.slow(slow) + self.quick(x - slow)
+
+
 @pytest.mark.parametrize(
     ("model", "fires"),
     [
@@ -322,6 +335,7 @@ def test_weights_in_half_precision_are_found(setup_of, blobs):
         (mlp(), False),
         (lambda: nn.Sequential(nn.Linear(20, 4), nn.Linear(4, 16), nn.Tanh(), nn.Linear(16, 10)), False),
         (lambda: nn.Sequential(nn.LayerNorm(20), nn.Linear(20, 16), nn.Linear(16, 10)), False),
+        (SideBySide, False),
     ],
 )
 def test_model_without_activations(setup_of, blobs, model, fires):

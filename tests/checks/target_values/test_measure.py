@@ -69,3 +69,29 @@ def test_several_quantities_are_asked_one_by_one(setup_of):
 def test_classes_are_no_quantities(setup_of, blobs):
     with pytest.raises(DoesNotApply, match="no quantities"):
         target_values(setup_of(blobs(), lambda: nn.Linear(20, 10)))
+
+
+def windows(length=10, includes_the_value=False, noise=0.05, features=1):
+    """Return windows of one long series that wanders, or of several, and the value that follows each."""
+    generator = torch.Generator().manual_seed(0)
+    series = (noise * torch.randn(600 + length, features, generator=generator)).cumsum(0)
+    inputs = torch.stack([series[at : at + length] for at in range(600)])
+    targets = series[length - 1 if includes_the_value else length :][:600, 0]
+    return (inputs[:, :, 0] if features == 1 else inputs), targets
+
+
+@pytest.mark.parametrize("features", [1, 3])
+def test_the_last_value_of_a_series_is_no_leak(setup_of, features):
+    found = measured(setup_of, windows(features=features))
+    assert found.in_a_row and found.best > 0.95
+    assert ask(column_gives_value_away, found) is None
+
+
+@pytest.mark.parametrize("features", [1, 3])
+def test_a_window_that_ends_with_the_value_itself_is_a_leak(setup_of, features):
+    found = measured(setup_of, windows(features=features, includes_the_value=True))
+    assert found.in_a_row and ask(column_gives_value_away, found).severity == "warn"
+
+
+def test_a_column_of_a_table_is_in_no_row(setup_of):
+    assert not measured(setup_of, rows(leak=lambda y: y)).in_a_row

@@ -11,8 +11,10 @@ from tuner.checks.evidence import Evidence
 class Linearity(Evidence):
     """Whether the model is an affine function of its input: the largest deviation over the outputs' spread.
 
-    `weights`: how many weight tensors it has.
+    `weights`: how many weight tensors it has. `depth`: how many of them stand in a row, by how much the outputs spread
+    more with all of them doubled: 1 where they stand side by side.
     """
 
     deviation: float | None
     weights: int
+    depth: float | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -27,10 +29,17 @@ def linearity(setup: Setup) -> Linearity:
     kind = head_of(setup).kind
     of_a, of_b, beyond = (_unsquashed(forward(model, x), kind) for x in (a, b, 2 * a - b))
     spread = float((of_a - of_a.mean(0)).abs().max())
-    weights = sum(p.ndim >= 2 for p in model.parameters())
+    weights = [p for p in model.parameters() if p.ndim >= 2]
     if not all(bool(x.isfinite().all()) for x in (of_a, of_b, beyond)) or spread <= 1e-4 * float(of_a.abs().max()):
         raise CannotProbe("the outputs do not vary, or are not finite")
-    return Linearity(deviation=float((beyond - (2 * of_a - of_b)).abs().max()) / spread, weights=weights)
+    deviation = float((beyond - (2 * of_a - of_b)).abs().max()) / spread
+    with torch.no_grad():
+        for item in weights:
+            item.mul_(2)
+    doubled = _unsquashed(forward(model, a), kind)
+    times = float((doubled - doubled.mean(0)).abs().max()) / spread
+    depth = math.log2(times) if 0 < times < math.inf else None
+    return Linearity(deviation=deviation, weights=len(weights), depth=depth)
 
 
 def _unsquashed(outputs: Tensor, kind: str) -> Tensor:

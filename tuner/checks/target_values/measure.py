@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,9 @@ from tuner.checks.target_values.evidence import TargetValues
 from tuner.checks.tools.examples import ENOUGH, MOST, different
 from tuner.checks.tools.frame import DoesNotApply, of_data_alone
 from tuner.train.setup import Setup
+
+RUN = 3  # columns
+ALIKE, NEAR = 0.8, 0.2  # correlation of neighbours; of the spread, between their means and spreads
 
 
 @of_data_alone
@@ -43,13 +48,11 @@ def _columns(setup: Setup) -> dict[str, Any]:
     if len(targets) < ENOUGH or values.shape[1] < 2:
         return {}
     columns, quantities = values.double(), _by_quantity(targets)
-    explained = torch.stack(
-        [
-            correlation(given, y).square()
-            for given, wanted in ((columns, quantities), (_ranks(columns), _ranks(quantities)))
-            for y in wanted.T
-        ]
-    ).amax(0)
+    by_value, by_rank = (
+        torch.stack([correlation(given, y).square() for y in wanted.T]).amax(0)
+        for given, wanted in ((columns, quantities), (_ranks(columns), _ranks(quantities)))
+    )
+    explained = torch.maximum(by_value, by_rank)
     best = int(explained.argmax())
     others = explained[correlation(columns, columns[:, best]).abs() < 0.9]
     names = setup.data.feature_names
@@ -57,8 +60,36 @@ def _columns(setup: Setup) -> dict[str, Any]:
         "features": values.shape[1],
         "best": float(explained[best]),
         "second": float(others.max()) if len(others) else 0.0,
+        "in_a_row": _in_a_row(columns, best, setup.data.input_shape),
+        "by_value": float(by_value[best]),
         "name": str(names[best]) if names and len(names) == values.shape[1] else f"value {best}",
     }
+
+
+def _in_a_row(columns: Tensor, best: int, shape: Sequence[int]) -> bool:
+    """Return whether a column and two beside it, along any axis, are one quantity: alike, and of one mean and spread."""
+    steps = {1} if len(shape) < 2 or math.prod(shape) != columns.shape[1] else {1, *shape[1:]}
+    for step in steps:
+        run = 1
+        for way in (step, -step):
+            at = best
+            while (
+                run < RUN and 0 <= at + way < columns.shape[1] and _one_quantity(columns[:, at], columns[:, at + way])
+            ):
+                run, at = run + 1, at + way
+        if run >= RUN:
+            return True
+    return False
+
+
+def _one_quantity(first: Tensor, second: Tensor) -> bool:
+    alike = float(correlation(first[:, None], second)) > ALIKE
+    spread = float(first.std().clamp_min(1e-12))
+    return (
+        alike
+        and abs(float(second.std()) / spread - 1) < NEAR
+        and abs(float(second.mean() - first.mean())) < NEAR * spread
+    )
 
 
 def _ranks(columns: Tensor) -> Tensor:

@@ -122,8 +122,8 @@ def updates_of(
 ) -> tuple[nn.Module, Any, _Watch, list[bool]]:
     """Make a number of updates on one batch; `at_rest`: with rate and decay 0, so that nothing moves.
 
-    `keep`: makes of the gradients that an update sees what is kept of them, which is a copy otherwise. A `batch` that is
-    a function gives the batch of each call of the step, by its number; the random state is then one of each call too.
+    `keep`: makes of the gradients that an update sees what is kept of them, which is a copy otherwise. A `batch` that
+    is a function gives the batch of each call of the step, by its number; the random state is then of each call too.
     """
     model, loss = fresh_model(setup), setup.loss()
     optimizer = fresh_optimizer(setup, model, decay=not at_rest)
