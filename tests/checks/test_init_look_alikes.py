@@ -74,6 +74,8 @@ SILENT = {
     "mixup in the step": {"step_diet__unknown": 1.0, "step_diet__used": 0.0, "step_diet__mispaired": None},
     "micro-batches": {"step_diet__used": 0.97},
     "logistic regression": {"linearity": {"deviation": 1e-7, "weights": 1}},
+    "linear layers side by side": {"linearity": {"deviation": 1e-7, "weights": 2, "depth": 1.0}},
+    "a few of each of some classes": {"label_order__entropy": 1.4, "label_order__z": -90.0, "label_order__drawn_by_class": True},
     "images of noise": {"image_layout__smooth": [0.0, 0.0], "image_layout__undone": [0.02, 0.01]},
     "channels that have nothing in common": {"image_layout__smooth": [0.9, 0.0], "image_layout__undone": [0.5, 0.6]},
     "no augmentation": {"augmentation": {"augments": False}},

@@ -69,6 +69,18 @@ def test_initial_loss_says_that_the_head_is_too_narrow(setup_of, blobs):
     assert found.output_shape == [5]
 
 
+def coral(outputs, targets):
+    """Return the loss of ordered classes: one output for each threshold between two of them."""
+    above = (targets[:, None] > torch.arange(outputs.shape[1])).float()
+    return F.binary_cross_entropy_with_logits(outputs, above)
+
+
+def test_a_loss_of_ordered_classes_takes_one_output_less(setup_of, blobs):
+    found = initial_loss(setup_of(blobs(), lambda: nn.Linear(20, 9), loss=coral, num_classes=10))
+    assert found.narrow and not found.too_narrow
+    assert found.init_loss > 0
+
+
 def test_initial_loss_takes_all_examples_where_there_are_few(setup_of, blobs):
     assert initial_loss(setup_of(blobs(40), mlp(), batch_size=32)).examples == 40
 
@@ -257,3 +269,11 @@ def test_code_that_raises_in_evaluation_is_the_users_error(tmp_path, own):
     case = make_case(tmp_path, FUSSY.format(when="not self.training"), recipe)
     with pytest.raises(UserCodeError, match=r"mine\.py:\d+: .* raised ValueError: no such input"):
         init_battery(case.setup(), seeds=2)
+
+
+def test_a_loss_that_compares_outputs_with_each_other_is_the_same_at_any_targets(setup_of, blobs):
+    apart = lambda outputs, targets: -torch.pdist(outputs).mean()  # noqa: E731
+    every = lambda outputs, targets: (outputs[:, None] - targets[:, None].float()).square().mean()  # noqa: E731
+    assert loss_function(setup_of(blobs(), mlp(), loss=apart)).untouched
+    assert loss_function(setup_of(blobs(), mlp())).untouched is False
+    assert loss_function(setup_of(blobs(), mlp(), loss=every)).untouched is False

@@ -54,3 +54,25 @@ def test_a_copy_that_takes_the_statistics_along_is_not_still(setup_of, blobs):
 
 def test_a_recipe_without_an_evaluate_is_not_asked(setup_of, blobs):
     assert not own_evaluation(setup_of(blobs(), mlp())).own
+
+
+def test_another_net_that_evaluate_asks_is_no_copy_of_the_model(setup_of, blobs):
+    features = nn.Sequential(nn.BatchNorm1d(20), nn.Linear(20, 8), nn.BatchNorm1d(8)).eval()
+
+    def evaluate(model, batches, loss):
+        features(batches[0][0])
+        return judge(lambda outputs: outputs.argmax(1))(model, batches, loss)
+
+    found = own_evaluation(setup_of(blobs(), with_norm, evaluate_hook=evaluate))
+    assert (found.foreign_norms, found.still) == (2, 0)
+
+
+def test_targets_that_are_no_classes_are_learnt_as_well(setup_of, blobs):
+    inputs, targets = blobs()
+    wanted = nn.functional.one_hot(targets, 10).float()
+
+    def evaluate(model, batches, loss):
+        return {"loss": loss(model(batches[0][0]), batches[0][1]).item()}
+
+    setup = setup_of((inputs, wanted), mlp(), loss=nn.functional.mse_loss, num_classes=10, evaluate_hook=evaluate)
+    assert own_evaluation(setup).hook["loss"] < 0.1

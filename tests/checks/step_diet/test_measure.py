@@ -57,6 +57,33 @@ def test_dataset_that_reads_in_its_own_order_is_found(setup_of, blobs):
     assert (finding.severity, finding.cause) == ("error", "unshuffled-data")
 
 
+class FewOfEach(Sorted):
+    """Batches of eight of each of four classes, drawn from scratch."""
+
+    def _next(self, count):
+        inputs, targets = self.data.tensors["train"]
+        generator = torch.Generator().manual_seed(self.at)
+        self.at += 1
+        classes = torch.randperm(10, generator=generator)[:4]
+        members = [(targets == label).nonzero().flatten() for label in classes]
+        rows = torch.cat([own[torch.randperm(len(own), generator=generator)[: count // 4]] for own in members])
+        return inputs[rows], targets[rows]
+
+
+def test_a_few_of_each_of_some_classes_are_no_order(setup_of, blobs):
+    setup = setup_of(blobs(1000), mlp(), batch_size=32)
+    setup.data = FewOfEach(setup.data)
+    assert "DA115" not in found(setup, label_order) or "read again" in found(setup, label_order)["DA115"].title
+    assert label_order(setup).drawn_by_class and label_order(setup).z < -6
+
+
+def test_sorted_classes_of_half_a_batch_are_an_order(setup_of, blobs):
+    inputs, targets = blobs(160)
+    setup = setup_of((inputs, targets), mlp(), batch_size=32)
+    setup.data = Sorted(setup.data)
+    assert not label_order(setup).drawn_by_class
+
+
 def test_dataset_that_gives_other_labels_at_each_reading_is_found(setup_of, blobs):
     setup = setup_of(blobs(1000), mlp())
     first_read = setup.data.targets("train").roll(1)

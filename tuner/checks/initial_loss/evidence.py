@@ -14,7 +14,8 @@ class InitialLoss(Evidence):
 
     `loss_at_uniform`, `loss_at_prior`: the loss function's own value on the same batches at outputs that say
     nothing about the input, and at the classes' shares. `kind`: of outputs (logits, probabilities, ...);
-    `output_shape`: of one example. `too_narrow`: fewer outputs than classes, so that no loss was computed.
+    `output_shape`: of one example. `too_narrow`: fewer outputs than classes, so that no loss was computed;
+    `narrow`: fewer, and the loss takes them, as one of ordered classes does.
     `doubled_batch_ratio`: the loss on a batch and its copy over that on the batch: 1 for a mean, 2 for a sum.
     """
 
@@ -28,6 +29,7 @@ class InitialLoss(Evidence):
     examples: int = 0
     batch_size: int = 0
     too_narrow: bool = False
+    narrow: bool = False
     random_in_train_mode: bool = False
     init_losses: Sequence[float | None] | None = None
     init_loss: float | None = None

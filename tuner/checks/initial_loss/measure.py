@@ -24,6 +24,7 @@ from tuner.core.statistics import mean_std
 from tuner.tasks.base import monitored_score
 from tuner.train.data import Data
 from tuner.train.expected import class_counts, entropies
+from tuner.train.kernel_asserts import as_on_cpu
 from tuner.train.setup import Setup
 
 
@@ -52,7 +53,9 @@ def initial_loss(setup: Setup, seeds: int = 3, examples: int = 512) -> InitialLo
         if seed == setup.spec.seed:
             facts |= {"output_shape": list(head.shape), "kind": head.kind}
             if len(head.shape) == 1 and 1 < head.shape[0] < data.num_classes and data.task.noun == "class":
-                return InitialLoss(**facts, too_narrow=True)
+                if not _takes(setup, loss, head.shape[0]):
+                    return InitialLoss(**facts, too_narrow=True)
+                facts["narrow"] = True
             some = batches[0][0][:FEW] if is_large(setup) and data.is_one else batches[0][0]
             facts["random_in_train_mode"] = random_in_train_mode(model, some)
         with random_state(seed):
@@ -75,6 +78,14 @@ def initial_loss(setup: Setup, seeds: int = 3, examples: int = 512) -> InitialLo
         loss_at_prior=at_prior,
         doubled_batch_ratio=ratio,
     )
+
+
+def _takes(setup: Setup, loss: _outputs.Loss, width: int) -> bool:
+    """Return whether a loss takes so many outputs with every label, the largest among them."""
+    labels = setup.data.targets("train").unique().to(setup.data.device)
+    outputs = torch.randn(len(labels), width, generator=torch.Generator().manual_seed(0)).to(setup.data.device)
+    with as_on_cpu(setup.data.device):
+        return _outputs.value(loss, outputs, labels) is not None
 
 
 def _knowing_nothing(

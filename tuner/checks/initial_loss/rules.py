@@ -170,7 +170,8 @@ def summed_loss(initial: InitialLoss) -> Finding | None:
     detected="The shape of the outputs against the classes in the data.",
     why="With fewer outputs the loss crashes; with more, the model first learns to switch the unused ones off.",
     fix="Make the last layer num_classes wide, or set data.num_classes.",
-    confused_with="An open-set or shared head that is wider on purpose.",
+    confused_with="An open-set or shared head that is wider on purpose; a loss of ordered classes, which takes one "
+    "output less than there are classes (a warning).",
     source="CS231n notes, sanity checks: the loss at init is the logarithm of the head's width",
 )
 def head_width(initial: InitialLoss) -> Finding | None:
@@ -183,4 +184,8 @@ def head_width(initial: InitialLoss) -> Finding | None:
         return None
     facts = {"outputs": shape[0], "num_classes": classes}
     title = f"the model has {shape[0]} outputs for {classes} classes"
+    if initial.narrow:
+        title += ", which the loss takes: the largest of them is not the answer"
+        remedy = "For classes in an order, count the outputs above their threshold in a [train] metric or evaluate."
+        return found("IN108", "warn", title, evidence=facts, remedy=remedy)
     return found("IN108", "error" if shape[0] < classes else "warn", title, evidence=facts)

@@ -10,9 +10,14 @@ from tuner.checks.evidence import Evidence
 
 @dataclass(frozen=True)
 class InputSizes(Evidence):
-    """Height and width of images: of val, and of the smallest and the largest of the first `batches` of train."""
+    """Height and width of images: of val, and of the smallest and the largest of the first `batches` of train.
+
+    `rougher`: how much more neighbouring pixels of train differ than those of val, over the images' spread: about 1 of
+    a piece that is cut out, more of an image that was made smaller. None: not known.
+    """
 
     val: Sequence[int]
     smallest: Sequence[int]
     largest: Sequence[int]
     batches: int
+    rougher: float | None = None

@@ -14,6 +14,7 @@ class LabelOrder(Evidence):
     `entropy`: mean over the batches, in nats; `expected`: what chance gives; `z`: standard errors between them;
     None where there are too few batches. `relabelled`: of `asked` examples, those given another label when asked
     for by their index than when first read. `distinct`: different examples among the `examples` looked at.
+    `drawn_by_class`: every batch has as many of each of its classes, which do not follow from the batch before.
     """
 
     asked: int
@@ -24,3 +25,4 @@ class LabelOrder(Evidence):
     entropy: float | None = None
     expected: float | None = None
     z: float | None = None
+    drawn_by_class: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from tuner.core.streams import derive_seed
 from tuner.train.setup import Setup
 
 MOST = 2048  # examples of the epoch that are looked at
+ENOUGH_BATCHES, IN_ORDER = 4, 0.8  # batches; rank correlation of their mean label with their place
 DRAWS = 200  # batches drawn at random, for the entropy that chance gives
 
 
@@ -47,4 +49,20 @@ def label_order(setup: Setup) -> LabelOrder:
         entropy=mean,
         expected=float(chance.mean()),
         z=(mean - float(chance.mean())) / max(error, 1e-3 * max(float(chance.mean()), 1e-3)),
+        drawn_by_class=_drawn_by_class(batches),
     )
+
+
+def _drawn_by_class(batches: Sequence[Tensor]) -> bool:
+    """Return whether each batch has a few examples of each of some classes, drawn from scratch.
+
+    So do samplers for losses that compare examples. A sorted set has such batches too, one class after the other.
+    """
+    if len(batches) < ENOUGH_BATCHES:
+        return False
+    counts = [batch.unique(return_counts=True)[1] for batch in batches]
+    if any(len(count) < 2 or int(count.min()) < 2 or int(count.max() - count.min()) > 1 for count in counts):
+        return False
+    means = torch.stack([batch.double().mean() for batch in batches])
+    ranks, places = means.argsort().argsort().double(), torch.arange(len(means)).double()
+    return abs(float(torch.corrcoef(torch.stack([ranks, places]))[0, 1])) < IN_ORDER

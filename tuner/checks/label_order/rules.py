@@ -21,11 +21,12 @@ RELABELLED = Limit("relabelled", 0.02, "of the examples", "zoo: careless sound D
     "for by the same index again.",
     why="Batches of one class pull the model to and fro; it ends where the last ones left it.",
     fix="Let __getitem__ read the example of its index, without state; give a map-style Dataset in any order.",
-    confused_with="Few examples per batch, which chance allows for; over-sampling of rare classes.",
+    confused_with="Few examples per batch, which chance allows for; over-sampling of rare classes; batches of a few "
+    "examples each of some classes, drawn from scratch, for losses that compare examples.",
     source="37 reasons; cleanlab non_iid; Full Stack Deep Learning",
 )
 def batches_not_mixed(answer: LabelOrder) -> Finding | None:
-    z = number(answer.z)
+    z = None if answer.drawn_by_class else number(answer.z)
     if z is not None and z < -SURE and (answer.entropy or 0.0) < MIXED * (answer.expected or 0.0):
         title = (
             f"the labels of a batch have an entropy of {answer.entropy:.2f} on average, of batches drawn at random "

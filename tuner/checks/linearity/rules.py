@@ -20,8 +20,8 @@ IN_A_ROW = Limit("in a row", 1.5, "layers", "derived: weights side by side doubl
     f"and with all weights doubled the outputs spread as much more as behind {IN_A_ROW:g} layers in a row or more.",
     why="Stacked linear layers are one linear layer: depth and width add nothing.",
     fix="Put an activation (ReLU, GELU) between the layers.",
-    confused_with="Logistic regression on purpose, which has one layer; linear layers side by side, of a trend and of a "
-    "season; linear bottlenecks between activations.",
+    confused_with="Logistic regression on purpose, which has one layer; linear layers side by side, of a trend and "
+    "of a season; linear bottlenecks between activations.",
     source="NeuraLint: linear hidden layers; derived",
 )
 def all_linear(answer: Linearity) -> Finding | None:

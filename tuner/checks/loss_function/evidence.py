@@ -13,8 +13,8 @@ class LossFunction(Evidence):
 
     `uniform`: its value at outputs that say nothing; `free_floor`: the least over free outputs; `own_floor`: over
     outputs of the model's `kind`; `*_unbounded`: it falls without end. `unpaired`: it stays the same with the
-    targets in another order; `rewards_wrong`: raising the target's output raises it; `over_batch`: scores are
-    normalised over the examples. None where it cannot be asked.
+    targets in another order, `untouched`: at any others; `rewards_wrong`: raising the target's output raises it;
+    `over_batch`: scores are normalised over the examples. None where it cannot be asked.
     """
 
     kind: str
@@ -24,6 +24,7 @@ class LossFunction(Evidence):
     free_unbounded: bool = False
     own_unbounded: bool = False
     unpaired: bool | None = None
+    untouched: bool | None = None
     rewards_wrong: bool | None = None
     over_batch: bool | None = None
     loss_name: str = ""

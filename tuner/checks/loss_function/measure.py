@@ -33,6 +33,7 @@ def loss_function(setup: Setup) -> LossFunction:
         own_floor=own if own is None or math.isfinite(own) else None,
         own_unbounded=own == -math.inf,
         unpaired=_outputs.ignores_pairing(loss, targets, shape, kind),
+        untouched=_outputs.ignores_targets(loss, targets, shape, kind),
         rewards_wrong=_outputs.rewards_wrong(loss, targets, shape, kind),
         over_batch=_outputs.over_batch(loss, targets, shape) if kind == "logits" else None,
         loss_name=setup.spec.tables["loss"]["name"],

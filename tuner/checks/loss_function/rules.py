@@ -60,14 +60,22 @@ def squashed_outputs(function: LossFunction) -> Finding | None:
     "check-init",
     meaning="The loss falls without end as outputs grow, takes probabilities for log-probabilities, or pairs nothing.",
     detected="The loss function is minimised over free outputs of the model's kind; its value at uniform outputs is "
-    "-1/C; or it stays the same when the targets of a batch change places (a broadcast of shapes).",
+    "-1/C; or it stays the same when the targets of a batch change places (a broadcast of shapes). A warning where it "
+    "is the same at any targets.",
     why="Training drives the outputs to infinity, or weighs every example the same; neither is the likelihood.",
     fix="Use cross_entropy on raw outputs, or log_softmax before nll_loss; give outputs and targets one shape.",
-    confused_with="nll_loss on log_softmax outputs, which is right; a sign error, which the next rule tells apart.",
+    confused_with="nll_loss on log_softmax outputs, which is right; a sign error, which the next rule tells apart; a "
+    "loss that compares outputs with each other on purpose.",
     source="derived: NLL on probabilities is -1/C at uniform outputs and -1 at best; on raw outputs it has no minimum",
 )
 def loss_does_not_fit(function: LossFunction, initial: InitialLoss | None) -> Finding | None:
     facts = function.only("kind", "uniform", "own_floor", "own_unbounded", "loss_name")
+    if function.unpaired and function.untouched:
+        title = "the loss is the same at any targets: nothing of them is learnt"
+        remedy = (
+            "Give the loss the targets; where they are not meant to be learnt (views of one image), accept the code."
+        )
+        return found("IN105", "warn", title, evidence=facts, remedy=remedy)
     if function.unpaired:
         title = "the loss stays the same when the targets change places: it pairs every output with all targets"
         return found("IN105", "error", title, evidence=facts)

@@ -22,4 +22,5 @@ def moves_at_rest(setup: Setup) -> MovesAtRest:
     move = {name: item.detach() - before[name] for name, item in model.named_parameters()}
     length, size, slope = (dot(a, a) ** 0.5 for a in (move, before, gradient))
     uphill = dot(move, gradient) / (length * slope) if length * slope > 0 else None
-    return MovesAtRest(watch.calls, length / size if size > 0 else 0.0, uphill)
+    weights = sum(item.numel() for item in gradient.values() if item is not None)
+    return MovesAtRest(watch.calls, length / size if size > 0 else 0.0, uphill, weights)

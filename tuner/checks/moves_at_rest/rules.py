@@ -10,6 +10,8 @@ from tuner.core.result import Finding
 STAYED = Limit("stayed", 1e-3, "of the weights' length", "derived: what adding and taking back leaves in fp32 is 1e-6")
 UPHILL = Limit("uphill", 0.5, "the cosine with the gradient", "derived: of 100 weights or more, chance is 0.1 at most")
 
+ENOUGH_WEIGHTS = Limit("enough weights", 100, "numbers", "derived: of fewer a bound on them may go any way")
+
 
 @rule(
     "IN199",
@@ -27,6 +29,8 @@ UPHILL = Limit("uphill", 0.5, "the cosine with the gradient", "derived: of 100 w
 def climbs_and_stays_there(seen: MovesAtRest) -> Finding | None:
     uphill = number(seen.uphill)
     if uphill is None or seen.moved < STAYED or uphill < UPHILL:
+        return None
+    if seen.weights is not None and seen.weights < ENOUGH_WEIGHTS:
         return None
     title = (
         f"at rate 0, {seen.calls} calls of the step move the weights by {seen.moved:.2g} of their length, along the "

@@ -15,7 +15,8 @@ class OwnEvaluation(Evidence):
     `own`: whether the recipe has one; nothing else is known where not. `learnt`: the objective fell to a twentieth of
     `first_loss`, to `loss`, in `steps` (`with_adam`: in place of the recipe's optimizer). `hook`: what evaluate then
     returns; `majority`: the share of the largest class. `foreign_norms`: normalisation layers that evaluate ran and
-    that are none of the model's; `still`: of these, those whose statistics stay while the model's move.
+    that are none of the model's; `still`: of these, those of other weights of the model whose statistics stay while the
+    model's move.
     """
 
     learnt: bool

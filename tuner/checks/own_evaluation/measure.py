@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from tuner.checks.tools.frame import (
     fresh_optimizer,
     gathered,
     random_state,
+    sample,
     train_once,
 )
 from tuner.core.streams import derive_seed
@@ -38,7 +40,10 @@ def own_evaluation(setup: Setup) -> OwnEvaluation:
     if setup.evaluate_hook is None:
         return OwnEvaluation(learnt=False, first_loss=None, loss=None, hook={}, own=False)
     demand(setup, 2 * STEPS * EXAMPLES, "learning examples by heart")
-    indices = balanced(setup.data.targets("train"), EXAMPLES, derive_seed(setup.spec.seed, "own_evaluation"))
+    if setup.data.one_class_each:
+        indices = balanced(setup.data.targets("train"), EXAMPLES, derive_seed(setup.spec.seed, "own_evaluation"))
+    else:
+        indices = sample(setup, EXAMPLES, "own_evaluation")
     batch = gathered(setup, "train", indices)
     found = _attempt(setup, batch, None)
     return OwnEvaluation(**(found if found["learnt"] else _attempt(setup, batch, 3e-3) | {"with_adam": True}))
@@ -69,15 +74,32 @@ def _attempt(setup: Setup, batch: Batch, adam: float | None) -> dict[str, Any]:
         "steps": step + 1,
         "with_adam": False,
         "hook": {key: as_number(item) for key, item in judged.items()},
-        "majority": float(torch.bincount(batch[1].clamp_min(0)).max()) / len(batch[1]),
+        "majority": _majority(batch[1]) if setup.data.one_class_each else 0.0,
         **_compared(*states),
     }
 
 
-def _norms_in_evaluation(
-    setup: Setup, model: nn.Module, batch: Batch, loss: Callable[..., Tensor]
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the running means of the normalisation layers that evaluate runs beside the model's, and of its own."""
+def _majority(labels: Tensor) -> float:
+    return float(torch.bincount(labels.clamp_min(0)).max()) / len(labels)
+
+
+@dataclass(frozen=True)
+class _Norm:
+    """The running mean of a normalisation layer, and its gain, if there is one."""
+
+    mean: Tensor
+    gain: Tensor | None
+
+    @classmethod
+    def of(cls, module: Any) -> _Norm:
+        return cls(module.running_mean.clone(), None if module.weight is None else module.weight.detach().clone())
+
+
+Norms = tuple[list[_Norm], list[_Norm]]
+
+
+def _norms_in_evaluation(setup: Setup, model: nn.Module, batch: Batch, loss: Callable[..., Tensor]) -> Norms:
+    """Return the normalisation layers that evaluate runs beside the model's, and the model's own."""
     evaluate = setup.evaluate_hook
     assert evaluate is not None
     own = {id(module) for module in model.modules()}
@@ -94,12 +116,24 @@ def _norms_in_evaluation(
     finally:
         handle.remove()
     model.train()
-    mine = [m.running_mean for m in model.modules() if isinstance(m, NORMALISATION) and m.running_mean is not None]
-    return [m.running_mean.clone() for m in seen.values()], [mean.clone() for mean in mine]
+    mine = [m for m in model.modules() if isinstance(m, NORMALISATION) and m.running_mean is not None]
+    return [_Norm.of(m) for m in seen.values()], [_Norm.of(m) for m in mine]
 
 
-def _compared(before: tuple[list[Tensor], list[Tensor]], after: tuple[list[Tensor], list[Tensor]]) -> dict[str, Any]:
-    """Count the foreign layers whose statistics stood still while the model's own moved."""
-    moved = any(not torch.equal(a, b) for a, b in zip(before[1], after[1], strict=False))
-    still = sum(torch.equal(a, b) for a, b in zip(before[0], after[0], strict=False)) if moved else 0
-    return {"foreign_norms": len(after[0]), "still": still}
+def _compared(before: Norms, after: Norms) -> dict[str, Any]:
+    """Count the foreign layers whose statistics stood still while the model's own moved.
+
+    They are those of other weights of the model: as many and as wide as the model's, or with a gain that moves. A net
+    of its own that evaluate asks (features for a distance between images, a teacher) is none.
+    """
+    moved = any(not torch.equal(a.mean, b.mean) for a, b in zip(before[1], after[1], strict=False))
+    copies = [len(norm.mean) for norm in after[0]] == [len(norm.mean) for norm in after[1]]
+    still = [
+        torch.equal(a.mean, b.mean) and (copies or _moved(a.gain, b.gain))
+        for a, b in zip(before[0], after[0], strict=False)
+    ]
+    return {"foreign_norms": len(after[0]), "still": sum(still) if moved else 0}
+
+
+def _moved(before: Tensor | None, after: Tensor | None) -> bool:
+    return before is not None and after is not None and not torch.equal(before, after)

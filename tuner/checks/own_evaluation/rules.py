@@ -52,7 +52,7 @@ def accuracy_against_loss(answer: OwnEvaluation) -> Finding | None:
     why="Averaged weights with the statistics of an early model, or of none, answer far worse than the model itself.",
     fix="Copy the buffers with the weights (AveragedModel(..., use_buffers=True)), or call "
     "torch.optim.swa_utils.update_bn on train batches before evaluating.",
-    confused_with="A frozen teacher that is evaluated on purpose.",
+    confused_with="A net of its own that evaluate asks on purpose: a teacher, features for a distance between images.",
     source="Izmailov et al. 2018, averaging weights (batch-norm statistics are computed again); PyTorch, update_bn",
 )
 def foreign_statistics(answer: OwnEvaluation) -> Finding | None:

@@ -67,7 +67,7 @@ def _columns(setup: Setup) -> dict[str, Any]:
 
 
 def _in_a_row(columns: Tensor, best: int, shape: Sequence[int]) -> bool:
-    """Return whether a column and two beside it, along any axis, are one quantity: alike, and of one mean and spread."""
+    """Return whether a column and two beside it, along any axis, are one quantity: alike, of one mean and spread."""
     steps = {1} if len(shape) < 2 or math.prod(shape) != columns.shape[1] else {1, *shape[1:]}
     for step in steps:
         run = 1
@@ -83,13 +83,9 @@ def _in_a_row(columns: Tensor, best: int, shape: Sequence[int]) -> bool:
 
 
 def _one_quantity(first: Tensor, second: Tensor) -> bool:
-    alike = float(correlation(first[:, None], second)) > ALIKE
-    spread = float(first.std().clamp_min(1e-12))
-    return (
-        alike
-        and abs(float(second.std()) / spread - 1) < NEAR
-        and abs(float(second.mean() - first.mean())) < NEAR * spread
-    )
+    spread, apart = float(first.std().clamp_min(1e-12)), abs(float(second.mean() - first.mean()))
+    as_wide = abs(float(second.std()) / spread - 1) < NEAR
+    return as_wide and apart < NEAR * spread and float(correlation(first[:, None], second)) > ALIKE
 
 
 def _ranks(columns: Tensor) -> Tensor:

@@ -195,6 +195,21 @@ def ignores_pairing(loss: Loss, targets: Tensor, shape: torch.Size, kind: str) -
     return abs(one - other) <= 1e-5 * abs(one)
 
 
+def ignores_targets(loss: Loss, targets: Tensor, shape: torch.Size, kind: str) -> bool | None:
+    """Return whether the loss is the same at other targets: all the smallest, all the largest. None: not known."""
+    if targets.ndim != 1:
+        return None
+    first, last = targets.min(), targets.max()
+    if bool(first == last):
+        return None
+    outputs = HEADS[kind](torch.linspace(-2, 2, math.prod(shape), device=targets.device).reshape(shape))
+    given = [value(loss, outputs, wanted) for wanted in (targets, *(one.expand_as(targets) for one in (first, last)))]
+    known = [item for item in given if item is not None and math.isfinite(item)]
+    if len(known) < len(given) or known[0] == 0:
+        return None
+    return max(known) - min(known) <= 1e-6 * abs(known[0])
+
+
 def over_batch(loss: Loss, targets: Tensor, shape: torch.Size) -> bool | None:
     """Return whether the loss normalises raw scores over the examples of the batch in place of the classes.
 
