@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,7 +34,12 @@ def label_order(setup: Setup) -> LabelOrder:
     asked = sample(setup, 256, "label_order")
     given = gathered(setup, "train", asked)[1].cpu()
     relabelled = int((given != data.targets("train")[asked]).sum())
-    facts = {"asked": len(asked), "relabelled": relabelled, "examples": len(keys), "distinct": len(set(keys))}
+    facts: dict[str, Any] = {
+        "asked": len(asked),
+        "relabelled": relabelled,
+        "examples": len(keys),
+        "distinct": len(set(keys)),
+    }
     known = data.targets("train")
     if len(batches) < 2 or size < 8:
         return LabelOrder(**facts, entropy=None, expected=None, z=None, batches=len(batches))

@@ -140,10 +140,9 @@ def updates_of(
     try:
         while watch.calls < MOST_CALLS and len(watch.gradients) < updates and len(watch.others) < updates:
             watch.calls += 1
-            given, seed = batch, setup.spec.seed
-            if callable(batch):
-                given, seed = batch(watch.calls), derive_seed(seed, "probe", watch.calls)
-            with random_state(seed):
+            own = callable(batch)
+            given = batch(watch.calls) if callable(batch) else batch
+            with random_state(derive_seed(setup.spec.seed, "probe", watch.calls) if own else setup.spec.seed):
                 train_once(setup, model, given, loss, optimizer)
     finally:
         for hook in watch.hooks:  # objects that know each other would keep the model until garbage is collected
