@@ -60,11 +60,33 @@ def test_losses_of_features_train_as_a_loop_that_adds_them_at_the_heads_input(tm
     training = fit(setup)
     for name, item in model.state_dict().items():
         torch.testing.assert_close(training.model.state_dict()[name], item, rtol=1e-4, atol=1e-5)
-    assert torch.allclose(training.points.states[0].raw.centres, near.centres, atol=1e-5)
+    assert torch.allclose(training.points.states[0].centres, near.centres, atol=1e-5)
 
 
-def test_centres_are_saved_and_one_and_four_epochs_are_five(tmp_path):
-    parts, whole = (make_case(tmp_path / name, overrides={"loss": WITH_FEATURES}) for name in "ab")
+AVERAGED = """
+class Averaged(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(()))
+    def forward(self, outputs, targets):
+        value = nn.functional.cross_entropy(outputs, targets)
+        if self.training and torch.is_grad_enabled():
+            self.mean.lerp_(value.detach(), 0.5)
+        return value * self.mean
+"""
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        {"name": "center"},
+        {"name": "mine.py:Averaged"},
+        [{"name": "cross_entropy"}, {"name": "mine.py:Averaged", "factor": 0.5}, {"name": "center"}],
+    ],
+    ids=["alone", "of the user's own", "in a list"],
+)
+def test_a_loss_with_a_state_is_saved_and_one_and_four_epochs_are_five(tmp_path, loss):
+    parts, whole = (make_case(tmp_path / name, AVERAGED, {"loss": loss}) for name in "ab")
     assert parts.run(until=1, horizon_epochs=5).status == "stopped"
     assert without_clock(parts.run(horizon_epochs=5)) == without_clock(whole.run(horizon_epochs=5))
 

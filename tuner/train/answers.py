@@ -52,6 +52,8 @@ def answered(
 def values_of_each(setup: Setup, model: nn.Module, split: str) -> np.ndarray:
     """Return one number per example that is larger where its answer is better: the task's own, else minus the loss.
 
+    Of examples without any class (all of their positions are left out) the loss says nothing: they are passed over.
+
     Raises:
         NoAnswers: the outputs cannot be scored, or the loss takes no single example.
     """
@@ -68,8 +70,10 @@ def values_of_each(setup: Setup, model: nn.Module, split: str) -> np.ndarray:
 
 
 def _losses(loss: Callable[[Any, Tensor], Tensor], outputs: Any, targets: Tensor) -> np.ndarray:
-    found = []
+    found, counted = [], getattr(loss, "counted", len)
     for i in range(len(targets)):
+        if not counted(targets[i : i + 1]):
+            continue
         one = mapped(partial(_example, i), outputs)
         try:
             found.append(float(loss(one, targets[i : i + 1])))

@@ -31,25 +31,27 @@ def evaluate(
 ) -> dict[str, float]:
     """Return the loss, a mean over examples, the scorer's scores, and `metric` of the whole split where one is given.
 
-    Scores are left out where outputs have no shape that the task can score. The model is left in eval mode.
+    A loss that divides by what a batch counts (`loss.counted`: factors of classes, positions that have one) gives the
+    mean that it would give of the whole split at once. Scores are left out where outputs have no shape that the task
+    can score. The model is left in eval mode.
     """
     model.eval()
     losses, sizes, kept = [], [], []
-    tally = Tally(scorer)
+    tally, counted = Tally(scorer), getattr(loss, "counted", len)
     for inputs, targets in batches:
         with told(targets):
             with autocast():
                 outputs = as_float(model(inputs))
             losses.append(loss(outputs, targets).detach())
-        sizes.append(len(targets))
+        sizes.append(counted(targets))
         tally.add(outputs, targets)
         if metric is not None:
             kept.append((scored_part(outputs), targets))
-    examples = sum(sizes)
-    if examples == 0:
+    if not losses:
         return {}
-    weights = torch.tensor(sizes, dtype=torch.float64)
-    result = {"loss": float((torch.stack(losses).cpu().double() * weights).sum() / examples), **tally.values()}
+    weights = torch.tensor([float(size) for size in sizes], dtype=torch.float64)
+    values = torch.where(weights > 0, torch.stack(losses).cpu().double(), 0.0)  # a mean of nothing is NaN, and counts 0
+    result = {"loss": float((values * weights).sum() / weights.sum()), **tally.values()}
     if metric is not None:
         result["metric"] = metric_value(metric, *joined(kept))
     return result

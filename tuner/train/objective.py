@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 
 from tuner.core.errors import UsageError, UserCodeError, user_code
 from tuner.parts.blocks import head_of
+from tuner.parts.losses._targets import counted
+from tuner.parts.losses.classification import cross_entropy, nll
 from tuner.recipe.registry import arguments, asked, bind, call, resolve
 from tuner.train.nested import scored_part
 
@@ -58,7 +61,13 @@ def objective(table: Mapping[str, Any], device: str, base_dir: Path, class_count
         values = [factor * loss(outputs, targets) for factor, loss in built]
         return torch.stack(values).sum()
 
+    weighted_sum.states = [state for _, loss in built for state in states_of(loss)]  # type: ignore[attr-defined]
     return weighted_sum
+
+
+def states_of(loss: Loss) -> list[Any]:
+    """Return the objects in a loss of the recipe that have a state, which is saved with the training."""
+    return list(getattr(loss, "states", ()))
 
 
 def one(table: Mapping[str, Any], device: str, base_dir: Path, class_counts: Callable[[], Tensor]) -> Loss:
@@ -72,20 +81,36 @@ def one(table: Mapping[str, Any], device: str, base_dir: Path, class_counts: Cal
             kwargs = {key: torch.tensor(item) if isinstance(item, list) else item for key, item in kwargs.items()}
         built = call(fn, kwargs, "loss", base_dir)
         raw = built.to(device) if isinstance(built, nn.Module) else built
-        kwargs = {}
     else:
         raw = fn
+    given = {} if isinstance(fn, type) else kwargs
     named, own = names_both(fn), ".py" in table["name"] or getattr(fn, "of_model", False)
 
     def loss(outputs: Any, targets: Tensor) -> Tensor:
         if not own:  # a loss of the user's own knows what the model gives
             outputs = classes_second(scored_part(outputs), targets)
         with user_code("loss", base_dir):
-            value = raw(outputs=outputs, targets=targets, **kwargs) if named else raw(outputs, targets, **kwargs)
+            value = raw(outputs=outputs, targets=targets, **given) if named else raw(outputs, targets, **given)
         return as_scalar(value, "loss.name: the loss")
 
     loss.raw = raw  # type: ignore[attr-defined]
+    loss.states = [raw] if hasattr(raw, "state_dict") and hasattr(raw, "load_state_dict") else []  # type: ignore[attr-defined]
+    if (counts := counts_of(fn, kwargs)) is not None:
+        loss.counted = partial(counted, **counts)  # type: ignore[attr-defined]
     return loss
+
+
+def counts_of(fn: Callable[..., Any], kwargs: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the arguments of `counted` for a loss that is a mean over what has a class, by the classes' factors.
+
+    None: a loss is a mean over examples.
+    """
+    of_classes = fn in (cross_entropy, nll, nn.CrossEntropyLoss, nn.NLLLoss)
+    if not of_classes or kwargs.get("reduction", "mean") != "mean":
+        return None
+    weight = kwargs.get("weight")
+    known = {"weight": weight.tolist() if isinstance(weight, Tensor) else weight}
+    return known | ({"ignore_index": kwargs["ignore_index"]} if "ignore_index" in kwargs else {})
 
 
 def classes_second(outputs: Any, targets: Tensor) -> Any:
@@ -98,15 +123,11 @@ def classes_second(outputs: Any, targets: Tensor) -> Any:
 
 
 class FeatureTerm:
-    """A loss of features as a penalty of the step: it listens to what the head is given in train mode.
+    """A loss of features as a penalty of the step: it listens to what the head is given in train mode."""
 
-    `raw`: what the loss calls; it may have a state that is saved with the training.
-    """
-
-    def __init__(self, loss: Loss, factor: float, raw: Any) -> None:
+    def __init__(self, loss: Loss, factor: float) -> None:
         self.loss, self.factor = loss, factor
         self.features: Tensor | None = None
-        self.raw = raw
 
     def attach(self, model: nn.Module) -> None:
         """Listen to the model's head from now on."""
@@ -120,13 +141,6 @@ class FeatureTerm:
         assert self.features is not None
         return self.factor * self.loss(self.features.flatten(1).float(), targets)
 
-    def state_dict(self) -> dict[str, Any]:
-        return self.raw.state_dict() if hasattr(self.raw, "state_dict") else {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        if hasattr(self.raw, "load_state_dict"):
-            self.raw.load_state_dict(state)
-
 
 def feature_terms(
     table: Mapping[str, Any], device: str, base_dir: Path, class_counts: Callable[[], Tensor]
@@ -134,8 +148,7 @@ def feature_terms(
     """Return the terms of a list of losses that are taken of the head's input."""
     pairs = zip(factors_of(table), terms_of(table), strict=True)
     chosen = [(factor, term) for factor, term in pairs if is_of_features(term, table, base_dir)]
-    built = [(factor, one(term, device, base_dir, class_counts)) for factor, term in chosen]
-    return [FeatureTerm(loss, factor, loss.raw) for factor, loss in built]  # type: ignore[attr-defined]
+    return [FeatureTerm(one(term, device, base_dir, class_counts), factor) for factor, term in chosen]
 
 
 def balanced(counts: Tensor) -> list[float]:

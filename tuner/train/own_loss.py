@@ -105,6 +105,7 @@ def with_stand_in(own: Loss, stand_in: Callable[[], Loss | None]) -> Loss:
             return known[0](outputs, targets)
 
     loss.raw = getattr(own, "raw", own)  # type: ignore[attr-defined]
+    loss.states = getattr(own, "states", [])  # type: ignore[attr-defined]
     loss.of_model = True  # type: ignore[attr-defined]
     return loss
 

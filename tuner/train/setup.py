@@ -30,7 +30,7 @@ from tuner.train.kernel_asserts import as_on_cpu
 from tuner.train.layout import LIBRARIES as LIBRARIES_OF_MODELS
 from tuner.train.layout import fails_channels_last, plain
 from tuner.train.nested import hand_over_parts, is_one, take_part, zeros_of
-from tuner.train.objective import as_scalar, check_terms, feature_terms, objective
+from tuner.train.objective import as_scalar, check_terms, feature_terms, objective, states_of
 from tuner.train.points import Part, Points, as_list, build, part_of, resolve_parts
 from tuner.train.scheduling import FACTOR_OFFERS, Schedule, by_factor, is_factor, lead_of, led, watches_val
 from tuner.train.scoring import Scorer
@@ -214,8 +214,9 @@ class Setup:
         terms = feature_terms(self.tables["loss"], self.env.device, self.env.recipe_dir, self.class_counts)
         for term in terms:
             term.attach(model)
-        more = [{"penalty": term.penalty, "state": term} for term in terms]
-        return build(self.parts, [*more, *teachers(self, model)])
+        points = build(self.parts, [*({"penalty": term.penalty} for term in terms), *teachers(self, model)])
+        points.states += [state for term in terms for state in states_of(term.loss)]
+        return points
 
     def built(self, table: Mapping[str, Any]) -> nn.Module:
         """Build a model of a table of its own on the device, with the trial's seed: a teacher."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tuner.core.errors import InputError
 from tuner.train import checkpoint
 from tuner.train.interface import interface_of
+from tuner.train.objective import states_of
 from tuner.train.points import Points
 from tuner.train.scheduling import Schedule
 from tuner.train.scoring import Scorer
@@ -79,7 +80,8 @@ def start(setup: Setup) -> Training:
     if setup.env.rank is not None and setup.tables["train"].get("sync_batch_norm"):
         synced(model)
     optimizer = setup.optimizer(model)
-    loss = setup.loss()
+    loss, points = setup.loss(), setup.points(model)
+    points.states += states_of(loss)
     training = Training(
         model=model,
         optimizer=optimizer,
@@ -87,7 +89,7 @@ def start(setup: Setup) -> Training:
         schedule_steps=total_steps,
         scaler=torch.amp.GradScaler(torch.device(setup.env.device).type, enabled=setup.precision == "fp16"),
         loss=loss,
-        points=setup.points(model),
+        points=points,
         scorer=setup.scorer(loss),
         together=None if setup.env.rank is None else Together(model, loss, setup.env.rank),
     )

@@ -75,7 +75,8 @@ def _name(setup: Setup, index: int, part: Mapping[str, Any]) -> str:
         return f"{setup.parts[index].where} ({getattr(setup.parts[index].fn, '__name__', 'a callable')})"
     owner = getattr(part["penalty"], "__self__", part["penalty"])
     if isinstance(owner, FeatureTerm):
-        return f"loss ({getattr(owner.raw, '__name__', type(owner.raw).__name__)})"
+        raw = owner.loss.raw  # type: ignore[attr-defined]
+        return f"loss ({getattr(raw, '__name__', type(raw).__name__)})"
     return f"teacher ({type(owner).__name__})"
 
 

@@ -32,6 +32,20 @@ def indices(targets: Tensor, name: str) -> Tensor:
     return targets
 
 
+def counted(targets: Tensor, weight: Sequence[float] | None = None, ignore_index: int = -100) -> Tensor:
+    """Return what a batch counts in a mean over classes, as torch's cross-entropy divides by it.
+
+    How many targets have a class, or the sum of the factors of their classes; of shares the number of examples.
+    """
+    if targets.is_floating_point():
+        return torch.tensor(len(targets))
+    kept = targets != ignore_index
+    if weight is None:
+        return kept.sum()
+    factors = torch.as_tensor(weight, dtype=torch.float64, device=targets.device)
+    return (factors[torch.where(kept, targets, 0)] * kept).sum()
+
+
 def per_class(weight: Sequence[float] | None, outputs: Tensor) -> Tensor | None:
     """Return the factors of the classes as a tensor like the outputs."""
     return None if weight is None else torch.as_tensor(weight, dtype=outputs.dtype, device=outputs.device)

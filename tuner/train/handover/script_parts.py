@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tuner.parts.heads import fit_head
+from tuner.parts.losses._targets import counted
 from tuner.parts.replacing import Activation, activation_of, replace_activations, set_global_pool, set_head
 from tuner.recipe.model import expand_path
 from tuner.recipe.registry import arguments, asked, resolve
@@ -133,7 +134,7 @@ def loss_text(setup: Setup, names: Names, outputs: Any) -> str:
     terms = [(factor, term) for factor, term in pairs if not is_of_features(term, table, folder)]
     part = "" if isinstance(outputs, Tensor) else f"    outputs = {names.bundle.add(scored_part)}(outputs)\n"
     if len(terms) == 1 and terms[0][0] == 1.0 and not part:
-        return one_loss("loss", terms[0][1], setup, names)
+        return one_loss("loss", terms[0][1], setup, names) + _counted(setup, names)
     texts = [one_loss(f"loss_{index}", term, setup, names) for index, (_, term) in enumerate(terms, 1)]
     if len(terms) == 1 and terms[0][0] == 1.0:
         value = "loss_1(outputs, targets)"
@@ -141,7 +142,7 @@ def loss_text(setup: Setup, names: Names, outputs: Any) -> str:
         summands = [f"{factor!r} * loss_{index}(outputs, targets)" for index, (factor, _) in enumerate(terms, 1)]
         value = f"torch.stack([{', '.join(summands)}]).sum()"
     head = 'def loss(outputs, targets):\n    """Return the objective of a batch."""\n'
-    return "\n\n".join(texts) + f"\n\n{head}{part}    return {value}\n"
+    return "\n\n".join(texts) + f"\n\n{head}{part}    return {value}\n" + _counted(setup, names)
 
 
 def one_loss(name: str, table: Mapping[str, Any], setup: Setup, names: Names) -> str:
@@ -157,6 +158,14 @@ def one_loss(name: str, table: Mapping[str, Any], setup: Setup, names: Names) ->
     taken = {"outputs": Expression("outputs"), "targets": Expression("targets")} if names_both(fn) else {}
     text = call_text(function, {**taken, **kwargs}, () if taken else ("outputs", "targets"))
     return f'def {name}(outputs, targets):\n    """Return the loss of a batch."""\n    return {text}\n'
+
+
+def _counted(setup: Setup, names: Names) -> str:
+    """Return the lines that say what a batch counts in the mean of a split, where that is not its examples."""
+    counts = getattr(setup.loss(), "counted", None)
+    if counts is None or (setup.data.one_class_each and counts.keywords["weight"] is None):
+        return ""
+    return f"\n\nloss.counted = {lambda_text(names.bundle.add(counted), ('targets',), ('targets',), counts.keywords)}\n"
 
 
 def scorer_text(setup: Setup, names: Names) -> str:
@@ -251,7 +260,7 @@ def points_text(setup: Setup, names: Names) -> str | None:
     for index, (factor, term) in enumerate(zip(factors_of(table), terms_of(table), strict=True), 1):
         if is_of_features(term, table, folder):
             lines += one_loss(f"raw_{index}", term, setup, names).strip().splitlines()
-            lines.append(f"term_{index} = {names.bundle.add(FeatureTerm)}(raw_{index}, {factor!r}, raw_{index})")
+            lines.append(f"term_{index} = {names.bundle.add(FeatureTerm)}(raw_{index}, {factor!r})")
             lines.append(f"term_{index}.attach(model)")
             parts.append(f'{{"penalty": term_{index}.penalty}}')
     if not parts:

@@ -62,7 +62,8 @@ def forms_of(setup: Setup, names: Names) -> Forms:
     with torch.no_grad(), setup.autocast():
         outputs = as_float(model(inputs))
     rows = isinstance(outputs, torch.Tensor) and outputs.ndim == 2 and outputs.shape[1] > 1
-    short = setup.data.one_class_each and rows and setup.scorer(setup.loss()).names == ("accuracy",)
+    plain = setup.data.one_class_each and setup.tables["loss"].get("weight") is None
+    short = plain and rows and setup.scorer(setup.loss()).names == ("accuracy",)
     points = script_parts.points_text(setup, names)
     closure = needs_closure(setup.optimizer(setup.model()))
     own = setup.train_step is not None
