@@ -164,6 +164,8 @@ HEALTHY = {
     },
     "evaluated_weights": {"first": {"coarse": 0.1, "fine": 0.0}, "updates": {"coarse": 50, "fine": 500}, "norms": 2},
     "weights_return": {"updates": 20},
+    "targets_in_sight": {"ahead": 1, "share": 1.0, "read": 0, "asked": 4},
+    "repeated_layers": {"groups": []},
     "weights_shortened": {"shortened": 0.1, "length": 0.9, "left": 0.9},
     "dropout_noise": {"shared": 0.2, "rates": {"drop": 0.6}, "passes": 8, "examples": 128},
     "moves_at_rest": {"calls": 1, "moved": 1e-7, "uphill": 0.9},

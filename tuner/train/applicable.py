@@ -17,7 +17,7 @@ OF_BUILDING = frozenset({"seeds"})  # about building the model again, which only
 # can be asked whatever the inputs are; every other question changes or measures inputs that are one tensor
 OF_ANY_INPUT = frozenset(
     {"initial_loss", "loss_function", "one_step", "fresh_gradients", "gradient_seen", "weight_decay", "planned_rates",
-     "class_shares", "classes_heard", "schedule", "decay"}
+     "class_shares", "classes_heard", "schedule", "decay", "targets_in_sight", "repeated_layers"}
 )  # fmt: skip
 
 
