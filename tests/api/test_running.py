@@ -55,6 +55,25 @@ def test_a_recipe_that_is_there_is_not_written_over(functions, tmp_path):
         tuner.run(TABLES, **functions, run_dir=tmp_path / "run")
 
 
-def test_an_unknown_option_is_refused():
-    with pytest.raises(UsageError, match="unknown option 'worker'"):
-        tuner.run("digits", worker=2)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"worker": 2}, r"unknown option 'worker' - did you mean 'workers'\?"),
+        ({"workers": -1}, r"--workers: must be 0 or more \(got -1\)"),
+        ({"deadline": 0.0}, "--deadline: must be more than 0 seconds"),
+        ({"engine": "folder"}, "--engine folder: --address is missing"),
+        ({"rounds": -1}, r"rounds: must be 0 or more \(got -1\)"),
+        ({"set": "optimizer.lr"}, r"--set optimizer\.lr: expected key=value"),
+        ({"set": "accept={codes=['XX999'], reason='no'}"}, "no rule has the code 'XX999'"),
+    ],
+)
+def test_an_option_is_refused_as_the_command_refuses_it(functions, tmp_path, options, message):
+    with pytest.raises(UsageError, match=message):
+        tuner.run(TABLES, **functions, run_dir=tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_name_that_leads_out_of_the_folder_is_refused_before_it_is_written(functions, tmp_path):
+    with pytest.raises(UsageError, match=r"'\.\./mine' cannot name a recipe"):
+        tuner.run({**TABLES, "name": "../mine"}, **functions)
+    assert not (tmp_path.parent / "mine.toml").exists()

@@ -1,5 +1,6 @@
 """`tuner.watch` around a loop, and the judgement of a log."""
 
+import contextlib
 import json
 import math
 
@@ -74,6 +75,40 @@ def test_nothing_of_the_watch_stays_on_the_model():
     with watch(model, optimizer, loss, every=1) as w:
         loop(w, model, optimizer, loss, epochs=1)
     assert not model._forward_hooks and not loss._forward_hooks and not optimizer._optimizer_step_post_hooks
+
+
+@pytest.mark.parametrize(
+    ("calls_w_loss", "steps", "raised", "why"),
+    [
+        (False, True, None, r"there is none: no loss was seen\nCall w\.loss\(outputs, targets\)"),
+        (True, False, None, r"there is none: no update of this optimizer was seen\nHand over the optimizer"),
+        (True, True, ValueError, r"there is none: an error ended the block\nFix what was raised"),
+    ],
+)
+def test_a_loop_without_a_report_says_why(calls_w_loss, steps, raised, why):
+    model = nn.Linear(4, 2)
+    optimizer, loss = torch.optim.SGD(model.parameters(), 0.1), nn.functional.cross_entropy
+    with contextlib.suppress(ValueError), watch(model, optimizer, loss) as w:
+        for _ in range(3):
+            (w.loss if calls_w_loss else loss)(model(torch.randn(8, 4)), torch.arange(8) % 2).backward()
+            if steps:
+                optimizer.step()
+        with pytest.raises(UsageError, match="the block has not ended"):
+            _ = w.report
+        if raised:
+            raise raised
+    with pytest.raises(UsageError, match=why):
+        _ = w.report
+
+
+def test_a_loop_that_is_interrupted_is_judged_as_far_as_it_came_and_a_notebook_shows_it():
+    model, loss = nn.Linear(4, 2), nn.CrossEntropyLoss()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with pytest.raises(KeyboardInterrupt), watch(model, optimizer, loss) as w:
+        assert repr(w) == "Watch: 0 updates" and w._repr_html_() is None
+        loop(w, model, optimizer, loss, epochs=4)
+        raise KeyboardInterrupt
+    assert "STEP 6" in repr(w) and "<pre" in w._repr_html_()
 
 
 def watched(lr=0.1, learns=True, momentum=0.0, updates=150):

@@ -17,7 +17,8 @@ from tuner.search.budget import parse
 from tuner.search.costs import Costs
 from tuner.train import loop, trial
 from tuner.workflow import best_so_far, budgets, stage_clock, whole_run
-from tuner.workflow.freshness import Options, Session
+from tuner.workflow.freshness import Session
+from tuner.workflow.options import Options
 
 SLOW = Costs(epoch_seconds=30.0, evaluation_seconds=1.0, item_seconds=0.1, workers=1, source="lr-sweep")
 QUICK = Costs(epoch_seconds=0.1, evaluation_seconds=0.0, item_seconds=0.0, workers=1, source="lr-sweep")

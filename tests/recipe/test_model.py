@@ -113,7 +113,8 @@ def test_set_without_key_and_value_is_refused(text):
 
 
 @pytest.mark.parametrize(
-    "path", ["/usr/share/images", "~/images", "$HOME/images", "./my.py:load", "../a-b", r"C:\images"]
+    "path",
+    ["/usr/share/images", "~/images", "$HOME/images", "./my.py:load", "../a-b", r"C:\images", r".\a", "\u00e4pfel"],
 )
 def test_a_path_needs_no_quotes(path):
     assert parse_assignment(f"data.root={path}") == ("data.root", path)

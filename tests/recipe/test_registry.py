@@ -131,6 +131,13 @@ def test_two_recipe_folders_with_files_of_the_same_name_do_not_mix(tmp_path):
     assert str(tmp_path / "1") not in sys.path
 
 
+@pytest.mark.parametrize("name", ["v1.2.py", "my.net.py", "my-net.py", "sub/v1.2.py"])
+def test_a_file_whose_name_no_import_statement_could_have_is_loaded_all_the_same(tmp_path, name):
+    write(tmp_path, name, "def build():\n    return 5\n")
+    assert resolve("model", f"{name}:build", tmp_path)() == 5
+    assert registry.user_module_files() == [tmp_path / name]
+
+
 def test_a_users_file_named_like_a_loaded_module_replaces_nothing(tmp_path):
     import json
 

@@ -99,6 +99,19 @@ def test_lines_appear_at_intervals_off_a_terminal(monkeypatch):
     assert text_of(file).count("\n") >= 2 and "\x1b" not in text_of(file)
 
 
+def test_a_terminal_that_can_only_write_lines_gets_lines(monkeypatch):
+    monkeypatch.setattr(progress_module, "SILENT_SECONDS", 0.02)
+    monkeypatch.setattr(progress_module, "LINE_SECONDS", 0.04)
+    file = io.StringIO()
+    console = Console(file=file, width=80, force_terminal=True, color_system=None, _environ={"TERM": "dumb"})
+    with ProgressView(console=console) as view:
+        view.start("coarse", 2)
+        deadline = time.monotonic() + 5
+        while "\n" not in file.getvalue() and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert file.getvalue().startswith("coarse: 0/2 trials, 0 % done") and "\x1b" not in file.getvalue()
+
+
 def test_quiet_prints_nothing_at_all(monkeypatch):
     monkeypatch.setattr(progress_module, "SILENT_SECONDS", 0.0)
     monkeypatch.setattr(progress_module, "LINE_SECONDS", 0.01)

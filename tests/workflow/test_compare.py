@@ -65,7 +65,7 @@ def test_winners_on_other_files_are_not_paired():
 def test_the_headline_says_which_winner_is_better(p, only, words):
     sides = [Side(name, {}, "t", {}, score) for name, score in (("a", 0.9), ("b", 0.8))]
     found = Comparison(*sides, {}, "val_accuracy", p, *only)
-    assert words in str(found) and "val accuracy 0.9000 against 0.8000" in str(found)
+    assert words in str(found) and "val accuracy 0.9000 against 0.8000" in repr(found) == str(found)
 
 
 def test_compare_shows_recipes_verdicts_and_winners(finished, command):

@@ -51,6 +51,15 @@ def test_importing_tuner_stays_light():
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 
+def test_a_run_shows_how_each_stage_ended(run):
+    run._dir.stage("diagnose").begin({"name": "r"})
+    first, coarse_line, fine_line, last = repr(run).splitlines()
+    assert first == f"Run({str(run.path)!r})" and last.split() == ["diagnose", "not", "finished"]
+    for line, stage in ((coarse_line, "coarse"), (fine_line, "fine")):
+        found = run.result(stage)
+        assert line.split()[:2] == [stage, found["verdict"].upper()] and line.endswith(found["headline"])
+
+
 def test_stages_are_in_the_order_of_the_steps(run):
     assert run.stages == ["coarse", "fine"]
     run._dir.stage("fine-2").begin({"name": "r"})

@@ -18,7 +18,7 @@ from tuner.core.trial import Progress
 from tuner.recipe.file import load_recipe
 from tuner.workflow.accepted_codes import check_codes
 from tuner.workflow.engine import Workflow
-from tuner.workflow.freshness import Options
+from tuner.workflow.options import Options
 
 SHOWN = ("code", "cause", "severity", "confidence", "accepted", "title")
 

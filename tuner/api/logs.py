@@ -19,7 +19,7 @@ from tuner.core.stage_ref import StageRef
 from tuner.core.store import RunDir, StageDir, sha256, write_curve, write_json
 from tuner.core.trial import TrialSpec, WorkItem
 from tuner.recipe.model import Recipe
-from tuner.stages import Inputs, load, only, read_result
+from tuner.stages import Inputs, load, only, read_result, settings_of
 from tuner.workflow.drawing import draw_plots
 from tuner.workflow.outputs import versions
 
@@ -61,7 +61,7 @@ def _judged(recipe: Recipe, record: Record, settings: Mapping[str, Any]) -> Stag
     inputs = Inputs(
         results={"fine": StageResult("fine", "", FineMetrics(), choice={"trial": trial})}, trials={"fine": [record]}
     )
-    result = module.judge(recipe, inputs, module.Settings.model_validate({**settings, "confirm": False}), [])
+    result = module.judge(recipe, inputs, settings_of(stage, {**settings, "confirm": False}), [])
     metrics = replace(result.metrics, curves_stage=stage)
     return replace(result, metrics=metrics, skipped=[*result.skipped, RUNNING])
 
@@ -93,11 +93,11 @@ def diagnose_log(
 
     Raises:
         InputError: the log cannot be read; the folder belongs to a recipe or to another log.
-        UsageError: no column of the log is a loss.
+        UsageError: no column of the log is a loss; a setting is not allowed.
     """
     run, ref = RunDir(run_dir or Path("runs") / path.stem), StageRef(only("judges_logs"))
     folder = ref.folder(run)
-    chosen = load(ref.stage).Settings.model_validate({**(settings or {}), "confirm": False})
+    chosen = settings_of(ref.stage, {**(settings or {}), "confirm": False})
     rows = read_log(path)
     made_from = {"log": str(path.resolve()), "sha256": sha256(path), "settings": chosen.model_dump(mode="json")}
     with run.locked(command):

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import copy
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tuner import stages
-from tuner.core.errors import UsageError
+from tuner.core.errors import UsageError, did_you_mean
 from tuner.core.result import TrialResult
 from tuner.core.stage_ref import StageRef
 from tuner.core.store import write_bytes
 from tuner.core.trial import Progress
-from tuner.recipe.file import load_recipe, overrides_of
-from tuner.recipe.model import Recipe
-from tuner.recipe.templates import find_recipe
+from tuner.recipe.file import load_recipe
+from tuner.recipe.model import NAME_PATTERN
+from tuner.recipe.templates import NAME_HINT, find_recipe
 from tuner.stages import checklist
 from tuner.view.progress import Epochs
+from tuner.workflow.accepted_codes import check_codes
 from tuner.workflow.engine import Workflow
-from tuner.workflow.freshness import Options
+from tuner.workflow.options import GIVEN, Options
 from tuner.workflow.run_folder import Run
 
 MADE = "# Made by tuner.run from Python; the next call writes it again.\n"
@@ -47,7 +49,7 @@ def run(
     model: Callable[..., Any] | None = None,
     data: Callable[..., Any] | None = None,
     loss: Callable[..., Any] | None = None,
-    set: Sequence[str] = (),
+    set: str | Sequence[str] = (),
     budget: str | None = None,
     rounds: int = 0,
     test: bool = False,
@@ -57,17 +59,22 @@ def run(
 
     `recipe`: the path or the name of one, or its tables as a dictionary, which are written beside the functions as
     <name>.toml. `model`, `data`, `loss`: functions (or a loss class) that stand for the recipe's names: each is
-    imported from its file in the worker processes, so it must stand in one. `set`: texts as of
-    `--set`. `options`: run_dir, workers, device, deadline, force, fresh, allow_stale.
+    imported from its file in the worker processes, so it must stand in one. `set`: texts as of `--set`, "key=value".
+    `options`: as of the command: run_dir, workers, engine, address, device, trials_per_device, stack, deadline, seed,
+    force, fresh, allow_stale.
 
     Raises:
-        UsageError: the recipe, a function that stands in no file, an unknown option.
+        UsageError: the recipe, a function that stands in no file, an option that is unknown or contradicts another.
         TunerError: what the command would end with.
     """
     given = {"model": model, "data": data, "loss": loss}
     functions = {table: fn for table, fn in given.items() if fn is not None}
-    path, loaded = _recipe(recipe, functions, set)
-    chosen = Options(overrides=overrides_of(set, None), **_known(options))
+    if rounds < 0:
+        raise UsageError(f"rounds: must be 0 or more (got {rounds})", "0 runs the checklist once.")
+    path, named = _recipe(recipe, functions)
+    chosen = Options(assignments=[*named, *([set] if isinstance(set, str) else set)], **_known(options)).checked()
+    loaded = load_recipe(path, chosen.assignments, chosen.seed, settings=stages.settings_models())
+    check_codes(path, loaded)
     workflow = Workflow(path, loaded, chosen, Quiet())
     try:
         with workflow.locked():
@@ -86,10 +93,10 @@ def _nothing(*_: Any) -> None:
 
 
 def _known(options: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("run_dir", "workers", "device", "deadline", "force", "fresh", "allow_stale")
     for name in options:
-        if name not in names:
-            raise UsageError(f"tuner.run: unknown option {name!r}", f"One of: {', '.join(names)}.")
+        if name not in GIVEN:
+            close = did_you_mean(name, GIVEN)
+            raise UsageError(f"tuner.run: unknown option {name!r}{close}", f"One of: {', '.join(GIVEN)}.")
     found = dict(options)
     if found.get("run_dir") is not None:
         found["run_dir"] = Path(found["run_dir"])
@@ -97,13 +104,13 @@ def _known(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _recipe(
-    recipe: str | Path | Mapping[str, Any], functions: Mapping[str, Callable[..., Any]], changes: Sequence[str]
-) -> tuple[Path, Recipe]:
+    recipe: str | Path | Mapping[str, Any], functions: Mapping[str, Callable[..., Any]]
+) -> tuple[Path, list[str]]:
+    """Return the recipe's path, and what names the functions in it, as texts of `--set`."""
     if isinstance(recipe, (str, Path)):
         path = find_recipe(str(recipe))
         named = {table: _named(fn, path.parent) for table, fn in functions.items()}
-        texts = [f'{".".join(FUNCTIONS[table])}="{name}"' for table, name in named.items()]
-        return path, load_recipe(path, [*texts, *changes], settings=stages.settings_models())
+        return path, [f'{".".join(FUNCTIONS[table])}="{name}"' for table, name in named.items()]
     folders = {_file_of(fn).parent for fn in functions.values()}
     if len(folders) > 1:
         raise UsageError(
@@ -115,8 +122,10 @@ def _recipe(
     for table, fn in functions.items():
         table_name, key = FUNCTIONS[table]
         tables.setdefault(table_name, {})[key] = _named(fn, folder)
-    path = _written(tables, folder / f"{tables.get('name', 'run')}.toml")
-    return path, load_recipe(path, changes, settings=stages.settings_models())
+    name = tables.get("name", "run")
+    if not re.match(NAME_PATTERN, str(name)):
+        raise UsageError(f"tuner.run: {name!r} cannot name a recipe", NAME_HINT)
+    return _written(tables, folder / f"{name}.toml"), []
 
 
 def _written(tables: Mapping[str, Any], path: Path) -> Path:

@@ -47,11 +47,24 @@ class Watch:
         self.activations: dict[int, dict[str, Tensor]] = {}
         self.vals: dict[int, dict[str, float]] = {}
         self.ends: list[int] = []
-        self.report: Report | None = None
+        self._report: Report | None = None
         self._raw = loss
+        self._is_over = False
         self._handles: list[Any] = []
         self._listening: list[Any] = []
         self._at_first: list[list[float]] = []
+
+    @property
+    def report(self) -> Report:
+        """What the loop shows; it is judged when the block ends, and where it is interrupted (Ctrl-C, a cell stopped).
+
+        Raises:
+            UsageError: the block has not ended, an error ended it, or no loss or no update was seen in it.
+        """
+        if self._report is None:
+            why, what_to_do = self._missing()
+            raise UsageError(f"w.report: there is none: {why}", what_to_do)
+        return self._report
 
     def loss(self, *args: Any, **kwargs: Any) -> Tensor:
         """Call the loss, and remember what it gives."""
@@ -81,9 +94,27 @@ class Watch:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         for handle in [*self._handles, *self._listening]:
             handle.remove()
-        if kind is None and self.losses and self.lrs:
+        self._handles, self._listening, self._is_over = [], [], True
+        if (kind is None or issubclass(kind, KeyboardInterrupt)) and self.losses and self.lrs:
             of_curve = judged(self.curve(), self._tables())
-            self.report = Report((*judged_updates(self._updates()), *of_curve.results))
+            self._report = Report((*judged_updates(self._updates()), *of_curve.results))
+
+    def __repr__(self) -> str:
+        return f"Watch: {self.updates:,} updates" if self._report is None else repr(self._report)
+
+    def _repr_html_(self) -> str | None:
+        return None if self._report is None else self._report._repr_html_()
+
+    def _missing(self) -> tuple[str, str]:
+        """Return why there is no report, and what to do."""
+        if not self._is_over:
+            return "the block has not ended", "Train within `with tuner.watch(...) as w:`, and ask after it."
+        if not self.lrs:
+            return "no update of this optimizer was seen", "Hand over the optimizer whose step() the loop calls."
+        if not self.losses:
+            how = "Call w.loss(outputs, targets) in the place of a loss that is a function."
+            return "no loss was seen", f"{how} A module is called as before."
+        return "an error ended the block", "Fix what was raised, then train again."
 
     def curve(self) -> list[dict[str, Any]]:
         """Return the rows of the curve: of each epoch, or of twenty equal parts where no epoch was ended."""

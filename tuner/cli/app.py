@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 import os
-import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ import typer
 
 import tuner
 from tuner.cli.compare import compare
-from tuner.cli.exit_codes import brief, exit_codes, fail
+from tuner.cli.exit_codes import brief, exit_codes, fail, one_form
 from tuner.cli.export import export
 from tuner.cli.log import LOG, judge_log
 from tuner.cli.looks import data, parts
@@ -25,6 +24,7 @@ from tuner.cli.looks import inspect as inspect_command
 from tuner.cli.safe_pipes import make_unbreakable
 from tuner.cli.worker import worker
 from tuner.core.errors import InputError, UsageError, did_you_mean
+from tuner.core.shell import line_of
 from tuner.core.signals import Terminated, ignore, received
 from tuner.core.stage_ref import StageRef
 from tuner.stages import checklist
@@ -162,9 +162,7 @@ def _register_stage(app: typer.Typer, name: str, invoked: bool) -> None:
                 outcome = workflow.run_stage(StageRef(name))
             if not (outcome.ran or outcome.stale):
                 reporter.say("Done before, and still fresh: nothing was run. This is its report.")
-            for reason in outcome.stale:
-                reporter.say(f"This result is stale: {reason}")
-            reporter.show(outcome.ref, outcome.result, workflow.run.path)
+            _shower(reporter, workflow, whole=True)(outcome)
             _finish(reporter)
 
     stage.__doc__ = checklist.question(name)
@@ -193,11 +191,16 @@ def _apply(recipe: str, flags: Mapping[str, Mapping[str, Any]], options: Mapping
         _finish(reporter)
 
 
-def _shower(reporter: Reporter, workflow: Workflow) -> Callable[[Outcome], None]:
-    """Return what a workflow calls with each outcome: a whole report of a new one, a line of one that stood there."""
+def _shower(reporter: Reporter, workflow: Workflow, whole: bool = False) -> Callable[[Outcome], None]:
+    """Return what a workflow calls with each outcome: a whole report of a new one, a line of one that stood there.
+
+    `whole`: of that too.
+    """
 
     def show(outcome: Outcome) -> None:
-        reporter.show(outcome.ref, outcome.result, workflow.run.path, brief=not outcome.ran)
+        for reason in outcome.stale:
+            reporter.say(f"This result is stale: {reason}")
+        reporter.show(outcome.ref, outcome.result, workflow.run.path, brief=not (outcome.ran or whole))
 
     return show
 
@@ -228,6 +231,11 @@ def _run(recipe: str, **options: Any) -> None:
             raise UsageError(f"--rounds: must be 0 or more (got {rounds_wanted})", "0 runs the checklist once.")
         to_the_end = through not in names
         names = names if to_the_end else names[: names.index(through) + 1]
+        if rounds_wanted and names[-1] != checklist.LAST_BEFORE_TEST:
+            before = f"--rounds: a round applies what {checklist.LAST_BEFORE_TEST} proposes; --through {through}"
+            raise UsageError(f"{before} stops before it", "Leave one of them out.")
+        if options["dry_run"] and html is not None:
+            raise UsageError("--html: a dry run has no report", "Leave one of them out.")
         if options["dry_run"]:
             reporter.plan(workflow.plan_pending(names, budget, to_the_end))
             return
@@ -235,7 +243,7 @@ def _run(recipe: str, **options: Any) -> None:
         show = _shower(reporter, workflow)
         with workflow.locked():
             passed = workflow.run_all(names, show, budget, to_the_end)
-            if passed and names[-1] == checklist.LAST_BEFORE_TEST and rounds_wanted:
+            if passed and rounds_wanted:
                 reporter.after_rounds(workflow.run_rounds(rounds_wanted, show, reporter.say))
             if passed and to_the_end:
                 show(workflow.run_stage(StageRef(through)))
@@ -267,79 +275,33 @@ def _session(
     run_dir: list[Path] = []
     with exit_codes(options["json"], options["debug"], run_dir):
         from tuner import stages
-        from tuner.core.inventory import parse_device
-        from tuner.recipe.file import load_recipe, overrides_of
+        from tuner.cli.output import Reporter
+        from tuner.recipe.file import load_recipe
         from tuner.recipe.templates import find_recipe
         from tuner.view.progress import ProgressView
         from tuner.workflow.accepted_codes import check_codes
         from tuner.workflow.engine import Workflow
-        from tuner.workflow.freshness import ENGINES, Options
+        from tuner.workflow.options import GIVEN, Options
 
-        if options["deadline"] is not None and not options["deadline"] > 0:
-            raise UsageError(
-                f"--deadline: must be more than 0 seconds (got {options['deadline']:g})", "60 is a minute."
-            )
-        if options["workers"] is not None and options["workers"] < 0:
-            raise UsageError(f"--workers: must be 0 or more (got {options['workers']})", "0 runs trials one by one.")
-        parse_device(options["device"])
-        if options["engine"] not in ENGINES:
-            known = did_you_mean(options["engine"], ENGINES)
-            raise UsageError(f"--engine: unknown engine {options['engine']!r}{known}", f"One of: {', '.join(ENGINES)}.")
-        if options["address"] is not None and options["engine"] not in ("ray", "folder"):
-            raise UsageError(
-                "--address: is of a Ray cluster or a shared folder", "Add --engine ray or folder, or leave it out."
-            )
-        if options["engine"] == "folder" and not options["address"]:
-            raise UsageError(
-                "--engine folder: --address is missing: the folder that workers share", "They run `tuner worker DIR`."
-            )
-        if options["trials_per_device"] is not None and options["trials_per_device"] < 1:
-            raise UsageError(
-                f"--trials-per-device: must be 1 or more (got {options['trials_per_device']})",
-                "Leave it out: then as many run as memory holds.",
-            )
-        if options["stack"] is not None and options["stack"] < 1:
-            raise UsageError(f"--stack: must be 1 or more (got {options['stack']})", "1 trains each trial by itself.")
-        if (options["stack"] or 1) > 1 and (options["engine"] != "processes" or options["workers"] == 0):
-            raise UsageError("--stack: trials are stacked by --engine processes alone", "Leave one of them out.")
-        path = find_recipe(recipe)
         given = {
             stage: {key: value for key, value in values.items() if value is not None} for stage, values in flags.items()
         }
-        loaded = load_recipe(path, options["set"] or [], options["seed"], settings=stages.settings_models())
-        check_codes(path, loaded)
         chosen = Options(
-            run_dir=options["run_dir"],
-            workers=options["workers"],
-            engine=options["engine"],
-            address=options["address"],
-            device=options["device"],
-            trials_per_device=options["trials_per_device"],
-            stack=options["stack"],
-            deadline=options["deadline"],
-            force=options["force"],
-            fresh=options["fresh"],
-            allow_stale=options["allow_stale"],
-            command=shlex.join(["tuner", *sys.argv[1:]]),
-            flags=given,
-            overrides=overrides_of(options["set"] or [], options["seed"]),
+            assignments=options["set"] or (),
             log=options.get("log") or (),
-        )
+            command=line_of(["tuner", *sys.argv[1:]]),
+            flags=given,
+            **{name: options[name] for name in GIVEN},
+        ).checked()
+        path = find_recipe(recipe)
+        loaded = load_recipe(path, chosen.assignments, chosen.seed, settings=stages.settings_models())
+        check_codes(path, loaded)
         workflow = Workflow(path, loaded, chosen, ProgressView(quiet=options["quiet"] or options["json"]))
         run_dir.append(workflow.run.path)
         try:
-            yield workflow, _reporter(recipe, options, many=many or not flags)
+            yield workflow, Reporter(recipe, chosen.repeated, as_json=options["json"], many=many or not flags)
         finally:
             workflow.close()
-
-
-def _reporter(recipe: str, options: Mapping[str, Any], many: bool) -> Reporter:
-    from tuner.cli.output import Reporter
-
-    repeated = [part for text in options["set"] or [] for part in ("--set", text)]
-    repeated += ["--run-dir", str(options["run_dir"])] if options["run_dir"] else []
-    repeated += ["--seed", str(options["seed"])] if options["seed"] is not None else []
-    return Reporter(recipe, repeated, as_json=options["json"], many=many)
 
 
 # -- looking --------------------------------------------------------------------------------------------------------
@@ -356,6 +318,8 @@ def status(
         from tuner.recipe.templates import find_recipe
         from tuner.workflow import status
 
+        if set_ and recipe is None:
+            raise UsageError("--set: overrides a recipe, and none is named", "tuner status RECIPE --set key=value")
         runs = status.collect(find_recipe(recipe) if recipe else None, run_dir, set_ or [])
         if as_json:
             print(json.dumps([run.to_json() for run in runs], indent=2))
@@ -376,6 +340,7 @@ def status(
 def report(
     recipe: OptionalRecipe = None,
     run_dir: Annotated[Path | None, typer.Option(help="the run's folder (default: runs/<recipe name>)")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="override a recipe key, as key=value")] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="write one HTML page instead, to send")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print a list of the stages' results as JSON")] = False,
 ) -> None:
@@ -384,17 +349,22 @@ def report(
         from tuner.cli.output import Reporter
         from tuner.recipe.templates import find_recipe
         from tuner.workflow import status
+        from tuner.workflow.options import Options
         from tuner.workflow.report_page import write_page
 
-        runs = status.collect(find_recipe(recipe) if recipe else None, run_dir, [])
+        one_form(html, as_json)
+        if set_ and recipe is None:
+            raise UsageError("--set: overrides a recipe, and none is named", "tuner report RECIPE --set key=value")
+        runs = status.collect(find_recipe(recipe) if recipe else None, run_dir, set_ or [])
+        if len(runs) > 1 and (html is not None or as_json):
+            form = "--html: one page" if html is not None else "--json: one list"
+            raise UsageError(f"{form} is of one run", f"Name its recipe, or {runs[0].path} by --run-dir.")
         if html is not None:
-            if len(runs) > 1:
-                raise UsageError("--html: one page is of one run", f"Name its recipe, or {runs[0].path} by --run-dir.")
             print(write_page(runs[0], html))
             return
         for run in runs:
-            repeated = ["--run-dir", str(run_dir)] if run_dir else []
-            reporter = Reporter(recipe or run.recipe, repeated, as_json=as_json, many=True)
+            there = Options(run_dir=run_dir if recipe else run.apart, assignments=set_ or ())
+            reporter = Reporter(recipe or run.recipe, there.repeated, as_json=as_json, many=True)
             reporter.overview(run.path, [(row.ref, row.result) for row in run.rows if row.result is not None])
             for row in run.rows:
                 if row.result is not None and run.log:
@@ -462,6 +432,10 @@ def new(
     with exit_codes(False, False, []):
         from tuner.recipe.templates import to_edit, write_recipe
 
+        if custom and source != "digits":
+            raise UsageError(
+                f"--source {source}: with --custom the data come from the Python file", "Leave one of them out."
+            )
         for path in write_recipe(name, source, custom, force):
             print(f"wrote {path}")
         if edit := to_edit(source, custom):

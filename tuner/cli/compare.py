@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from tuner.cli.exit_codes import exit_codes
+from tuner.cli.exit_codes import exit_codes, one_form
 
 
 def compare(
@@ -21,6 +21,7 @@ def compare(
     with exit_codes(as_json, False, []):
         from tuner.workflow import compare, report_page
 
+        one_form(html, as_json)
         found = compare.compare(run_a, run_b)
         if html is not None:
             print(report_page.write_comparison(found.to_json(), html))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import signal
 import sys
 import tempfile
@@ -13,8 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tuner.core.errors import TunerError, text_of
+from tuner.core.errors import TunerError, UsageError, text_of
 from tuner.core.formatting import clipped
+from tuner.core.shell import line_of
 from tuner.core.signals import Terminated, listen, received
 
 MAX_LINE_CHARACTERS = 400
@@ -55,8 +55,10 @@ def _failed(error: BaseException, as_json: bool, debug: bool, run_dir: list[Path
 
 def _stopped(number: int, as_json: bool) -> int:
     code, word = 128 + number, "Interrupted" if number == signal.SIGINT else "Terminated"
-    command = shlex.join(["tuner", *sys.argv[1:]])
-    fail(code, f"{word}. What was finished is kept.", f"The same command goes on from here: {command}", as_json)
+    again = [argument for argument in sys.argv[1:] if argument != "--fresh"]
+    so = "Without --fresh, which starts over, the" if len(again) < len(sys.argv[1:]) else "The"
+    hint = f"{so} same command goes on from here: {line_of(['tuner', *again])}"
+    fail(code, f"{word}. What was finished is kept.", hint, as_json)
     return code
 
 
@@ -70,6 +72,16 @@ def fail(code: int, message: str, hint: str, as_json: bool) -> None:
     from tuner.view.page import make_console
 
     show_error(TunerError(message, hint), make_console(stderr=True))
+
+
+def one_form(html: Path | None, as_json: bool) -> None:
+    """Refuse two forms of one report.
+
+    Raises:
+        UsageError: both are asked for.
+    """
+    if html is not None and as_json:
+        raise UsageError("--html and --json are two forms of one report", "Leave one of them out.")
 
 
 def brief(message: str) -> str:

@@ -43,6 +43,8 @@ def export(
 
         if weights is onnx is script is optuna is None:
             raise UsageError("nothing to export was named", f"Give one or several of {WAYS}.")
+        if replace and optuna is None:
+            raise UsageError("--replace goes with --optuna", "Files are written over without being asked.")
         if fold and onnx is None:
             raise UsageError("--fold goes with --onnx", "Weights and scripts keep the model as the recipe builds it.")
         path = find_recipe(recipe)

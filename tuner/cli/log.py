@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,9 +9,11 @@ from typing import Any
 
 from tuner.cli.exit_codes import exit_codes
 from tuner.core.errors import UsageError
+from tuner.core.shell import line_of
 
 LOG = {"log": (Path | None, None, "judge the log of a training elsewhere: CSV, JSON lines, trainer_state.json")}
 KEPT = ("log", "run_dir", "json", "quiet", "debug", "fresh")  # options that say something about a log
+TRAINING = ("confirm", "seeds")  # settings of the runs that tell look-alikes apart
 CHANGED = {"engine": "processes", "device": "auto"}  # defaults that are not empty
 
 
@@ -28,6 +29,7 @@ def judge_log(recipe: str | None, flags: Mapping[str, Any], options: Mapping[str
             for name, value in options.items()
             if name not in KEPT and value not in (None, False, CHANGED.get(name))
         ]
+        foreign += [name for name in TRAINING if flags.get(name)]
         if recipe is not None or foreign:
             what = f"the recipe {recipe!r}" if recipe is not None else "--" + foreign[0].replace("_", "-")
             raise UsageError(f"--log: goes without {what}", "A log is judged as it is: nothing is trained.")
@@ -35,7 +37,7 @@ def judge_log(recipe: str | None, flags: Mapping[str, Any], options: Mapping[str
         from tuner.cli.output import Reporter
 
         settings = {key: value for key, value in flags.items() if value is not None}
-        command = shlex.join(["tuner", *sys.argv[1:]])
+        command = line_of(["tuner", *sys.argv[1:]])
         found = diagnose_log(path, options["run_dir"], settings, command)
         reporter = Reporter("", [], as_json=options["json"])
         if not found.ran:

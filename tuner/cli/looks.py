@@ -65,6 +65,10 @@ def inspect(
         from tuner.view import looks as view
         from tuner.workflow import looks
 
+        if schedule and batch_size:
+            raise UsageError("--schedule and --batch-size are two looks", "Leave one of them out.")
+        if out is not None and (schedule or batch_size):
+            raise UsageError("--out: only a look at the model itself leaves pictures", "Leave it out.")
         path, changes = find_recipe(recipe), set or []
         if schedule:
             rates = looks.rates(path, changes, epochs)
@@ -73,7 +77,7 @@ def inspect(
             rows = looks.throughput(path, changes)
             print(json.dumps(rows) if as_json else view.throughput_text(rows))
         else:
-            found = looks.inspect(path, changes, epochs, out or Path("runs") / path.stem / "inspect")
+            found = looks.inspect(path, changes, epochs, out)
             print(json.dumps(found) if as_json else view.model_text(found))
 
 
@@ -91,5 +95,5 @@ def data(
         from tuner.workflow import looks
 
         path = find_recipe(recipe)
-        found = looks.data(path, set or [], out or Path("runs") / path.stem / "inspect", suspects)
+        found = looks.data(path, set or [], out, suspects)
         print(json.dumps(found) if as_json else data_text(found))

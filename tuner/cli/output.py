@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shlex
 import shutil
-import textwrap
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,14 @@ from tuner import stages
 from tuner.core.errors import InputError
 from tuner.core.formatting import plural
 from tuner.core.result import StageResult
+from tuner.core.shell import line_of
 from tuner.core.stage_ref import StageRef
 from tuner.core.store import RunDir
+from tuner.recipe.file import overrides_of
 from tuner.view import plan as plan_view
 from tuner.view.console import make_console, report
 from tuner.view.overview import overview
-from tuner.view.page import Page
+from tuner.view.page import Page, wrap
 from tuner.view.text import params_text
 
 
@@ -53,12 +54,15 @@ class Reporter:
         return self.command(stages.only("on_test_split")) if self._has_test else self.look("report")
 
     def command(self, name: str) -> str:
-        return shlex.join(["tuner", name, self.recipe, *self.repeated])
+        return line_of(["tuner", name, self.recipe, *self.repeated])
 
     def look(self, name: str) -> str:
         """Return a command that reads the run, which takes its folder and no other of the options."""
-        at = self.repeated.index("--run-dir") if "--run-dir" in self.repeated else len(self.repeated)
-        return shlex.join(["tuner", name, self.recipe, *self.repeated[at : at + 2]])
+        given = list(pairwise(self.repeated))
+        folders = [value for option, value in given if option == "--run-dir"]
+        names = overrides_of([value for option, value in given if option == "--set"]).get("name")
+        folders += [str(Path("runs") / str(names))] if names is not None else []
+        return line_of(["tuner", name, self.recipe, *(["--run-dir", folders[0]] if folders else [])])
 
     def show(self, ref: StageRef, result: StageResult[Any], run: Path, brief: bool = False) -> None:
         """Print the report of a stage; `brief`: one line, for a result that stood there already and is no failure."""
@@ -125,7 +129,7 @@ class Reporter:
         """Print a sentence between two reports."""
         if not self.as_json:
             width = min(100, shutil.get_terminal_size().columns)
-            print(textwrap.fill(text, width - 1, initial_indent=" ", subsequent_indent=" ") + "\n")
+            print("\n".join(f" {line}" for line in wrap(text, width - 2)) + "\n")
 
     def finish(self) -> None:
         """Print what was collected, or how to go on where no report has said it."""

@@ -1,8 +1,12 @@
-"""stdout and stderr whose reader may go away, as in `tuner run ... | head`: the work goes on, unheard."""
+"""stdout and stderr whose reader may go away, as in `tuner run ... | head`: the work goes on, unheard.
+
+What their encoding has no character for (a class name on a Windows console) is written as `?`, and ends no command.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 from typing import Any
@@ -43,5 +47,7 @@ class Unbreakable:
 def make_unbreakable() -> None:
     """Replace stdout and stderr of this process."""
     for name in ("stdout", "stderr"):
+        if isinstance(getattr(sys, name), io.TextIOWrapper):
+            getattr(sys, name).reconfigure(errors="replace")
         if not isinstance(getattr(sys, name), Unbreakable) and getattr(sys, name) is not None:
             setattr(sys, name, Unbreakable(getattr(sys, name)))

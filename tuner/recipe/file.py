@@ -67,7 +67,7 @@ def _line_without_end(text: str) -> int:
     return weight.index(max(weight)) + 1
 
 
-BARE = re.compile(r"([A-Za-z_/~$]|\.\.?/)[\w.:/\\~${}-]*")
+BARE = re.compile(r"([^\W\d]|[/~$]|\.\.?[/\\])[\w.:/\\~${}-]*")
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
@@ -92,7 +92,7 @@ def parse_assignment(text: str) -> tuple[str, Any]:
         raise UsageError(f"--set {clipped(text, 80)}: cannot be read: {_endless(error)}", "Shorten it.") from None
     raise UsageError(
         f"--set {clipped(text, 80)}: {shown(raw.strip())} is not a TOML value",
-        "Strings with spaces need quotes: --set name='\"a b\"'",
+        "Numbers begin with a digit: 0.001, 1e-3. Text other than a word or a path needs quotes: --set name='\"a b\"'",
     )
 
 
@@ -226,6 +226,8 @@ def _problem(item: Any, places: Places) -> str:
     if item["type"] == "missing":
         what = "table" if dotted in TABLES else "key"
         return f"{place}: {dotted}: this {what} is missing"
+    if not dotted:  # of tables that do not fit each other, which the text names
+        return f"{place}: {_words(item, dotted)}"
     return f"{place}: {dotted}: {_words(item, dotted)} (got {shown(item['input'])})"
 
 

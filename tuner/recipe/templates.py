@@ -33,6 +33,7 @@ DATA = {
     ),
 }
 FLAT = ("table", "npz")
+NAME_HINT = "Letters a to z, digits, '.', '_' and '-' only, and a letter or digit first, e.g. my_images."
 
 RECIPE = """\
 # {name}: the tuning checklist, step by step.
@@ -179,7 +180,7 @@ def write_recipe(name: str, source: str, custom: bool, force: bool) -> list[Path
     """
     name = name.removesuffix(".toml")
     if not re.match(NAME_PATTERN, name):
-        raise UsageError(f"{name!r} cannot name a recipe", "Letters, digits, '.', '_' and '-' only, e.g. my_images.")
+        raise UsageError(f"{name!r} cannot name a recipe", NAME_HINT)
     if source not in DATA:
         raise UsageError(
             f"--source {source}: no such source{did_you_mean(source, DATA)}", f"One of: {', '.join(DATA)}."

@@ -58,12 +58,23 @@ def user_modules(tables: Mapping[str, Any], search: Mapping[str, Any], folder: P
     ]
     while waiting:
         path = Path(os.path.normpath(waiting.pop()))
-        key = os.path.relpath(path, folder)
+        key = relative(path, folder)
         if key in found or not os.path.isfile(path):
             continue
         found[key] = path
         waiting += _local_imports(path, folder)
     return dict(sorted(found.items()))
+
+
+def relative(path: Path, folder: Path) -> str:
+    """Return a file's path from a folder with forward slashes, so that ids of trials are those of any system.
+
+    On another drive of Windows, where there is no way from there, it begins with `..` as all that lies outside does.
+    """
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:
+        return f"../{path.as_posix()}"
 
 
 def _local_imports(path: Path, folder: Path) -> Iterator[Path]:

@@ -87,7 +87,7 @@ def _import(path: Path, folder: Path) -> ModuleType:
         module = importlib.import_module(name)
         if _user_file(module) == str(path):
             return module
-        name = f"_tuner_user_{path.stem}"
+        name = _own_name(path)
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -115,16 +115,22 @@ def _user_file(module: Any) -> str | None:
     file, name = getattr(module, "__file__", None), getattr(module, "__name__", "")
     if not isinstance(file, str) or name in _foreign or name.split(".")[0] == "tuner":
         return None
-    installed = "site-packages" in file or file.startswith((f"{sys.prefix}/", f"{sys.base_prefix}/"))
-    ours = any(file.startswith(f"{folder}/") for folder in _user_folders)
+    installed = "site-packages" in file or file.startswith((sys.prefix + os.sep, sys.base_prefix + os.sep))
+    ours = any(file.startswith(f"{folder}{os.sep}") for folder in _user_folders)
     return file if ours and not installed else None
 
 
 def _module_name(path: Path, folder: Path) -> str:
     """Name a file as its siblings would import it; where another module has that name, give it one of its own."""
     parts = path.relative_to(folder).with_suffix("").parts if path.is_relative_to(folder) else (path.stem,)
-    name = ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
-    return f"_tuner_user_{path.stem}" if name in sys.modules or not name.replace(".", "_").isidentifier() else name
+    parts = parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts
+    name = ".".join(parts)
+    importable = name not in sys.modules and all(part.isidentifier() for part in parts)  # not v1.2.py
+    return name if importable else _own_name(path)
+
+
+def _own_name(path: Path) -> str:
+    return f"_tuner_user_{path.stem.replace('.', '_')}"
 
 
 def _stamp(file: str) -> tuple[int, int]:

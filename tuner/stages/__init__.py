@@ -24,10 +24,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tuner.checks.earlier.evidence import Earlier
-from tuner.core.errors import InputError
+from tuner.core.errors import InputError, UsageError
 from tuner.core.result import Finding, Record, StageResult
 from tuner.core.store import read_stored_result
 from tuner.core.trial import TrialSpec, WorkItem, apply_overrides, trial_tables
@@ -194,6 +194,26 @@ def that_measures(metrics: type[Any]) -> str:
 def settings_models() -> dict[str, type[StageSettings]]:
     """Return {stage: its Settings}, which recipe validation checks the `[stages]` tables against."""
     return {name: load(name).Settings for name in NAMES}
+
+
+def settings_of(name: str, values: Mapping[str, Any]) -> Any:
+    """Return a stage's Settings of these values, which may have come as options.
+
+    Raises:
+        UsageError: every value that is not allowed, by the name of its option.
+    """
+    try:
+        return load(name).Settings(**values)
+    except ValidationError as error:
+        problems = [_option_problem(name, item) for item in error.errors()]
+        raise UsageError("\n".join(problems), f"tuner {name} --help lists the options.") from None
+
+
+def _option_problem(name: str, item: Any) -> str:
+    text = item["msg"].removeprefix("Value error, ")
+    if not item["loc"]:  # of several options together, which the text names
+        return f"tuner {name}: {text}"
+    return f"--{str(item['loc'][0]).replace('_', '-')}: {text} (got {item['input']!r})"
 
 
 def planned_epochs(recipe: Recipe) -> dict[str, int]:

@@ -92,9 +92,8 @@ def stage_module(package: str, stage: str) -> Any:
 
 def display_path(path: Path) -> str:
     """Return a path as short as it can be given from here: relative where it lies below the working directory."""
-    absolute = path if path.is_absolute() else Path.cwd() / path
-    relative = os.path.relpath(absolute)
-    return relative if not relative.startswith("..") else str(absolute)
+    absolute, here = Path(os.path.abspath(path)), Path.cwd()
+    return str(absolute.relative_to(here) if absolute.is_relative_to(here) else absolute)
 
 
 def _headline(page: Page, result: StageResult[Any], stage_dir: Path, title: str) -> None:

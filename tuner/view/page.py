@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from tuner.core.shell import broken_lines
 from tuner.view import curves
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ class Page:
             self.spans((label, "bold"), (command, "bold"))
             return
         self.line(label.rstrip(), "bold")
-        for line in shell_lines(command, self.width - 4):
+        for line in broken_lines(command, self.width - 4):
             self.line(f"   {line}", "bold")
 
     def print(self) -> None:
@@ -158,20 +159,3 @@ def wrap(text: str, width: int, hang: int = 0) -> list[str]:
     return textwrap.wrap(
         text, max(width, 8), subsequent_indent=" " * hang, break_long_words=True, break_on_hyphens=False
     )
-
-
-def shell_lines(command: str, width: int) -> list[str]:
-    """Break a command at its spaces, each line but the last ending in a backslash; quoted parts stay whole."""
-    import shlex
-
-    try:
-        words = [shlex.quote(word) for word in shlex.split(command)]
-    except ValueError:
-        return [command]
-    lines: list[str] = []
-    for word in words:
-        if lines and len(lines[-1]) + 1 + len(word) <= width - 2:
-            lines[-1] += " " + word
-        else:
-            lines.append(word if not lines else "    " + word)
-    return [f"{line} \\" for line in lines[:-1]] + lines[-1:]

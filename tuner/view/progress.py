@@ -1,4 +1,6 @@
-"""Progress on stderr while trials run: a live bar on a terminal, a plain line every ten seconds elsewhere."""
+"""Progress on stderr while trials run: a live bar on a terminal, a plain line every ten seconds elsewhere
+(in a pipe, and where TERM is dumb).
+"""
 
 from __future__ import annotations
 
@@ -182,7 +184,7 @@ class ProgressView:
     def _watch(self, ended: threading.Event) -> None:
         if ended.wait(SILENT_SECONDS):
             return
-        if self.console.is_terminal:
+        if self.console.is_terminal and not self.console.is_dumb_terminal:
             self._show_live(ended)
             return
         wait = LINE_SECONDS - SILENT_SECONDS

@@ -199,7 +199,7 @@ def _fitted(
         raise UsageError(
             f"--budget {settings.budget}: no step times are known, so a time cannot be planned",
             f"Run {timing_stage()} first, or give trials or epochs: "
-            f"tuner {ref.stage} {session.recipe_path} --budget 40trials",
+            + session.command(ref.stage, "--budget", "40trials"),
         )
 
     def outline(trials: int, epochs: int) -> Outline:
@@ -220,7 +220,7 @@ def _fitted(
         search = f"the least sensible search ({words}) takes {needed}"
         raise UsageError(
             f"--budget {settings.budget}: too little for {ref.stage}; {search}",
-            f"Give at least that: tuner {ref.stage} {session.recipe_path} --budget {needed}",
+            f"Give at least that: {session.command(ref.stage, '--budget', needed)}",
         )
     larger = best(budget.times(MORE))
     chosen = settings.planned(found.trials, found.epochs)

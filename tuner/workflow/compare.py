@@ -71,6 +71,8 @@ class Comparison:
     def __str__(self) -> str:
         return self.headline
 
+    __repr__ = __str__
+
     def to_json(self) -> dict[str, Any]:
         """Return the comparison as JSON, the headline included."""
         return {"schema": 1, "headline": self.headline, **asdict(self)}

@@ -19,8 +19,9 @@ from tuner.search.budget import clock
 from tuner.workflow import dry_run, rounds
 from tuner.workflow.drawing import Drawing
 from tuner.workflow.executor_pool import ExecutorPool
-from tuner.workflow.freshness import Options, Session
+from tuner.workflow.freshness import Session
 from tuner.workflow.listener import ProgressListener
+from tuner.workflow.options import Options
 from tuner.workflow.stage_run import Outcome, StageRun
 from tuner.workflow.trackers import Journal, trackers
 from tuner.workflow.whole_run import FIRST_STEPS, WholeRun
@@ -175,7 +176,7 @@ class Workflow:
         if state.result is None or (state.reasons and not self.options.allow_stale):
             raise InputError(
                 f"--apply needs the result of {state.ref}, which is {state.kind}",
-                f"Run it first: tuner run {self.session.recipe_path}",
+                f"Run it first: {self.session.command('run')}",
             )
         changes = self._proposed(base)
         asked = [change.to_json() for change in changes]

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
-
 from tuner import stages
-from tuner.core.errors import InputError, UsageError
+from tuner.core.errors import InputError
 from tuner.core.manifest import Provenance, Reason, depended, input_entry, read_manifest, verify_outputs
 from tuner.core.result import Record, StageResult, last_of_each
+from tuner.core.shell import line_of
 from tuner.core.stage_ref import StageRef
 from tuner.core.store import RunDir, read_recipe
 from tuner.core.trial import MAY_BE_ABSENT
@@ -21,46 +20,9 @@ from tuner.recipe import user_files
 from tuner.recipe.model import Recipe
 from tuner.workflow import rounds
 from tuner.workflow.best_so_far import so_far
+from tuner.workflow.options import Options
 
 M = TypeVar("M")
-
-
-ENGINES = ("processes", "serial", "ray", "folder")
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the command line says beside the recipe. `flags`: {stage: settings given as options}.
-
-    `overrides`: {dotted key: value} of `--set` and `--seed`.
-    `engine`: what runs trials (`ENGINES`); `address`: of the Ray cluster (None: one on this
-    machine), or the folder that workers share.
-    `device`: auto, a kind, or a list of CUDA devices; `trials_per_device`: None: as many as its memory holds.
-    `stack`: how many small trials are trained as one at most (None: as measured).
-    `deadline`: how many seconds a trial may take (None: by what finished trials took).
-    `log`: experiment trackers that hear of the trials too.
-    """
-
-    run_dir: Path | None = None
-    workers: int | None = None
-    engine: str = "processes"
-    address: str | None = None
-    device: str = "auto"
-    trials_per_device: int | None = None
-    stack: int | None = None
-    deadline: float | None = None
-    log: Sequence[str] = ()
-    force: bool = False
-    fresh: bool = False
-    allow_stale: bool = False
-    command: str = "tuner"
-    flags: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def in_this_process(self) -> bool:
-        """Whether trials run in the command's own process."""
-        return self.workers == 0 or self.engine == "serial"
 
 
 @dataclass(frozen=True)
@@ -88,6 +50,10 @@ class Session:
         self.folder = recipe_path.resolve().parent
         self.run = RunDir(options.run_dir or Path("runs") / recipe.name)
 
+    def command(self, name: str, *words: str) -> str:
+        """Return a command about this recipe and this run, to be typed."""
+        return line_of(["tuner", name, str(self.recipe_path), *words, *self.options.repeated])
+
     # -- what the run is made from ------------------------------------------------------------------------------
 
     @cached_property
@@ -110,15 +76,7 @@ class Session:
             UsageError: a flag's value is not allowed.
         """
         values = {**self.recipe_of(ref).stages.get(ref.stage, {}), **self.options.flags.get(ref.stage, {})}
-        try:
-            return stages.load(ref.stage).Settings(**values)
-        except ValidationError as error:
-            problems = [
-                f"--{str(item['loc'][0]).replace('_', '-')}: {item['msg'].removeprefix('Value error, ')}"
-                f" (got {item['input']!r})"
-                for item in error.errors()
-            ]
-            raise UsageError("\n".join(problems), f"tuner {ref.stage} --help lists the options.") from None
+        return stages.settings_of(ref.stage, values)
 
     def recipe_of(self, ref: StageRef) -> Recipe:
         """Return the recipe that a stage is run with: the user's, with the changes of the round it is made from."""
@@ -205,10 +163,10 @@ class Session:
                 listed = "\n".join(f"  {reason}" for reason in state.reasons)
                 raise InputError(
                     f"{ref.stage} needs {need}, whose result is stale:\n{listed}",
-                    f"Run it again: tuner run {self.recipe_path} --through {need} (or accept it with --allow-stale)",
+                    f"Run it again: {self.command('run', '--through', need)} (or accept it with --allow-stale)",
                 )
             if state.result.verdict == "fail" and not self.options.force:
-                command = f"tuner {need} {self.recipe_path}"
+                command = self.command(need)
                 raise InputError(
                     f"{ref.stage} needs {need}, which failed: {state.result.headline}",
                     f"Fix the cause and run it again: {command} (or go on regardless with --force)",
@@ -220,8 +178,8 @@ class Session:
         """Return the command that makes a result: its stage's own, or all up to it where more is missing."""
         folders = [self.input_of(ref, need).folder(self.run) for need in stages.load(ref.stage).NEEDS]
         if all(folder.manifest_path.exists() for folder in folders):
-            return f"tuner {ref.stage} {self.recipe_path}"
-        return f"tuner run {self.recipe_path} --through {ref.stage}"
+            return self.command(ref.stage)
+        return self.command("run", "--through", ref.stage)
 
     def _earlier(self, ref: StageRef) -> dict[str, StageResult[Any]]:
         """Return the results of every stage that a stage needs, at any depth, as far as they are there."""

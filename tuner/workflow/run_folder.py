@@ -33,7 +33,17 @@ class Run:
             raise InputError(f"{path}: no run of tuner lies there", "Give the folder of a run, such as runs/digits.")
 
     def __repr__(self) -> str:
-        return f"Run({str(self.path)!r}: {', '.join(self.stages)})"
+        """Return how each stage ended: what a notebook shows where a run is the last line of a cell."""
+        ends = [f"  {label:<12} {self._end_of(label)}" for label in self.stages]
+        return "\n".join([f"Run({str(self.path)!r})", *ends])
+
+    def _end_of(self, label: str) -> str:
+        path = self._dir.stage(label).result_path
+        try:
+            result = read_stored_result(path) if path.exists() else None
+        except InputError as error:
+            return error.message
+        return "not finished" if result is None else f"{result['verdict'].upper():<5} {result['headline']}"
 
     @property
     def stages(self) -> list[str]:

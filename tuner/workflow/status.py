@@ -15,7 +15,8 @@ from tuner.core.stage_ref import StageRef
 from tuner.core.store import read_json
 from tuner.recipe.file import load_recipe
 from tuner.workflow import rounds
-from tuner.workflow.freshness import Options, Session
+from tuner.workflow.freshness import Session
+from tuner.workflow.options import Options
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,11 @@ class Overview:
     rounds: Sequence[Mapping[str, Any]] = ()
     log: str = ""
 
+    @property
+    def apart(self) -> Path | None:
+        """The run's folder, where it is not the one that its recipe's commands take by themselves."""
+        return None if self.path == Path("runs") / Path(self.recipe).stem else self.path
+
     def to_json(self) -> dict[str, Any]:
         head = {"run": str(self.path), "recipe": self.recipe, "problem": self.problem, "log": self.log}
         return {**head, "stages": [row.to_json() for row in self.rows], "rounds": list(self.rounds)}
@@ -68,10 +74,12 @@ def collect(recipe: Path | None, run_dir: Path | None, overrides: Sequence[str])
     """Return the overview of one recipe's run, of one run folder, or of every run in runs/.
 
     Raises:
-        InputError: there is no run at all.
+        InputError: there is no run at all, or no such folder.
     """
     if recipe is not None:
         return [_overview(recipe, run_dir, overrides)]
+    if run_dir is not None and not run_dir.is_dir():
+        raise InputError(f"{run_dir}: no such folder of a run", "Without --run-dir, all runs in runs/ are listed.")
     folders = [run_dir] if run_dir is not None else sorted(path.parent for path in Path("runs").glob("*/lock"))
     found = [_of_folder(folder) for folder in folders]
     if not found:
