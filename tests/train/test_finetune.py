@@ -37,6 +37,30 @@ def moved(setup, epochs):
 
 
 HEAD = {"head.weight", "head.bias"}
+BASE = {"name": "r", "data": {"source": "digits"}, "model": {"name": "mlp"}}
+
+
+@pytest.mark.parametrize(
+    ("finetune", "message"),
+    [
+        ({"way": "all", "blocks": 2}, r"finetune\.blocks: is of way = 'last-blocks', not of 'all'"),
+        ({"way": "head", "factor": 0.5}, r"finetune\.factor: is of way = 'discriminative', not of 'head'"),
+        (
+            {"way": "discriminative", "release_epoch": 2},
+            r"finetune\.release_epoch: is of way = 'head' or 'last-blocks'",
+        ),
+    ],
+)
+def test_a_key_that_this_way_of_fine_tuning_does_not_read_is_refused(finetune, message):
+    with pytest.raises(ValueError, match=message):
+        Recipe.model_validate({**BASE, "finetune": finetune})
+    searched = {"finetune.way": {"choices": ["all", "head", "last-blocks", "discriminative"]}}
+    assert Recipe.model_validate({**BASE, "finetune": finetune, "search": searched}).finetune is not None
+
+
+def test_a_model_of_the_teacher_without_its_weights_is_refused():
+    with pytest.raises(ValueError, match="model is the distilled teacher's, and distill names no file"):
+        Recipe.model_validate({**BASE, "teacher": {"mean_teacher": 0.9, "model": {"name": "mlp"}}})
 
 
 def test_the_head_alone_moves_and_batch_norm_stays_in_eval_mode(tmp_path):

@@ -260,6 +260,12 @@ def test_keys_that_are_off_leave_no_trace_in_a_trials_id(tmp_path):
         ),
         ({"train.step": "mine.py:pull", "train.l1": 1e-3}, r"train\.l1: has no effect on train\.step"),
         ({"train.step": "mine.py:pull", "train.accumulate": 2}, r"train\.accumulate: has no effect on train\.step"),
+        ({"train.step": "mine.py:pull", "train.clip_norm": 1.0}, r"train\.clip_norm: has no effect on train\.step"),
+        ({"train.step": "mine.py:pull", "teacher": {"mean_teacher": 0.9}}, r"^teacher: has no effect on train\.step"),
+        (
+            {"train.step": "mine.py:pull", "loss": [{"name": "cross_entropy"}, {"name": "center"}]},
+            r"loss: center, which is taken of features, has no effect on train\.step",
+        ),
     ],
 )
 def test_a_point_that_is_named_wrongly_is_refused_before_anything_runs(tmp_path, overrides, message):

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_serial
 from tuner.core.errors import UsageError, did_you_mean
 from tuner.core.formatting import shown
 from tuner.core.trial import trial_tables
-from tuner.recipe.more_tables import After, Finetune, Teacher
+from tuner.recipe.more_tables import KEYS_OF_WAYS, After, Finetune, Teacher
 
 QUIET = {"quiet": True}
 FINETUNE_LR = 1e-4  # the notes on hyperparameters: 1e-4 or less on weights that have converged already
@@ -217,6 +217,18 @@ class Recipe(_Table):
     def _snapshots(self) -> Recipe:
         if self.after is not None and self.after.ensemble == "snapshots" and self.train.snapshots is None:
             raise ValueError("after.ensemble: snapshots are kept by train.snapshots = 3, which is not set")
+        return self
+
+    @model_validator(mode="after")
+    def _of_this_way(self) -> Recipe:
+        """Refuse keys of fine-tuning that its way does not read; where the way is searched, one of them may."""
+        if self.finetune is None or "finetune.way" in self.search:
+            return self
+        for key, ways in KEYS_OF_WAYS.items():
+            is_set = getattr(self.finetune, key) != Finetune.model_fields[key].default
+            if is_set and self.finetune.way not in ways:
+                read_by = " or ".join(map(repr, ways))
+                raise ValueError(f"finetune.{key}: is of way = {read_by}, not of {self.finetune.way!r}")
         return self
 
     @model_validator(mode="before")

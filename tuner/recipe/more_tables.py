@@ -27,6 +27,13 @@ class Finetune(_Table):
     freeze_norm: bool = True
 
 
+KEYS_OF_WAYS = {  # which ways read them
+    "blocks": ("last-blocks",),
+    "factor": ("discriminative",),
+    "release_epoch": ("head", "last-blocks"),
+}
+
+
 class After(_Table):
     """What is done with a trained model beyond one forward pass, measured on val when its training has ended, and on
     test by `tuner test`.
@@ -60,7 +67,7 @@ class Teacher(_Table):
     Each is added to the loss, `weight` times. `distill`: a file of weights (of `model`, else of the recipe's own),
     whose answers at `temperature` are to be met. `mean_teacher`: the decay of an average of the model itself, whose
     answers are to be met. `pseudo_labels`: the confidence from which answers on the `unlabelled` examples (an .npz
-    file with `inputs`) count as labels: those of the distilled teacher, else the model's own.
+    file with `inputs`) count as labels: those of the teacher where there is one, else the model's own.
     """
 
     distill: str | None = None
@@ -77,6 +84,8 @@ class Teacher(_Table):
             raise ValueError("pseudo_labels and unlabelled go together")
         if self.distill is None and self.mean_teacher is None and self.pseudo_labels is None:
             raise ValueError("a teacher needs one of distill, mean_teacher and pseudo_labels")
+        if self.model is not None and self.distill is None:
+            raise ValueError("model is the distilled teacher's, and distill names no file of weights")
         return self
 
 

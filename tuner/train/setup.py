@@ -31,6 +31,7 @@ from tuner.train.layout import LIBRARIES as LIBRARIES_OF_MODELS
 from tuner.train.layout import fails_channels_last, plain
 from tuner.train.nested import hand_over_parts, is_one, take_part, zeros_of
 from tuner.train.objective import as_scalar, check_terms, feature_terms, objective, states_of
+from tuner.train.own_step import own_step_problems
 from tuner.train.points import Part, Points, as_list, build, part_of, resolve_parts
 from tuner.train.scheduling import FACTOR_OFFERS, Schedule, by_factor, is_factor, lead_of, led, watches_val
 from tuner.train.scoring import Scorer
@@ -283,7 +284,7 @@ def resolve_all(tables: Mapping[str, Any], recipe_dir: Path) -> tuple[dict[str, 
     hooks["parts"], wrong = resolve_parts(tables, recipe_dir)
     problems += wrong
     problems += _group_problems(tables["optimizer"], recipe_dir)
-    problems += own_step_problems(tables["train"]) + sharing_problems(tables, recipe_dir)
+    problems += own_step_problems(tables, recipe_dir) + sharing_problems(tables, recipe_dir)
     for kind, offered in HOOKS.items():
         try:
             if name := tables["train"].get(kind):
@@ -294,13 +295,6 @@ def resolve_all(tables: Mapping[str, Any], recipe_dir: Path) -> tuple[dict[str, 
         raise UsageError("\n".join(error.message for error in problems), problems[0].hint)
     hooks["parts"] = tuple(hooks["parts"])
     return functions, hooks
-
-
-def own_step_problems(train: Mapping[str, Any]) -> list[UsageError]:
-    """Name what only the built-in step does, and a step of the user's own would silently leave out."""
-    ours = [key for key in ("penalty", "l1", "accumulate") if train.get("step") and train.get(key) not in (None, 1)]
-    hint = "Do it in your step, or leave train.step out."
-    return [UsageError(f"train.{key}: has no effect on train.step = {train['step']!r}", hint) for key in ours]
 
 
 def _change_problems(fn: Callable[..., Any] | None, table: Mapping[str, Any], recipe_dir: Path) -> list[UsageError]:

@@ -55,7 +55,7 @@ def sharing_problems(tables: Mapping[str, Any], base_dir: Path) -> list[UsageErr
         found.append('loss.name = "model" is a loss of each share, not of the whole batch')
     if (tables.get("teacher") or {}).get("pseudo_labels"):
         found.append("teacher.pseudo_labels draws examples of its own for a batch, which are not shared out")
-    if name := _loss_of_features(tables["loss"], base_dir):
+    if name := loss_of_features(tables["loss"], base_dir):
         found.append(f"{name} in a list of losses compares the features of a whole batch, which are not gathered")
     return [UsageError(f"train.devices_per_trial: {text}", "Leave it out, or change the other.") for text in found]
 
@@ -66,7 +66,7 @@ def _without_effect(train: Mapping[str, Any]) -> list[UsageError]:
     return [UsageError("train.sync_batch_norm: has no effect on one device", "Set train.devices_per_trial, too.")]
 
 
-def _loss_of_features(table: Mapping[str, Any], base_dir: Path) -> str | None:
+def loss_of_features(table: Mapping[str, Any], base_dir: Path) -> str | None:
     """Return the first loss of features in a list of losses; names that are not known are reported elsewhere."""
     for term in terms_of(table):
         try:
