@@ -45,6 +45,23 @@ def test_the_best_so_far_is_the_best_of_both_searches_until_fine_names_the_winne
     assert "This result is stale" in stored.out + stored.err, "another look needs --force"
 
 
+def test_a_search_that_ran_again_names_its_winner_although_it_was_killed_right_before(finished, command, monkeypatch):
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    older = {"round": 1, "trial": "0" * 12, "checkpoint": "fine/checkpoints/000000000000.pt", "params": {}}
+    (finished / "runs/small/winner.json").write_text(json.dumps(older))
+    with monkeypatch.context() as patch:
+        patch.setattr("tuner.workflow.outputs.write_winner", killed)
+        assert command("fine", "small.toml", "--seeds", "1").code == 130
+    assert (finished / "runs/small/fine/manifest.json").exists() and winner_of(finished) == older
+    done = command("fine", "small.toml", "--seeds", "1")
+    assert done.code == 0 and "nothing was run" in done.out, done.out
+    fine = json.loads((finished / "runs/small/fine/result.json").read_text())["choice"]
+    assert winner_of(finished)["trial"] == fine["trial"]
+    assert not (finished / "runs/small/fine/.attempts.json").exists()
+
+
 def test_a_named_winner_is_not_replaced_by_a_search_that_begins_again(finished, command):
     before = winner_of(finished)
     interrupted_after(1, command, "coarse", "small.toml", "--fresh")

@@ -341,6 +341,18 @@ def test_a_round_that_was_killed_goes_on_where_it_stopped(run, command):
     assert rounds.entry(folder, 2)["kept"] is True
 
 
+def test_a_round_that_was_killed_while_it_was_decided_on_is_decided_on_again(run, command, monkeypatch):
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tuner.workflow.engine.write_json", killed)
+        assert command("fine", "r.toml", "--apply").code == 130
+    forge(run / "runs" / "r" / "diagnose-2", [])  # nothing would be tried after it
+    assert command("fine", "r.toml", "--apply").code == 0
+    assert (read(run, "winner.json")["round"], rounds.entry(run / "runs" / "r", 2)["kept"]) == (2, True)
+
+
 def test_the_winner_of_a_round_with_another_model_is_tested_as_it_was_trained(run, command):
     forge(run / "runs" / "r" / "diagnose", [change("model.width", 8, 64), change("stages.fine.epochs", 2, 10)])
     done = command("run", "r.toml", "--rounds", "1")

@@ -210,6 +210,7 @@ class Workflow:
         folders = [StageRef(stages.only("writes_winner"), which).folder(self.run) for which in (base, number)]
         old, new = (stages.read_result(folder.result_path) for folder in folders)
         kept, why = rounds.compare(old, new, folders[0].records(), folders[1].records())
-        rounds.store_entry(self.run.path, {**rounds.entry(self.run.path, number), "kept": kept, "why": why})
         write_json(self.run.winner_path, rounds.winner(new, number) if kept else rounds.winner(old, base))
+        decided = {**rounds.entry(self.run.path, number), "kept": kept, "why": why}
+        rounds.store_entry(self.run.path, decided)  # last: what is killed before it decides again
         return kept, why

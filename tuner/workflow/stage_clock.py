@@ -67,13 +67,18 @@ class Attempts:
         write_json(self.path, {"made_from": self.made_from, **self.to_json()})
 
 
+def clock_file(folder: StageDir) -> Path:
+    """Return the file of a stage's clock, which is there until the stage has written its last file."""
+    return folder.path / ".attempts.json"
+
+
 @contextmanager
 def timed(folder: StageDir, made_from: Provenance) -> Iterator[Attempts]:
     """Time an attempt of a stage. One that follows an interrupted attempt, made from the same things, goes on with it.
 
     The clock lies in a hidden file beside the trials, which is no output of the stage, until the stage is finished.
     """
-    path, key = folder.path / ".attempts.json", digest(vars(made_from))
+    path, key = clock_file(folder), digest(vars(made_from))
     clock = Attempts(path, key)
     if path.exists() and not folder.manifest_path.exists():
         known = read_json(path)

@@ -27,7 +27,7 @@ from tuner.workflow.executor_pool import ExecutorPool, StageRunner
 from tuner.workflow.failures import ALIKE, first_fail_alike, raise_hopeless
 from tuner.workflow.freshness import Session, State
 from tuner.workflow.listener import ProgressListener
-from tuner.workflow.stage_clock import Attempts, timed
+from tuner.workflow.stage_clock import Attempts, clock_file, timed
 from tuner.workflow.under_way import UnderWay, is_given_up
 from tuner.workflow.whole_run import OVERDUE, WholeRun
 from tuner.workflow.work import Work, work_of
@@ -65,8 +65,9 @@ class StageRun:
         session, folder = self.session, self.ref.folder(self.session.run)
         state = self._answer()
         if state is not None and state.result is not None:
-            if so_far(session.run) is not None:  # killed between the stage's last file and that
+            if clock_file(folder).exists() or so_far(session.run) is not None:  # killed after its manifest
                 outputs.write_winner(session, self.ref, state.result, folder.records(), self.listener.note)
+                clock_file(folder).unlink(missing_ok=True)
             return Outcome(self.ref, state.result, folder, ran=False, stale=tuple(map(str, state.reasons)))
         work, runner = self._ready()
         self._clear(folder)
