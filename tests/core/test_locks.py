@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -49,10 +50,13 @@ def test_missing_locks_are_reported_once_per_folder(disk, tmp_path):
 @pytest.fixture
 def without_locks(monkeypatch):
     monkeypatch.setattr(locks, "fcntl", None)
+    monkeypatch.setattr(locks, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(locks, "SILENT_SECONDS", 0.0)
 
 
 def lease(path, **changes):
-    content = {"host": socket.gethostname(), "pid": os.getpid(), "at": time.time(), "words": "somebody", **changes}
+    own = {"machine": locks.machine(), "pid": os.getpid(), "began": locks.began_at(os.getpid())}
+    content = {**own, "words": "somebody", **changes}
     path.with_name("lock.lease").write_text(json.dumps(content))
 
 
@@ -69,8 +73,64 @@ def test_the_lease_of_a_process_that_is_gone_is_taken_over(without_locks, tmp_pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lock"]
 
 
-def test_the_lease_of_another_host_holds_until_it_is_old(without_locks, tmp_path):
-    lease(tmp_path / "lock", host="elsewhere", pid=dead_process())
+def test_the_lease_of_a_process_whose_number_another_has_by_now_is_taken_over(without_locks, tmp_path):
+    lease(tmp_path / "lock", began="1")
+    with hold(tmp_path / "lock"):
+        pass
+
+
+def test_the_lease_of_a_process_that_nobody_has_waited_for_is_taken_over(without_locks, tmp_path):
+    child = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
+    child.stdout.read()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    lease(tmp_path / "lock", pid=child.pid, began=locks.began_at(child.pid))
+    with hold(tmp_path / "lock"):
+        pass
+    child.wait()
+
+
+def test_the_lease_of_a_process_that_lives_here_holds_however_the_clock_jumps(without_locks, tmp_path):
+    lease(tmp_path / "lock")
+    os.utime(tmp_path / "lock.lease", (0, 0))
+    with pytest.raises(Held, match="somebody"), hold(tmp_path / "lock"):
+        pass
+
+
+def test_the_lease_of_a_container_with_the_same_host_name_holds(without_locks, tmp_path):
+    lease(tmp_path / "lock", machine="another", host=socket.gethostname(), pid=dead_process())
+    with pytest.raises(Held, match="somebody"), hold(tmp_path / "lock"):
+        pass
+
+
+def test_a_lease_that_looks_old_is_held_where_it_is_renewed_while_it_is_looked_at(without_locks, tmp_path, monkeypatch):
+    path = tmp_path / "lock.lease"
+    lease(tmp_path / "lock", machine="another")
+    os.utime(path, (0, 0))  # by a clock that is far behind
+    monkeypatch.setattr(locks, "SILENT_SECONDS", 60.0)
+    monkeypatch.setattr(locks.time, "sleep", lambda seconds: os.utime(path, (15, 15)))
+    with pytest.raises(Held, match="somebody"), hold(tmp_path / "lock"):
+        pass
+
+
+def test_a_holder_whose_lease_was_taken_over_leaves_the_new_one(without_locks, tmp_path):
+    with hold(tmp_path / "lock"):
+        lease(tmp_path / "lock", machine="another")
+    assert json.loads((tmp_path / "lock.lease").read_text())["machine"] == "another"
+
+
+def test_a_lease_that_cannot_be_written_whole_is_not_there(without_locks, tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"), hold(tmp_path / "lock", "words"):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not (tmp_path / "lock.lease").exists()
+
+
+def test_the_lease_of_another_machine_holds_until_it_is_old(without_locks, tmp_path):
+    lease(tmp_path / "lock", machine="elsewhere", pid=dead_process())
     with pytest.raises(Held, match="somebody"), hold(tmp_path / "lock"):
         pass
     old = time.time() - locks.LEASE_SECONDS - 1

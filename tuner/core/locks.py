@@ -1,13 +1,15 @@
 """One holder at a time: a lock on a file, or a lease file where there are no locks (NFS, FUSE, Windows).
 
-A lock dies with its process. A lease holds its holder's host, process and time; it counts as given up when that process
-is gone (on this host) or when nobody has renewed it for LEASE_SECONDS.
+A lock dies with its process. A lease names its holder's machine and process: it is given up when that process is gone,
+or, on another machine, when it has not been renewed for LEASE_SECONDS. As clocks differ and jump, one that looks so old
+is looked at again for SILENT_SECONDS, by this machine's own clock.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import json
 import os
 import socket
@@ -26,6 +28,7 @@ except ImportError:  # Windows
 NO_LOCKS = {errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS}
 LEASE_SECONDS = 60.0
 RENEWED_SECONDS = 15.0
+SILENT_SECONDS = 20.0  # more than RENEWED_SECONDS
 LOOK_SECONDS = 0.2  # between two looks at a lock that is waited for
 
 _told: set[Path] = set()  # the folders whose lack of locks has been reported
@@ -94,8 +97,9 @@ def _flock(handle: int, on_wait: Callable[[], None] | None) -> bool:
 
 @contextmanager
 def _lease(path: Path, words: str, on_wait: Callable[[], None] | None) -> Iterator[None]:
-    waiting = False
-    while not _take(path, words):
+    about = {"machine": machine(), "pid": os.getpid(), "began": began_at(os.getpid()), "words": words.strip()}
+    mine, waiting = json.dumps(about).encode(), False
+    while not _take(path, mine):
         if on_wait is None:
             raise Held(str(_read(path).get("words", "")))
         if not waiting:
@@ -110,16 +114,32 @@ def _lease(path: Path, words: str, on_wait: Callable[[], None] | None) -> Iterat
     finally:
         done.set()
         renewal.join()
-        path.unlink(missing_ok=True)
+        if _read(path) == about:  # it may have been taken over from a process that slept
+            path.unlink(missing_ok=True)
 
 
-def _take(path: Path, words: str) -> bool:
-    """Write the lease, unless somebody holds it; one that was given up is moved away first."""
-    mine = {"host": socket.gethostname(), "pid": os.getpid(), "at": time.time(), "words": words.strip()}
-    with contextlib.suppress(FileExistsError):
+def make(path: Path, content: bytes) -> bool:
+    """Make a file that is not there yet: of all who try, one alone does; return whether it was this one.
+
+    Raises:
+        OSError: it cannot be written, and is not there.
+    """
+    try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-        with open(handle, "w") as file:
-            json.dump(mine, file)
+    except FileExistsError:
+        return False
+    try:
+        with open(handle, "wb") as file:
+            file.write(content)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+    return True
+
+
+def _take(path: Path, mine: bytes) -> bool:
+    """Write the lease, unless somebody holds it; one that was given up is moved away first."""
+    if make(path, mine):
         return True
     if not _given_up(path):
         return False
@@ -127,22 +147,53 @@ def _take(path: Path, words: str) -> bool:
     with contextlib.suppress(FileNotFoundError):  # another one has just done so
         os.replace(path, aside)
         aside.unlink()
-    return _take(path, words)
+    return _take(path, mine)
 
 
 def _given_up(path: Path) -> bool:
     """Return whether nobody holds a lease any more."""
-    try:
-        age = time.time() - path.stat().st_mtime
-    except FileNotFoundError:
-        return True
     known = _read(path)
-    here = known.get("host") == socket.gethostname() and isinstance(known.get("pid"), int)
-    return age > LEASE_SECONDS or (here and not lives(known["pid"]))  # type: ignore[arg-type]
+    if os.name == "posix" and known.get("machine") == machine() and isinstance(pid := known.get("pid"), int):
+        return not lives(pid, str(known.get("began", "")))
+    try:
+        renewed = path.stat().st_mtime
+        if time.time() - renewed <= LEASE_SECONDS:
+            return False
+        until = time.monotonic() + SILENT_SECONDS
+        while time.monotonic() < until:
+            time.sleep(LOOK_SECONDS)
+            if path.stat().st_mtime != renewed:
+                return False
+    except FileNotFoundError:
+        pass
+    return True
 
 
-def lives(pid: int) -> bool:
-    """Return whether a process of this machine lives, as far as the system says."""
+@functools.cache
+def machine() -> str:
+    """Name what process ids belong to: this boot of this system, and where the system says so this container."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + os.readlink("/proc/self/ns/pid")
+    return socket.gethostname()
+
+
+def began_at(pid: int) -> str:
+    """Return when a process began, in the system's own count, which tells it from a later one with its number."""
+    return _stat(pid)[1]
+
+
+def _stat(pid: int) -> tuple[str, str]:
+    """Return the state of a process, one letter, and when it began; empty where the system does not say."""
+    with contextlib.suppress(OSError, IndexError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return fields[0], fields[19]
+    return "", ""
+
+
+def lives(pid: int, began: str = "") -> bool:
+    """Return whether a process of this machine lives, as far as the system says; one that has ended and is not waited
+    for does not. `began`: `began_at` of it; empty: not known.
+    """
     if os.name != "posix":
         return True  # there os.kill(pid, 0) would end it; the lease's age decides
     try:
@@ -150,8 +201,9 @@ def lives(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:  # another user's
-        return True
-    return True
+        pass
+    state, found = _stat(pid)
+    return state != "Z" and (not began or found in (began, ""))
 
 
 def _read(path: Path) -> dict[str, object]:

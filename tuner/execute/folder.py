@@ -19,7 +19,6 @@ of its content, so an answer is right whoever gave it, and whenever.
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import json
 import os
@@ -33,7 +32,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tuner.core.locks import lives
+from tuner.core.locks import began_at, lives, machine, make
 from tuner.core.memory import NOTHING, Foreseen
 from tuner.core.safe_files import parse_json, read_regular
 from tuner.core.store import sha256, write_bytes, writing
@@ -65,15 +64,7 @@ class Sign:
     @property
     def is_dead(self) -> bool:
         """Whether its process is known to have ended: it was one of this machine."""
-        return self.about.get("machine") == machine() and not lives(self.pid)
-
-
-@functools.cache
-def machine() -> str:
-    """Name what process ids belong to: this boot of this system, and where the system says so this container."""
-    with contextlib.suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + os.readlink("/proc/self/ns/pid")
-    return socket.gethostname()
+        return self.about.get("machine") == machine() and not lives(self.pid, str(self.about.get("began", "")))
 
 
 def read_sign(path: Path) -> Sign | None:
@@ -89,7 +80,8 @@ def read_sign(path: Path) -> Sign | None:
 
 def sign_of_life(beat: int, **about: Any) -> bytes:
     """Return the content of this process's own sign."""
-    who = {"host": socket.gethostname(), "machine": machine(), "pid": os.getpid(), "at": time.time()}
+    pid = os.getpid()
+    who = {"host": socket.gethostname(), "machine": machine(), "pid": pid, "began": began_at(pid)}
     return json.dumps({**who, "beat": beat, **about}).encode()
 
 
@@ -268,14 +260,14 @@ def _put(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def take(path: Path, content: bytes) -> bool:
-    """Make a lease; return False where another has it, or the command has gone."""
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-    except (FileExistsError, FileNotFoundError):
-        return False
-    with open(handle, "wb") as file:
-        file.write(content)
-    return True
+    """Make a lease; return False where another has it, or the command has gone.
+
+    Raises:
+        EnvironmentProblem: the folder cannot be written.
+    """
+    with writing(path), contextlib.suppress(FileNotFoundError):
+        return make(path, content)
+    return False
 
 
 def renew(path: Path, content: bytes) -> None:
