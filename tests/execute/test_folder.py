@@ -1,6 +1,8 @@
 """A shared folder: who takes which trial, who is gone, and which answer counts."""
 
+import errno
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -24,9 +26,9 @@ from tuner.execute.folder_engine import FolderExecutor, Shared
 from tuner.execute.folder_worker import Ended, FolderWorker, Patience
 from tuner.execute.machine import look
 from tuner.execute.news import News
-from tuner.execute.remote import Answer
+from tuner.execute.remote import Answer, Job
 from tuner.execute.serial import SerialExecutor
-from tuner.execute.slots import Wish
+from tuner.execute.slots import Leases, Slot, Slots, Wish
 from tuner.execute.versions import versions
 from tuner.recipe.model import Recipe
 
@@ -412,6 +414,115 @@ def test_what_is_told_after_the_command_has_ended_makes_no_folder(tmp_path, run)
     (tmp_path / "best.pt").write_bytes(b"weights")
     run.tell("a", "w", News(0.5), tmp_path / "best.pt", lambda: None)
     assert not run.path.exists()
+
+
+@pytest.fixture
+def offered(tmp_path, run):
+    """A command that lives, with one job, and a worker for it; what trains does nothing until the test ends."""
+    run.make()
+    run.coordinator.write_bytes(sign_of_life(1, versions=versions()))
+    job = Job("trial", item(0).to_json(), str(tmp_path), "coarse", "cpu")
+    one, over = worker(tmp_path / "share"), threading.Event()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tuner.execute.folder_worker.carry_out", lambda *given: over.wait(60))
+        yield one, run.offer(job, 0)
+        over.set()
+        for task in one._tasks:
+            task.thread.join(60)
+
+
+def test_a_worker_that_takes_a_job_again_after_its_lease_was_taken_back_holds_it_once(offered, run):
+    one, name = offered
+    one._current()
+    one._slots, one._fit = Slots("cpu", (Slot(0), Slot(1))), lambda run: 2
+    one._leases = Leases(one._slots)
+    one._take_jobs(run)
+    run.lease(name).unlink()  # it was silent for too long
+    one._take_jobs(run)
+    assert [task.has_lease() for task in one._tasks] == [False, True]
+
+
+def test_a_lease_that_was_taken_at_the_moment_its_job_was_taken_back_is_given_up(offered, run, monkeypatch):
+    one, name = offered
+
+    def late(path, content):
+        run.withdraw(name)
+        return take(path, content)
+
+    monkeypatch.setattr("tuner.execute.folder_worker.take", late)
+    one._take_jobs(one._current())
+    assert one._tasks == [] and run.taken() == [] and len(one._leases._free) == 1
+
+
+def test_a_lease_that_cannot_be_read_for_a_moment_is_not_given_up(offered, run, monkeypatch):
+    one, name = offered
+    one._take_jobs(one._current())
+
+    def trouble(path):
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shared, "read_regular", trouble)
+        assert one._tasks[0].has_lease()
+    run.lease(name).unlink()
+    assert not one._tasks[0].has_lease()
+
+
+def test_a_worker_outlives_a_moment_in_which_its_sign_cannot_be_written_but_not_the_first(offered, tmp_path):
+    one, _ = offered
+    (tmp_path / "share/workers").write_text("in the way")
+    with pytest.raises(EnvironmentProblem, match="cannot write .*/share/workers/"):
+        one._show()
+    one._due = 0.0
+    one._show()
+
+
+def test_a_full_disk_under_a_lease_is_said_and_leaves_no_lease(offered, run, monkeypatch):
+    one, name = offered
+    current, before = one._current(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        with pytest.raises(EnvironmentProblem, match=rf"cannot write .*/leases/{name}\.json: File too large"):
+            one._take_jobs(current)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert run.taken() == []
+
+
+def test_what_no_worker_can_carry_out_ends_the_command_and_one_worker(tmp_path, env, engine, run, monkeypatch):
+    def broken(*given):
+        raise RuntimeError("a bug")
+
+    one, working, looks, ended = engine(), worker(tmp_path / "share"), [], []
+    monkeypatch.setattr("tuner.execute.folder_worker.carry_out", broken)
+
+    def sleep(seconds):
+        looks.append(seconds)
+        assert len(looks) < 5, "the command waits for ever"
+        working._take_jobs(working._current())
+        for task in working._tasks:
+            task.thread.join(60)
+        try:
+            working._reap()
+        except RuntimeError as error:
+            ended.append(error)
+
+    monkeypatch.setattr("tuner.execute.folder_engine.time.sleep", sleep)
+    with pytest.raises(EnvironmentProblem, match=rf"worker {working.name}: RuntimeError: a bug"):
+        list(one.run([item(0)], env))
+    assert [str(error) for error in ended] == ["a bug"]
+
+
+def test_a_second_answer_of_a_worker_waits_for_its_files_as_long_as_the_first(env, engine, run, tmp_path, clock):
+    one, only, lost = engine(), item(0), Counter()
+    one._opened(env)
+    answer = Answer("result", completed(only).value, {"coarse/checkpoints/x.pt": "0" * 64})
+    for _ in range(2):
+        run.answer("job", "w", answer)
+        (path,) = [path for _, path in run.answers()]
+        assert one._read(path, "job", lost) is None and path.exists()
+        clock[0] += shared.LOST_SECONDS + 1
+        assert one._read(path, "job", lost) is None and not path.exists()
 
 
 def test_a_worker_leaves_trials_to_others_that_want_another_kind_of_device(tmp_path, env, run, monkeypatch):

@@ -104,6 +104,10 @@ class Watch:
             return sign
         return sign if now - known[1] <= self.lost_seconds else None
 
+    def forget(self, path: Path) -> None:
+        """Forget what was seen of a file that is deleted: another under its name is a new one."""
+        self._seen.pop(path, None)
+
 
 @dataclass(frozen=True)
 class FolderBlobs:

@@ -172,6 +172,7 @@ class FolderExecutor:
         if self._watch.lives(path) is None:
             self._again(name, lost)
             path.unlink(missing_ok=True)
+            self._watch.forget(path)
         return None
 
     def _with_worker(self, answer: Answer, path: Path) -> Mapping[str, Any]:
@@ -213,6 +214,7 @@ class FolderExecutor:
         lost[name] += 1
         if lost[name] < KILLED_TRIES:
             self._run.lease(name).unlink(missing_ok=True)
+            self._watch.forget(self._run.lease(name))
 
     def _workers(self) -> dict[str, Sign]:
         """Return the workers that live, by name."""

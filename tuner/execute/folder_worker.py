@@ -11,9 +11,10 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
-from tuner.core.errors import EnvironmentProblem, InputError, TunerError
+from tuner.core.errors import EnvironmentProblem, InputError, TunerError, text_of
 from tuner.core.inventory import Inventory, parse_device
 from tuner.core.store import write_bytes
 from tuner.execute.folder import (
@@ -55,7 +56,10 @@ class Ended(BaseException):
 
 @dataclass(eq=False)
 class Task:
-    """A job under way, in a thread: its lease is renewed from there, and its progress told."""
+    """A job under way, in a thread: its lease is renewed from there, and its progress told.
+
+    `key`: tells its lease from one that this worker takes on the same job later, having lost the first.
+    """
 
     run: RunFolder
     name: str
@@ -63,6 +67,7 @@ class Task:
     slot: Slot
     memory_bytes: int
     stop: threading.Event
+    key: str = field(default_factory=partial(secrets.token_hex, 8))
     beat: int = 0
     due: float = 0.0
     began: float = field(default_factory=time.monotonic)
@@ -72,7 +77,7 @@ class Task:
 
     @property
     def sign(self) -> bytes:
-        return sign_of_life(self.beat, worker=self.worker)
+        return sign_of_life(self.beat, worker=self.worker, key=self.key)
 
     def begin(self, job: Job) -> None:
         self.thread = threading.Thread(target=self._work, args=(job,), daemon=True)
@@ -100,6 +105,9 @@ class Task:
             return Answer.raised(InputError(f"a file of a trial is missing: {error.filename}", AGAIN))
         except TunerError as error:
             return Answer.raised(error)
+        except Exception as error:  # a bug, or this machine's disk: it ends this worker, and would end each after it
+            self.error = error
+            return Answer.raised(EnvironmentProblem(text_of(error), "That worker's own output says more."))
 
     def _answer(self, answer: Answer, job: Job) -> None:
         self._tick(now=True)  # a job that was taken back needs no answer; nor does it have its files any more
@@ -125,7 +133,21 @@ class Task:
 
     def has_lease(self) -> bool:
         sign = read_sign(self.run.lease(self.name))
-        return sign is not None and sign.about.get("worker") == self.worker
+        return sign is not None and sign.about.get("key", self.key) == self.key  # no key: it cannot be read just now
+
+    def take(self) -> bool:
+        """Take the lease; return False where another has it, or the job was taken back meanwhile."""
+        if not take(self.run.lease(self.name), self.sign):
+            return False
+        if self.run.job(self.name) is None:
+            self.free()
+            return False
+        return True
+
+    def free(self) -> None:
+        """Leave the job to others, if it is still this one's."""
+        if self.has_lease():
+            self.run.lease(self.name).unlink(missing_ok=True)
 
 
 class FolderWorker:
@@ -243,7 +265,7 @@ class FolderWorker:
             task = Task(run, name, self.name, slot, memory_of(slot, self.inventory), self._stop)
             job = run.job(name)
             fits = job is not None and job.device in ("auto", slot.device) and task.memory_bytes > job.more_than_bytes
-            if job is None or not fits or not take(run.lease(name), task.sign):
+            if job is None or not fits or not task.take():
                 self._leases.give_back(slot)
                 continue
             self._tasks.append(task)
@@ -256,7 +278,7 @@ class FolderWorker:
             assert self._leases is not None
             self._leases.give_back(task.slot)
             if task.error is not None:
-                self._free(task)
+                task.free()
                 raise task.error
             self.say(task.outcome or f"{task.name}: given up, its lease is gone")
             self.done += bool(task.outcome)
@@ -268,22 +290,22 @@ class FolderWorker:
         self._due, self._beat = time.monotonic() + BEAT_SECONDS, self._beat + 1
         path = self.folder / "workers" / f"{self.name}.json"
         memory = max(memory_of(slot, self.inventory) for slot in self._slots)
-        write_bytes(path, sign_of_life(self._beat, slots=len(self._slots), memory_bytes=memory), synced=False)
+        try:
+            write_bytes(path, sign_of_life(self._beat, slots=len(self._slots), memory_bytes=memory), synced=False)
+        except EnvironmentProblem:  # later, a moment's trouble of the network; the next one may go through
+            if self._beat == 1:
+                raise
 
     def _end(self) -> None:
         """End the trials, and free their leases, so that another worker need not wait for them."""
         self._stop.set()
         for task in self._tasks:
             task.thread.join(timeout=10)
-            self._free(task)
+            task.free()
         if self._claims is not None:
             self._claims.give_back()
         with contextlib.suppress(OSError):
             (self.folder / "workers" / f"{self.name}.json").unlink(missing_ok=True)
-
-    def _free(self, task: Task) -> None:
-        if task.has_lease():
-            task.run.lease(task.name).unlink(missing_ok=True)
 
     def _count(self) -> str:
         return "1 job" if self.done == 1 else f"{self.done} jobs"
