@@ -357,6 +357,16 @@ def test_a_bug_of_ours_leaves_its_traceback_in_the_run_or_the_temporary_folder(r
     assert not (tmp_path / "runs").exists() and not list(tmp_path.glob("traceback*"))
 
 
+def test_a_disk_that_fails_where_nobody_looked_for_it_is_no_bug_of_ours(recipe, command, monkeypatch):
+    from tuner.workflow import freshness
+
+    def full(self):
+        raise OSError(28, "No space left on device", "runs/small/x")
+
+    monkeypatch.setattr(freshness.Session, "check_folder", full)
+    refused(command("check-init", "small.toml"), 5, "runs/small/x: No space left on device", "Free some space")
+
+
 def test_a_head_that_is_too_narrow_is_a_finding(own):
     done = own("build", "def build(input_shape, num_classes): return nn.Sequential(nn.Flatten(), nn.LazyLinear(7))")
     assert (done.code, "IN108" in done.out, "the model has 7 outputs for 10 classes" in done.out) == (1, True, True)

@@ -1,5 +1,6 @@
 """The run folder: whole files, torn lines, locks, refusals."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -9,7 +10,8 @@ import pytest
 
 from tuner.core.errors import EnvironmentProblem, InputError
 from tuner.core.result import Record, TrialError, TrialResult
-from tuner.core.store import RunDir, StageDir, drop_torn_line, read_json, write_bytes, write_json
+from tuner.core.safe_files import refuse_links
+from tuner.core.store import RunDir, StageDir, drop_torn_line, of_the_disk, read_json, write_bytes, write_json
 from tuner.core.trial import TrialSpec, WorkItem
 
 
@@ -160,6 +162,37 @@ def test_lock_names_its_holder_and_dies_with_it(tmp_path):
     process.join()
     with RunDir(tmp_path).locked("me"):
         assert f"process {os.getpid()}" in (tmp_path / "lock").read_text()
+
+
+def test_what_killed_writers_left_anywhere_in_a_run_is_deleted_when_it_is_locked(tmp_path):
+    left = [".winner.json.9.tmp", "coarse/.result.json.9.tmp", "coarse/checkpoints/.a.pt.arrived.tmp"]
+    kept = ["winner.json", "coarse/.attempts.json", "user/data.tmp"]
+    for name in (*left, *kept):
+        write_bytes(tmp_path / name, b"x")
+    with RunDir(tmp_path).locked("tuner run"):
+        assert [name for name in (*left, *kept) if (tmp_path / name).exists()] == kept
+
+
+def test_a_folder_that_another_command_deletes_meanwhile_is_no_reason_to_refuse_the_run(tmp_path, monkeypatch):
+    (tmp_path / "coarse/plots").mkdir(parents=True)
+    scandir = os.scandir
+
+    def deleted(folder):
+        if str(folder).endswith("plots"):
+            raise FileNotFoundError(2, "No such file or directory")
+        return scandir(folder)
+
+    monkeypatch.setattr("tuner.core.safe_files.os.scandir", deleted)
+    refuse_links(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("number", "hint"), [(errno.ENOSPC, "Free some space"), (errno.EROFS, "Make the folder"), (errno.EIO, "Look at")]
+)
+def test_an_error_of_the_disk_is_known_wherever_it_was_met(number, hint):
+    problem = of_the_disk(OSError(number, os.strerror(number), "runs/a"))
+    assert problem.message == f"runs/a: {os.strerror(number)}" and problem.hint.startswith(hint)
+    assert of_the_disk(FileNotFoundError(errno.ENOENT, "No such file")) is None and of_the_disk(KeyError(28)) is None
 
 
 def test_keep_checkpoints_deletes_the_others(tmp_path):

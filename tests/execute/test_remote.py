@@ -1,12 +1,13 @@
 """A trial that is sent elsewhere as JSON and bytes, and what comes back."""
 
+import errno
 import hashlib
 import shutil
 from dataclasses import replace
 
 import pytest
 
-from tuner.core.errors import InputError, UserCodeError
+from tuner.core.errors import EnvironmentProblem, InputError, UserCodeError
 from tuner.core.trial import TrialEnv, TrialSpec, WorkItem
 from tuner.execute.folder import FolderBlobs
 from tuner.execute.remote import Outfit, carry_out, job_of, preflight_in, preflight_of, take_in
@@ -38,7 +39,11 @@ def blobs(tmp_path):
     return FolderBlobs(tmp_path / "blobs")
 
 
-def test_a_rung_and_the_rest_give_elsewhere_what_they_give_here(tmp_path, item, blobs):
+def full(blobs, digest, to):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_rung_and_the_rest_give_elsewhere_what_they_give_here(tmp_path, item, blobs, monkeypatch):
     env = TrialEnv(tmp_path / "recipe", tmp_path / "run/coarse")
     first = job_of(item, env, blobs)
     assert first.files == {} and first.user_files == item.spec.user_files
@@ -61,6 +66,10 @@ def test_a_rung_and_the_rest_give_elsewhere_what_they_give_here(tmp_path, item, 
     (here,) = serial.run([rest], TrialEnv(tmp_path / "here", tmp_path / "alone/coarse"))
     assert (ended.curve, ended.score) == (here.curve, here.score)
 
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderBlobs, "fetch", full)
+        with pytest.raises(EnvironmentProblem, match=r"cannot write .*/run/coarse: No space left on device"):
+            take_in(answer, rest, env, blobs)
     blobs.drop(next(iter(answer.files.values())))
     (blobs.folder / next(iter(answer.files.values()))).write_bytes(b"torn")
     with pytest.raises(InputError, match="arrived damaged from another machine"):

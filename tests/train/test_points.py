@@ -7,6 +7,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from tests.train.training_cases import NORM_NET, make_case, without_clock
 from tuner.core.errors import UsageError, UserCodeError
+from tuner.core.store import StageDir
 from tuner.core.streams import derive_seed
 from tuner.train import checkpoint
 from tuner.train.loop import fit
@@ -225,7 +226,7 @@ def test_one_and_four_epochs_are_five_with_every_point_in_use(tmp_path):
     assert parts.run(until=1, horizon_epochs=5).status == "stopped"
     assert without_clock(parts.run(horizon_epochs=5)) == without_clock(whole.run(horizon_epochs=5))
     one, other = (
-        checkpoint.load(checkpoint.checkpoint_path(case.stage_dir, case.spec(horizon_epochs=5).id))["model"]
+        checkpoint.load(StageDir(case.stage_dir).checkpoint(case.spec(horizon_epochs=5).id))["model"]
         for case in (parts, whole)
     )
     assert all(torch.equal(one[name], other[name]) for name in one)

@@ -12,6 +12,7 @@ import tuner.train.loop
 from tests.train.training_cases import make_case, without_clock
 from tuner.core.errors import EnvironmentProblem
 from tuner.core.result import TrialResult
+from tuner.core.store import StageDir
 from tuner.train import checkpoint
 from tuner.train.trial import failure, is_out_of_memory
 
@@ -25,11 +26,11 @@ HARD = {  # everything that has a state or a random stream
 
 
 def weights(case, **fields):
-    return checkpoint.load(checkpoint.checkpoint_path(case.stage_dir, case.spec(**fields).id))
+    return checkpoint.load(StageDir(case.stage_dir).checkpoint(case.spec(**fields).id))
 
 
 def state_file(case, **fields):
-    return checkpoint.state_path(case.stage_dir, case.spec(**fields).id)
+    return StageDir(case.stage_dir).state(case.spec(**fields).id)
 
 
 def equal_weights(one, other):

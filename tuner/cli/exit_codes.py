@@ -44,6 +44,9 @@ def _failed(error: BaseException, as_json: bool, debug: bool, run_dir: list[Path
     """Show an error; return its exit code."""
     if debug:
         traceback.print_exc()
+    from tuner.core.store import of_the_disk
+
+    error = of_the_disk(error) or error
     if isinstance(error, TunerError):
         fail(error.exit_code, error.message, error.hint, as_json)
         return error.exit_code

@@ -6,6 +6,7 @@ form, numbers are finite, and nesting is bounded.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -109,7 +110,7 @@ def refuse_links(folder: Path) -> None:
 
 def _links(folder: str) -> list[str]:
     found = []
-    with os.scandir(folder) as entries:
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:  # another command may just delete it
         for entry in entries:
             if entry.is_symlink():
                 found.append(entry.path)

@@ -39,6 +39,7 @@ CURVE_KEYS = ("step", "epoch", "split")
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _NO_FOLDER = {errno.EEXIST, errno.ENOTDIR}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_BROKEN = {errno.EIO, *(getattr(errno, name) for name in ("ESTALE", "ETIMEDOUT", "EREMOTEIO") if hasattr(errno, name))}
 
 
 @contextmanager
@@ -47,18 +48,28 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
-            hint = "Free some space, then give the same command again: what was finished is kept."
-        elif error.errno in _NO_FOLDER:
-            hint = "A file stands where a folder is needed: choose another folder with --run-dir."
-        elif error.errno in _REFUSED:
-            hint = "Make the folder writable, or choose another with --run-dir."
-        else:
-            hint = "Look at the disk, then give the same command again."
-        raise EnvironmentProblem(f"cannot write {path}: {error.strerror or error}", hint) from error
+        raise EnvironmentProblem(f"cannot write {path}: {error.strerror or error}", _way_out(error)) from error
 
 
-def write_bytes(path: Path, content: bytes, synced: bool = True) -> None:
+def of_the_disk(error: BaseException) -> EnvironmentProblem | None:
+    """Return what to tell of an error that the disk alone can be at fault for, wherever it was met; else None."""
+    if not isinstance(error, OSError) or error.errno not in _FULL | _REFUSED | _BROKEN:
+        return None
+    where = f"{error.filename}: " if error.filename else ""
+    return EnvironmentProblem(f"{where}{error.strerror}", _way_out(error))
+
+
+def _way_out(error: OSError) -> str:
+    if error.errno in _FULL:
+        return "Free some space, then give the same command again: what was finished is kept."
+    if error.errno in _NO_FOLDER:
+        return "A file stands where a folder is needed: choose another folder with --run-dir."
+    if error.errno in _REFUSED:
+        return "Make the folder writable, or choose another with --run-dir."
+    return "Look at the disk, then give the same command again."
+
+
+def write_bytes(path: Path, content: bytes | memoryview, synced: bool = True) -> None:
     """Write a file whole: temporary name, flush, rename. Nothing half-written is left behind.
 
     `synced`: it is on the disk when this returns; without it the caller sees to that.
@@ -182,6 +193,10 @@ class StageDir:
         """Return where the best weights of a trial lie that is still training."""
         return self.path / "checkpoints" / f"{trial_id}.so-far.pt"
 
+    def state(self, trial_id: str) -> Path:
+        """Return where an unfinished trial's state lies."""
+        return self.path / "checkpoints" / f"{trial_id}.state.pt"
+
     def begin(self, recipe: Mapping[str, Any]) -> None:
         """Mark the stage as unfinished (no manifest, result, plots) and note the recipe it is run with."""
         with writing(self.path):
@@ -189,7 +204,6 @@ class StageDir:
             self.manifest_path.unlink(missing_ok=True)
             self.result_path.unlink(missing_ok=True)
             shutil.rmtree(self.plots_path, ignore_errors=True)
-            sweep(self.path)
         write_json(self.path / "recipe.json", recipe)
 
     def append(self, record: Record) -> None:
@@ -264,12 +278,6 @@ class StageDir:
                 path.unlink(missing_ok=True)
 
 
-def sweep(folder: Path) -> None:
-    """Delete the temporary files that killed writers left in a folder that nobody else writes to."""
-    for path in [*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")]:
-        path.unlink(missing_ok=True)
-
-
 def drop_torn_line(path: Path) -> None:
     """Cut off what follows the last newline: a line whose writer was killed."""
     if not path.exists():
@@ -342,7 +350,7 @@ class RunDir:
 
     @contextmanager
     def locked(self, command: str) -> Iterator[None]:
-        """Hold the run: one writer at a time. The lock dies with its process.
+        """Hold the run: one writer at a time. The lock dies with its process; what killed ones left half-written goes.
 
         Raises:
             InputError: another process holds it; the message names that process.
@@ -360,4 +368,6 @@ class RunDir:
                         f"{self.path} is in use by {clipped(error.holder, 200)}",
                         "Wait for it or stop it, or give this command its own folder with --run-dir.",
                     ) from None
+                for left in self.path.rglob(".*.tmp"):
+                    left.unlink(missing_ok=True)
             yield

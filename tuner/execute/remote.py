@@ -21,15 +21,13 @@ from tuner.core.inventory import Gpu, without_gpus
 from tuner.core.memory import NOTHING, Foreseen
 from tuner.core.preflight import Preflight
 from tuner.core.result import TrialResult
-from tuner.core.store import StageDir
+from tuner.core.store import StageDir, writing
 from tuner.core.trial import Progress, TrialEnv, WorkItem
 from tuner.core.values import from_json, to_json
 from tuner.execute.deadlines import Deadlines
 from tuner.execute.processes import ProcessExecutor
 from tuner.execute.slots import Wish
 from tuner.execute.travel import Blobs, fetched, packed, recipe_dir, share_decoded, within
-
-KEPT = "checkpoints"  # the folder of a stage whose files are a trial's
 
 
 @dataclass(frozen=True)
@@ -171,7 +169,7 @@ def take_in(answer: Answer, item: WorkItem, env: TrialEnv, blobs: Blobs) -> Tria
     Raises:
         TunerError: the machine could not carry the trial out.
         InputError: "arrived damaged".
-        FileNotFoundError: a content is not there.
+        EnvironmentProblem: "cannot write"; or a content is not there.
     """
     assert env.stage_dir is not None
     if answer.kind == "raised":
@@ -182,13 +180,14 @@ def take_in(answer: Answer, item: WorkItem, env: TrialEnv, blobs: Blobs) -> Tria
         name: (run / name).with_name(f".{Path(name).name}.arrived.tmp") for name in names if name in answer.files
     }
     try:
-        for name, path in arrived.items():
-            fetched(blobs, answer.files[name], path)
-        for name in names:
-            if name in arrived:
-                os.replace(arrived[name], run / name)
-            else:
-                (run / name).unlink(missing_ok=True)
+        with writing(env.stage_dir):
+            for name, path in arrived.items():
+                fetched(blobs, answer.files[name], path)
+            for name in names:
+                if name in arrived:
+                    os.replace(arrived[name], run / name)
+                else:
+                    (run / name).unlink(missing_ok=True)
     finally:
         for path in arrived.values():
             path.unlink(missing_ok=True)
@@ -240,7 +239,8 @@ def _executor(job: Job, outfit: Outfit, so_far: Path | None) -> ProcessExecutor:
 
 def _own_files(stage: str, item: WorkItem) -> list[str]:
     """Return the paths, relative to the run, of the files that a trial writes."""
-    return [f"{stage}/{KEPT}/{item.spec.id}{ending}" for ending in (".pt", ".state.pt")]
+    folder = StageDir(Path(stage))
+    return [path.as_posix() for path in (folder.checkpoint(item.spec.id), folder.state(item.spec.id))]
 
 
 def _texts(value: Any) -> Iterator[str]:

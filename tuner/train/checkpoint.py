@@ -3,57 +3,24 @@
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tuner.core.errors import EnvironmentProblem, InputError
-
-FOLDER = "checkpoints"
-
-
-def checkpoint_path(stage_dir: Path, spec_id: str) -> Path:
-    """Return where a trial's best weights lie."""
-    return stage_dir / FOLDER / f"{spec_id}.pt"
-
-
-def so_far_path(stage_dir: Path, spec_id: str) -> Path:
-    """Return where the best weights of a trial lie that is still training; `StageDir.so_far` is the same."""
-    return stage_dir / FOLDER / f"{spec_id}.so-far.pt"
-
-
-def state_path(stage_dir: Path, spec_id: str) -> Path:
-    """Return where an unfinished trial's state lies."""
-    return stage_dir / FOLDER / f"{spec_id}.state.pt"
+from tuner.core.errors import InputError
+from tuner.core.store import write_bytes
 
 
 def save(path: Path, value: dict[str, Any]) -> None:
-    """Write `value` under a temporary name, flush it to the disk, then rename it.
-
-    It is laid out in memory first: torch turns an error of the disk into one of its own.
+    """Write `value` whole or not at all. It is laid out in memory first: torch turns an error of the disk into its own.
 
     Raises:
         EnvironmentProblem: "cannot write" (disk full, folder read-only).
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     content = io.BytesIO()
     torch.save(_compact(value), content)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("wb") as file:
-                file.write(content.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise EnvironmentProblem(
-            f"{path}: cannot write: {error}", "Free disk space, or give a writable --run-dir."
-        ) from error
+    write_bytes(path, content.getbuffer())
 
 
 def _compact(value: Any) -> Any:

@@ -13,10 +13,9 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from tuner.core.result import is_less_better
+from tuner.core.store import StageDir
 from tuner.core.streams import derive_seed
 from tuner.tasks.base import monitored_score, unknown
-from tuner.train import checkpoint
-from tuner.train.checkpoint import so_far_path
 from tuner.train.device import seed_everything
 from tuner.train.evaluate import better, evaluate, hook_values, metric_value, predict
 from tuner.train.finetune import freeze
@@ -81,7 +80,7 @@ class Course:
         self.setup, self.training, self.on_step = setup, training, on_step
         self.horizon = spec.horizon_epochs
         self.last = min(until_epoch or self.horizon, self.horizon)
-        where = None if setup.env.stage_dir is None else checkpoint.state_path(setup.env.stage_dir, spec.id)
+        where = None if setup.env.stage_dir is None else StageDir(setup.env.stage_dir).state(spec.id)
         restore(setup, training, where, self.last)
         self._where = where if setup.env.is_first else None
         self._saved_at = time.monotonic()
@@ -132,7 +131,7 @@ class Keeping:
         nowhere = setup.env.stage_dir is None or not setup.env.is_first
         if best is None or best.epoch == self.epoch or now < self.due or nowhere:
             return None
-        save_best(setup, training, so_far_path)
+        save_best(setup, training, StageDir.so_far)
         took = time.monotonic() - now
         self.epoch, self.due = best.epoch, now + took + max(KEEP_SECONDS, KEEP_TIMES * took)
         return best.epoch, best.score

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tuner.core.errors import InputError
+from tuner.core.store import StageDir
 from tuner.train import checkpoint
 from tuner.train.interface import interface_of
 from tuner.train.objective import states_of
@@ -22,7 +23,7 @@ from tuner.train.setup import Setup
 from tuner.train.synced_norms import synced
 from tuner.train.together import Together
 
-Place = Callable[[Path, str], Path]
+Place = Callable[[StageDir, str], Path]
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,7 @@ def save_state(setup: Setup, training: Training, path: Path) -> None:
         checkpoint.save(path, state)
 
 
-def save_best(setup: Setup, training: Training, place: Place = checkpoint.checkpoint_path) -> None:
+def save_best(setup: Setup, training: Training, place: Place = StageDir.checkpoint) -> None:
     """Save the weights of the best epoch: what is evaluated on the test split and handed over."""
     best = training.best
     if setup.env.stage_dir is None or best is None:
@@ -210,14 +211,14 @@ def save_best(setup: Setup, training: Training, place: Place = checkpoint.checkp
     value = {"model": best.weights, "epoch": best.epoch, "spec_id": setup.spec.id, "interface": interface}
     if setup.tables.get("after", {}).get("ensemble") == "snapshots":
         value["snapshots"] = list(training.snapshots)
-    checkpoint.save(place(setup.env.stage_dir, setup.spec.id), value)
+    checkpoint.save(place(StageDir(setup.env.stage_dir), setup.spec.id), value)
 
 
 def drop_unusable_state(setup: Setup) -> str | None:
     """Delete the trial's saved state if it cannot be gone on from, and say why; it only saves time."""
     if setup.env.stage_dir is None:
         return None
-    path = checkpoint.state_path(setup.env.stage_dir, setup.spec.id)
+    path = StageDir(setup.env.stage_dir).state(setup.spec.id)
     if not path.is_file():
         return None
     fresh = start(setup)

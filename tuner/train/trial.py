@@ -25,10 +25,10 @@ from tuner.core.errors import (
     where_in_user_code,
 )
 from tuner.core.result import FailureKind, Status, TrialError, TrialResult
+from tuner.core.store import StageDir
 from tuner.core.streams import derive_seed
 from tuner.core.trial import Progress, TrialEnv, WorkItem
 from tuner.recipe import registry
-from tuner.train import checkpoint
 from tuner.train.after import after, snapshots_of
 from tuner.train.device import in_full_precision, peak_memory_bytes, pick_device, seed_everything
 from tuner.train.kernel_asserts import HINT, SAID, as_on_cpu, is_assertion
@@ -186,7 +186,7 @@ def _plain(diverged: Any) -> dict[str, Any]:
 
 def _remove_state(setup: Setup) -> None:
     if setup.env.stage_dir is not None:
-        checkpoint.state_path(setup.env.stage_dir, setup.spec.id).unlink(missing_ok=True)
+        StageDir(setup.env.stage_dir).state(setup.spec.id).unlink(missing_ok=True)
 
 
 def throttled(number: int, on_progress: OnProgress | None) -> OnStep | None:

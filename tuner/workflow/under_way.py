@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tuner.core.result import Record, TrialResult
-from tuner.core.store import StageDir
+from tuner.core.store import StageDir, write_bytes
 from tuner.core.trial import Progress, WorkItem
 
 Place = tuple[int, int, str]
@@ -71,9 +69,7 @@ class UnderWay:
         for _, record in sorted(self._latest.items()):
             so_far, own = self.folder.so_far(record.result.id), self.folder.checkpoint(record.result.id)
             if so_far.is_file():
-                temporary = own.with_name(f".{own.name}.tmp")
-                shutil.copyfile(so_far, temporary)  # `winner.json` may name the other
-                os.replace(temporary, own)
+                write_bytes(own, so_far.read_bytes())  # not moved: `winner.json` may name the other
                 yield record
 
 
