@@ -187,6 +187,20 @@ def test_f_beta_of_certain_answers_is_scikit_learns():
     assert kept.any() and float(found) == pytest.approx(1 - expected, abs=1e-6)
 
 
+def test_f_beta_of_mixed_shares_is_that_of_the_softmax_and_of_labels_that_of_the_sigmoid():
+    mixed = torch.tensor([[0.7, 0.3, 0.0], [0.0, 1.0, 0.0], [0.2, 0.0, 0.8]])
+    scores = torch.randn(3, 3, generator=torch.Generator().manual_seed(0))
+    several = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.4, 0.0], [1.0, 0.0, 1.0]])  # mixed as well
+    for targets, p in ((mixed, scores.softmax(1)), (several, scores.sigmoid()), (several.round(), scores.sigmoid())):
+        expected = 1 - (2 * (p * targets).sum(0) / (p + targets).sum(0)).mean()
+        assert torch.allclose(labels.f_beta(scores, targets), expected)
+
+
+def test_lovasz_refuses_shares_which_are_no_sets():
+    with pytest.raises(UsageError, match="lovasz needs one class per example, the targets are shares"):
+        labels.lovasz(torch.randn(2, 3), torch.tensor([[0.7, 0.3, 0.0], [0.0, 1.0, 0.0]]))
+
+
 def test_lovasz_equals_kornias_softmax_form():
     kornia = pytest.importorskip("kornia.losses")
     x, y = torch.randn(40, 5, generator=torch.Generator().manual_seed(3)), torch.arange(40) % 5

@@ -157,6 +157,26 @@ def test_fixup_zeroes_the_last_layer_of_each_branch_and_scales_the_others_by_the
         init.fixup(nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2)))
 
 
+class ResidualBlock(nn.Module):
+    """A block whose shortcut is a convolution, written after the branch as torchvision's is."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.downsample = nn.Conv2d(3, 8, 1)
+
+    def forward(self, x):
+        return self.conv2(self.conv1(x).relu()) + self.downsample(x)
+
+
+def test_fixup_leaves_the_convolution_of_a_shortcut_as_kaiming_draws_it():
+    net = nn.Sequential(ResidualBlock(), nn.Flatten(), nn.Linear(8 * 16, 2))
+    init.fixup(net)
+    block, x = net[0], torch.randn(2, 3, 4, 4)
+    assert not block.conv2.weight.any() and block.downsample.weight.any()
+    assert torch.equal(block(x), block.downsample(x))
+
+
 def test_prior_head_starts_at_the_entropy_of_the_class_shares():
     net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
     targets = torch.tensor([0] * 6 + [1] * 3 + [2])

@@ -186,3 +186,9 @@ def test_sam_refuses_fp16(tmp_path):
     how = How(scaler=torch.amp.GradScaler("cpu", enabled=True))
     with pytest.raises(UsageError, match="evaluates the loss more than once in an update, which does not go with fp16"):
         default_step(weight, (torch.ones(2, 2), torch.tensor([0, 1])), nn.functional.cross_entropy, optimizer, how)
+
+
+def test_muon_refuses_groups_that_it_would_leave_out():
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    with pytest.raises(UsageError, match=r"optimizer.groups: muon makes its own groups"):
+        own.muon([{"params": list(model.parameters()), "weight_decay": 0.0}], lr=0.02, model=model)

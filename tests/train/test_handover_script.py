@@ -212,6 +212,20 @@ def test_the_script_repeats_the_curve_without_tuner(name, tmp_path, alone):
     assert len(ours) == 1 + 2 * 3
 
 
+def test_the_script_keeps_the_weights_that_the_trial_keeps_where_a_first_score_is_nan(tmp_path, alone):
+    code = """
+SEEN = []
+def at_first_unknown(model, batches, loss):
+    SEEN.append(None)
+    return {"loss": 1.0, "accuracy": float("nan") if len(SEEN) <= 2 else len(SEEN) / 10}
+"""
+    case = make_case(tmp_path / "case", OWN + code, {"train.evaluate": "mine.py:at_first_unknown"})
+    repeated(case, tmp_path, alone, seed=3)
+    (kept,) = (case.stage_dir / "checkpoints").glob("*.pt")
+    ours, theirs = torch.load(kept)["model"], torch.load(tmp_path / "elsewhere" / "train_weights.pt")
+    assert all(torch.equal(theirs[name], item) for name, item in ours.items())
+
+
 def test_the_script_reads_a_folder_of_images_itself(tmp_path, alone):
     generator = torch.Generator().manual_seed(0)
     for label in ("cat", "dog"):

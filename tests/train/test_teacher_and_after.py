@@ -97,6 +97,40 @@ def test_a_model_that_is_its_own_teacher_keeps_frozen_batch_norm_in_eval_mode(tm
     assert changed == {"3.weight", "3.bias"}
 
 
+SINGLE = """
+def two():
+    return [(x, y.clamp(max=1)) for x, y in load()]
+def net():
+    return nn.Linear(4, 1)
+def pixels():
+    x = torch.randn(6, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    return (x, (x[:, 0] > 0).long()), (x, (x[:, 0] > 0).long())
+def per_pixel(num_classes):
+    return nn.Conv2d(1, num_classes, 1)
+"""
+
+
+def test_a_single_score_is_averaged_as_no_and_yes(tmp_path):
+    overrides = {
+        "data.source": "mine.py:two",
+        "model": {"name": "mine.py:net"},
+        "loss.name": "bce",
+        "train.snapshots": 2,
+        "after": {"ensemble": "snapshots"},
+    }
+    result = make_case(tmp_path, SINGLE, overrides).run(horizon_epochs=2)
+    best = max(row["accuracy"] for row in result.curve if row["split"] == "val")
+    assert result.evidence["after"]["single"] == pytest.approx(best)
+    assert best != pytest.approx(7 / 20)  # that of class 0: the softmax of one score is always 1
+
+
+def test_views_of_an_image_whose_pixels_have_a_class_each_are_not_averaged(tmp_path):
+    overrides = {"data.source": "mine.py:pixels", "model": {"name": "mine.py:per_pixel"}, "after": {"tta": ["hflip"]}}
+    result = make_case(tmp_path, SINGLE, overrides).run(horizon_epochs=1)
+    assert "after" not in result.evidence
+    assert result.evidence["skipped"]["after"] == "answers are averaged where every example has one class"
+
+
 def test_one_and_four_epochs_are_five_with_every_teacher_and_snapshots(tmp_path):
     overrides = {
         "teacher": {"distill": "teacher.pt", "mean_teacher": 0.9, "pseudo_labels": 0.4, "unlabelled": "more.npz"},

@@ -116,7 +116,8 @@ def lsuv(model: nn.Module, inputs: Tensor, tolerance: float = 0.05, rounds: int 
 def fixup(model: nn.Module) -> None:
     """Begin residual nets without normalisation: the last layer of each branch and the head 0, the others scaled down.
 
-    Kaiming times L^(-1 / (2 m - 2)), with L residual blocks of m layers each.
+    Kaiming times L^(-1 / (2 m - 2)), with L residual blocks of m layers each; a convolution of the shortcut (named
+    shortcut, downsample, skip or identity) is in no branch.
 
     When: residual nets without normalisation (`model.norm = "none"`).
     Source: H. Zhang et al. 2019, Fixup Initialization; the lecture, literature on initialisation.
@@ -130,14 +131,13 @@ def fixup(model: nn.Module) -> None:
             nn.init.zeros_(weight)
     words = ("block", "bottleneck", "residual")
     named = [m for m in model.modules() if any(word in type(m).__name__.lower() for word in words)]
-    blocks = [block for block in named if len(_layers(block)) >= 2]
+    blocks = [branch for block in named if len(branch := _branch(block)) >= 2]
     if not blocks:
         raise UsageError(
             f"model.init: fixup: {type(model).__name__} has no residual blocks (classes named ...Block or Bottleneck)",
             "Take kaiming_normal.",
         )
-    for block in blocks:
-        *inner, last = _layers(block)
+    for *inner, last in blocks:
         for layer in inner:
             assert isinstance(layer.weight, Tensor)
             layer.weight.mul_(len(blocks) ** (-1 / (2 * (len(inner) + 1) - 2)))
@@ -173,6 +173,13 @@ def zeros_head(model: nn.Module) -> None:
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
             return
+
+
+def _branch(block: nn.Module) -> list[nn.Module]:
+    """Return the layers of a residual block, but for those of its shortcut."""
+    beside = ("shortcut", "downsample", "skip", "identity")
+    named = block.named_modules()
+    return [m for name, m in named if isinstance(m, LAYERS) and not any(word in name.lower() for word in beside)]
 
 
 def _layers(model: nn.Module) -> list[nn.Module]:

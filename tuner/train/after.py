@@ -13,6 +13,7 @@ from tuner.core.errors import UsageError
 from tuner.train.data import Data
 from tuner.train.evaluate import as_float
 from tuner.train.loop import evaluation_batch
+from tuner.train.scoring import Scorer
 from tuner.train.setup import Setup
 
 FOLDS = 5
@@ -46,14 +47,24 @@ def answers(
     batches: Iterable[tuple[Any, Tensor]],
     views: Sequence[str],
     autocast: Callable[[], AbstractContextManager[Any]],
+    scorer: Scorer,
 ) -> tuple[Tensor, Tensor]:
-    """Return the mean of the softmax over the views, (N, C), and the targets, of a whole split."""
+    """Return the mean of the softmax over the views, (N, C), and the targets, of a whole split.
+
+    Of a single score per example the classes are no and yes, as its scores take it.
+
+    Raises:
+        UsageError: "no scores of classes".
+    """
     model.eval()
     found, labels = [], []
     for inputs, targets in batches:
         with autocast():
-            p = torch.stack([as_float(model(view)).softmax(1) for view in views_of(inputs, views)]).mean(0)
-        found.append(p.cpu())
+            outputs = [as_float(model(view)) for view in views_of(inputs, views)]
+        rows = [scored for output in outputs if (scored := scorer.rows(output, targets)) is not None]
+        if not rows:
+            raise UsageError("after: the model's outputs are no scores of classes, (N, C): there is nothing to average")
+        found.append(torch.stack([scores.softmax(1) for scores, _ in rows]).mean(0).cpu())
         labels.append(targets.cpu())
     return torch.cat(found), torch.cat(labels)
 
@@ -70,10 +81,10 @@ def after(
     Source: the notes on competitions, TTA, snapshot ensembles, stacking; G. Huang et al. 2017.
     """
     table = setup.tables["after"]
-    views, batch = table.get("tta", []), evaluation_batch(setup)
+    views, batch, scorer = table.get("tta", []), evaluation_batch(setup), setup.scorer(setup.loss())
 
     def of(one: nn.Module, name: str, seen: Sequence[str]) -> tuple[Tensor, Tensor]:
-        return answers(one, data.batches(name, batch), seen, setup.autocast)
+        return answers(one, data.batches(name, batch), seen, setup.autocast, scorer)
 
     alone, labels = of(model, split, [])
     result: dict[str, Any] = {"single": _accuracy(alone, labels)}

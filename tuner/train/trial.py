@@ -128,9 +128,12 @@ def concluded(setup: Setup, training: Training, item: WorkItem, on_progress: OnP
         training.model.load_state_dict(best.weights)
     trained = replace(setup, trained=Trained(training.model, best_epoch))
     evidence = _measure(trained, item, on_progress)
-    if "after" in setup.tables and setup.data.task.name == "classification":
+    table = setup.tables.get("after", {})
+    if table and setup.data.one_class_each:
         members = partial(snapshots_of, training.model, training.snapshots)
         evidence["after"] = after(setup, setup.data, training.model, members)
+    elif table.get("tta") or table.get("ensemble"):
+        skipped["after"] = "answers are averaged where every example has one class"
     _remove_state(setup)
     return Outcome("completed", training.curve, _with_skipped(evidence, skipped), score, best_epoch)
 

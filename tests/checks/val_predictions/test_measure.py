@@ -7,9 +7,12 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
+from tests.train.training_cases import make_case
 from tuner.checks.test_evaluation.measure import test_evaluation as evaluate_test
 from tuner.checks.val_predictions import measure as predictions
 from tuner.train import data as train_data
+
+BCE = nn.functional.binary_cross_entropy_with_logits
 
 
 def identity():
@@ -77,6 +80,31 @@ def test_test_evaluation_reads_the_checkpoint_and_the_test_split(with_test):
     assert found.accuracy == pytest.approx(2 / 3)
     assert (found.n, found.class_names) == (3, ["a", "b", "c"])
     assert found.loss == pytest.approx(3.0, abs=0.01)  # one of three examples is wrong by 9 nats
+
+
+SINGLE = """
+def three():
+    (x, y), (v, w) = [(x, y.clamp(max=1)) for x, y in load()]
+    return (x, y), (v[:8], w[:8]), (v[8:], w[8:])
+def net():
+    return nn.Linear(4, 1)
+def loss(outputs, targets):
+    return nn.functional.binary_cross_entropy_with_logits(outputs[:, 0], targets.float())
+"""
+
+
+def test_the_test_loss_of_a_single_output_is_that_of_the_output_itself(tmp_path):
+    overrides = {"data.source": "mine.py:three", "model": {"name": "mine.py:net"}, "loss.name": "mine.py:loss"}
+    case = make_case(tmp_path, SINGLE, overrides)
+    result = case.run(horizon_epochs=1)
+    setup = case.setup(horizon_epochs=1)
+    found = evaluate_test(setup, checkpoint=f"stage/checkpoints/{result.id}.pt")
+    model = setup.model()
+    model.load_state_dict(torch.load(case.stage_dir / "checkpoints" / f"{result.id}.pt")["model"])
+    data = train_data.load_data(setup.tables, setup.env, with_test=True)
+    outputs, targets = model(data.inputs("test"))[:, 0], data.targets("test")
+    assert found.loss == pytest.approx(float(BCE(outputs, targets.float()).detach()), rel=1e-5)
+    assert found.accuracy == pytest.approx(float(((outputs > 0) == targets).float().mean()))
 
 
 def test_val_predictions_count_by_class(setup_of):

@@ -18,6 +18,16 @@ def shares(targets: Tensor, outputs: Tensor) -> Tensor:
     return F.one_hot(targets, outputs.shape[1]).to(outputs.dtype)
 
 
+def are_mixed(targets: Tensor) -> bool:
+    """Return whether targets (N, C) are shares that an augmentation mixed, neither 0 nor 1."""
+    return bool(((targets > 0) & (targets < 1)).any())
+
+
+def are_of_classes(targets: Tensor) -> bool:
+    """Return whether targets (N, C) are mixed shares of classes, which add up to 1, not labels by themselves."""
+    return are_mixed(targets) and bool(((targets.sum(1) - 1).abs() < 1e-4).all())
+
+
 def indices(targets: Tensor, name: str) -> Tensor:
     """Return class indices.
 

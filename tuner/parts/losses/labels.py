@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tuner.parts.losses._targets import indices, per_class, shares
+from tuner.parts.losses._targets import are_mixed, are_of_classes, indices, per_class, shares
 
 
 def bce(outputs: Tensor, targets: Tensor, weight: Sequence[float] | None = None) -> Tensor:
@@ -33,8 +33,9 @@ def f_beta(outputs: Tensor, targets: Tensor, beta: float = 1.0) -> Tensor:
     beta: 0.5 to 2, log.
     Source: the notes on competitions, metric loss; the F-beta of probabilities, Jansche 2005.
     """
-    p = outputs.softmax(1) if targets.ndim == 1 else outputs.sigmoid()
     labels = shares(targets, outputs)
+    one_class = targets.ndim == 1 or are_of_classes(targets)
+    p = outputs.softmax(1) if one_class else outputs.sigmoid()
     hits, alarms, missed = (p * labels).sum(0), (p * (1 - labels)).sum(0), ((1 - p) * labels).sum(0)
     squared = beta**2
     return 1 - ((1 + squared) * hits / ((1 + squared) * hits + squared * missed + alarms).clamp(min=1e-8)).mean()
@@ -47,6 +48,8 @@ def lovasz(outputs: Tensor, targets: Tensor) -> Tensor:
     Source: M. Berman et al. 2018, The Lovasz-Softmax loss; the notes on competitions, Lovasz loss.
     """
     if targets.ndim == 2:  # hinge, each label of the batch as one set
+        if are_mixed(targets):
+            indices(targets, "lovasz")
         signs = 2 * targets.to(outputs.dtype) - 1
         errors, members = 1 - outputs * signs, targets
         return torch.stack([_extension(F.relu(errors[:, c]), members[:, c]) for c in range(outputs.shape[1])]).mean()

@@ -96,6 +96,11 @@ def muon(
     momentum: 0.9 to 0.99. adamw_lr: 1e-4 to 1e-2, log. weight_decay: 1e-3 to 0.3, log.
     Source: K. Jordan et al. 2024, Muon.
     """
+    if any(isinstance(item, dict) for item in params):
+        raise UsageError(
+            "optimizer.groups: muon makes its own groups, of matrices and of all else",
+            'Leave groups (and finetune.way = "discriminative") out, or take adamw or sgd.',
+        )
     embedded = {item for m in model.modules() if isinstance(m, nn.Embedding) for item in m.parameters()}
     apart = embedded | set(head_of(model).parameters())
     trained = [item for item in model.parameters() if item.requires_grad]

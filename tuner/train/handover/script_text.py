@@ -14,7 +14,7 @@ import torch
 from tuner.core.result import is_less_better
 from tuner.tasks.base import monitored_score
 from tuner.train.data import mixed_order
-from tuner.train.evaluate import as_float
+from tuner.train.evaluate import as_float, better
 from tuner.train.evaluate import evaluate as whole_evaluate
 from tuner.train.finetune import freeze
 from tuner.train.handover import script_parts, template
@@ -218,6 +218,7 @@ def _measure(setup: Setup, names: Names, forms: Forms, path: Path) -> str:
         splits=("train_eval", "val") if setup.spec.train_subset else ("val",),
         source_of='"val" if split == "val" else "train"' if own_val(setup.data) else '"train"',
         sign="-" if turned else "",
+        better=names.bundle.add(better),
         monitor_key=key,
         stem=path.stem,
     )

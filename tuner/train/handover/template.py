@@ -184,7 +184,7 @@ MEASURE = """        for split in {splits}:
             values = evaluate(model, Batches(sources[{source_of}], split))
             curve.append({{"step": len(updates), "epoch": epoch, "split": split, **values}})
         score, val_loss = {sign}values["{monitor_key}"], values["loss"]
-        if best is None or score > best[0] or (score == best[0] and val_loss < best[1]):
+        if {better}(score, val_loss, best and best[:2]):
             best = score, val_loss, epoch
             torch.save(model.state_dict(), HERE / "{stem}_weights.pt")
 """
