@@ -1,7 +1,8 @@
 """Where the seconds of a run and its test go: `python -m benchmarks.seconds [RECIPE] [--budget 2m] [--times 3]`.
 
 Each command is timed from outside; what its stages took, and when they began, is in their manifests. The rest is the
-start (Python, the workers, the recipe checked) and the end (the plots that are not drawn yet, the last files).
+start (Python, the workers, the recipe checked) and the end (the plots that are not drawn yet, the last files). With
+`--apart` the test is a command of its own; PYTHONPATH says which version of tuner is timed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-START, BETWEEN, END, TEST_START, TEST_END = "start", "between the steps", "end: plots", "test: start", "test: end"
+START, BETWEEN, END = "start", "between the steps", "end: plots"
 
 
 def main() -> None:
@@ -26,26 +27,34 @@ def main() -> None:
     parser.add_argument("recipe", nargs="?", default=str(ROOT / "recipes/digits.toml"))
     parser.add_argument("--budget", help="of the whole run (default: the recipe's own settings)")
     parser.add_argument("--times", type=int, default=1)
+    parser.add_argument("--apart", action="store_true", help="the test as a command of its own")
     options = parser.parse_args()
-    runs = [measured(options.recipe, options.budget) for _ in range(options.times)]
+    runs = [measured(options.recipe, options.budget, options.apart) for _ in range(options.times)]
     print("\n".join(table(runs)))
 
 
-def measured(recipe: str, budget: str | None) -> dict[str, float]:
-    """Return the seconds of each part of a run in a new folder, and of the test after it."""
+def measured(recipe: str, budget: str | None, apart: bool) -> dict[str, float]:
+    """Return the seconds of each part of a run in a new folder, its test included."""
     with tempfile.TemporaryDirectory(prefix="tuner-seconds-") as folder:
         run = Path(folder, "run")
         options = [recipe, "--run-dir", str(run), "--quiet", "--force"]
         environment = {**os.environ, "TUNER_CACHE": str(Path(folder, "cache"))}
-        began, ended = command("run", [*options, *(["--budget", budget] if budget else [])], environment)
-        stages = stages_of(run)
-        first = min(at for at, _ in stages.values())
-        last = max(at + seconds for at, seconds in stages.values())
-        test_began, test_ended = command("test", options, environment)
+        budgeted = [*options, *(["--budget", budget] if budget else [])]
+        if not apart:
+            return parts(run, *command("run", [*budgeted, "--through", "test"], environment))
+        first = parts(run, *command("run", budgeted, environment))
+        began, ended = command("test", options, environment)
         at, seconds = stages_of(run)["test"]
+        return {**first, "test: start": at - began, "test": seconds, "test: end": ended - at - seconds}
+
+
+def parts(run: Path, began: float, ended: float) -> dict[str, float]:
+    """Return the seconds of a command before, in, between and after the stages that it has carried out."""
+    stages = stages_of(run)
+    first = min(at for at, _ in stages.values())
+    last = max(at + seconds for at, seconds in stages.values())
     inside = {name: taken for name, (_, taken) in sorted(stages.items(), key=lambda entry: entry[1][0])}
-    parts = {START: first - began, **inside, BETWEEN: last - first - sum(inside.values()), END: ended - last}
-    return {**parts, TEST_START: at - test_began, "test": seconds, TEST_END: test_ended - at - seconds}
+    return {START: first - began, **inside, BETWEEN: last - first - sum(inside.values()), END: ended - last}
 
 
 def command(name: str, options: Sequence[str], environment: Mapping[str, str]) -> tuple[float, float]:

@@ -17,6 +17,7 @@ from tuner.core.statistics import wilson
 from tuner.core.trial import TrialSpec, WorkItem
 from tuner.search.expected_accuracy import estimate
 from tuner.search.finalists import ranked, simplest_first
+from tuner.search.repeats import lacking
 
 NEW = 20_000
 
@@ -54,12 +55,13 @@ class World:
         """Search as fine does; return the estimate, the truth about the checkpoint, and the naive best val accuracy."""
         first = [self.trial(number, number, 0) for number in range(len(self.merits))]
         chosen = sorted(first, key=lambda record: -record.result.score)[:finalists]
-        more = [
-            self.trial(100 + record.number + 50 * seed, record.number, seed)
-            for seed in range(1, seeds)
-            for record in chosen
-        ]
-        found, _ = simplest_first(ranked([*first, *more], 0, finalists))
+        records = list(first)
+        while pairs := lacking(records, chosen, 0, seeds):
+            for place, seed in pairs:
+                number = chosen[place].number
+                records.append(self.trial(100 + number + 50 * seed, number, seed))
+        self.repeats = [record for record in records if record.item.spec.seed]
+        found, _ = simplest_first(ranked(records, 0, finalists))
         told = estimate(found, first, len(first), self.val_n, 7)
         best = found[0].best
         return told, self.truth[best.result.id], best.result.score

@@ -7,7 +7,7 @@ that is the same on every machine, where seconds are not.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,14 +71,21 @@ def _parameters(record: Record) -> int | None:
 
 
 def ranked(trials: Sequence[Record], first_seed: int, count: int) -> list[Finalist]:
-    """Return the finalists, the best first: fewest seeds lost, then the highest mean, then the earlier trial."""
+    """Return the finalists, the best first."""
     first = [record for record in trials if record.item.spec.seed == first_seed]
-    found = []
-    for chosen in scores.scored(first)[:count]:
-        runs = [record for record in trials if scores.same_params(record.params, chosen.params)]
-        good = sorted(scores.scored(runs), key=lambda record: record.number)
-        found.append(Finalist(tuple(good), len(runs) - len(good), first_seed))
-    return sorted(found, key=lambda finalist: (finalist.lost, -finalist.mean, finalist.records[0].number))
+    return best_first([finalist_of(chosen, trials, first_seed) for chosen in scores.scored(first)[:count]])
+
+
+def finalist_of(chosen: Record, trials: Sequence[Record], first_seed: int) -> Finalist:
+    """Return the finalist that a trial of the search has become, with all seeds among `trials`."""
+    runs = [record for record in trials if scores.same_params(record.params, chosen.params)]
+    good = sorted(scores.scored(runs), key=lambda record: record.number)
+    return Finalist(tuple(good), len(runs) - len(good), first_seed)
+
+
+def best_first(finalists: Iterable[Finalist]) -> list[Finalist]:
+    """Return finalists in order: fewest seeds lost, then the highest mean, then the earlier trial."""
+    return sorted(finalists, key=lambda finalist: (finalist.lost, -finalist.mean, finalist.records[0].number))
 
 
 def simplest_first(finalists: Sequence[Finalist]) -> tuple[list[Finalist], str]:

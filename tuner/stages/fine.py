@@ -27,6 +27,7 @@ from tuner.search.generations import Source, at_once
 from tuner.search.halving import KEEP, Climb, Ladder, Rungs, fine_rungs, ladder, next_items, saved
 from tuner.search.importance import importance
 from tuner.search.narrow import at_borders
+from tuner.search.repeats import lacking
 from tuner.search.tpe import Told, told
 from tuner.stages import Inputs, SearchSettings, Traits
 from tuner.tasks.base import clipped
@@ -51,7 +52,11 @@ class Settings(SearchSettings):
     keep: float = Field(KEEP, gt=0, le=1, description="share of the configurations that goes on at a rung")
     carried: int = Field(3, ge=1, description="best configurations of coarse that are tried again unchanged")
     finalists: int = Field(2, ge=1, description="configurations that are trained again with new seeds")
-    seeds: int = Field(3, ge=1, description="seeds per finalist, the first one included")
+    seeds: int = Field(
+        3,
+        ge=1,
+        description="seeds per finalist, the first one included; from the fourth on, none for one that is beaten",
+    )
 
     @property
     def ladder(self) -> Ladder:
@@ -68,7 +73,7 @@ class Settings(SearchSettings):
 
 
 def plan(recipe: Recipe, inputs: Inputs, settings: Settings, history: Sequence[Record]) -> list[WorkItem]:
-    """First coarse's best unchanged and samples around them; then the finalists with new seeds.
+    """First coarse's best unchanged and samples around them; then the finalists with new seeds, round by round.
 
     The rungs stop neither coarse's best nor a finalist: one that was stopped, because those ahead of it diverged later,
     is trained to the end first.
@@ -86,13 +91,11 @@ def plan(recipe: Recipe, inputs: Inputs, settings: Settings, history: Sequence[R
     finalists = scores.scored(trials)[: settings.finalists]
     if stopped := [record for record in finalists if record.result.status == "stopped"]:
         return [replace(record.item, until_epoch=None) for record in sorted(stopped, key=lambda record: record.order)]
-    done = {record.item.key for record in history}
-    seeds = range(recipe.seed + 1, recipe.seed + settings.seeds)
-    pairs = [(record, seed) for seed in seeds for record in finalists]
-    repeats = [
-        _item(recipe, inputs, settings, record.params, seed, len(trials) + i) for i, (record, seed) in enumerate(pairs)
-    ]
-    return [item for item in repeats if item.key not in done]
+    repeats = []
+    for place, seed in lacking(last_of_each(history), finalists, recipe.seed, settings.seeds):
+        number = len(trials) + (seed - recipe.seed - 1) * len(finalists) + place
+        repeats.append(_item(recipe, inputs, settings, finalists[place].params, seed, number))
+    return repeats
 
 
 def _item(
