@@ -249,11 +249,12 @@ def test_costs_from_the_sweep_by_hand():
 
 
 def test_the_settled_precision_is_what_counts_and_setting_up_is_not_a_step():
-    records = [trial(2.0, 100, name=1), trial(1.5, 100, name=2, precision="bf16")]
-    records += [trial(0.5, measure={"hardware": {}}, name=3)]
+    records = [trial(0.2 + 0.02 * steps, steps, name=steps) for steps in (100, 30, 100, 30)]
+    records += [trial(0.2 + 0.01 * 100, 100, name=2, precision="bf16")]
+    records += [trial(9.0, measure={"hardware": {}}, name=3)]  # counts what a forward pass computes; no trial does that
     costs = of_sweep(records, DATA, 100, "bf16", 1)
     assert costs.epoch_seconds == pytest.approx(0.01 * 10)
-    assert costs.item_seconds == pytest.approx(0.5 + HANDED_SECONDS)
+    assert costs.item_seconds == pytest.approx(0.2 + HANDED_SECONDS)
     assert of_sweep([], DATA, 64, "fp32", 1) is None
     assert of_sweep(records, {}, 64, "fp32", 1) is None
 
@@ -309,14 +310,15 @@ def test_what_an_item_takes_is_read_from_items_of_different_length():
         spans = ((1, 1, "stopped"), (2, 1, "stopped"), (None, 3, "completed"))
         return [trial(item + span * 1.04, epochs=5, until=u, status=status, name=name) for u, span, status in spans]
 
-    slow_question = [trial(9.0, measure={"hardware": {}}, name=9)]
-    found = of_search(
-        [*ran(1, 0.2), *ran(2, 0.2)], slow_question, {"train": SplitScan(n=350), "val": SplitScan(n=40)}, 5, 2
-    )
+    sweep = [
+        trial(9.0, measure={"hardware": {}}, name=9),
+        *(trial(3.0 + steps, steps, name=steps) for steps in (3, 10)),
+    ]
+    found = of_search([*ran(1, 0.2), *ran(2, 0.2)], sweep, {"train": SplitScan(n=350), "val": SplitScan(n=40)}, 5, 2)
     assert found.epoch_seconds == pytest.approx(1.0)
     assert found.item_seconds == pytest.approx(0.2 + HANDED_SECONDS)
     one_length = of_search(
-        [trial(2.08, epochs=2, name=1)], slow_question, {"train": SplitScan(n=350), "val": SplitScan(n=40)}, 2, 2
+        [trial(2.08, epochs=2, name=1)], sweep, {"train": SplitScan(n=350), "val": SplitScan(n=40)}, 2, 2
     )
     assert one_length.item_seconds == pytest.approx(1.04 + HANDED_SECONDS)  # no more than half of an item
 

@@ -156,17 +156,12 @@ def of_search(
 
 
 def _item_of(trials: Sequence[Mapping[int, float]], otherwise: float) -> float:
-    """Return what an item of the trials takes beside its epochs, from items that differ in length.
-
-    Where all have the same, `otherwise`, and never more than half of an item.
-    """
+    """Return what an item of the trials takes beside its epochs."""
     lengths: dict[int, list[float]] = {}
     for items in trials:
         for before, reached in itertools.pairwise([0, *sorted(items)]):
             lengths.setdefault(reached - before, []).append(items[reached])
-    typical = {length: statistics.median(seconds) for length, seconds in lengths.items()}
-    found = _intercept(typical) if len(typical) > 1 else otherwise
-    return max(min(found, min(typical.values()) / 2), LEAST_ITEM_SECONDS)
+    return _beside({length: statistics.median(seconds) for length, seconds in lengths.items()}, otherwise)
 
 
 def _intercept(seconds: Mapping[int, float]) -> float:
@@ -180,9 +175,22 @@ def _size(data: Mapping[str, SplitScan], split: str) -> int:
 
 
 def _item_seconds(records: Sequence[Record]) -> float:
-    """Return what a trial takes beside its steps: the question about the hardware is set up, and little more."""
-    asked = [record.result.wall_seconds for record in records if "hardware" in record.item.spec.measure]
-    return max(ITEM_SECONDS, *asked) if asked else ITEM_SECONDS
+    """Return what a trial of the sweep takes beside its steps: by those that ended early and those that did not."""
+    whole = [r for r in records if r.item.spec.horizon_steps and r.result.status == "completed"]
+    lengths: dict[int, list[float]] = {}
+    for record in whole:
+        if record.item.spec.precision == whole[0].item.spec.precision:
+            lengths.setdefault(int(record.item.spec.horizon_steps or 1), []).append(record.result.wall_seconds)
+    return _beside({length: statistics.median(seconds) for length, seconds in lengths.items()}, ITEM_SECONDS)
+
+
+def _beside(typical: Mapping[int, float], otherwise: float) -> float:
+    """Return what an item takes beside its length, from the typical seconds of items that differ in length.
+
+    Where all have the same, `otherwise`, and never more than half of an item.
+    """
+    found = _intercept(typical) if len(typical) > 1 else otherwise
+    return max(min([found, *(seconds / 2 for seconds in typical.values())]), LEAST_ITEM_SECONDS)
 
 
 def disk_bytes(trials: int, total_epochs: int, parameters: int) -> int:
