@@ -99,6 +99,7 @@ def ours(given: Mapping[str, Any]) -> dict[str, Any]:
     taken = watch()
     stages = {path.parent.name: json.loads(path.read_text()) for path in run_dir.glob("*/result.json")}
     seconds = {p.parent.name: json.loads(p.read_text())["wall_seconds"] for p in run_dir.glob("*/manifest.json")}
+    plans = {p.parent.name: json.loads(p.read_text()) for p in run_dir.glob("*/plan.json")}
     searched = [stages[name]["metrics"] for name in ("coarse", "fine") if name in stages]
     claim = (stages.get("fine") or stages["coarse"])["metrics"].get("interval")
     return {
@@ -107,6 +108,10 @@ def ours(given: Mapping[str, Any]) -> dict[str, Any]:
         "trials": sum(metrics["trials"] for metrics in searched),
         "epochs": sum(metrics["epochs_run"] for metrics in searched),
         "stages": seconds,
+        "plans": {
+            name: {key: plan[key] for key in ("trials", "epochs", "repeats", "epochs_in_all", "expected_seconds")}
+            for name, plan in plans.items()
+        },
         **taken,
     }
 
