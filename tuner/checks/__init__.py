@@ -44,12 +44,15 @@ def folders() -> list[str]:
 
 def measures() -> dict[str, Callable[..., Any]]:
     """Import every measure (and torch) and return them by name."""
-    found = {}
-    for name in folders():
-        spec = importlib.util.find_spec(f"{__name__}.{name}.measure")
-        if spec is not None:
-            found[name] = getattr(importlib.import_module(f"{__name__}.{name}.measure"), name)
-    return found
+    return {name: measure for name in folders() if (measure := _named(name)) is not None}
+
+
+def _named(name: str) -> Callable[..., Any] | None:
+    """Import one measure and no other; None where there is none of this name. The registry asks this first."""
+    if name not in folders() or importlib.util.find_spec(f"{__name__}.{name}.measure") is None:
+        return None
+    measure: Callable[..., Any] = getattr(importlib.import_module(f"{__name__}.{name}.measure"), name)
+    return measure
 
 
 _more = measures  # the registry asks a kind's module for what it adds to its own functions

@@ -122,6 +122,8 @@ def built_ins(kind: str) -> dict[str, Callable[..., Any]]:
 
 
 def _built_in(kind: str, key: str, module_name: str | None, name: str) -> Callable[..., Any]:
+    if (one := _named(module_name, name)) is not None:
+        return one
     known = built_ins(kind)
     if name in known:
         return known[name]
@@ -134,6 +136,12 @@ def _built_in(kind: str, key: str, module_name: str | None, name: str) -> Callab
     raise UsageError(
         f"{key}: unknown {kind} {shown(name)}{did_you_mean(name, known)} (known: {', '.join(sorted(known))})", hint
     )
+
+
+def _named(module_name: str | None, name: str) -> Callable[..., Any] | None:
+    """Return a built-in by what its kind's module finds by name without loading the others, where it has such a way."""
+    by_name = None if module_name is None else getattr(importlib.import_module(module_name), "_named", None)
+    return None if by_name is None else by_name(name)
 
 
 def _from_path(key: str, name: str, base_dir: Path) -> Any:

@@ -3,7 +3,8 @@
 import importlib
 import pkgutil
 
-import numpy.ma  # noqa: F401  (numpy loads it when it is first used)
+import numpy.ma
+import numpy.random  # noqa: F401  (numpy loads these two when they are first used)
 
 import tuner.parts
 import tuner.train.trial

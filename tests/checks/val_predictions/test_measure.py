@@ -126,15 +126,15 @@ def test_val_predictions_count_by_class(setup_of):
 )
 def test_sureness_compares_every_right_answer_with_every_wrong_one(outputs, targets, auroc):
     found = predictions.sureness(*examples(outputs, targets))
-    assert found["auroc"] == auroc
-    assert found["right"] + found["wrong"] == len(targets)
+    assert found.auroc == auroc
+    assert found.right + found.wrong == len(targets)
 
 
 def test_sureness_is_the_largest_probability():
     logits = predictions.sureness(*examples([[np.log(3.0), 0.0]], [0]))
     shares = predictions.sureness(*examples([[0.25, 0.75]], [1]))
-    assert logits["sure_when_right"] == pytest.approx(0.75)
-    assert shares["sure_when_right"] == pytest.approx(0.75)
+    assert logits.sure_when_right == pytest.approx(0.75)
+    assert shares.sure_when_right == pytest.approx(0.75)
     assert predictions.sureness(*examples([[float("nan"), 0.0]], [0])) is None
 
 
@@ -146,4 +146,4 @@ def test_labels_outside_the_classes_are_in_no_class(setup_of):
 
 def test_ties_of_sureness_count_half():
     outputs = torch.tensor([[2.0, 0.0], [2.0, 0.0], [2.0, 0.0], [2.0, 0.0]])
-    assert predictions.sureness(outputs, torch.tensor([0, 0, 1, 1]))["auroc"] == 0.5
+    assert predictions.sureness(outputs, torch.tensor([0, 0, 1, 1])).auroc == 0.5

@@ -1,5 +1,7 @@
 """What the winner's answers say of labels and splits, and healthy programs that look alike."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -78,7 +80,7 @@ def test_label_noise_on_answers_of_a_known_distribution():
     noisy = np.where(rng.random(4000) < 0.3, rng.integers(0, 10, 4000), easy.argmax(1))
     for outputs, targets, fires in ((logits, honest, False), (easy, noisy, True)):
         seen = sureness(torch.tensor(outputs), torch.tensor(targets))
-        given = {**SOUND, "answers": {"val": seen}}
+        given = {**SOUND, "answers": {"val": dataclasses.asdict(seen)}}
         assert (asked(answers.sure_of_wrong_answers, given) is not None) == fires
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from tuner.checks.evidence import NotMeasured
 from tuner.checks.tools.features import area
 from tuner.checks.tools.frame import CannotProbe
 from tuner.checks.tools.predictions import BATCH, _predict
-from tuner.checks.val_predictions.evidence import ValPredictions
+from tuner.checks.val_predictions.evidence import Answers, ValPredictions
 from tuner.train.answers import NoAnswers, packed, values_of_each
 from tuner.train.setup import Setup
 
@@ -41,16 +40,14 @@ def val_predictions(setup: Setup) -> ValPredictions | NotMeasured:
     inside = (targets >= 0) & (targets < width)  # a label that a loss ignores is in no class
     counts = torch.bincount(targets[inside], minlength=width)
     hits = torch.bincount(targets[inside & torch.from_numpy(right)], minlength=width)
-    return ValPredictions.from_json(
-        {
-            "n": len(right),
-            "bits": base64.b64encode(np.packbits(right).tobytes()).decode(),
-            "parameters": count,
-            "class_counts": counts.tolist(),
-            "recall": [h / c if c else None for h, c in zip(hits.tolist(), counts.tolist(), strict=True)],
-            "areas": class_areas(outputs, targets),
-            "answers": {split: found for split, found in answers.items() if found is not None},
-        }
+    return ValPredictions(
+        n=len(right),
+        bits=base64.b64encode(np.packbits(right).tobytes()).decode(),
+        parameters=count,
+        class_counts=counts.tolist(),
+        recall=[h / c if c else None for h, c in zip(hits.tolist(), counts.tolist(), strict=True)],
+        areas=class_areas(outputs, targets),
+        answers={split: found for split, found in answers.items() if found is not None},
     )
 
 
@@ -64,7 +61,7 @@ def _values(setup: Setup, model: nn.Module) -> ValPredictions | NotMeasured:
     return ValPredictions(n=setup.data.size("val"), values=packed(values), parameters=parameters)
 
 
-def sureness(outputs: Tensor, targets: Tensor) -> dict[str, Any] | None:
+def sureness(outputs: Tensor, targets: Tensor) -> Answers | None:
     """Say how sure right and wrong answers are: the largest class probability (its softmax, unless outputs are that).
 
     `auroc`: in which share of all pairs of a right and a wrong answer the right one is surer; None without a pair.
@@ -74,13 +71,13 @@ def sureness(outputs: Tensor, targets: Tensor) -> dict[str, Any] | None:
     sure = _shares(outputs).max(1).values
     hit = outputs.argmax(1) == targets
     right, wrong = sure[hit], sure[~hit]
-    return {
-        "right": len(right),
-        "wrong": len(wrong),
-        "sure_when_right": float(right.mean()) if len(right) else None,
-        "sure_when_wrong": float(wrong.mean()) if len(wrong) else None,
-        "auroc": area(right, wrong) if len(right) and len(wrong) else None,
-    }
+    return Answers(
+        right=len(right),
+        wrong=len(wrong),
+        sure_when_right=float(right.mean()) if len(right) else None,
+        sure_when_wrong=float(wrong.mean()) if len(wrong) else None,
+        auroc=area(right, wrong) if len(right) and len(wrong) else None,
+    )
 
 
 def class_areas(outputs: Tensor, targets: Tensor) -> list[float | None] | None:
