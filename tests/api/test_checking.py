@@ -169,3 +169,47 @@ def test_items_of_several_inputs_are_taken_where_the_model_needs_as_many():
     assert not [finding for finding in report.findings if finding.severity == "error"], str(report)
     with pytest.raises(UsageError, match=r"must be \(input, target\), it is a tuple of 3"):
         tuner.check(net(), DataLoader(Pairs(), 32), loss=nn.BCELoss())
+
+
+class HoldsWhatItComputed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(64, 10)
+        self.twice = self.layer.weight * 2
+
+    def forward(self, x):
+        return x.flatten(1) @ self.twice.T
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"model": nn.Linear}, r"^model: is the class Linear, not a module\nHand over the built module"),
+        ({"model": nn.LazyLinear(10)}, r"^model: it has lazy layers, .*\nCall it once on the inputs of a batch"),
+        ({"model": nn.Flatten()}, r"^model: it has no parameters.*\n.*nn\.ModuleList"),
+        (
+            {"model": HoldsWhatItComputed()},
+            r"^model: cannot be copied: Only Tensors created explicitly.*\ntuner\.check",
+        ),
+        ({"loss": nn.CrossEntropyLoss}, r"^loss: is the class CrossEntropyLoss, not a loss\n"),
+        ({"loss": 3}, r"^loss: is 3, of type int, not a loss\n"),
+        ({"optimizer": torch.optim.Adam}, r"^optimizer: is the class Adam, not an optimizer\n"),
+        ({"seconds": 0}, r"^seconds: must be more than 0 \(got 0\)"),
+    ],
+)
+def test_what_is_no_model_loss_or_optimizer_is_refused_with_what_to_hand_over(given, message):
+    with pytest.raises(UsageError, match=message):
+        tuner.check(**{"model": net(), "train": (X, Y), "loss": nn.CrossEntropyLoss(), **given})
+
+
+def test_gradients_are_taken_where_the_caller_has_turned_them_off_and_stay_off_there():
+    with torch.inference_mode():
+        report = tuner.check(net(), (X, Y), loss=nn.CrossEntropyLoss(), seconds=5)
+        assert torch.is_inference_mode_enabled() and not torch.is_grad_enabled()
+    assert report.passed, report
+
+
+def test_a_model_that_is_frozen_as_a_whole_is_reported_and_not_an_error_of_torch():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Dropout(0.1), nn.Linear(16, 10))
+    report = tuner.check(model.requires_grad_(False), (X, Y), loss=nn.CrossEntropyLoss(), seconds=5)
+    assert "no parameter of the model requires a gradient" in str(report) or not report.passed

@@ -13,8 +13,10 @@ from torch import nn
 from tuner.api import pace
 from tuner.api.keeping import preserved
 from tuner.api.live import LiveSetup, Objects, live_setup
+from tuner.api.objects import check_objects
 from tuner.api.report import Report
 from tuner.checks.evidence import CannotProbe
+from tuner.core.errors import UsageError
 from tuner.core.metrics import OverfitMetrics
 from tuner.core.result import Record, Skipped, StageResult, TrialResult
 from tuner.core.trial import WorkItem
@@ -47,10 +49,14 @@ def check(
     2,000 examples of a split are looked at, for `seconds`: what there is no time for is listed as skipped.
 
     Raises:
-        UsageError: the data is in no form that is known; the message has the line that makes it work.
+        UsageError: the data is in no form that is known (the message has the line that makes it work); the model, the
+            loss or the optimizer is none, or not built yet.
         UserCodeError: the model, the loss or the data set raised.
     """
-    with preserved(model, optimizer, loss, train, val):
+    check_objects(model, loss, optimizer)
+    if not seconds > 0:
+        raise UsageError(f"seconds: must be more than 0 (got {seconds!r})", "30 is enough for most models.")
+    with preserved(model, optimizer, loss, train, val), torch.inference_mode(False), torch.enable_grad():
         until = time.monotonic() + seconds
         setup, recipe = live_setup(Objects(model, loss, optimizer), {"train": train, "val": val}, task, seconds)
         with as_on_cpu(setup.env.device), in_full_precision(setup.env.device):
@@ -76,6 +82,8 @@ def _fitted(setup: LiveSetup, recipe: Recipe, until: float) -> StageResult:
     """
     from tuner.recipe import registry
 
+    if not any(item.requires_grad for item in setup.model().parameters()):
+        return _not_settled("no parameter of the model requires a gradient")
     overfit = registry.resolve("probe", "overfit", setup.env.recipe_dir)
     step = 3 * FITTED_EXAMPLES * pace.per_example(setup)  # a backward takes about two forwards
     steps = pace.affordable_steps(step, until, OVERFIT_STEPS)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import IterableDataset, Subset
 
 from tuner.api.given import in_pairs, yes_or_no
+from tuner.api.objects import copied
 from tuner.api.pace import readable, stopped_at
 from tuner.core.errors import UsageError
 from tuner.core.trial import TrialEnv, TrialSpec
@@ -55,7 +56,7 @@ class LiveSetup(Setup):
     def model(self, seed: int | None = None) -> nn.Module:
         """Return a copy of the user's model in train mode."""
         assert self.objects is not None
-        made = copy.deepcopy(self.objects.model)
+        made = copied(self.objects.model)
         if not is_one(self.data.input_shape):
             hand_over_parts(made)
         if self.objects.loss == own_loss.NAME:
@@ -170,16 +171,6 @@ def live_setup(objects: Objects, splits: dict[str, Any], task: str | None, secon
 
 
 def _name_of(loss: Callable[..., Any] | str) -> str:
-    """Return the name of a loss.
-
-    Raises:
-        UsageError: it is a text, and not the one that stands for the model's own loss.
-    """
-    if isinstance(loss, str) and loss != own_loss.NAME:
-        raise UsageError(
-            f"loss: {loss!r} is a text, not a function of (outputs, targets)",
-            'Hand over the function or module; "model" where the model returns its loss itself.',
-        )
     return loss if isinstance(loss, str) else str(getattr(loss, "__name__", type(loss).__name__))
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tuner.api.logs import judged
+from tuner.api.objects import check_objects
 from tuner.api.report import Report
 from tuner.api.watched import Updates, judged_updates
 from tuner.core.errors import UsageError
@@ -18,7 +19,6 @@ from tuner.parts.losses.own import model as loss_of_model
 
 EVERY = 20  # updates between looks at gradients and activations: what costs time
 EPOCHS = 20  # parts that a run without stated epochs is cut into
-OWN = "model"  # the loss that the model returns itself
 SPREAD_OVER = 4096  # values of a layer's outputs that their spread is taken of, at least
 SAMPLED = 16  # values of a parameter that are compared, at least
 
@@ -34,11 +34,7 @@ class Watch:
     def __init__(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, loss: Callable[..., Tensor] | str, every: int = EVERY
     ) -> None:
-        if isinstance(loss, str) and loss != OWN:
-            raise UsageError(
-                f"loss: {loss!r} is a text, not a function",
-                'Hand over the function or module; "model" where the model returns its loss itself.',
-            )
+        check_objects(model, loss, optimizer)
         self.model, self.optimizer, self.every = model, optimizer, max(1, every)
         self.updates = 0
         self.losses: list[tuple[int, Tensor]] = []

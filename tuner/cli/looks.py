@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -78,7 +80,8 @@ def inspect(
             print(json.dumps(rows) if as_json else view.throughput_text(rows))
         else:
             found = looks.inspect(path, changes, epochs, out)
-            print(json.dumps(found) if as_json else view.model_text(found))
+            width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+            print(json.dumps(found) if as_json else view.model_text(found, width))
 
 
 def data(

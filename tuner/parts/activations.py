@@ -103,6 +103,63 @@ def maxout(pieces: int = 2) -> nn.Module:
     return Maxout(pieces)
 
 
+CARDS = {  # those of torch.nn that no function here gives
+    "celu": """Bend the negative side to -alpha with a slope of 1 at 0 for every alpha.
+
+    When: as elu.
+    alpha: 0.5 to 2.
+    Source: J. Barron 2017.""",
+    "hardshrink": """Set what is nearer to 0 than `lambd` to 0, and keep the rest.
+
+    lambd: 0.1 to 1.
+    Source: torch.nn.Hardshrink.""",
+    "hardsigmoid": """Squash to 0..1 with straight pieces: min(1, max(0, x / 6 + 1/2)).
+
+    When: a sigmoid is too dear.
+    Source: M. Courbariaux et al. 2015; torch.nn.Hardsigmoid.""",
+    "hardswish": """Weigh x by its hard sigmoid: silu without an exponential.
+
+    When: small nets for phones.
+    Source: A. Howard et al. 2019, MobileNetV3.""",
+    "hardtanh": """Clip to -1..1, or to `min_val`..`max_val`.
+
+    Source: torch.nn.Hardtanh.""",
+    "log_sigmoid": """Take the logarithm of the sigmoid: always below 0.
+
+    Source: torch.nn.LogSigmoid.""",
+    "mish": """Weigh x by the tanh of its softplus: smooth, a little below 0 on the negative side.
+
+    When: a try in place of ReLU.
+    Source: D. Misra 2019.""",
+    "relu6": """Clip to 0..6.
+
+    When: MobileNets, numbers of low precision.
+    Source: A. Krizhevsky 2010; torch.nn.ReLU6.""",
+    "rrelu": """Draw a slope of the negative side for each value in training; in evaluation take the mean of the slopes.
+
+    When: as leaky_relu, on little data.
+    Source: B. Xu et al. 2015.""",
+    "silu": """Weigh x by its sigmoid: x / (1 + exp(-x)), also called swish.
+
+    When: EfficientNets, and a try in place of ReLU.
+    Source: S. Elfwing et al. 2017; P. Ramachandran et al. 2017.""",
+    "softplus": """Smooth ReLU: log(1 + exp(beta x)) / beta.
+
+    When: outputs that must be above 0.
+    Source: C. Dugas et al. 2001.""",
+    "softshrink": """Move every value `lambd` towards 0, and to 0 what is nearer to it than that.
+
+    lambd: 0.1 to 1.
+    Source: torch.nn.Softshrink.""",
+    "softsign": """Squash to -1..1 more slowly than tanh: x / (1 + |x|).
+
+    Source: X. Glorot, Y. Bengio 2010.""",
+    "tanhshrink": """Take x - tanh(x).
+
+    Source: torch.nn.Tanhshrink.""",
+}
+
+
 def _more() -> dict[str, type[nn.Module]]:
     """Return the other activations of torch.nn by lower-case name, with underscores as torch.nn.functional has them."""
     spelled = {"LogSigmoid": "log_sigmoid", "RReLU": "rrelu"}

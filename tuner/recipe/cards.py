@@ -24,6 +24,7 @@ GIVEN = {  # arguments that tuner passes, of whatever kind
     *("steps_per_epoch", "params", "lr", "input_shape", "features", "step", "batches", "epoch", "epochs", "table"),
     "cache_dir",
 }
+TORCHS = "torch's own"  # the default of an argument of a class of torch, which is not imported
 NO_PARTS = ("probe", "step", "evaluate", "metric")
 
 
@@ -141,7 +142,7 @@ def _cards_of(node: ast.stmt, kind: str, key: str, file: str) -> Iterator[Card]:
         yield _card(kind, key, node.name, text, tuple(_arguments(node, text)), file)
     if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "CARDS":
         for name, text in ast.literal_eval(node.value).items():
-            ranges = tuple(_argument(found[0], "", text) for found in RANGE.findall(text))
+            ranges = tuple(_argument(found[0], TORCHS, text) for found in RANGE.findall(text))
             yield _card(kind, key, name, text, ranges, file)
 
 

@@ -10,27 +10,36 @@ from tuner.core.memory import gigabytes
 BARS = "\u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588"
 
 
-def model_text(found: Mapping[str, Any]) -> str:
-    """Return the table of layers, the sums, the remarks and what of a file of weights was loaded."""
-    head = [
-        "layer",
-        "kind",
-        "output",
-        "weights",
-        "multiply-adds",
-        "field",
-        "of net",
-        "mean",
-        "std",
-        "zeros",
-        "least to largest",
-    ]
-    rows = [[*_layer(layer)] for layer in found["layers"]]
-    lines = table([head, *rows])
+HEAD = (
+    *("layer", "kind", "output", "weights", "multiply-adds", "field", "of net"),
+    *("mean", "std", "zeros", "least to largest"),
+)
+LEFT_OUT_FIRST = ("least to largest", "field", "kind", "of net")  # where a terminal has no room for all
+
+
+def model_text(found: Mapping[str, Any], width: int | None = None) -> str:
+    """Return the table of layers, the sums, the remarks and what of a file of weights was loaded.
+
+    `width`: of the terminal, in characters; None: as wide as it is.
+    """
+    rows = [list(HEAD), *map(_layer, found["layers"])]
+    kept = list(HEAD)
+    for name in LEFT_OUT_FIRST:
+        if width is not None and max(map(len, table(_columns(rows, kept)))) > width:
+            kept.remove(name)
+    lines = table(_columns(rows, kept))
     lines += ["", f"{found['parameters']:,} weights, {found['multiply_adds']:,} multiply-adds per example"]
+    if {"field", "of net"} & set(kept):
+        lines.append("field, of net: pixels of the layer's input, and of the network's, that a value depends on")
+    if left_out := [name for name in HEAD if name not in kept]:
+        lines.append(f"left out for the width: {', '.join(left_out)} (--json has all)")
     lines += [f"remark: {text}" for text in found["remarks"]]
     lines += [f"weights: {text}" for text in found.get("weights", [])]
     return "\n".join([*lines, *(f"wrote {path}" for path in found["files"])])
+
+
+def _columns(rows: Sequence[Sequence[str]], kept: Sequence[str]) -> list[list[str]]:
+    return [[row[HEAD.index(name)] for name in kept] for row in rows]
 
 
 def _layer(layer: Mapping[str, Any]) -> list[str]:

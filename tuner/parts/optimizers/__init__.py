@@ -52,6 +52,22 @@ CARDS = {
 
     When: small data in one batch, without dropout; `line_search_fn = "strong_wolfe"`.
     Source: D. Liu, J. Nocedal 1989.""",
+    "adafactor": """Keep of the mean square of a matrix's gradient the sums of its rows and columns alone.
+
+    When: the state of Adam does not fit into memory.
+    Source: N. Shazeer, M. Stern 2018.""",
+    "asgd": """Step as SGD with a rate that falls; its average of the weights stays in its state and is not evaluated.
+
+    When: hardly ever: train.swa and train.ema evaluate averages.
+    Source: B. Polyak, A. Juditsky 1992.""",
+    "rprop": """Step by the sign of the gradient, each weight by a length of its own that grows while the sign stays.
+
+    When: all of train is one batch.
+    Source: M. Riedmiller, H. Braun 1993.""",
+    "sparseadam": """Adam of sparse gradients alone: only rows that have one move.
+
+    When: nothing but embeddings with sparse = True is trained.
+    Source: torch.optim.SparseAdam, after D. Kingma, J. Ba 2014.""",
 }
 
 
