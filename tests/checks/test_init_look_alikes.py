@@ -14,6 +14,7 @@ SILENT = {
     "a class that goes to a crowd": {"classes_augmented__share_taken": [[0.0, 0.4], [0.0, 0.4], [0.0, 0.1]], "classes_augmented__rest": [0.2, 0.2, 0.2]},
     "a truncated loss that is silent throughout": {"unheard_mistakes__silent": 1.0, "unheard_mistakes__silent_right": 1.0},
     "label smoothing of 0.1": {"loss_function__free_floor": 0.5003, "loss_function__own_floor": 0.5003},
+    "a loss of outputs alone, whose best is not known": {"loss_function__untouched": True, "loss_function__free_floor": LOG10},
     "a floor at exactly 70 %": {"loss_function__free_floor": 0.7 * LOG10, "loss_function__own_floor": 0.7 * LOG10},
     "focal loss": {"initial_loss__loss_at_uniform": 1.8651, "initial_loss__loss_at_prior": 1.8651, "initial_loss__init_loss": 1.95},
     "nll on log_softmax": {"loss_function__kind": "log-probabilities", "loss_function__free_floor": None, "loss_function__free_unbounded": True},

@@ -24,6 +24,7 @@ from tuner.checks.tools import cost
 from tuner.checks.tools import examples as reading
 from tuner.checks.tools.frame import BATTERY, CannotProbe, dropout_off
 from tuner.core.errors import UserCodeError
+from tuner.tasks.classification import Positions
 
 # -- the loss ---------------------------------------------------------------------------------------------------
 
@@ -96,6 +97,38 @@ def test_loss_function_says_minus_one_over_c_for_nll_on_probabilities(setup_of, 
     found = loss_function(setup_of(blobs(), mlp(nn.Softmax(1)), loss=F.nll_loss))
     assert found.uniform == pytest.approx(-0.1, abs=1e-5)
     assert found.own_floor == pytest.approx(-1, abs=1e-3)
+
+
+def words(count=64, length=6):
+    """Return rows of numbers of words, and a class for each: the remainder of the word."""
+    given = torch.randint(0, 12, (count, length), generator=torch.Generator().manual_seed(0))
+    return given, given % 4
+
+
+class OfWords(nn.Module):
+    """Scores of four classes for each word, in the last dimension, through `end`."""
+
+    def __init__(self, end):
+        super().__init__()
+        self.words, self.head, self.end = nn.Embedding(12, 8), nn.Linear(8, 4), end
+
+    def forward(self, given):
+        return self.end(self.head(self.words(given)), -1)
+
+
+@pytest.mark.parametrize(
+    ("end", "loss", "kind", "floor"),
+    [
+        (torch.log_softmax, F.nll_loss, "log-probabilities of the last dimension", 0.0),
+        (torch.softmax, F.cross_entropy, "probabilities of the last dimension", math.log(math.e + 3) - 1),
+    ],
+)
+def test_loss_function_knows_a_softmax_over_the_last_dimension(setup_of, end, loss, kind, floor):
+    own = lambda outputs, targets: loss(outputs.reshape(-1, 4), targets.reshape(-1))  # noqa: E731
+    found = loss_function(setup_of(words(), lambda: OfWords(end), loss=own, data={"task": Positions()}))
+    assert found.kind == kind and not found.own_unbounded
+    assert found.own_floor == pytest.approx(floor, abs=2e-2)
+    assert found.uniform == pytest.approx(math.log(4), abs=1e-5)
 
 
 # -- the data ---------------------------------------------------------------------------------------------------
@@ -187,6 +220,7 @@ def test_battery_runs_every_marked_probe_on_a_sound_model(setup_of, blobs):
         "input_sizes": "images are not augmented",
         "loss_terms": "nothing is added to the loss",
         "fine_tuning": "no batch norm of the model is frozen",
+        "targets_in_sight": "there is no target for each word, or the model makes its own loss of them",
         "ends_of_range": "there are no images of several channels: grey ones are black or white by nature",
         "labels_shifted": "rows may follow each other in time, where an input tells the label before by right",
     }

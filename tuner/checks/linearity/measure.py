@@ -11,6 +11,7 @@ from tuner.checks.linearity.evidence import Linearity
 from tuner.checks.tools.cost import affordable
 from tuner.checks.tools.frame import CannotProbe, before_training, forward, one_batch, shaken_model
 from tuner.checks.tools.heads import head_of
+from tuner.checks.tools.outputs import LAST
 from tuner.train.setup import Setup
 
 
@@ -48,5 +49,7 @@ def _unsquashed(outputs: Tensor, kind: str) -> Tensor:
         return torch.logit(outputs)
     if kind == "signed":
         return torch.atanh(outputs)
-    logs = outputs.log() if kind == "probabilities" else outputs
-    return logs - logs.mean(1, keepdim=True) if kind in ("probabilities", "log-probabilities") else logs
+    if kind == "logits":
+        return outputs
+    logs = outputs.log() if kind.startswith("probabilities") else outputs
+    return logs - logs.mean(-1 if kind.endswith(LAST) else 1, keepdim=True)

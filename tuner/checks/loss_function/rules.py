@@ -35,23 +35,17 @@ STRONG_SMOOTHING = Limit(
 )
 def squashed_outputs(function: LossFunction) -> Finding | None:
     free, own, uniform = (number(value) for value in (function.free_floor, function.own_floor, function.uniform))
-    if function.kind not in ("probabilities", "unit", "signed"):
+    squashed = {"unit": "within 0..1 (sigmoid)", "signed": "within -1..1 (tanh)"}.get(function.kind)
+    if squashed is None and not function.kind.startswith("probabilities"):
         return None
     if free is None or own is None or uniform is None:
         raise Missing("the loss has no finite floor over free outputs to compare with")
     if own - free <= FLOOR_GAP * abs(uniform - free):
         return None
-    kinds = {
-        "probabilities": "probabilities (softmax)",
-        "unit": "within 0..1 (sigmoid)",
-        "signed": "within -1..1 (tanh)",
-    }
-    return found(
-        "IN104",
-        "error",
-        f"the outputs are {kinds[function.kind]}: the loss stays above {own:.3f}, free outputs reach {free:.3f}",
-        evidence={"kind": function.kind, "own_floor": own, "free_floor": free, "uniform": uniform},
-    )
+    what = squashed or "probabilities (softmax)"
+    title = f"the outputs are {what}: the loss stays above {own:.3f}, free outputs reach {free:.3f}"
+    facts = {"kind": function.kind, "own_floor": own, "free_floor": free, "uniform": uniform}
+    return found("IN104", "error", title, evidence=facts)
 
 
 @rule(
@@ -131,6 +125,8 @@ def floor_near_uniform(function: LossFunction) -> Finding | None:
     floor, uniform = number(function.free_floor), number(function.uniform)
     if floor is None or uniform is None or uniform <= 0:
         raise Missing("the loss has no finite floor over free outputs to compare with")
+    if function.untouched:
+        raise Missing("the loss is the same at any targets: what is perfect is not known")
     if floor <= STRONG_SMOOTHING * uniform:
         return None
     return found(

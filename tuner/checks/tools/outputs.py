@@ -22,10 +22,13 @@ def class_axis(outputs: Tensor) -> int:
     return 1 if outputs.ndim > 2 else -1
 
 
+LAST = " of the last dimension"  # (N, ..., C), as token models give them
 HEADS: dict[str, Callable[[Tensor], Tensor]] = {
     "logits": lambda z: z,
     "log-probabilities": lambda z: F.log_softmax(z, dim=class_axis(z)),
     "probabilities": lambda z: F.softmax(z, dim=class_axis(z)),
+    f"log-probabilities{LAST}": lambda z: F.log_softmax(z, dim=-1),
+    f"probabilities{LAST}": lambda z: F.softmax(z, dim=-1),
     "unit": torch.sigmoid,
     "signed": torch.tanh,
 }
@@ -45,11 +48,13 @@ def looks_like(outputs: Tensor) -> str:
     if not torch.isfinite(outputs).all():
         return "logits"
     low, high = float(outputs.min()), float(outputs.max())
-    if outputs.ndim >= 2 and outputs.shape[1] > 1:
-        if high <= 1e-6 and outputs.logsumexp(1).abs().max() < 1e-4:
-            return "log-probabilities"
-        if low >= 0 and (outputs.sum(1) - 1).abs().max() < 1e-4:
-            return "probabilities"
+    for axis, where in ((1, ""), (-1, LAST))[: max(0, outputs.ndim - 1)]:
+        if outputs.shape[axis] < 2:
+            continue
+        if high <= 1e-6 and outputs.logsumexp(axis).abs().max() < 1e-4:
+            return f"log-probabilities{where}"
+        if low >= 0 and (outputs.sum(axis) - 1).abs().max() < 1e-4:
+            return f"probabilities{where}"
     if low >= 0 and high <= 1:
         return "unit"
     return "signed" if low >= -1 and high <= 1 else "logits"
@@ -66,7 +71,7 @@ def kind_of(model: nn.Module, inputs: Tensor) -> str:
     try:
         with torch.no_grad():
             kind = looks_like(scored_part(model(inputs)).float())
-            if kind == "logits" or kind == "log-probabilities":
+            if kind == "logits" or kind.startswith("log-probabilities"):
                 return kind
             generator = torch.Generator().manual_seed(0)
             held = [parameter for parameter in model.parameters() if parameter.is_floating_point()]
