@@ -38,6 +38,18 @@ def test_multistep_equals_torchs_scheduler():
     assert found == pytest.approx(torchs)
 
 
+@pytest.mark.parametrize(("epochs", "steps_per_epoch", "first"), [(0.2, 10, 2), (0.07, 100, 7), (0.6, 5, 3)])
+def test_a_fraction_of_an_epoch_ends_at_the_update_that_it_is(epochs, steps_per_epoch, first):
+    places = [first, 2 * first, 3 * first, 6 * first]
+    stepped = rates(schedules.step, total=50, steps_per_epoch=steps_per_epoch, step_epochs=epochs)
+    torchs = rates(lambda o: torch.optim.lr_scheduler.StepLR(o, first, gamma=0.5), total=50)
+    assert [stepped[i] for i in places] == pytest.approx([torchs[i] for i in places])
+    once = rates(schedules.multistep, total=50, steps_per_epoch=steps_per_epoch, milestones=[epochs])
+    assert (once[first - 1], once[first]) == pytest.approx((0.2, 0.02))
+    again = rates(schedules.cosine_restarts, total=50, steps_per_epoch=steps_per_epoch, period_epochs=epochs)
+    assert [again[i] for i in places] == pytest.approx([0.2] * 4)
+
+
 def test_exponential_and_inverse_time_follow_their_formulas():
     exponential = rates(schedules.exponential, steps_per_epoch=STEPS_PER_EPOCH, k=0.3)
     inverse = rates(schedules.inverse_time, steps_per_epoch=STEPS_PER_EPOCH, k=0.3)

@@ -67,6 +67,24 @@ def test_the_head_alone_moves_and_batch_norm_stays_in_eval_mode(tmp_path):
     assert moved(case_of(tmp_path, {"way": "head"}).setup(horizon_epochs=1), 1) == HEAD
 
 
+@pytest.mark.parametrize("head", ["bnneck", {"name": "pcb", "parts": 3, "width": 2}], ids=["bnneck", "pcb"])
+def test_a_head_of_several_layers_moves_whole_and_alone(tmp_path, head):
+    overrides = {"model.head": head, "optimizer.lr": 0.1, "finetune": {"way": "head"}, "model.name": "mine.py:net"}
+    setup = make_case(tmp_path, CODE, {"model": {"name": "mine.py:net"}, **overrides}).setup(horizon_epochs=2)
+    trained = {name for name, item in setup.model().named_parameters() if item.requires_grad and "head" in name}
+    found = moved(setup, 2)
+    assert trained <= found and all(name.startswith("head.") for name in found)
+    assert len(trained) > 1
+
+
+def test_what_the_model_itself_does_not_train_is_not_released(tmp_path):
+    code = CODE + "def fixed(input_shape, num_classes):\n    model = Net(num_classes)\n"
+    code += "    model.first[0].weight.requires_grad_(False)\n    return model\n"
+    overrides = {"model": {"name": "mine.py:fixed"}, "finetune": {"way": "head", "release_epoch": 1}}
+    found = moved(make_case(tmp_path, code, overrides).setup(horizon_epochs=2), 2)
+    assert "first.0.weight" not in found and "first.0.bias" in found
+
+
 def test_statistics_move_where_batch_norm_is_not_frozen(tmp_path):
     setup = case_of(tmp_path, {"way": "head", "freeze_norm": False}).setup(horizon_epochs=1)
     statistics = ("running_mean", "running_var", "num_batches_tracked")

@@ -9,7 +9,7 @@ from tests.train.training_cases import make_case, without_clock
 from tuner.core.errors import UsageError
 from tuner.recipe.model import Recipe
 from tuner.train.loop import fit
-from tuner.train.objective import balanced, objective
+from tuner.train.objective import balanced, feature_terms, objective
 
 SUM = [{"name": "cross_entropy", "label_smoothing": 0.1}, {"name": "multi_margin", "factor": 0.5}]
 WITH_FEATURES = [{"name": "cross_entropy"}, {"name": "center", "factor": 0.1}, {"name": "triplet", "factor": 0.2}]
@@ -124,6 +124,33 @@ def test_an_empty_list_of_losses_is_refused():
     raw = {"name": "a", "data": {"source": "digits"}, "model": {"name": "mlp"}, "loss": []}
     with pytest.raises(ValueError, match="a list of losses needs one at least"):
         Recipe.model_validate(raw)
+
+
+@pytest.mark.parametrize("head", ["bnneck", {"name": "linear", "dropout": 0.9}], ids=["bnneck", "dropout"])
+def test_a_loss_of_features_takes_them_before_the_whole_head(tmp_path, head):
+    code = """
+def net(num_classes):
+    return nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, num_classes))
+"""
+    overrides = {"loss": WITH_FEATURES, "model": {"name": "mine.py:net", "head": head}}
+    setup = make_case(tmp_path, code, overrides).setup()
+    model, inputs = setup.model(), torch.randn(5, 4)
+    term, _ = feature_terms(setup.tables["loss"], "cpu", tmp_path, setup.class_counts)
+    term.attach(model)
+    model.train()(inputs)
+    assert torch.equal(term.features, model[:2](inputs))
+
+
+def test_balanced_passes_over_a_class_that_is_left_out(tmp_path):
+    code = """
+def pixels():
+    targets = torch.tensor([[0, 0, 255], [1, 0, 255]])
+    return (torch.randn(2, 3), targets), (torch.randn(2, 3), targets)
+"""
+    loss = {"name": "torch.nn.CrossEntropyLoss", "ignore_index": 255, "weight": "balanced"}
+    overrides = {"data.source": "mine.py:pixels", "data.task": "classification", "loss": loss}
+    setup = make_case(tmp_path, code, overrides).setup()
+    assert setup.class_counts().tolist() == [3, 1]
 
 
 @pytest.mark.parametrize("length", [5, 3])

@@ -160,6 +160,31 @@ def test_accumulated_batches_make_the_update_of_one_large_batch(tmp_path):
         assert row["accuracy"] == pytest.approx(expected["accuracy"])
 
 
+@pytest.mark.parametrize(
+    "loss",
+    [{"name": "cross_entropy", "weight": [0.1, 1.0, 9.0]}, {"name": "torch.nn.NLLLoss", "ignore_index": 2}],
+    ids=["factors", "a class that is left out"],
+)
+def test_accumulation_shares_by_what_the_loss_divides_by(tmp_path, loss):
+    alone = "def log_net():\n    return nn.Sequential(nn.Linear(4, 3), nn.LogSoftmax(1))\n"
+    sorted_rows = """
+def by_class():
+    (x, y), val = load()
+    order = y.argsort()
+    return (x[order], y[order]), val
+def in_order(targets):
+    return torch.arange(len(targets))
+"""
+    common = {"data.source": "mine.py:by_class", "data.sampler": "mine.py:in_order", "loss": loss}
+    common["model"] = {"name": "mine.py:log_net"}
+    found = []
+    for name, size, accumulate in (("a", 40, 1), ("b", 10, 4)):  # the last ten are all of the last class
+        overrides = {**common, "train.batch_size": size, "train.accumulate": accumulate}
+        found.append(fit(make_case(tmp_path / name, alone + sorted_rows, overrides).setup(horizon_epochs=2)))
+    assert_same(found[1].model.state_dict(), found[0].model.state_dict(), rtol=1e-4, atol=1e-6)
+    assert found[1].curve[0]["loss"] == pytest.approx(found[0].curve[0]["loss"], rel=1e-5)
+
+
 def test_accumulation_shares_a_short_last_batch_by_its_examples(tmp_path):
     large = make_case(tmp_path / "a", overrides={"train.batch_size": 40}).setup(horizon_epochs=2)
     small = make_case(tmp_path / "b", overrides={"train.batch_size": 15, "train.accumulate": 3}).setup(horizon_epochs=2)

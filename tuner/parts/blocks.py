@@ -13,12 +13,15 @@ Block = tuple[nn.Module, ...]
 
 
 def head_of(model: nn.Module) -> nn.Module:
-    """Return the head: the last linear layer, or the last 1x1 convolution where there is none.
+    """Return the head: what the recipe put there (`set_head`), else the last linear layer, or the last 1x1 convolution
+    where there is none.
 
     Raises:
         UsageError: "has no linear layer".
     """
     layers = list(model.modules())
+    if put := [layer for layer in layers if is_put_head(layer)]:
+        return put[-1]
     linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
     pointwise = [layer for layer in layers if isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1)]
     if not linear and not pointwise:
@@ -27,6 +30,11 @@ def head_of(model: nn.Module) -> nn.Module:
             "Leave out what asks for the head, or end the model with a linear layer.",
         )
     return (linear or pointwise)[-1]
+
+
+def is_put_head(module: nn.Module) -> bool:
+    """Return whether a module is the head that the recipe put into its model, which may be of several layers."""
+    return bool(getattr(module, "is_head", False))
 
 
 def blocks_of(model: nn.Module) -> list[Block]:
@@ -50,7 +58,7 @@ def _units(module: nn.Module) -> Iterator[nn.Module]:
     if not children:
         yield module
     for child in children:
-        if isinstance(child, (nn.Sequential, nn.ModuleList)) or len(children) == 1:
+        if not is_put_head(child) and (isinstance(child, (nn.Sequential, nn.ModuleList)) or len(children) == 1):
             yield from _units(child)
         else:
             yield child

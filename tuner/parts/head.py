@@ -41,7 +41,8 @@ def bnneck(features: int, num_classes: int) -> nn.Module:
     """Normalise the features over the batch, without a shift, before a linear layer without a bias.
 
     When: retrieval: a triplet or center loss on the features before, cross_entropy behind.
-    Source: H. Luo et al. 2019, Bag of Tricks for Person Re-Identification; the notes on competitions, BNNeck.
+    Source: H. Luo et al. 2019, Bag of Tricks and a Strong Baseline for Deep Person Re-identification; the notes on
+    competitions, BNNeck.
     """
     norm = nn.BatchNorm1d(features)
     norm.bias.requires_grad_(False)

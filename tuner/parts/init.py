@@ -117,7 +117,8 @@ def fixup(model: nn.Module) -> None:
     """Begin residual nets without normalisation: the last layer of each branch and the head 0, the others scaled down.
 
     Kaiming times L^(-1 / (2 m - 2)), with L residual blocks of m layers each; a convolution of the shortcut (named
-    shortcut, downsample, skip or identity) is in no branch.
+    shortcut, downsample, skip or identity) is in no branch. The paper's third rule, scalars in each branch, is left
+    out.
 
     When: residual nets without normalisation (`model.norm = "none"`).
     Source: H. Zhang et al. 2019, Fixup Initialization; the lecture, literature on initialisation.

@@ -21,8 +21,8 @@ def drop_connect(model: nn.Module, p: float) -> nn.Module:
     Source: L. Wan et al. 2013; the lecture, regularisation: DropConnect.
     """
     _share("drop_connect", p)
-    head = head_of(model)
-    layers = [m for m in model.modules() if isinstance(m, nn.Linear) and m is not head]
+    head = set(head_of(model).modules())
+    layers = [m for m in model.modules() if isinstance(m, nn.Linear) and m not in head]
     layers = layers or [m for m in model.modules() if isinstance(m, nn.Linear)]
     if not layers:
         raise UsageError("model.drop_connect: the model has no linear layer", "Take drop_block or dropout.")

@@ -120,6 +120,7 @@ def set_head(model: nn.Module, build: object) -> nn.Module:
     name, old = linear_layers[-1]
     assert callable(build)
     new = build(old.in_features, old.out_features)
+    new.is_head = True
     if not name:
         return new
     replace_module(model, name, new)

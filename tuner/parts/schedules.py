@@ -16,6 +16,8 @@ from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau
 
 from tuner.core.errors import UsageError
 
+ROUNDING = 1e-9  # of a length in updates, which is a product with a decimal fraction of an epoch
+
 
 def constant(optimizer: Optimizer, steps_per_epoch: int, warmup_epochs: float = 0.0) -> LambdaLR:
     """Keep the rate; with warm-up, raise it linearly first.
@@ -35,7 +37,7 @@ def step(optimizer: Optimizer, steps_per_epoch: int, step_epochs: float = 5, fac
     Source: the notes on hyperparameters, StepLR: halve every five epochs; the notes on competitions.
     """
     _positive("step_epochs", step_epochs)
-    return _factor(optimizer, lambda at: factor ** math.floor(at / steps_per_epoch / step_epochs))
+    return _factor(optimizer, lambda at: factor ** math.floor(_periods(at, step_epochs * steps_per_epoch)))
 
 
 def multistep(optimizer: Optimizer, steps_per_epoch: int, milestones: Sequence[float], factor: float = 0.1) -> LambdaLR:
@@ -46,7 +48,7 @@ def multistep(optimizer: Optimizer, steps_per_epoch: int, milestones: Sequence[f
     Source: the notes on hyperparameters, MultiStepLR; K. He et al. 2016.
     """
     steps = sorted(milestone * steps_per_epoch for milestone in milestones)
-    return _factor(optimizer, lambda at: factor ** bisect_right(steps, at))
+    return _factor(optimizer, lambda at: factor ** bisect_right(steps, at + ROUNDING))
 
 
 def exponential(optimizer: Optimizer, steps_per_epoch: int, k: float = 0.05) -> LambdaLR:
@@ -138,7 +140,7 @@ def cosine_restarts(
 
     def factor(at: int) -> float:
         if growth == 1:
-            share = at / first % 1
+            share = _periods(at, first) % 1
         else:
             cycle = math.floor(math.log(at / first * (growth - 1) + 1, growth) + 1e-12)
             begun = first * (growth**cycle - 1) / (growth - 1)
@@ -205,6 +207,12 @@ def _share(warmup: float, total_steps: int) -> Callable[[int], float]:
             "Shorten it: a tenth of the run is usual.",
         )
     return lambda at: min(max((at - warmup) / max(total_steps - warmup, 1), 0.0), 1.0)
+
+
+def _periods(at: int, length: float) -> float:
+    """Return how many periods of so many updates are over, whole where it is whole but for rounding (0.07 * 100)."""
+    periods = at / length
+    return round(periods) if abs(periods - round(periods)) < ROUNDING else periods
 
 
 def _positive(key: str, value: float) -> None:

@@ -8,7 +8,7 @@ from tuner.core.errors import UsageError
 from tuner.tasks.base import Array
 
 MOST = 8000  # examples: the distances of all pairs are held in memory
-AGREE = 2 / 3  # of a neighbour's own neighbours that must be the query's for them to join (Zhong et al., equation 5)
+AGREE = 2 / 3  # of a neighbour's own neighbours that must be the query's for them to join (Zhong et al., section 3.2)
 
 
 def reranked_matches(features: Array, targets: Array, k1: int = 20, k2: int = 6, share: float = 0.3) -> list[Array]:

@@ -124,9 +124,9 @@ def frozen_modules(model: nn.Module, table: Mapping[str, Any]) -> list[nn.Module
     Raises:
         UsageError: there are not so many blocks.
     """
-    way, head = table.get("way", "all"), head_of(model)
+    way, head = table.get("way", "all"), set(head_of(model).modules())
     if way == "head":
-        return [module for module in model.modules() if not list(module.children()) and module is not head]
+        return [module for module in model.modules() if not list(module.children()) and module not in head]
     if way != "last-blocks":
         return []
     blocks = blocks_of(model)
@@ -141,15 +141,18 @@ def frozen_modules(model: nn.Module, table: Mapping[str, Any]) -> list[nn.Module
 
 
 def freeze(model: nn.Module, table: Mapping[str, Any], epoch: int) -> None:
-    """Freeze what is frozen in this epoch (from 1): no gradients, and batch norm in eval mode; release the rest.
+    """Freeze what is frozen in this epoch (from 1): no gradients, and batch norm in eval mode; release what was.
 
-    To be called after the model was put into train mode.
+    What the model itself does not train is never released. To be called after the model was put into train mode.
     """
     release = table.get("release_epoch")
     held = release is None or epoch <= release
     for module in frozen_modules(model, table):
         for item in module.parameters(recurse=False):
-            item.requires_grad_(not held)
+            if held and item.requires_grad:
+                item.requires_grad_(False).is_held = True  # type: ignore[attr-defined]
+            elif not held and getattr(item, "is_held", False):
+                item.requires_grad_(True).is_held = False  # type: ignore[attr-defined]
         if held and isinstance(module, NORMS) and table.get("freeze_norm", True):
             module.eval()
 

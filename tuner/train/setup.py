@@ -190,7 +190,8 @@ class Setup:
         targets = self.data.targets("train")
         if targets.is_floating_point():
             raise UsageError(f'loss.weight: "balanced" is of classes, the task is {self.data.task.name}')
-        return torch.bincount(targets[targets >= 0], minlength=self.data.num_classes)
+        classes = self.data.num_classes  # 255, say, may be a class that is left out
+        return torch.bincount(targets[(targets >= 0) & (targets < classes)], minlength=classes)
 
     def optimizer(self, model: nn.Module, **table_overrides: Any) -> torch.optim.Optimizer:
         """Build the recipe's optimizer over the model's parameters; `table_overrides` replace keys of its table.

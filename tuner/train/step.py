@@ -25,8 +25,9 @@ def default_step(
 ) -> Tensor:
     """Make one update on a batch, and return the objective before it.
 
-    Of several batches the gradients are accumulated, each weighted by its share of the examples, so that the update is
-    that of one large batch (but for batch norm, which sees the small ones).
+    Of several batches the gradients are accumulated, each weighted by its share of the examples (or of what the loss
+    divides by, `loss.counted`), so that the update is that of one large batch (but for batch norm, which sees the small
+    ones, and for losses that compare examples).
     """
     batches: Sequence[Batch] = [batch] if isinstance(batch, tuple) else batch  # type: ignore[list-item]
     scaler = how.scaler if how.scaler is not None and how.scaler.is_enabled() else None
@@ -34,16 +35,21 @@ def default_step(
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        sizes = [len(batch[1]) if how.together is None else how.together.examples(batch) for batch in batches]
+        counted = getattr(loss, "counted", len)
+        sizes = [
+            float(counted(batch[1])) if how.together is None else how.together.examples(batch) for batch in batches
+        ]
         total: Tensor | None = None
         for index, (batch, size) in enumerate(zip(batches, sizes, strict=True)):
+            if size == 0 < sum(sizes):
+                continue  # none of its positions has a class: its mean would be NaN
             if how.together is None:
                 found = forward(model, batch, loss, how)
             else:
                 found = how.together(batch, how, index == len(batches) - 1)
             objective, value = found.backward, found.objective
             if len(batches) > 1:
-                share = size / sum(sizes)
+                share = size / (sum(sizes) or 1)
                 objective, value = objective * share, value * share
             (objective if scaler is None else scaler.scale(objective)).backward()
             total = value if total is None else total + value

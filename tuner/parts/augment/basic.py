@@ -25,7 +25,7 @@ def hflip(inputs: Tensor, targets: Tensor, generator: Generator, p: float = 0.5)
 def vflip(inputs: Tensor, targets: Tensor, generator: Generator, p: float = 0.5) -> Batch:
     """Turn each image upside down with probability `p`; for images without an up, such as those of a microscope.
 
-    Source: E. S. Olivas, C. Shorten, T. Khoshgoftaar, A survey on image data augmentation, 2019, section on flipping.
+    Source: C. Shorten, T. Khoshgoftaar, A survey on image data augmentation for deep learning, 2019, on flipping.
     """
     return _flipped(inputs, "vflip", generator, p, axis=1), targets
 
