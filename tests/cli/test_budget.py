@@ -134,6 +134,8 @@ def interrupted_after(trials, command, *arguments):
     run = SerialExecutor.run
 
     def some(self, items, env):
+        if not trials:
+            raise KeyboardInterrupt
         for number, result in enumerate(run(self, items, env), 1):
             yield result
             if number == trials:
@@ -466,3 +468,10 @@ def test_a_plan_of_coarse_rests_on_the_times_of_its_own_configurations(finished,
     searched = trials_of(finished)
     assert len(searched) == 3  # two of them from before
     assert not [item for item in searched if item["spec"]["horizon_steps"]]  # none of those that were timed
+
+
+def test_a_budget_file_that_tuner_did_not_write_is_named(finished, command):
+    (finished / "runs/small/budget.json").write_text('{"budget": "20m"}')
+    done = command("run", "small.toml", "--budget", "20m", "--dry-run")
+    assert done.code == 3
+    assert "budget.json: not what tuner wrote (it has no 'spent_seconds')" in done.err and "Delete it" in done.err

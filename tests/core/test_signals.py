@@ -1,9 +1,12 @@
 """What a signal does to the exit code of a command that is already ending."""
 
+import signal
 import subprocess
 import sys
 
 import pytest
+
+from tuner.core.signals import Terminated, uninterrupted
 
 LATE = """
 import os, signal, sys
@@ -126,3 +129,50 @@ def test_a_second_signal_while_the_first_is_answered_ends_the_program_at_once(na
         time.sleep(30)
 """
     assert ended(body)[0] == 143
+
+
+WITHIN = """
+import os, signal
+from tuner.core.signals import listen, uninterrupted
+
+{before}
+try:
+    with uninterrupted():
+        for number in {numbers}:
+            os.kill(os.getpid(), number)
+        print("written", flush=True)
+except KeyboardInterrupt:
+    print("one", flush=True)
+print("after", flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "numbers", "code", "out"),
+    [
+        ("listen()", "[signal.SIGINT]", 0, "written\none\nafter\n"),
+        ("", "[signal.SIGINT]", 0, "written\none\nafter\n"),
+        ("listen()", "[signal.SIGINT, signal.SIGTERM]", 143, "written\n"),
+        ("", "[signal.SIGTERM]", -signal.SIGTERM, "written\n"),  # in a program of the user's, which handles none
+        ("signal.signal(signal.SIGTERM, signal.SIG_IGN)", "[signal.SIGTERM]", 0, "written\nafter\n"),
+    ],
+)
+def test_signals_within_what_is_written_come_after_it_as_they_would_have_come(before, numbers, code, out):
+    text = WITHIN.format(before=before, numbers=numbers)
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (code, out), done.stderr
+
+
+def test_a_signal_right_before_the_others_are_held_back_leaves_every_handler(monkeypatch):
+    real, before = signal.signal, signal.getsignal(signal.SIGINT)
+
+    def interrupted(number, handler):
+        if number == signal.SIGTERM:
+            raise Terminated
+        return real(number, handler)
+
+    with monkeypatch.context() as patch, pytest.raises(Terminated):
+        patch.setattr(signal, "signal", interrupted)
+        with uninterrupted():
+            pass
+    assert signal.getsignal(signal.SIGINT) is before

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from multiprocessing.connection import wait
 
 import pytest
 
@@ -16,7 +17,7 @@ from tuner.execute.base import TakesMore
 from tuner.execute.deadlines import Deadlines
 from tuner.execute.processes import ProcessExecutor
 from tuner.execute.serial import SerialExecutor
-from tuner.execute.slots import Wish
+from tuner.execute.slots import Slot, Wish
 from tuner.recipe.model import Recipe
 from tuner.workflow.executor_pool import StageRunner
 
@@ -185,6 +186,15 @@ def gone(pid, seconds):
             return True
         time.sleep(0.05)
     return False
+
+
+def test_a_worker_that_has_answered_keeps_its_number_until_it_is_ended(tmp_path, item):
+    process = start.start(Slot(0), "trial", item(), TrialEnv(tmp_path))
+    while process.pipe.recv()[0] != "result":
+        pass
+    assert not wait([process._process.sentinel], timeout=0.3)
+    process.end()
+    assert process.exitcode == -signal.SIGKILL
 
 
 def test_env_may_change_between_runs(tmp_path, item, executor):

@@ -14,7 +14,8 @@ from tuner.core.errors import EnvironmentProblem
 from tuner.core.result import TrialResult
 from tuner.core.store import StageDir
 from tuner.train import checkpoint
-from tuner.train.trial import failure, is_out_of_memory
+from tuner.train.loop import KEEP_SECONDS
+from tuner.train.trial import failure, is_out_of_memory, throttled
 
 HARD = {  # everything that has a state or a random stream
     "data.source": "mine.py:images",
@@ -355,10 +356,23 @@ def test_progress_is_throttled_and_ends_at_1(tmp_path):
     result = make_case(tmp_path).run(on_progress=seen.append, horizon_epochs=30)
     assert [item.number for item in seen] == [3] * len(seen)
     assert seen[-1].fraction == 1
-    assert len(seen) <= 2 + result.wall_seconds / 0.3  # of 150 steps
+    assert len(seen) <= 2 + result.wall_seconds / 0.3 + result.wall_seconds / KEEP_SECONDS  # of 150 steps
     assert seen[-1].note.startswith("epoch 30/30 val 0.")
     fractions = [item.fraction for item in seen]
     assert fractions == sorted(fractions)
+
+
+def test_weights_that_were_kept_are_told_of_at_once():
+    seen = []
+    on_step = throttled(3, seen.append)
+    for epoch in (1, 2, 3):
+        on_step(epoch / 10, f"epoch {epoch}", [], (epoch, 0.5) if epoch > 1 else None)
+        on_step(epoch / 10 + 0.01, "a step")
+    assert [(news.note, news.kept) for news in seen] == [
+        ("epoch 1", None),
+        ("epoch 2", (2, 0.5)),
+        ("epoch 3", (3, 0.5)),
+    ]
 
 
 def test_without_a_stage_folder_nothing_is_written(tmp_path):

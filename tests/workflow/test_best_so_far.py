@@ -45,6 +45,26 @@ def test_the_best_so_far_is_the_best_of_both_searches_until_fine_names_the_winne
     assert "This result is stale" in stored.out + stored.err, "another look needs --force"
 
 
+def test_a_search_of_another_recipe_forgets_the_best_so_far_of_the_one_before(swept, command):
+    assert command("coarse", "small.toml").code == 0
+    coarse = winner_of(swept)
+    interrupted_after(1, command, "fine", "small.toml")
+    path = swept / "runs/small/winner.json"
+    path.write_text(json.dumps({**winner_of(swept), "so_far": "fine", "rank": 10.0}))  # nothing comes near it
+    interrupted_after(0, command, "fine", "small.toml", "--epochs", "4")
+    assert winner_of(swept)["so_far"] == "coarse" and winner_of(swept)["trial"] == coarse["trial"]
+    interrupted_after(1, command, "fine", "small.toml", "--epochs", "4")
+    assert winner_of(swept)["rank"] < 1.0
+
+
+def test_the_last_trial_before_a_kill_is_heard_of_by_the_next_command(swept, command):
+    interrupted_after(1, command, "coarse", "small.toml")
+    first = winner_of(swept)
+    (swept / "runs/small/winner.json").unlink()  # as the kill came right after the trial's line
+    interrupted_after(0, command, "coarse", "small.toml")
+    assert winner_of(swept) == first
+
+
 def test_a_search_that_ran_again_names_its_winner_although_it_was_killed_right_before(finished, command, monkeypatch):
     def killed(*arguments):
         raise KeyboardInterrupt

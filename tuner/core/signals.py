@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import signal
 import sys
@@ -116,20 +117,17 @@ def _leave(number: int) -> None:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Hold back SIGINT and SIGTERM until the block has ended, then deliver them."""
-    held: list[tuple[int, Any]] = []
-    before: dict[signal.Signals, Callable[..., Any] | int | None] = {}
+    """Hold back SIGINT and SIGTERM until the block has ended, then deliver them, each as if it came now."""
+    held: list[int] = []
+    before: dict[signal.Signals, Any] = {}
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.signal(number, lambda *args: held.append(args))
-    except ValueError:  # not the main thread: signals do not come here
-        yield
-        return
-    try:
+        with contextlib.suppress(ValueError):  # not the main thread: signals do not come here
+            for number in (signal.SIGINT, signal.SIGTERM):
+                before[number] = signal.signal(number, lambda number, _: held.append(number))
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        for held_number, frame in held:
-            if callable(action := before[signal.Signals(held_number)]):
-                action(held_number, frame)
+        with contextlib.ExitStack() as last_first:  # the second one too, which ends the process
+            for held_number in reversed(held):
+                last_first.callback(signal.raise_signal, held_number)

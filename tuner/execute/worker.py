@@ -33,9 +33,8 @@ def serve(
         os.environ.update(environ)
         _stand_alone(pipe, stack)
         pipe.send(_answer(task, value, env, pipe))
-        if env.rank is not None:  # until it is ended: those it trains with would fail for a connection that closes
-            with contextlib.suppress(EOFError, OSError):
-                pipe.recv()
+        with contextlib.suppress(EOFError, OSError):
+            pipe.recv()  # until it is ended: no other process has its number by then, and the rest of a crew goes on
         _leave(0)
     except BaseException as error:
         if os.getpid() == own and not isinstance(error, (BrokenPipeError, ConnectionResetError)):

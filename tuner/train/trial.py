@@ -193,7 +193,8 @@ def _remove_state(setup: Setup) -> None:
 
 
 def throttled(number: int, on_progress: OnProgress | None) -> OnStep | None:
-    """Pass progress on a few times a second at most, and always the first and the last of it.
+    """Pass progress on a few times a second at most; always the first and the last of it, and that weights were kept:
+    what is told of them is of those that lie there.
 
     Rows of the curve wait for the next one; the rest of them come with the trial's result.
     """
@@ -206,7 +207,7 @@ def throttled(number: int, on_progress: OnProgress | None) -> OnStep | None:
         nonlocal due, done, latest
         now, latest = time.monotonic(), kept or latest
         waiting.extend(rows)
-        if now >= due or share >= 1 > done:
+        if now >= due or share >= 1 > done or kept is not None:
             due, done = now + PROGRESS_SECONDS, share
             on_progress(Progress(number, min(share, 1.0), words, rows=tuple(waiting), kept=latest))
             waiting.clear()

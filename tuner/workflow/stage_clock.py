@@ -56,10 +56,12 @@ class Attempts:
         told = {"began_at": self.began_at, "wall_seconds": self.seconds, "attempts": self.count}
         return {**told, "reused_trials": self.reused}
 
-    def tick(self) -> None:
-        """Write the clock down now and then."""
-        if time.monotonic() - self.kept >= KEPT_SECONDS:
+    def tick(self) -> bool:
+        """Write the clock down now and then; return whether this is such a time."""
+        due = time.monotonic() - self.kept >= KEPT_SECONDS
+        if due:
             self.keep()
+        return due
 
     def keep(self) -> None:
         """Write the clock down, for the attempt that goes on after this one."""

@@ -75,6 +75,8 @@ class StageRun:
         work = replace(work, inputs=replace(work.inputs, facts=facts))
         with timed(folder, session.provenance(self.ref)) as clock:
             folder.begin(work.recipe.model_dump(mode="json"))
+            if clock.count == 1:
+                self._forget_older_winner()
             work, epochs = self._planned(work, runner)
             records = self._execute(work, runner, clock, epochs)
             result = _with_given_up(work.judge(records), records)
@@ -131,6 +133,16 @@ class StageRun:
             folder.manifest_path.unlink(missing_ok=True)  # first: killed in between, the stage is unfinished
             shutil.rmtree(folder.path)
 
+    def _forget_older_winner(self) -> None:
+        """Put the best of the search before, if there is one, in the place of a best so far of an earlier recipe."""
+        run, earlier = self.session.run, budgets.earlier_search(self.ref) if self._searches else None
+        known, searches = so_far(run), stages.named("searches")
+        if not self._searches or known is None or known["so_far"] in searches[: searches.index(self.ref.stage)]:
+            return
+        run.winner_path.unlink()
+        if earlier is not None and (result := self.session.result_of(earlier)) is not None:
+            BestSoFar(run, earlier).end(result)
+
     def _planned(self, work: Work, runner: StageRunner) -> tuple[Work, int]:
         """Turn a budget into trials and epochs, and return the work with them, and the epochs of a search (else 0)."""
         short = budgets.timing_trials(self.session, work)
@@ -153,11 +165,15 @@ class StageRun:
         """
         finished = work.finished()
         clock.found(len(finished))
+        clock.keep()  # what is killed from here on is gone on with
         reused = set(finished)
         records: list[Record] = []
         best, given_up = BestSoFar.of(self.session.run, self.ref), work.given_up()
         while items := work.plan(records):
             batch = Batch(work, records, items, finished, self._searches)
+            for record in batch.there:
+                if best is not None and record.item.key in reused:
+                    best.hear(record)  # a command that was killed may have had no time for its last
             if self._is_overdue():
                 short = [given_up[item.spec.id] for item in batch.todo if item.spec.id in given_up]
                 if there := [*(batch.there if self._searches else records), *short]:
@@ -173,7 +189,8 @@ class StageRun:
                     for record in self._run_items(batch.todo, len(records) + len(batch.items), runner, epochs=epochs):
                         with uninterrupted():
                             work.folder.append(record)
-                            clock.tick()
+                            if clock.tick() and self.whole is not None:
+                                self.whole.keep()
                             if best is not None:
                                 best.hear(record)
                         batch.end(record)

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tuner import stages
-from tuner.core.errors import UsageError
+from tuner.core.errors import InputError, UsageError
 from tuner.core.formatting import plural
 from tuner.core.metrics import LrSweepMetrics, OverfitMetrics
+from tuner.core.safe_files import kind_problem
 from tuner.core.stage_ref import StageRef
 from tuner.core.store import read_json, write_json
 from tuner.search.budget import AIM, MOST_TRIALS, Bounds, Budget, Fit, Outline, clock, fit, parse
@@ -33,6 +34,9 @@ REPEATS = 0.2  # of a search's epochs, at most, go to training finalists again
 CONFIRMING = 16  # epochs that confirming runs take, as a rule: four arms of two seeds, of an epoch or two each
 OVERDUE = 1.1  # of the budget: a search that would not leave time for the rest within it is ended, trials included
 SWEEPS = ((3, 100, 1000), (2, 100, 900), (1, 100, 750), (1, 50, 400), (1, 30, 200))  # seeds, steps, iterations in all
+
+OVER = "Delete it: then the time of the run starts over."
+KINDS = {"budget": str, "spent_seconds": (int, float), "given": dict}
 
 Say = Callable[[str], None]
 
@@ -80,7 +84,9 @@ class WholeRun:
         found = cls(session, whole_time(text), workers, tests=tests)
         path = session.run.path / "budget.json"
         if path.exists() and not session.options.fresh:
-            known = read_json(path)
+            known = read_json(path, hint=OVER)
+            if wrong := kind_problem(known, KINDS):
+                raise InputError(f"{path}: not what tuner wrote ({wrong})", OVER)
             if known.get("budget") == str(found.budget):
                 found.spent_before, found.given = float(known["spent_seconds"]), dict(known["given"])
         return found
