@@ -146,6 +146,8 @@ RESUMED = {
     "ema": {"train.ema": 0.9},
     "swa": {"train.swa": 0.3},
     "center": {"loss": [{"name": "cross_entropy"}, {"name": "center", "factor": 0.1}]},
+    "center alone": {"loss": {"name": "center"}},
+    "factors, accumulated": {"loss": {"name": "cross_entropy", "weight": [0.2, 1.0, 5.0]}, "train.accumulate": 2},
     "lookahead": {"optimizer": {"name": "lookahead", "lr": 0.01}},
     "muon": {"optimizer": {"name": "muon", "lr": 0.01}, "model.depth": 2},
     "mean teacher": {"teacher": {"mean_teacher": 0.9}},
@@ -159,6 +161,15 @@ def test_a_trial_goes_on_on_the_gpu_after_a_break(gpu, tmp_path, what):
     assert whole.status == "completed", whole.error
     assert parts.status == "completed", parts.error
     assert parts.curve == whole.curve
+
+
+@pytest.mark.parametrize(("name", "fused"), [("adamw", True), ("adagrad", None)])
+def test_an_optimizer_is_fused_on_a_gpu_where_every_torch_can(gpu, tmp_path, name, fused):
+    case = make_case(tmp_path, "", {"optimizer": {"name": name, "lr": 0.1}})
+    with put_back():
+        setup = make_setup(case.spec(), replace(case.env, device="cuda"))
+        assert setup.optimizer(setup.model()).defaults["fused"] is fused
+    assert case.setup().optimizer(case.setup().model()).defaults["fused"] is True
 
 
 def test_a_gpu_is_asked_for_the_same_numbers_twice_and_what_was_set_is_put_back(gpu, tmp_path):

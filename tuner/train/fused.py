@@ -21,7 +21,8 @@ def can_fuse(fn: Callable[..., Any], kwargs: Mapping[str, Any], model: nn.Module
     sparse = any(getattr(module, "sparse", False) for module in model.modules())
     kinds = {(item.device.type, item.is_floating_point()) for item in model.parameters()}
     damped = bool(kwargs.get("dampening"))  # the first gradient is not damped: a velocity of 0 would not be the same
-    return fusable and not sparse and not damped and kinds in ({("cpu", True)}, {("cuda", True)})
+    known = [{("cpu", True)}, *([] if fn is torch.optim.Adagrad else [{("cuda", True)}])]  # some torches: on CPUs alone
+    return fusable and not sparse and not damped and kinds in known
 
 
 def with_late_gradients(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:

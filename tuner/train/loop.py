@@ -147,9 +147,16 @@ def train_epoch(setup: Setup, training: Training, epoch: int, last: int, on_step
             break
         if on_step is not None:
             on_step((epoch - 1 + (index + 1) / steps) / last, f"epoch {epoch}/{last}{latest(training, setup)}")
+    end_row(training, epoch, tape)
+
+
+def end_row(training: Training, epoch: int, tape: Tape, norm: Tensor | None = None) -> None:
+    """Add the row of an epoch's training, and note the divergence that ended it. `norm`: of its last gradients."""
     training.diverged = tape.divergence(epoch)
     row: dict[str, Any] = {"step": training.updates, "epoch": epoch, "split": "train", **tape.summary()}
-    if (norm := tape.grad_norm if tape.grad_norm is not None else grad_norm(training.model)) is not None:
+    if norm is None:
+        norm = tape.grad_norm if tape.grad_norm is not None else grad_norm(training.model)
+    if norm is not None:
         row["grad_norm"] = float(norm)
     training.curve.append(row)
 

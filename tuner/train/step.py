@@ -35,10 +35,7 @@ def default_step(
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        counted = getattr(loss, "counted", len)
-        sizes = [
-            float(counted(batch[1])) if how.together is None else how.together.examples(batch) for batch in batches
-        ]
+        sizes = weights_of(batches, loss, how) if len(batches) > 1 else [1.0]
         total: Tensor | None = None
         for index, (batch, size) in enumerate(zip(batches, sizes, strict=True)):
             if size == 0 < sum(sizes):
@@ -73,6 +70,14 @@ def default_step(
         scaler.step(optimizer)
         scaler.update()
     return objectives[0]
+
+
+def weights_of(batches: Sequence[Batch], loss: Callable[[Any, Tensor], Tensor], how: How) -> list[float]:
+    """Return by how much each batch counts in one large batch of them all; it waits for a GPU."""
+    if how.together is not None:
+        return [how.together.examples(batch) for batch in batches]
+    counted = getattr(loss, "counted", len)
+    return [float(counted(targets)) for _, targets in batches]
 
 
 def needs_closure(optimizer: torch.optim.Optimizer) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tuner.core.trial import WorkItem
 from tuner.tasks.classification import Classification
-from tuner.train.loop import Course, OnStep, latest, step_schedule
+from tuner.train.loop import Course, OnStep, end_row, latest, step_schedule
 from tuner.train.setup import Setup
 from tuner.train.stacked.layers import go_back, stacked
 from tuner.train.stacked.objective import is_plain, objectives
@@ -128,7 +128,7 @@ def train_epoch(stack: Stack) -> None:
             told_at = time.monotonic()
             tell(stack, (index + 1) / steps)
     for k, member in enumerate(stack.members):
-        end_row(member, tapes[k], ended.get(k))
+        end_row(member.training, member.course.epoch, tapes[k], ended.get(k))
 
 
 def train_step(
@@ -171,18 +171,6 @@ def judge(stack: Stack, tapes: Sequence[Tape], outputs: Tensor, targets: Tensor,
     for k, tape in enumerate(tapes):
         if k not in ended:
             tape.judge(outputs[k], targets[k])
-
-
-def end_row(member: Member, tape: Tape, norm: Tensor | None) -> None:
-    """Add an epoch's row to a trial's curve."""
-    training, epoch = member.training, member.course.epoch
-    training.diverged = tape.divergence(epoch)
-    row: dict[str, Any] = {"step": training.updates, "epoch": epoch, "split": "train", **tape.summary()}
-    if norm is None:
-        norm = tape.grad_norm if tape.grad_norm is not None else grad_norm(training.model)
-    if norm is not None:
-        row["grad_norm"] = float(norm)
-    training.curve.append(row)
 
 
 def tell(stack: Stack, share: float) -> None:
