@@ -26,10 +26,10 @@ def __getattr__(name: str) -> Any:
 
 
 def open_run(path: str | Path) -> Run:
-    """Open the folder of a run: `tuner.open_run("runs/digits").trials()` is a pandas DataFrame."""
-    from tuner.workflow.run_folder import Run
+    """Open the folder of a run, or its name in runs/: `tuner.open_run("runs/digits").trials()` is a DataFrame."""
+    from tuner.workflow.run_folder import Run, folder_of
 
-    return Run(Path(path))
+    return Run(folder_of(path))
 
 
 def compare(a: str | Path, b: str | Path) -> Comparison:

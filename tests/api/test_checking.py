@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import tuner
-from tuner.core.errors import UsageError
+from tuner.core.errors import TunerError, UsageError
 
 DIGITS = load_digits()
 X = torch.tensor(DIGITS.images[:400], dtype=torch.float32)[:, None] / 16
@@ -213,3 +213,9 @@ def test_a_model_that_is_frozen_as_a_whole_is_reported_and_not_an_error_of_torch
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Dropout(0.1), nn.Linear(16, 10))
     report = tuner.check(model.requires_grad_(False), (X, Y), loss=nn.CrossEntropyLoss(), seconds=5)
     assert "no parameter of the model requires a gradient" in str(report) or not report.passed
+
+
+def test_messages_about_the_data_name_its_arguments_as_well_as_keys_of_a_recipe():
+    with pytest.raises(TunerError, match=r'(?s)^too few examples of a class.*task="regression"') as caught:
+        tuner.check(net(), (X[:10], Y[:10]), loss=nn.CrossEntropyLoss())
+    assert "data.source" not in str(caught.value)

@@ -381,7 +381,9 @@ def test_the_test_split_is_looked_at_once_and_again_only_by_force(finished, comm
     looks = finished / "runs/small/test-looks.json"
     assert len(json.loads(looks.read_text())) == 1
     assert command("test", "small.toml").code == 0
-    assert len(json.loads(looks.read_text())) == 1
+    unforced = command("test", "small.toml", "--fresh")
+    assert "test: the stored result is shown; --fresh looks at the test split again only with --force" in unforced.err
+    assert unforced.code == 0 and len(json.loads(looks.read_text())) == 1
     forced = command("test", "small.toml", "--force")
     assert forced.code == 0 and "test: evaluated before, and stored; nothing was evaluated again" in forced.err
     assert len(json.loads(looks.read_text())) == 2

@@ -21,6 +21,8 @@ def test_a_log_is_judged_without_a_recipe_and_kept_under_its_name(folder):
     assert code == 0 and "STEP 6" in out and "runs/lightning/diagnose/plots/curves.png" in out
     code, out, _ = tuner("diagnose", "--log", str(LIGHTNING))
     assert code == 0 and "the log is the same" in out
+    code, out, _ = tuner("diagnose", "--log", str(LIGHTNING), "--fresh")
+    assert code == 0 and "the log is the same" not in out
     code, out, _ = tuner("status")
     assert code == 0 and f"log {LIGHTNING}" in out and "finished" in out
     code, out, _ = tuner("report", "--run-dir", "runs/lightning")

@@ -253,6 +253,26 @@ def test_what_scripts_do_not_have_is_refused_by_name(overrides, words, tmp_path)
         write_script(case.setup(), Facts("case", "t", 1, 0.5), tmp_path / "train.py", tmp_path)
 
 
+def test_a_script_is_not_written_over_files_of_the_users(tmp_path):
+    case = make_case(tmp_path, "", {})
+    known = hash_user_files({"mine.py": case.folder / "mine.py"})
+    setup = replace(case.setup(), spec=replace(case.spec(), user_files=known))
+    theirs, facts = tmp_path / "theirs", Facts("case", "t", 1, 0.5)
+    theirs.mkdir()
+    (theirs / "train.py").write_text("print('a training of their own')\n")
+    with pytest.raises(UsageError, match=r"train\.py is there, and is no script that tuner wrote"):
+        write_script(setup, facts, theirs / "train.py", tmp_path)
+    assert (theirs / "train.py").read_text() == "print('a training of their own')\n"
+    (theirs / "mine.py").write_text("x = 1\n")
+    with pytest.raises(UsageError, match=r"the recipe's mine\.py is copied beside it, and .*mine\.py is another file"):
+        write_script(setup, facts, theirs / "again.py", tmp_path)
+    with pytest.raises(UsageError, match=r"the recipe's mine\.py is copied beside it"):
+        write_script(setup, facts, tmp_path / "elsewhere" / "mine.py", tmp_path)
+    assert (theirs / "mine.py").read_text() == "x = 1\n"
+    for _ in range(2):  # its own script it writes again
+        assert write_script(setup, facts, tmp_path / "out" / "train.py", tmp_path)[0].exists()
+
+
 def test_the_script_of_a_trial_on_a_gpu_does_not_promise_its_digits(tmp_path):
     case = make_case(tmp_path, "", {})
     write_script(case.setup(device="cuda"), Facts("case", "t", 1, 0.5), tmp_path / "train.py", tmp_path)

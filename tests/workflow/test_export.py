@@ -158,6 +158,17 @@ def test_a_winner_that_needs_images_in_the_plain_layout_gets_them_so():
         assert torch.equal(winner(images), winner.model(images.contiguous()))
 
 
+@pytest.mark.parametrize("file", ["runs/small/winner.safetensors", "small.json", "settings.bin"])
+def test_weights_are_not_put_beside_a_json_file_that_no_export_wrote(finished, command, file):
+    pytest.importorskip("safetensors")
+    (finished / "settings.json").write_text("[1]")
+    before = (finished / "runs/small/winner.json").read_text()
+    refused(
+        command("export", "small.toml", "--weights", file), 2, "--weights: what is needed to use them is written to"
+    )
+    assert (finished / "runs/small/winner.json").read_text() == before and not (finished / file).exists()
+
+
 def test_an_export_without_a_way_names_the_ways(finished, command):
     refused(command("export", "small.toml"), 2, "nothing to export was named", "--weights", "--onnx", "--optuna")
     refused(command("export", "small.toml", "--fold", "--weights", "w.safetensors"), 2, "--fold goes with --onnx")

@@ -60,6 +60,13 @@ def test_a_run_shows_how_each_stage_ended(run):
         assert line.split()[:2] == [stage, found["verdict"].upper()] and line.endswith(found["headline"])
 
 
+def test_a_run_is_opened_by_its_name_in_runs(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert tuner.open_run("r").path.samefile(run.path)
+    with pytest.raises(InputError, match="nowhere: no run of tuner lies there"):
+        tuner.open_run("nowhere")
+
+
 def test_stages_are_in_the_order_of_the_steps(run):
     assert run.stages == ["coarse", "fine"]
     run._dir.stage("fine-2").begin({"name": "r"})

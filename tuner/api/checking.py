@@ -13,7 +13,7 @@ from torch import nn
 from tuner.api import pace
 from tuner.api.keeping import preserved
 from tuner.api.live import LiveSetup, Objects, live_setup
-from tuner.api.objects import check_objects
+from tuner.api.objects import check_objects, in_words_of_python
 from tuner.api.report import Report
 from tuner.checks.evidence import CannotProbe
 from tuner.core.errors import UsageError
@@ -58,7 +58,8 @@ def check(
         raise UsageError(f"seconds: must be more than 0 (got {seconds!r})", "30 is enough for most models.")
     with preserved(model, optimizer, loss, train, val), torch.inference_mode(False), torch.enable_grad():
         until = time.monotonic() + seconds
-        setup, recipe = live_setup(Objects(model, loss, optimizer), {"train": train, "val": val}, task, seconds)
+        with in_words_of_python():
+            setup, recipe = live_setup(Objects(model, loss, optimizer), {"train": train, "val": val}, task, seconds)
         with as_on_cpu(setup.env.device), in_full_precision(setup.env.device):
             first = _judged("check-init", recipe, setup, {"init_battery": _battery(setup, until, seconds)})
             second = _fitted(setup, recipe, until) if first.verdict != "fail" else None

@@ -85,11 +85,15 @@ class LogRun:
 
 
 def diagnose_log(
-    path: Path, run_dir: Path | None = None, settings: Mapping[str, Any] | None = None, command: str = ""
+    path: Path,
+    run_dir: Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    command: str = "",
+    fresh: bool = False,
 ) -> LogRun:
     """Judge a log as step 6 does, and keep it as a run: `run_dir`, or runs/<name of the log>.
 
-    A log that has not changed since, with the same settings, is not judged again.
+    A log that has not changed since, with the same settings, is not judged again, unless `fresh`.
 
     Raises:
         InputError: the log cannot be read; the folder belongs to a recipe or to another log.
@@ -106,7 +110,7 @@ def diagnose_log(
             raise InputError(
                 f"{run.path} has the diagnosis of another log, {before['log']}", "Choose another folder with --run-dir."
             )
-        if before == made_from:
+        if before == made_from and not fresh:
             return LogRun(ref, read_result(folder.result_path), run.path, ran=False)
         recipe, record = _as_trial(curve_of(rows), {})
         _write(folder, ref, recipe, record, made_from, command)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
 
-from tuner.core.errors import UsageError, first_line
+from tuner.core.errors import InputError, UsageError, first_line
 from tuner.core.formatting import shown
 from tuner.train import own_loss
 
@@ -57,6 +60,19 @@ def copied(model: nn.Module) -> nn.Module:
             f"model: cannot be copied: {first_line(error)}",
             "tuner.check trains copies: compute tensors in forward, and keep open files, locks and the like outside.",
         ) from error
+
+
+@contextmanager
+def in_words_of_python() -> Iterator[None]:
+    """Have messages about data, which name keys of a recipe, name the arguments of `tuner.check` as well."""
+    try:
+        yield
+    except (UsageError, InputError) as error:
+        raise type(error)(_said(error.message), _said(error.hint)) from error
+
+
+def _said(text: str) -> str:
+    return re.sub(r'data\.task = ("\w+")', r"data.task = \1 (here: task=\1)", text.replace("data.source python: ", ""))
 
 
 def _kind(value: object) -> str:

@@ -38,7 +38,7 @@ def judge_log(recipe: str | None, flags: Mapping[str, Any], options: Mapping[str
 
         settings = {key: value for key, value in flags.items() if value is not None}
         command = line_of(["tuner", *sys.argv[1:]])
-        found = diagnose_log(path, options["run_dir"], settings, command)
+        found = diagnose_log(path, options["run_dir"], settings, command, options["fresh"])
         reporter = Reporter("", [], as_json=options["json"])
         if not found.ran:
             reporter.say("Judged before, and the log is the same: this is its report.")

@@ -1,6 +1,6 @@
 """The built-in data sources: one public function each, that returns a Loaded. Adding one is adding a function.
 
-`cache_dir` is passed by tuner; everything else is an argument of the recipe's `[data]` table.
+`cache_dir` and `recipe_dir` are passed by tuner; everything else is an argument of the recipe's `[data]` table.
 """
 
 from __future__ import annotations
@@ -141,6 +141,7 @@ def table(
     task: str | None = None,
     ranges: Mapping[str, str | Mapping[str, Any]] | None = None,
     weights: str | None = None,
+    recipe_dir: Path = Path(),
 ) -> Loaded:
     """Give the rows of a CSV or Parquet file: numeric columns as they are, text columns one-hot, `target` as the class.
 
@@ -155,7 +156,7 @@ def table(
     if not isinstance(separator, str) or not separator:
         raise UsageError(f"data.separator: must be a text such as ',' or ';' (got {separator!r})")
     check_fill(fill)
-    read = read_table(file, Asked(target, categorical, drop, separator, task, _ranges(ranges), weights))
+    read = read_table(file, Asked(target, categorical, drop, separator, task, _ranges(ranges, recipe_dir), weights))
     return Loaded(
         Split(read.inputs, read.targets, read.place),
         class_names=read.class_names,
@@ -166,7 +167,7 @@ def table(
     )
 
 
-def _ranges(asked: Any) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+def _ranges(asked: Any, recipe_dir: Path) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     """Return what brings each named column's numbers into a range.
 
     Raises:
@@ -181,7 +182,7 @@ def _ranges(asked: Any) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
         where = f"data.ranges.{column}"
         if not isinstance(table, Mapping) or not isinstance(table.get("name"), str):
             raise UsageError(f"{where}: must be a name, or a table with one (got {item!r})", 'Such as "log".')
-        fn = resolve("range", table["name"], Path())
+        fn = resolve("range", table["name"], recipe_dir)
         args = arguments(table)
         bind(fn, {"values": None}, args, where)
         fn(np.zeros(0), **args)

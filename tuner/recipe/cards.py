@@ -22,7 +22,7 @@ RANGE = re.compile(rf"(\w+): ({NUMBER}) to ({NUMBER})(, log)?")
 GIVEN = {  # arguments that tuner passes, of whatever kind
     *("self", "model", "outputs", "inputs", "targets", "generator", "num_classes", "optimizer", "total_steps"),
     *("steps_per_epoch", "params", "lr", "input_shape", "features", "step", "batches", "epoch", "epochs", "table"),
-    "cache_dir",
+    *("cache_dir", "recipe_dir"),
 }
 TORCHS = "torch's own"  # the default of an argument of a class of torch, which is not imported
 NO_PARTS = ("probe", "step", "evaluate", "metric")

@@ -263,7 +263,9 @@ def bind(
     values.update(args)
     for key, item in by_name.items():
         if item.default is item.empty and key not in values:
-            ours = [item for item in offered if item != "cache_dir"]  # that one is between tuner and its own sources
+            ours = [
+                item for item in offered if item not in ("cache_dir", "recipe_dir")
+            ]  # those are for our own sources
             passed = f" (tuner passes: {', '.join(ours)})" if ours else ""
             problems.append(f"{where}: {name}() needs {key!r}, which the recipe does not give{passed}")
     if problems:

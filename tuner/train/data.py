@@ -352,7 +352,8 @@ def check_source(table: DataTable, env: TrialEnv) -> None:
         UsageError: it is unknown, or its arguments do not fit.
     """
     fn = registry.resolve("source", table.source, env.recipe_dir)
-    offered = {"cache_dir": env.cache_dir, "task": table.task} if _is_built_in(table) else {}
+    ours = {"cache_dir": env.cache_dir, "task": table.task, "recipe_dir": env.recipe_dir}
+    offered = ours if _is_built_in(table) else {}
     registry.bind(fn, offered, _arguments(table), "data")
 
 

@@ -71,7 +71,8 @@ def prepare_built_in(wanted: Wanted, env: TrialEnv, report: OnProgress) -> Prepa
     if key in _memo and _memo[key].watched == _watch([path for path, _ in _memo[key].watched]):
         return _memo[key]
     fn = registry.resolve("source", table.source, env.recipe_dir)
-    kwargs = registry.bind(fn, {"cache_dir": folder, "task": table.task}, args, "data")
+    offered = {"cache_dir": folder, "task": table.task, "recipe_dir": env.recipe_dir}
+    kwargs = registry.bind(fn, offered, args, "data")
     loaded: Loaded = registry.call(fn, kwargs, "data", env.recipe_dir)
     found = {"train": loaded.train, "val": loaded.val, "test": loaded.test}
     present = {name: split for name, split in found.items() if split is not None}

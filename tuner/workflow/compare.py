@@ -13,7 +13,7 @@ from tuner.core.result import Record
 from tuner.core.statistics import SIGNIFICANT, mcnemar_exact
 from tuner.core.store import read_json, read_recipe
 from tuner.search.finalists import right_of
-from tuner.workflow.run_folder import Run
+from tuner.workflow.run_folder import Run, folder_of
 from tuner.workflow.winner import find_winner
 
 ABSENT = "-"
@@ -96,12 +96,6 @@ def compare(a: str | Path, b: str | Path) -> Comparison:
     monitor = _monitor(runs[0], recipes[0])
     sides = [_side(run, name, record, monitor) for run, name, record in zip(runs, names, records, strict=True)]
     return Comparison(sides[0], sides[1], changed, monitor, **_paired(records[0], records[1]))
-
-
-def folder_of(path: str | Path) -> Path:
-    """Return the folder of a run, which may be given by its name in runs/."""
-    found = Path(path)
-    return found if found.is_dir() or not (Path("runs") / found).is_dir() else Path("runs") / found
 
 
 def _recipe(run: Run) -> dict[str, Any]:

@@ -5,16 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 
 from tuner.core.cached import cache_folder
-from tuner.core.errors import InputError
+from tuner.core.errors import InputError, UsageError
+from tuner.core.store import read_json
 from tuner.core.trial import TrialEnv
 from tuner.recipe import user_files
 from tuner.workflow.winner import WinnerFiles, about, find_winner, load_winner
 
 
 def weights(run: Path, name: str, path: Path) -> list[str]:
-    """Write the winner's weights to `path` and what is needed to use them beside it; return a line per file."""
+    """Write the winner's weights to `path` and what is needed to use them beside it; return a line per file.
+
+    Raises:
+        UsageError: the file beside it is there already, and no export wrote it.
+    """
     from tuner.execute.in_process import write_weights
 
+    card = path.with_suffix(".json")
+    if card == path or (card.exists() and not _is_card(card)):
+        raise UsageError(
+            f"--weights: what is needed to use them is written to {card}, which is another file",
+            "Give them a name and a folder of their own: --weights winner/weights.safetensors.",
+        )
     winner = load_winner(run)
     written = write_weights(winner, about(find_winner(run), name), path)
     count = sum(value.numel() for value in winner.model.state_dict().values())
@@ -22,6 +33,14 @@ def weights(run: Path, name: str, path: Path) -> list[str]:
         f"wrote {written[0]}: {count:,} numbers, safetensors",
         f"wrote {written[1]}: normalisation, class names, columns, model",
     ]
+
+
+def _is_card(path: Path) -> bool:
+    """Return whether a file is one that an earlier export wrote beside weights; the run's own winner.json is none."""
+    try:
+        return {"format", "weights", "inputs"} <= set(read_json(path))
+    except InputError:
+        return False
 
 
 def onnx(run: Path, recipe_path: Path, path: Path, fold: bool) -> list[str]:

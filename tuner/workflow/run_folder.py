@@ -144,6 +144,12 @@ class Run:
         return stages.read_result(folder.result_path).metrics.space if folder.result_path.exists() else {}
 
 
+def folder_of(path: str | Path) -> Path:
+    """Return the folder of a run, which may be given by its name in runs/."""
+    found = Path(path)
+    return found if found.is_dir() or not (Path("runs") / found).is_dir() else Path("runs") / found
+
+
 def _table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """Make a table with every column that a row has, in the order of their first rows."""
     import pandas as pd

@@ -32,6 +32,7 @@ from tuner.workflow.under_way import UnderWay, is_given_up
 from tuner.workflow.whole_run import OVERDUE, WholeRun
 from tuner.workflow.work import Work, work_of
 
+A_NEW_LOOK = "--fresh looks at the test split again only with --force beside it"
 STORED_LOOK = "test: evaluated before, and stored; nothing was evaluated again, which --force --fresh does"
 
 
@@ -65,6 +66,8 @@ class StageRun:
         session, folder = self.session, self.ref.folder(self.session.run)
         state = self._answer()
         if state is not None and state.result is not None:
+            if session.options.fresh:
+                self.listener.note(f"{self.ref}: the stored result is shown; {A_NEW_LOOK}")
             if clock_file(folder).exists() or so_far(session.run) is not None:  # killed after its manifest
                 outputs.write_winner(session, self.ref, state.result, folder.records(), self.listener.note)
                 clock_file(folder).unlink(missing_ok=True)

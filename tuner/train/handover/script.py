@@ -8,7 +8,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ import numpy as np
 import torch
 
 from tuner.core.errors import EnvironmentProblem, UsageError
-from tuner.core.store import write_bytes
+from tuner.core.store import sha256, write_bytes
 from tuner.parts.optimizers._inner import Around
 from tuner.train.device import seed_everything
 from tuner.train.evaluate import as_float
+from tuner.train.handover import template
 from tuner.train.handover.names import INSTEAD
 from tuner.train.handover.script_data import splits_of
 from tuner.train.handover.script_text import Facts, script_text
@@ -36,10 +37,11 @@ def write_script(setup: Setup, facts: Facts, path: Path, user_dir: Path) -> list
     The script is run up to its first loss before it counts: weights, batch and loss must be the trial's own.
 
     Raises:
-        UsageError: the recipe uses what scripts do not have.
+        UsageError: the recipe uses what scripts do not have; a file is in the way that no export wrote.
         EnvironmentProblem: the first weights, batch or loss are other than the trial's.
     """
     refuse(setup)
+    _keep(path, setup.spec.user_files)
     data_file = path.with_name(f"{path.stem}_splits.npz")
     arrays = splits_of(setup.data)
     text = script_text(setup, facts, path, data_file, arrays)
@@ -50,6 +52,21 @@ def write_script(setup: Setup, facts: Facts, path: Path, user_dir: Path) -> list
     copied = [copy_of(name, user_dir, path.parent) for name in setup.spec.user_files]
     _check(setup, path)
     return [path, data_file, *copied]
+
+
+def _keep(path: Path, user_files: Mapping[str, str]) -> None:
+    """Refuse to write over files of the user's: a script of their own, or another file than the run was made with.
+
+    Raises:
+        UsageError: which one is in the way.
+    """
+    where = "Give it a name and a folder of its own: --script winner/train.py."
+    if path.is_file() and not path.read_text(encoding="utf-8", errors="replace").startswith(template.BEGINS):
+        raise UsageError(f"--script: {path} is there, and is no script that tuner wrote", where)
+    for name, known in user_files.items():
+        target = path.parent / name
+        if target == path or (target.is_file() and sha256(target) != known):
+            raise UsageError(f"--script: the recipe's {name} is copied beside it, and {target} is another file", where)
 
 
 def copy_of(name: str, user_dir: Path, folder: Path) -> Path:

@@ -39,6 +39,7 @@ EVAL_BATCH_SIZE = {eval_batch_size}
 CLIP_NORM = {clip_norm}
 SPLITS = np.load(HERE / "{data_file}")
 '''
+BEGINS = HEAD.partition("{run}")[0]  # what a script is known by that tuner wrote
 
 NORMALISE = '''
 
