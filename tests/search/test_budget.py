@@ -18,6 +18,7 @@ from tuner.search.costs import (
     Costs,
     Timed,
     disk_bytes,
+    handed_over,
     of_search,
     of_sweep,
     of_timing,
@@ -268,6 +269,35 @@ def test_costs_from_coarse_are_those_of_the_trials_that_went_furthest():
     assert costs.epoch_seconds == pytest.approx(1.0)
     assert costs.evaluation_seconds == pytest.approx(0.04)
     assert of_search([], [], DATA, 3, 2) is None
+
+
+def test_items_of_other_sizes_say_nothing_of_what_an_item_takes():
+    """A narrow configuration trained three epochs at once, wide ones an epoch each: as a search with rungs does."""
+
+    def ran(number, width, span, until, seconds):
+        spec = TrialSpec({}, {"model.width": width, "optimizer.lr": 0.1 * number}, 0, 3)
+        curve = [{"step": e, "epoch": e, "split": "val", "loss": 1.0} for e in range(1, (until or 3) + 1)]
+        status = "completed" if until is None else "stopped"
+        return Record(
+            WorkItem(spec, number, until), TrialResult(spec.id, until, status, curve, wall_seconds=0.1 + seconds * span)
+        )
+
+    records = [ran(0, 8, 3, None, 0.5), ran(1, 8, 1, 1, 0.5)]
+    records += [ran(n, 16, 1, until, 1.0) for n in (2, 3) for until in (1, 2, None)]
+    first = [records[2].result.id, records[0].result.id]
+    costs = of_search(records, [], {"train": SplitScan(n=1), "val": SplitScan(n=0)}, 3, 2, first)
+    assert costs.item_seconds == pytest.approx(0.1 + HANDED_SECONDS)
+    assert costs.epoch_seconds == pytest.approx(0.75) and costs.relative == pytest.approx((1 / 0.75, 0.5 / 0.75))
+
+
+def test_what_lies_between_two_items_is_read_from_when_they_began():
+    spans = [(0.0, 1.0), (0.0, 1.5), (1.04, 1.0), (1.56, 2.0), (2.1, 1.0), (9.0, 1.0)]  # the last one waited for others
+    records = []
+    for number, (start, seconds) in enumerate(spans):
+        record = trial(seconds, 100, name=number)
+        records.append(replace(record, result=replace(record.result, started_at=1e9 + start)))
+    assert handed_over(records) == pytest.approx(0.06)  # 0.04, 0.06, 0.06, and 5.44
+    assert handed_over(records[:2]) == handed_over([trial(1.0, 100)]) == HANDED_SECONDS
 
 
 def test_the_disk_holds_the_weights_of_every_trial():

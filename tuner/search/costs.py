@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
 import statistics
@@ -16,7 +17,7 @@ from tuner.core.trial import canonical_json
 FORWARD = 0.35  # of a step is its forward pass: what evaluating the same examples takes
 ITEM_SECONDS = 0.015  # setting a trial up, saving its state and handing it over, where nothing measured it
 LEAST_ITEM_SECONDS = 0.003
-HANDED_SECONDS = 0.005  # between two items of a worker: its result is written and flushed
+HANDED_SECONDS = 0.03  # between two items of a worker, where nothing measured it: a process ends, another begins
 FIXED_SECONDS = 4.5  # of a command: workers start, the recipe is tried out, the plots are drawn
 WRITING_SECONDS = 1.0  # of a search in a longer command: its files; the workers are there, its plots are drawn beside
 TRUSTED_STEPS = 20  # of a timing: a shorter one is no better than what the sweep has measured
@@ -62,7 +63,7 @@ def of_sweep(
     step = statistics.median((r.result.wall_seconds - item) / int(r.item.spec.horizon_steps or 1) for r in whole)
     step = max(step, 1e-6)
     epoch = step * math.ceil(train / batch_size)
-    return Costs(epoch, FORWARD * epoch * val / train, item + HANDED_SECONDS, workers=workers)
+    return Costs(epoch, FORWARD * epoch * val / train, item + handed_over(records), workers=workers)
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def of_timing(timed: Timed, data: Mapping[str, SplitScan], workers: int) -> Cost
     first = [statistics.fmean(by_size[size]) for size in sizes]
     each = first if len(first) > len(epochs) else epochs
     epoch = statistics.fmean(each)
-    item, spread = item + HANDED_SECONDS, statistics.pstdev(each) / epoch
+    item, spread = item + handed_over(records), statistics.pstdev(each) / epoch
     relative = tuple(seconds / epoch for seconds in first)
     found = Costs(epoch, FORWARD * epoch * val / train, item, workers=workers, source="timing")
     return replace(found, spread=spread, relative=relative)
@@ -129,39 +130,57 @@ def of_search(
     workers: int,
     first: Sequence[str] = (),
 ) -> Costs | None:
-    """Return costs from the epochs of coarse (all records, rungs included), of the trials that went furthest.
+    """Return costs from the epochs of coarse (all records, rungs included).
 
-    These are the configurations that fine searches around. `first`: ids of those that it begins with, in order. None
-    where no trial has been through an epoch.
+    An epoch takes what it took of `first`, ids of the configurations that fine begins with, in order: they may be the
+    largest; else of the trials that went furthest. What is no epoch comes from all of them. None where no trial has
+    been through an epoch.
     """
     train, val = (_size(data, split) for split in ("train", "val"))
     done: dict[str, dict[int, float]] = {}  # trial -> {epoch reached: seconds of the item that reached it}
+    by_size: dict[str, dict[str, dict[int, float]]] = {}
     for record in records:
         if record.result.status in ("completed", "stopped") and record.result.curve:
             reached = max(int(row["epoch"]) for row in record.result.curve)
-            done.setdefault(record.result.id, {})[reached] = record.result.wall_seconds
+            items = done.setdefault(record.result.id, {})
+            items[reached] = record.result.wall_seconds
+            by_size.setdefault(size_of(record.params), {})[record.result.id] = items
     furthest = {trial: items for trial, items in done.items() if max(items) >= epochs} or done
-    if not furthest:
+    counted = {trial: done[trial] for trial in first if trial in done} or furthest
+    if not counted:
         return None
-    item = _item_of(list(furthest.values()), _item_seconds(sweep))
-    per_trial = {trial: (sum(items.values()) - item * len(items)) / max(items) for trial, items in furthest.items()}
+    item = _item_of([list(group.values()) for group in by_size.values()], _item_seconds(sweep))
+    per_trial = {trial: (sum(items.values()) - item * len(items)) / max(items) for trial, items in counted.items()}
     per_epoch = list(per_trial.values())
     both = max(statistics.fmean(per_epoch), 1e-6)
     begun = itertools.takewhile(per_trial.__contains__, first)
     relative = tuple(max(per_trial[trial] / both, 0.0) for trial in begun)
     share = FORWARD * val / train if train else 0.0
     epoch = both / (1 + share)
-    item, spread = item + HANDED_SECONDS, statistics.pstdev(per_epoch) / both
+    item, spread = item + handed_over(records), statistics.pstdev(per_epoch) / both
     return Costs(epoch, epoch * share, item, workers=workers, spread=spread, relative=relative)
 
 
-def _item_of(trials: Sequence[Mapping[int, float]], otherwise: float) -> float:
-    """Return what an item of the trials takes beside its epochs."""
+def _item_of(sizes: Sequence[Sequence[Mapping[int, float]]], otherwise: float) -> float:
+    """Return what an item takes beside its epochs, from items of different length of one trial, or else of one size.
+
+    `sizes`: of each size its trials, each {epoch reached: seconds of the item that reached it}.
+    """
+    alone = [_typical([items]) for group in sizes for items in group]
+    for groups in (alone, [_typical(group) for group in sizes]):
+        if found := [_intercept(typical) for typical in groups if len(typical) > 1]:
+            otherwise = statistics.median(found)
+            break
+    return _within(otherwise, min((min(typical.values()) for typical in alone), default=math.inf))
+
+
+def _typical(trials: Sequence[Mapping[int, float]]) -> dict[int, float]:
+    """Return the median seconds of the trials' items by their length in epochs."""
     lengths: dict[int, list[float]] = {}
     for items in trials:
         for before, reached in itertools.pairwise([0, *sorted(items)]):
             lengths.setdefault(reached - before, []).append(items[reached])
-    return _beside({length: statistics.median(seconds) for length, seconds in lengths.items()}, otherwise)
+    return {length: statistics.median(seconds) for length, seconds in lengths.items()}
 
 
 def _intercept(seconds: Mapping[int, float]) -> float:
@@ -181,16 +200,23 @@ def _item_seconds(records: Sequence[Record]) -> float:
     for record in whole:
         if record.item.spec.precision == whole[0].item.spec.precision:
             lengths.setdefault(int(record.item.spec.horizon_steps or 1), []).append(record.result.wall_seconds)
-    return _beside({length: statistics.median(seconds) for length, seconds in lengths.items()}, ITEM_SECONDS)
+    typical = {length: statistics.median(seconds) for length, seconds in lengths.items()}
+    item = _intercept(typical) if len(typical) > 1 else ITEM_SECONDS
+    return _within(item, min(typical.values(), default=math.inf))
 
 
-def _beside(typical: Mapping[int, float], otherwise: float) -> float:
-    """Return what an item takes beside its length, from the typical seconds of items that differ in length.
+def _within(item: float, shortest: float) -> float:
+    """Return what an item takes beside its length: no more than half of the shortest one, and something."""
+    return max(min(item, shortest / 2), LEAST_ITEM_SECONDS)
 
-    Where all have the same, `otherwise`, and never more than half of an item.
-    """
-    found = _intercept(typical) if len(typical) > 1 else otherwise
-    return max(min([found, *(seconds / 2 for seconds in typical.values())]), LEAST_ITEM_SECONDS)
+
+def handed_over(records: Sequence[Record]) -> float:
+    """Return the seconds between two items of a worker: from the last end before an item begins, as a rule."""
+    spans = [(r.result.started_at, r.result.wall_seconds) for r in records if r.result.started_at is not None]
+    ends = sorted(start + seconds for start, seconds in spans)
+    places = [(start, bisect.bisect_right(ends, start)) for start, _ in spans]
+    gaps = [start - ends[place - 1] for start, place in places if place]
+    return statistics.median(gaps) if gaps else HANDED_SECONDS
 
 
 def disk_bytes(trials: int, total_epochs: int, parameters: int) -> int:

@@ -254,7 +254,6 @@ def costs_of(session: Session, ref: StageRef, workers: int, timed: Timed = NOT_T
         found = session.result_of(before)
         epochs = 1 if found is None else found.metrics.epochs or 1
         best = [str(entry.get("trial")) for entry in ([] if found is None else found.choice.get("top") or [])[:CARRIED]]
-        searched = [record for record in searched if record.result.id in best] or searched  # they may be the largest
         if (costs := of_search(searched, sweep, scan, epochs, workers, best)) is not None:
             return replace(costs, source=before.stage)
     return None if by_sweep is None else replace(by_sweep, source=swept.stage)
