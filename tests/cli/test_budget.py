@@ -449,6 +449,44 @@ def test_repeats_have_a_capped_share_of_a_budget(finished, command, costs):
     assert repeats["60s"] < repeats["60m"] == 4
 
 
+@pytest.fixture
+def early_fine(finished, costs, monkeypatch):
+    """Make fine end early: planned for a second per epoch, it measures less, once. Give the plan before that."""
+    costs(Costs(epoch_seconds=1.0, evaluation_seconds=0.0, item_seconds=0.0, workers=1, source="lr-sweep"))
+    own, enlarge, before = iter([QUICK]), budgets.enlarge, []
+    monkeypatch.setattr(budgets, "costs_of_its_own", lambda *_: next(own, None))
+    monkeypatch.setattr(budgets, "enlarge", lambda *args: before.append(plan_of(finished, "fine")) or enlarge(*args))
+    return before
+
+
+def test_a_search_that_ends_early_goes_on_with_more_configurations(early_fine, finished, command):
+    done = command("run", "small.toml", "--budget", "40s")
+    assert done.code == 0, done.err
+    (first,), plan = early_fine, plan_of(finished, "fine")
+    said = f"fine: 4 more configurations of {first['epochs']} epochs: there is time left"
+    assert said in as_line(done.out + done.err)
+    assert (plan["trials"], plan["epochs"]) == (first["trials"] + 4, first["epochs"])
+    assert first["expected_seconds"] < plan["expected_seconds"] < 40
+    metrics = json.loads((finished / "runs/small/fine/result.json").read_text())["metrics"]
+    assert metrics["configurations"] == plan["trials"]
+
+
+def test_a_search_that_has_grown_is_as_large_after_an_interruption(early_fine, finished, command, monkeypatch):
+    append = StageDir.append
+
+    def append_and_stop(folder, record):
+        append(folder, record)
+        if early_fine and record.number >= early_fine[0]["trials"]:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(StageDir, "append", append_and_stop)
+        assert command("run", "small.toml", "--budget", "40s").code == 130
+    assert command("run", "small.toml", "--budget", "40s").code == 0
+    numbers = {item["number"] for item in trials_of(finished, "fine") if item["spec"]["seed"] == 0}
+    assert numbers == set(range(early_fine[0]["trials"] + 4)) and len(early_fine) == 1
+
+
 @pytest.mark.parametrize(("budget", "said"), [("40trials", "takes a time"), ("soon", "expected a time")])
 def test_run_takes_a_time_alone(recipe, command, budget, said):
     done = command("run", "small.toml", "--budget", budget)

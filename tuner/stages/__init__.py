@@ -66,6 +66,10 @@ class SearchSettings(StageSettings):
         """Return the settings without repeats."""
         return self.with_fewer_repeats()[-1]
 
+    def larger(self) -> list[Self]:
+        """Return settings with more configurations that begin with these, the largest first; none: it cannot grow."""
+        return []
+
 
 @dataclass(frozen=True)
 class Facts:

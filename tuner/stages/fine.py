@@ -23,7 +23,7 @@ from tuner.search import scores
 from tuner.search.budget import Bounds, Outline
 from tuner.search.expected_accuracy import estimate
 from tuner.search.finalists import Finalist, against, ranked, simplest_first
-from tuner.search.generations import Source, at_once
+from tuner.search.generations import LEARNING, Source, at_once
 from tuner.search.halving import KEEP, Climb, Ladder, Rungs, fine_rungs, ladder, next_items, saved
 from tuner.search.importance import importance
 from tuner.search.narrow import at_borders
@@ -64,6 +64,10 @@ class Settings(SearchSettings):
 
     def with_fewer_repeats(self) -> list[Settings]:
         return [self.model_copy(update={"seeds": seeds}) for seeds in range(self.seeds, 0, -1)]
+
+    def larger(self) -> list[Settings]:
+        more = range(self.generation, 0, -1) if self.sampler in LEARNING else ()
+        return [self.planned(self.trials + count, self.epochs) for count in more]
 
     def outline(self) -> Outline:
         kept = min(self.carried, self.trials)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from tuner.core.errors import InputError, UsageError
 from tuner.core.formatting import plural
 from tuner.core.manifest import Provenance
 from tuner.core.metrics import CheckInitMetrics, LrSweepMetrics
+from tuner.core.result import Record
 from tuner.core.stage_ref import StageRef
 from tuner.core.store import StageDir, read_json, write_json
 from tuner.core.trial import WorkItem
@@ -144,6 +145,16 @@ def keep(folder: StageDir, plan: Mapping[str, Any] | None) -> None:
         folder.plan_path.unlink(missing_ok=True)
 
 
+def enlarge(session: Session, ref: StageRef, settings: SearchSettings, workers: int, seconds: float) -> dict[str, Any]:
+    """Write into the plan that stands that the search has become larger, and takes so many seconds more; return it."""
+    folder = ref.folder(session.run)
+    before = read_json(folder.plan_path)
+    plan = {**before, **_forecast(settings, _known(session, ref, workers, NOT_TIMED))}
+    plan["expected_seconds"] = round(before["expected_seconds"] + seconds, 1)
+    write_json(folder.plan_path, plan)
+    return plan
+
+
 def _standing(folder: StageDir, made_from: Provenance) -> dict[str, Any] | None:
     """Return the plan that stands in the folder, if it was made from the same things."""
     if not folder.plan_path.exists():
@@ -257,6 +268,13 @@ def costs_of(session: Session, ref: StageRef, workers: int, timed: Timed = NOT_T
         if (costs := of_search(searched, sweep, scan, epochs, workers, best)) is not None:
             return replace(costs, source=before.stage)
     return None if by_sweep is None else replace(by_sweep, source=swept.stage)
+
+
+def costs_of_its_own(session: Session, ref: StageRef, records: Sequence[Record], workers: int) -> Costs | None:
+    """Return what was measured by the trials of the search itself."""
+    sweep = session.records_of(ref.other(timing_stage()))
+    epochs = max((r.item.spec.horizon_epochs or 1 for r in records), default=1)
+    return of_search(records, sweep, session.metrics(CheckInitMetrics, ref.round).data, epochs, workers)
 
 
 def _most(session: Session, ref: StageRef) -> int | None:

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from tuner import stages
+from tuner.core.formatting import plural
 from tuner.core.result import Record, Skipped, StageResult
 from tuner.core.signals import TimeIsOver, uninterrupted
 from tuner.core.stage_ref import StageRef
@@ -81,7 +82,7 @@ class StageRun:
             if clock.count == 1:
                 self._forget_older_winner()
             work, epochs = self._planned(work, runner)
-            records = self._execute(work, runner, clock, epochs)
+            work, records = self._execute(work, runner, clock, epochs)
             result = _with_given_up(work.judge(records), records)
             self._restore_weights(records, outputs.finalists(result), runner)
             clock.keep()  # what is killed from here on is the same attempt at the same result
@@ -161,10 +162,13 @@ class StageRun:
         self.listener.note(plan_view.line(self.ref.label, plan))
         return replace(work, settings=settings), int(plan["epochs_in_all"])
 
-    def _execute(self, work: Work, runner: StageRunner, clock: Attempts, epochs_in_all: int) -> list[Record]:
+    def _execute(
+        self, work: Work, runner: StageRunner, clock: Attempts, epochs_in_all: int
+    ) -> tuple[Work, list[Record]]:
         """Run generation after generation until the plan gives none, reusing what an earlier call has finished.
 
-        `epochs_in_all`: of a search, as planned; 0: not a search.
+        Return the work as well: a search that has ended early may have grown. `epochs_in_all`: of a search, as planned;
+        0: not a search.
         """
         finished = work.finished()
         clock.found(len(finished))
@@ -172,7 +176,7 @@ class StageRun:
         reused = set(finished)
         records: list[Record] = []
         best, given_up = BestSoFar.of(self.session.run, self.ref), work.given_up()
-        while items := work.plan(records):
+        while items := (work := self._grown(work, records)).plan(records):
             batch = Batch(work, records, items, finished, self._searches)
             for record in batch.there:
                 if best is not None and record.item.key in reused:
@@ -181,9 +185,9 @@ class StageRun:
                 short = [given_up[item.spec.id] for item in batch.todo if item.spec.id in given_up]
                 if there := [*(batch.there if self._searches else records), *short]:
                     self.listener.note(f"{self.ref} ends here: the time of the run is over")
-                    return sorted(there, key=lambda record: record.order)
+                    return work, sorted(there, key=lambda record: record.order)
                 if not self._searches:
-                    return []
+                    return work, []
             epochs = batch.epochs(epochs_in_all) if epochs_in_all else None
             if not records and (words := self.pool.stacked(batch.todo)):
                 self.listener.note(words)
@@ -219,10 +223,30 @@ class StageRun:
             raise_hopeless(self.ref.stage, hopeless or records, every=True)
             if hopeless:
                 self.listener.note(f"{self.ref.stage} stops early: its first {ALIKE} trials all failed in the same way")
-                return hopeless
+                return work, hopeless
         if stages.traits(self.ref.stage).on_test_split and all(record.item.key in reused for record in records):
             self.listener.note(STORED_LOOK)
-        return records
+        return work, records
+
+    def _grown(self, work: Work, records: Sequence[Record]) -> Work:
+        """Return the work with more configurations, where a search has ended and the run has time for them.
+
+        Not once repeats have begun: they are of the best of all.
+        """
+        settings = work.settings
+        if self.whole is None or not isinstance(settings, stages.SearchSettings) or settings.budget is None:
+            return work
+        if len({record.number for record in records}) != settings.trials:
+            return work
+        if replace(work, settings=settings.once()).plan(records) or not settings.larger():
+            return work
+        if (found := self.whole.larger(self.ref, settings, records)) is None:
+            return work
+        larger, seconds = found
+        plan = budgets.enlarge(self.session, self.ref, larger, self.pool.workers, seconds)
+        more = plural(larger.trials - settings.trials, "more configuration")
+        self.listener.note(f"{self.ref.label}: {more} of {plural(plan['epochs'], 'epoch')}: there is time left")
+        return replace(work, settings=larger)
 
     def _hear(self, under_way: UnderWay, best: BestSoFar | None, news: Progress) -> None:
         """Take in a running trial's news.

@@ -1,14 +1,15 @@
 """A time for the whole run: what a step may take is decided when its turn comes, from what is left, and kept.
 
 Steps before the searches have a bounded share. What the searches get is worked out from measured costs: a first search
-and a second one with repeats, where there is time for both; else fewer repeats, else the first search alone. Decisions
-lie in `budget.json`, so that the same command, given again, goes on with the settings that it began with.
+and a second one with repeats, where there is time for both; else fewer repeats, else the first search alone. A last
+search that ends early, because its trials took less than was foreseen, goes on with more configurations. Decisions lie
+in `budget.json`, so that the same command, given again, goes on with the settings that it began with.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from tuner import stages
 from tuner.core.errors import InputError, UsageError
 from tuner.core.formatting import plural
 from tuner.core.metrics import LrSweepMetrics, OverfitMetrics
+from tuner.core.result import Record
 from tuner.core.safe_files import kind_problem
 from tuner.core.stage_ref import StageRef
 from tuner.core.store import read_json, write_json
@@ -181,6 +183,22 @@ class WholeRun:
         if later:
             return self._first_search(name, own, costs, left, later[0], say)
         return self._last_search(name, own, costs, left, say)
+
+    def larger(
+        self, ref: StageRef, settings: SearchSettings, records: Sequence[Record]
+    ) -> tuple[SearchSettings, float] | None:
+        """Return more configurations for a search that has ended early, and the seconds that they take, repeats too.
+
+        None: no time is left for another one, by what its own trials took.
+        """
+        if (costs := budgets.costs_of_its_own(self.session, ref, records, self.workers)) is None:
+            return None
+        left = AIM * (self.budget.amount - self.spent - self.after)
+        known = settings.once().outline().seconds(costs)
+        for more in settings.larger():
+            if (seconds := more.outline().seconds(costs) - known) <= left:
+                return more, seconds
+        return None
 
     def _reserved(self) -> float:
         """Return the seconds that searches before this one were given, and have not spent yet."""
