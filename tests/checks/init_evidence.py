@@ -45,7 +45,7 @@ HEALTHY = {
     "failures": [],
     "initial_loss": {
         "num_classes": 10, "log_c": LOG10, "prior_entropy": LOG10, "init_losses": [2.4, 2.35, 2.42], "init_loss": 2.39,
-        "init_loss_std": 0.03, "loss_at_uniform": LOG10, "loss_at_prior": LOG10, "output_shape": [10], "kind": "logits",
+        "init_loss_std": 0.03, "loss_at_uniform": LOG10, "loss_at_prior": LOG10, "loss_at_zero": LOG10, "output_shape": [10], "kind": "logits",
         "output_std": 0.4, "init_accuracy": 0.1, "doubled_batch_ratio": 1.0, "batch_size": 128, "random_in_train_mode": False,
     },
     "loss_function": {

@@ -53,6 +53,7 @@ FIRES = [
     ("IN102", "warn", {"initial_loss__init_loss": 4.7, "start_undone__updates": None}),
     ("IN102", "note", {"initial_loss__init_loss": 4.7, "start_undone__updates": 6}),
     ("IN102", "warn", {"initial_loss__init_loss": 9.3, "start_undone__updates": 6}),
+    ("IN149", "note", {"initial_loss__loss_at_zero": 4.9}),
     ("IN103", "note", {"initial_loss__init_losses": [0.3, 0.31, 0.3], "initial_loss__init_accuracy": 0.9}),
     ("IN104", "error", {"loss_function__kind": "probabilities", "loss_function__own_floor": 1.4612}),
     ("IN104", "error", {"loss_function__kind": "signed", "loss_function__own_floor": 0.7966}),

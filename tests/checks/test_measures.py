@@ -5,12 +5,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from tests.checks.asking import ask
 from tests.checks.probe_models import mlp, zero
 from tests.train.training_cases import make_case
 from tuner.checks.data_scan import measure as scanning
 from tuner.checks.data_scan.measure import data_scan
 from tuner.checks.init_battery.measure import init_battery
 from tuner.checks.initial_loss.measure import initial_loss
+from tuner.checks.initial_loss.rules import loss_too_high, values_far_from_zero
 from tuner.checks.input_scale.measure import input_scale
 from tuner.checks.labels_fit.measure import labels_fit
 from tuner.checks.labels_shifted.measure import labels_shifted
@@ -25,6 +27,7 @@ from tuner.checks.tools import examples as reading
 from tuner.checks.tools.frame import BATTERY, CannotProbe, dropout_off
 from tuner.core.errors import UserCodeError
 from tuner.tasks.classification import Positions
+from tuner.tasks.regression import Regression
 
 # -- the loss ---------------------------------------------------------------------------------------------------
 
@@ -68,6 +71,26 @@ def test_initial_loss_says_that_the_head_is_too_narrow(setup_of, blobs):
     found = initial_loss(setup_of(blobs(), lambda: nn.Linear(20, 5)))
     assert found.too_narrow
     assert found.output_shape == [5]
+
+
+def far_off(count=200):
+    """Return rows, and a value of each that is near 20."""
+    inputs = torch.randn(count, 20, generator=torch.Generator().manual_seed(0))
+    return inputs, inputs[:, 0] + 20
+
+
+@pytest.mark.parametrize(("scale", "codes"), [(1, {"IN149"}), (300, {"IN102", "IN149"})], ids=["far off", "exploding"])
+def test_values_far_from_zero_are_no_exploding_init(setup_of, scale, codes):
+    def model():
+        net = mlp()()
+        net[2] = nn.Linear(16, 1)
+        nn.init.normal_(net[2].weight, std=0.3 * scale)
+        return nn.Sequential(net, nn.Flatten(0))
+
+    found = initial_loss(setup_of(far_off(), model, loss=F.mse_loss, num_classes=1, data={"task": Regression()}))
+    assert found.loss_at_zero == pytest.approx(401, rel=0.01)
+    rules = [loss_too_high, values_far_from_zero]
+    assert {finding.code for rule in rules if (finding := ask(rule, found)) is not None} == codes
 
 
 def coral(outputs, targets):

@@ -82,10 +82,24 @@ class Reads(nn.Module):
         return self.head(self.lstm(steps.flip(0))[0].flip(0)[:, -1])
 
 
+class TimeFirst(nn.Module):
+    """Scores of each step, (T, N, C), as ctc_loss takes them; `mixes`: with the mean over the batch taken off."""
+
+    def __init__(self, mixes=False):
+        super().__init__()
+        self.head, self.mixes = nn.Linear(4, 10), mixes
+
+    def forward(self, inputs):
+        steps = inputs.unflatten(1, (5, 4)).transpose(0, 1)
+        return self.head(steps - steps.mean(1, keepdim=True) if self.mixes else steps)
+
+
 @pytest.mark.parametrize(
     ("model", "depends"),
     [
         (mlp(), False),
+        (TimeFirst, False),
+        (lambda: TimeFirst(mixes=True), True),
         (lambda: nn.Sequential(nn.BatchNorm1d(20), nn.Linear(20, 10)), False),
         (lambda: Mixes(20, 10), True),
         (lambda: Reads(batch_first=True), False),

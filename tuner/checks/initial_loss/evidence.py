@@ -13,9 +13,9 @@ class InitialLoss(Evidence):
     """The loss of the fresh model over several seeds: train mode, dropout off, no augmentation; in nats.
 
     `loss_at_uniform`, `loss_at_prior`: the loss function's own value on the same batches at outputs that say
-    nothing about the input, and at the classes' shares. `kind`: of outputs (logits, probabilities, ...);
-    `output_shape`: of one example. `too_narrow`: fewer outputs than classes, so that no loss was computed;
-    `narrow`: fewer, and the loss takes them, as one of ordered classes does.
+    nothing about the input, and at the classes' shares; of quantities `loss_at_zero` at outputs of zero.
+    `kind`: of outputs (logits, probabilities, ...); `output_shape`: of one example. `too_narrow`: fewer outputs than
+    classes, so that no loss was computed; `narrow`: fewer, and the loss takes them, as one of ordered classes does.
     `doubled_batch_ratio`: the loss on a batch and its copy over that on the batch: 1 for a mean, 2 for a sum.
     """
 
@@ -38,4 +38,5 @@ class InitialLoss(Evidence):
     output_std: float | None = None
     loss_at_uniform: float | None = None
     loss_at_prior: float | None = None
+    loss_at_zero: float | None = None
     doubled_batch_ratio: float | None = None

@@ -66,6 +66,7 @@ def initial_loss(setup: Setup, seeds: int = 3, examples: int = 512) -> InitialLo
         right.append(share_right(given))
     mean, std = mean_std(losses)
     at_uniform, at_prior = _knowing_nothing(data, loss, given, head.kind, counts)
+    zero = _outputs.uniform(head.kind, given[0][0].shape, given[0][0].device) if data.task.noun == "value" else None
     ratio = _ratio_of_doubled(loss, *given[0])
     return InitialLoss(
         **facts,
@@ -76,6 +77,7 @@ def initial_loss(setup: Setup, seeds: int = 3, examples: int = 512) -> InitialLo
         output_std=sum(spreads) / len(spreads),
         loss_at_uniform=at_uniform,
         loss_at_prior=at_prior,
+        loss_at_zero=_mean_value(loss, given, zero),
         doubled_batch_ratio=ratio,
     )
 

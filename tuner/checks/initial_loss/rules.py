@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from tuner.checks.cards import Missing, found, number, rule
+from tuner.checks.cards import DoesNotApply, Missing, found, number, rule
 from tuner.checks.evidence import NotMeasured
 from tuner.checks.initial_loss.evidence import InitialLoss
 from tuner.checks.limits import Limit
@@ -82,7 +82,8 @@ def loss_not_finite(initial: InitialLoss) -> Finding | None:
     "check-init",
     meaning="The fresh model is confidently wrong: its loss is far above that of knowing nothing.",
     detected=f"The loss at init, averaged over seeds, is more than {TOO_HIGH} times the loss function's own value at "
-    f"uniform outputs. A note where it is at most {MODEST} times that and the first updates bring it below.",
+    f"uniform outputs; of quantities, also more than {TOO_HIGH} times the one at outputs of zero. A note where it is "
+    f"at most {MODEST} times that and the first updates bring it below.",
     why="The first steps only undo the initialisation, or the units that it saturates never recover.",
     fix="Normalise the inputs; use a Kaiming or Xavier initialisation; make the last layer's weights small or zero.",
     confused_with="Logits of ordinary spread, which add a few tenths; a summed loss; a loss with another value at "
@@ -97,6 +98,8 @@ def loss_too_high(initial: InitialLoss, start: StartUndone | None) -> Finding | 
         raise Missing("the loss function gives no positive value at uniform outputs to compare with")
     if loss / expected <= TOO_HIGH:
         return None
+    if loss <= TOO_HIGH * (number(initial.loss_at_zero) or 0.0):
+        return None  # the values lie far from where an untrained model answers, which IN149 says
     title = f"the loss at init is {loss:.3g}, {loss / expected:.1f} times the {expected:.3g} of uniform outputs"
     facts = {"init_loss": loss, "loss_at_uniform": expected, "output_std": initial.output_std}
     undone = start.updates if start is not None and loss / expected <= MODEST else None
@@ -104,6 +107,30 @@ def loss_too_high(initial: InitialLoss, start: StartUndone | None) -> Finding | 
         return found("IN102", "warn", title, evidence=facts)
     title += f"; the first {undone} updates bring it below that"
     return found("IN102", "note", title, evidence={**facts, "updates": undone})
+
+
+@rule(
+    "IN149",
+    "unnormalised-input",
+    "check-init",
+    meaning="The values to predict lie far from 0, which is about what an untrained model answers.",
+    detected=f"The loss function at outputs of zero is more than {TOO_HIGH} times that at the best constant output.",
+    why="The first updates move all outputs there, at rates that suit this and little else; nothing is wrong with it.",
+    fix="Take the mean of train off the values of all splits and divide by its spread; or begin with the last layer's "
+    "bias at the mean.",
+    confused_with="Outputs that explode at init, whose loss is far above that of zeros as well.",
+    source="derived: the mean square about 0 is the variance and the square of the mean",
+)
+def values_far_from_zero(initial: InitialLoss) -> Finding | None:
+    zero, best = number(initial.loss_at_zero), number(initial.loss_at_uniform)
+    if zero is None:
+        raise DoesNotApply("the targets are no quantities")
+    if best is None or best <= 0:
+        raise Missing("the loss function gives no positive value at the best constant output")
+    if zero <= TOO_HIGH * best:
+        return None
+    title = f"at outputs of zero the loss is {zero:.3g}, {zero / best:.1f} times the {best:.3g} of the best constant"
+    return found("IN149", "note", title, evidence={"loss_at_zero": zero, "loss_at_uniform": best})
 
 
 @rule(

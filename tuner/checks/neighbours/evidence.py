@@ -12,7 +12,7 @@ class Neighbours(Evidence):
     """An eval-mode batch with the examples around a part of it swapped for others.
 
     `differ`: the largest change of the part's own outputs over their spread; None where the model gives `outputs`
-    rows for `inputs` others.
+    rows for `inputs` others (in (T, N, C) the examples are second).
     """
 
     differ: float | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor, nn
 
 from tuner.checks.neighbours.evidence import Neighbours
 from tuner.checks.tools.cost import affordable
@@ -29,7 +30,21 @@ def neighbours(setup: Setup) -> Neighbours:
     for around in (one, other):
         with random_state(0):
             outputs.append(forward(model, torch.cat([around[:half], kept, around[half:]])))
-    if len(outputs[0]) != 2 * part:
+    axis = _axis(model, kept, outputs[0].shape, 2 * part)
+    if axis is None:
         return Neighbours(differ=None, outputs=len(outputs[0]), inputs=2 * part)
-    first, second = (given[half : half + part] for given in outputs)
+    first, second = (given.narrow(axis, half, part) for given in outputs)
     return Neighbours(differ=_differs(first, second), outputs=2 * part, inputs=2 * part)
+
+
+def _axis(model: nn.Module, some: Tensor, shape: torch.Size, count: int) -> int | None:
+    """Return the dimension of the outputs that examples are on: the first, or in (T, N, C) the second; else None.
+
+    The second must follow the number of examples, and the first stay.
+    """
+    if len(shape) == 3 and shape[1] == count:
+        with random_state(0):
+            fewer = forward(model, some).shape
+        if len(fewer) == 3 and fewer[1] == len(some) and fewer[0] == shape[0]:
+            return 1
+    return 0 if shape[0] == count else None
