@@ -12,6 +12,7 @@ from tuner.checks.engine import all_rules
 from tuner.cli.app import build_app
 from tuner.recipe.cards import cards, kinds
 from tuner.recipe.model import Recipe
+from tuner.recipe.registry import KINDS
 from tuner.stages import checklist, settings_models
 from tuner.view.reference import _is_table
 
@@ -101,6 +102,12 @@ def test_every_key_that_a_page_names_is_one_of_a_recipe(page):
         found = KEY.match(text)
         if found and found[1] in Recipe.model_fields and not re.search(r"\.(py|toml|json|md|csv|pt)\b", text):
             assert found[0] in keys(), text
+
+
+def test_the_page_of_hooks_has_every_kind_of_component_that_a_file_can_give():
+    text = (ROOT / "docs/hooks.md").read_text(encoding="utf-8")
+    named = {kind: key for kind, (key, _) in KINDS.items() if kind not in ("probe", "regulariser")}  # only ours
+    assert len(named) > 15 and [key for key in named.values() if f"`{key}`" not in text] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}-{page.stem}")

@@ -5,7 +5,10 @@ import pandas
 import pytest
 
 from tuner.core.errors import EnvironmentProblem, InputError, UsageError
+from tuner.core.trial import TrialEnv
 from tuner.parts.datasets import table
+from tuner.recipe.model import Recipe
+from tuner.train.data import load_data
 
 TEXT = "age,colour,ok,size,kind\n1.5,red,True,3,dog\n,blue,False,4,cat\n2.5,,True,3,dog\n"
 
@@ -159,6 +162,16 @@ def test_table_brings_columns_into_ranges_by_logarithm_and_tanh_and_leaves_missi
     loaded = table(written(tmp_path, RANGES), "kind", ranges=asked, drop=["word", "share"])
     wanted = [[0.0, np.tanh(-3.0)], [np.log(10.0), np.nan], [np.log(1000.0), np.tanh(0.5)]]
     np.testing.assert_allclose(loaded.train.inputs, np.array(wanted), rtol=1e-6)
+
+
+def test_a_range_in_a_file_of_the_users_is_found_beside_the_recipe(tmp_path):
+    rows = "".join(f"{i},{'dog' if i % 2 else 'cat'}\n" for i in range(40))
+    (tmp_path / "mine.py").write_text("def halved(values):\n    return values / 2\n")
+    source = {"source": "table", "path": written(tmp_path, "far,kind\n" + rows), "target": "kind"}
+    whole = {"name": "r", "data": {**source, "ranges": {"far": "mine.py:halved"}}, "model": {"name": "mlp"}}
+    data = load_data(dict(Recipe.model_validate(whole).tables()), TrialEnv(tmp_path, cache_dir=tmp_path / "cache"))
+    inputs = data.inputs("train", None)
+    assert set((2 * inputs).flatten().tolist()) <= set(range(40)) and inputs.max() < 20
 
 
 def test_a_logarithm_keeps_the_sign(tmp_path):
