@@ -466,7 +466,7 @@ def test_a_search_that_ends_early_goes_on_with_more_configurations(early_fine, f
     said = f"fine: 4 more configurations of {first['epochs']} epochs: there is time left"
     assert said in as_line(done.out + done.err)
     assert (plan["trials"], plan["epochs"]) == (first["trials"] + 4, first["epochs"])
-    assert first["expected_seconds"] < plan["expected_seconds"] < 40
+    assert plan["expected_seconds"] < first["expected_seconds"]  # of what it took so far, and of four at a tenth
     metrics = json.loads((finished / "runs/small/fine/result.json").read_text())["metrics"]
     assert metrics["configurations"] == plan["trials"]
 

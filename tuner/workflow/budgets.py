@@ -146,11 +146,10 @@ def keep(folder: StageDir, plan: Mapping[str, Any] | None) -> None:
 
 
 def enlarge(session: Session, ref: StageRef, settings: SearchSettings, workers: int, seconds: float) -> dict[str, Any]:
-    """Write into the plan that stands that the search has become larger, and takes so many seconds more; return it."""
+    """Write into the plan that stands that the search is larger now, and takes so many seconds in all; return it."""
     folder = ref.folder(session.run)
-    before = read_json(folder.plan_path)
-    plan = {**before, **_forecast(settings, _known(session, ref, workers, NOT_TIMED))}
-    plan["expected_seconds"] = round(before["expected_seconds"] + seconds, 1)
+    plan = {**read_json(folder.plan_path), **_forecast(settings, _known(session, ref, workers, NOT_TIMED))}
+    plan["expected_seconds"] = round(seconds, 1)
     write_json(folder.plan_path, plan)
     return plan
 

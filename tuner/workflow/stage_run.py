@@ -176,7 +176,7 @@ class StageRun:
         reused = set(finished)
         records: list[Record] = []
         best, given_up = BestSoFar.of(self.session.run, self.ref), work.given_up()
-        while items := (work := self._grown(work, records)).plan(records):
+        while items := (work := self._grown(work, records, clock.seconds)).plan(records):
             batch = Batch(work, records, items, finished, self._searches)
             for record in batch.there:
                 if best is not None and record.item.key in reused:
@@ -228,10 +228,10 @@ class StageRun:
             self.listener.note(STORED_LOOK)
         return work, records
 
-    def _grown(self, work: Work, records: Sequence[Record]) -> Work:
+    def _grown(self, work: Work, records: Sequence[Record], spent: float) -> Work:
         """Return the work with more configurations, where a search has ended and the run has time for them.
 
-        Not once repeats have begun: they are of the best of all.
+        Not once repeats have begun: they are of the best of all. `spent`: seconds of the search so far.
         """
         settings = work.settings
         if self.whole is None or not isinstance(settings, stages.SearchSettings) or settings.budget is None:
@@ -243,7 +243,7 @@ class StageRun:
         if (found := self.whole.larger(self.ref, settings, records)) is None:
             return work
         larger, seconds = found
-        plan = budgets.enlarge(self.session, self.ref, larger, self.pool.workers, seconds)
+        plan = budgets.enlarge(self.session, self.ref, larger, self.pool.workers, spent + seconds)
         more = plural(larger.trials - settings.trials, "more configuration")
         self.listener.note(f"{self.ref.label}: {more} of {plural(plan['epochs'], 'epoch')}: there is time left")
         return replace(work, settings=larger)
