@@ -96,6 +96,7 @@ FIRES = [
     ("IN116", "warn", {"repeatable_evaluation__left_in_train_mode": True}),
     ("IN117", "error", {"neighbours__differ": 0.5}),
     ("IN117", "error", {"neighbours__outputs": 64}),
+    ("IN117", "error", {"neighbours__moved": 0.5}),
     ("IN118", "warn", {"one_step__forward_in_eval_mode": True}),
     ("IN118", "warn", {"one_step__eval_modules": ["bn"]}),
     ("IN119", "error", {"input_use__varies": 0.0, "input_use__changes_when_zeroed": 0.0}),

@@ -120,3 +120,22 @@ def test_input_use_is_zero_only_where_the_input_is_multiplied_away(setup_of, blo
     blind, sound = (input_use(setup_of(blobs(), model)) for model in (lambda: Blind(20, 10), mlp(head=zero)))
     assert blind.varies == blind.changes_when_zeroed == 0
     assert sound.varies > 0.01
+
+
+class Positioned(nn.Module):
+    """Adds positions along the steps, or along the rows of the batch."""
+
+    def __init__(self, along_the_batch):
+        super().__init__()
+        self.places, self.head, self.along_the_batch = torch.randn(64, 1, 4), nn.Linear(20, 10), along_the_batch
+
+    def forward(self, inputs):
+        steps = inputs.unflatten(1, (5, 4))
+        added = self.places[: len(steps)] if self.along_the_batch else self.places[:5].transpose(0, 1)
+        return self.head((steps + added).flatten(1))
+
+
+@pytest.mark.parametrize(("along_the_batch", "depends"), [(False, False), (True, True)])
+def test_the_place_in_the_batch_matters_where_its_rows_are_counted(setup_of, blobs, along_the_batch, depends):
+    found = neighbours(setup_of(blobs(), lambda: Positioned(along_the_batch)))
+    assert found.differ < 1e-4 and (found.moved > 1e-2) is depends

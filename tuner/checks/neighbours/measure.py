@@ -16,7 +16,8 @@ from tuner.train.setup import Setup
 def neighbours(setup: Setup) -> Neighbours:
     """Swap the examples before and after a part of an eval-mode batch: its own outputs must stay as they are.
 
-    On both sides, since what runs along the batch, as a recurrent layer that takes it for time, only looks back.
+    On both sides, since what runs along the batch, as a recurrent layer that takes it for time, only looks back. And
+    put the part first, with the same examples beside it: what counts the rows of a batch as positions is moved.
     """
     inputs, _ = one_batch(setup, affordable(setup, 48), "neighbours")
     part = len(inputs) // 3
@@ -27,14 +28,16 @@ def neighbours(setup: Setup) -> Neighbours:
     if torch.equal(one, other):
         raise CannotProbe("the examples are all the same")
     half, outputs = part // 2, []
-    for around in (one, other):
+    batches = [torch.cat([around[:half], kept, around[half:]]) for around in (one, other)]
+    for batch in (*batches, torch.cat([kept, one])):
         with random_state(0):
-            outputs.append(forward(model, torch.cat([around[:half], kept, around[half:]])))
+            outputs.append(forward(model, batch))
     axis = _axis(model, kept, outputs[0].shape, 2 * part)
     if axis is None:
         return Neighbours(differ=None, outputs=len(outputs[0]), inputs=2 * part)
-    first, second = (given.narrow(axis, half, part) for given in outputs)
-    return Neighbours(differ=_differs(first, second), outputs=2 * part, inputs=2 * part)
+    first, second, third = (given.narrow(axis, at, part) for given, at in zip(outputs, (half, half, 0), strict=True))
+    differ, moved = _differs(first, second), _differs(first, third)
+    return Neighbours(differ=differ, outputs=2 * part, inputs=2 * part, moved=moved)
 
 
 def _axis(model: nn.Module, some: Tensor, shape: torch.Size, count: int) -> int | None:
