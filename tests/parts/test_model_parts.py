@@ -39,6 +39,28 @@ def test_an_activation_is_the_lectures_formula(spec, expected):
     assert torch.allclose(activation_of(spec)()(X), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("celu", torch.where(X > 0, X, X.exp() - 1)),
+        ("hardshrink", torch.where(X.abs() > 0.5, X, 0.0)),
+        ("hardsigmoid", (X / 6 + 0.5).clamp(0, 1)),
+        ("hardswish", X * (X / 6 + 0.5).clamp(0, 1)),
+        ("hardtanh", X.clamp(-1, 1)),
+        ("log_sigmoid", -(1 + (-X).exp()).log()),
+        ("mish", X * torch.tanh((1 + X.exp()).log())),
+        ("relu6", X.clamp(0, 6)),
+        ("rrelu", torch.where(X > 0, X, (1 / 8 + 1 / 3) / 2 * X)),
+        ("softshrink", X.sign() * (X.abs() - 0.5).clamp(min=0)),
+        ("softsign", X / (1 + X.abs())),
+        ("tanhshrink", X - torch.tanh(X)),
+    ],
+    ids=str,
+)
+def test_an_activation_of_torchs_is_what_its_card_says(name, expected):
+    assert torch.allclose(activation_of(name)().eval()(X), expected, atol=1e-6)
+
+
 def test_maxout_is_the_largest_of_its_linear_pieces():
     torch.manual_seed(0)
     net = models.mlp((4,), 3, width=5, depth=1, activation=activation_of({"name": "maxout", "pieces": 3}))

@@ -1,5 +1,7 @@
 """SWATS, SAM, Lookahead and Muon against other implementations, hand-written loops and torch's own."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -7,6 +9,7 @@ from torch import nn
 from tests.train.training_cases import make_case, without_clock
 from tuner.core.errors import UsageError
 from tuner.parts.optimizers import around, own
+from tuner.recipe.registry import resolve
 from tuner.train.loop import fit
 
 TARGET = torch.tensor([[1.0, -2.0, 0.5], [0.3, 0.0, -1.0]])
@@ -192,3 +195,14 @@ def test_muon_refuses_groups_that_it_would_leave_out():
     model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
     with pytest.raises(UsageError, match=r"optimizer.groups: muon makes its own groups"):
         own.muon([{"params": list(model.parameters()), "weight_decay": 0.0}], lr=0.02, model=model)
+
+
+def test_sparseadam_moves_the_rows_that_have_a_gradient_as_adam_does():
+    table = nn.Embedding(5, 2, sparse=True)
+    before, rows = table.weight.detach().clone(), torch.tensor([1, 3])
+    optimizer = resolve("optimizer", "sparseadam", Path())(list(table.parameters()), lr=0.1)
+    (table(rows) * torch.tensor([1.0, -3.0])).sum().backward()
+    optimizer.step()
+    moved = table.weight.detach() - before
+    assert torch.allclose(moved[rows], torch.tensor([[-0.1, 0.1]] * 2), atol=1e-5)  # Adam's first step is lr long
+    assert not moved[[0, 2, 4]].any()

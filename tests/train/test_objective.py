@@ -39,6 +39,12 @@ def uneven():
     assert torch.allclose(setup.loss()(X, Y), nn.functional.cross_entropy(X, Y, weight=weight))
 
 
+def test_factors_of_classes_may_be_whole_numbers(tmp_path):
+    for name in ("cross_entropy", "torch.nn.CrossEntropyLoss"):
+        loss = objective({"name": name, "weight": [1, 2, 5]}, "cpu", tmp_path, lambda: torch.ones(3))
+        assert torch.allclose(loss(X, Y), nn.functional.cross_entropy(X, Y, torch.tensor([1.0, 2.0, 5.0])))
+
+
 def test_a_list_of_losses_is_their_weighted_sum(tmp_path):
     loss = make_case(tmp_path, overrides={"loss": SUM}).setup().loss()
     expected = nn.functional.cross_entropy(X, Y, label_smoothing=0.1) + 0.5 * nn.functional.multi_margin_loss(X, Y)

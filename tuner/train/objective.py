@@ -73,12 +73,8 @@ def states_of(loss: Loss) -> list[Any]:
 def one(table: Mapping[str, Any], device: str, base_dir: Path, class_counts: Callable[[], Tensor]) -> Loss:
     """Return one loss of the recipe as a function of (outputs, targets)."""
     fn = resolve("loss", table["name"], base_dir)
-    kwargs = loss_arguments(fn, table)
-    if kwargs.get("weight") == "balanced":
-        kwargs["weight"] = balanced(class_counts())
+    kwargs = built_arguments(fn, table, class_counts)
     if isinstance(fn, type):
-        if fn.__module__.startswith("torch.nn"):  # their per-class weights must be tensors
-            kwargs = {key: torch.tensor(item) if isinstance(item, list) else item for key, item in kwargs.items()}
         built = call(fn, kwargs, "loss", base_dir)
         raw = built.to(device) if isinstance(built, nn.Module) else built
     else:
@@ -98,6 +94,18 @@ def one(table: Mapping[str, Any], device: str, base_dir: Path, class_counts: Cal
     if (counts := counts_of(fn, kwargs)) is not None:
         loss.counted = partial(counted, **counts)  # type: ignore[attr-defined]
     return loss
+
+
+def built_arguments(
+    fn: Callable[..., Any], table: Mapping[str, Any], class_counts: Callable[[], Tensor]
+) -> dict[str, Any]:
+    """Return the arguments that a loss is built or called with: balanced weights as numbers, lists as torch.nn asks."""
+    kwargs = loss_arguments(fn, table)
+    if kwargs.get("weight") == "balanced":
+        kwargs["weight"] = balanced(class_counts())
+    if not (isinstance(fn, type) and fn.__module__.startswith("torch.nn")):
+        return kwargs
+    return {key: torch.tensor(list(map(float, v))) if isinstance(v, list) else v for key, v in kwargs.items()}
 
 
 def counts_of(fn: Callable[..., Any], kwargs: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -25,10 +25,9 @@ from tuner.train.handover.names import Expression, Names, call_text, lambda_text
 from tuner.train.nested import scored_part
 from tuner.train.objective import (
     FeatureTerm,
-    balanced,
+    built_arguments,
     factors_of,
     is_of_features,
-    loss_arguments,
     names_both,
     terms_of,
 )
@@ -148,12 +147,8 @@ def loss_text(setup: Setup, names: Names, outputs: Any) -> str:
 def one_loss(name: str, table: Mapping[str, Any], setup: Setup, names: Names) -> str:
     """Return the definition of one loss under a name of the script's."""
     fn = resolve("loss", table["name"], setup.env.recipe_dir)
-    kwargs, function = loss_arguments(fn, table), names.of(fn, table["name"])
-    if kwargs.get("weight") == "balanced":
-        kwargs["weight"] = balanced(setup.class_counts())
+    kwargs, function = built_arguments(fn, table, setup.class_counts), names.of(fn, table["name"])
     if isinstance(fn, type):
-        if fn.__module__.startswith("torch.nn"):
-            kwargs = {key: torch.tensor(item) if isinstance(item, list) else item for key, item in kwargs.items()}
         return f"{name} = {call_text(function, kwargs)}\n"
     taken = {"outputs": Expression("outputs"), "targets": Expression("targets")} if names_both(fn) else {}
     text = call_text(function, {**taken, **kwargs}, () if taken else ("outputs", "targets"))
