@@ -2,15 +2,20 @@
 
 import errno
 import hashlib
+import os
 import shutil
+import tempfile
+import time
 from dataclasses import replace
 
 import pytest
 
 from tuner.core.errors import EnvironmentProblem, InputError, UserCodeError
+from tuner.core.locks import hold
 from tuner.core.trial import TrialEnv, TrialSpec, WorkItem
+from tuner.execute import remote
 from tuner.execute.folder import FolderBlobs
-from tuner.execute.remote import Outfit, carry_out, job_of, preflight_in, preflight_of, take_in
+from tuner.execute.remote import Answer, Outfit, carry_out, job_of, preflight_in, preflight_of, take_in
 from tuner.execute.serial import SerialExecutor
 from tuner.execute.slots import Wish
 from tuner.recipe.model import Recipe
@@ -99,6 +104,28 @@ def test_decoded_data_are_made_on_one_machine_and_sent_to_the_others(tmp_path, i
     monkeypatch.setenv("TUNER_CACHE", str(tmp_path / "third"))
     again = carry_out(job, blobs, Outfit(on_progress=lambda progress, weights: heard.append(progress)))
     assert not preflight_in(again).problems  # decoded here
+
+
+def test_the_folders_of_jobs_that_were_killed_are_deleted_and_those_of_others_are_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for name, age in (("killed", 3600), ("new", 0), ("other", 3600)):
+        (tmp_path / f"{remote.WORKPLACE}{name}").mkdir()
+        lock = tmp_path / f"{remote.WORKPLACE}{name}/lock"
+        lock.write_text("")
+        os.utime(lock, (time.time() - age,) * 2)
+    with hold(tmp_path / f"{remote.WORKPLACE}other/lock"):
+        os.utime(tmp_path / f"{remote.WORKPLACE}other/lock", (0, 0))
+        with remote._workplace() as mine:
+            there = {path.name.removeprefix(remote.WORKPLACE) for path in tmp_path.iterdir()}
+            assert there == {"new", "other", mine.name.removeprefix(remote.WORKPLACE)}
+    assert not mine.exists()
+
+
+@pytest.mark.parametrize("kind", [OSError, KeyError])
+def test_what_a_machine_cannot_do_is_told_and_ends_no_other_machine(tmp_path, item, blobs, kind):
+    answer = Answer.raised(kind("no space"))
+    with pytest.raises(EnvironmentProblem, match=rf"{kind.__name__}: .*no space"):
+        take_in(Answer.from_json(answer.to_json()), item, TrialEnv(tmp_path, tmp_path / "run/coarse"), blobs)
 
 
 def test_what_the_users_code_raises_elsewhere_is_raised_here(tmp_path, item, blobs):

@@ -133,11 +133,6 @@ def test_what_found_no_memory_beside_others_can_have_a_device_to_itself():
     assert len(alone(plan_slots(machine(cores=8), Wish()))) == 1
 
 
-def test_an_inventory_survives_json():
-    inventory = machine(gpus=2, mps=True)
-    assert Inventory.from_json(inventory.to_json()) == inventory
-
-
 def test_trials_on_two_devices_have_fixed_pairs_of_gpus():
     slots = plan_slots(machine(gpus=8, cores=64), Wish(devices=2), 30 * GB)  # 2 of 30 GB fit on each
     assert per_gpu(slots) == {"0,1": 2, "2,3": 2, "4,5": 2, "6,7": 2}

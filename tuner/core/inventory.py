@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tuner.core.errors import EnvironmentProblem, UsageError, did_you_mean
 
@@ -41,13 +39,6 @@ class Inventory:
     memory_bytes: int
     gpus: tuple[Gpu, ...] = ()
     mps: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Inventory:
-        return cls(**{**value, "gpus": tuple(Gpu(**gpu) for gpu in value["gpus"])})
 
 
 def parse_device(text: str) -> tuple[str, tuple[int, ...]]:

@@ -368,6 +368,6 @@ class RunDir:
                         f"{self.path} is in use by {clipped(error.holder, 200)}",
                         "Wait for it or stop it, or give this command its own folder with --run-dir.",
                     ) from None
-                for left in self.path.rglob(".*.tmp"):
+                for left in filter(Path.is_file, self.path.rglob(".*.tmp")):
                     left.unlink(missing_ok=True)
             yield

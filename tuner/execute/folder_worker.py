@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from tuner.core.errors import EnvironmentProblem, InputError, TunerError, text_of
+from tuner.core.errors import EnvironmentProblem, InputError, TunerError
 from tuner.core.inventory import Inventory, parse_device
 from tuner.core.store import write_bytes
 from tuner.execute.folder import (
@@ -33,7 +33,6 @@ from tuner.execute.gpu_claims import GpuClaims
 from tuner.execute.news import Teller
 from tuner.execute.remote import Answer, Job, Outfit, carry_out
 from tuner.execute.slots import Leases, Slot, Slots, Wish, chosen_gpus, memory_of, plan_slots
-from tuner.execute.travel import AGAIN
 from tuner.execute.versions import FIX, differences, versions
 
 Say = Callable[[str], None]
@@ -101,13 +100,10 @@ class Task:
         try:
             foreseen = self.run.foreseen()
             return carry_out(job, blobs, Outfit(self.slot.gpu, teller.hear, tick, self.memory_bytes, foreseen))
-        except FileNotFoundError as error:
-            return Answer.raised(InputError(f"a file of a trial is missing: {error.filename}", AGAIN))
-        except TunerError as error:
+        except Exception as error:
+            if not isinstance(error, (FileNotFoundError, TunerError)):
+                self.error = error  # a bug, or this machine's disk: it ends this worker
             return Answer.raised(error)
-        except Exception as error:  # a bug, or this machine's disk: it ends this worker, and would end each after it
-            self.error = error
-            return Answer.raised(EnvironmentProblem(text_of(error), "That worker's own output says more."))
 
     def _answer(self, answer: Answer, job: Job) -> None:
         self._tick(now=True)  # a job that was taken back needs no answer; nor does it have its files any more

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tuner.core.errors import EnvironmentProblem, TunerError
+from tuner.core.errors import EnvironmentProblem
 from tuner.core.inventory import Inventory, without_gpus
 from tuner.core.memory import NOTHING, Foreseen
 from tuner.core.preflight import Preflight
@@ -273,7 +273,9 @@ def _run_job(
     memory = memory_of(Slot(0, job.device, gpu), machine_of_task() if gpu is not None else without_gpus())
     try:
         answer = carry_out(job, contents, Outfit(gpu, teller.hear, teller.tell, memory, foreseen))
-    except TunerError as error:
+    except ray.exceptions.RayError:  # what the cluster has lost; the job is given out again
+        raise
+    except Exception as error:
         answer = Answer.raised(error)
     left = {digest: contents.load(digest) for digest in answer.files.values()}
     return answer, left, ray.get_runtime_context().get_node_id()

@@ -7,17 +7,20 @@ cluster. Only the coordinator writes into the run.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-from tuner.core import errors
 from tuner.core.cached import DECODED, cache_folder
-from tuner.core.errors import TunerError
+from tuner.core.errors import EnvironmentProblem, InputError, TunerError, text_of
 from tuner.core.inventory import Gpu, without_gpus
+from tuner.core.locks import Held, hold
 from tuner.core.memory import NOTHING, Foreseen
 from tuner.core.preflight import Preflight
 from tuner.core.result import TrialResult
@@ -27,7 +30,10 @@ from tuner.core.values import from_json, to_json
 from tuner.execute.deadlines import Deadlines
 from tuner.execute.processes import ProcessExecutor
 from tuner.execute.slots import Wish
-from tuner.execute.travel import Blobs, fetched, packed, recipe_dir, share_decoded, within
+from tuner.execute.travel import AGAIN, Blobs, fetched, packed, recipe_dir, share_decoded, within
+
+WORKPLACE = "tuner-job-"  # how the temporary folders of jobs begin
+NEW_SECONDS = 60.0  # that a folder whose lock is free is taken for one that is just being made
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,12 @@ class Answer:
         return cls(**value)
 
     @classmethod
-    def raised(cls, error: TunerError) -> Answer:
+    def raised(cls, error: Exception) -> Answer:
+        """Return the answer of a machine that could not carry a job out; a bug there ends the command as well."""
+        if isinstance(error, FileNotFoundError):
+            error = InputError(f"a file of a trial is missing: {error.filename}", AGAIN)
+        elif not isinstance(error, TunerError):
+            error = EnvironmentProblem(text_of(error), "That machine's own output says more.")
         return cls("raised", {"error": type(error).__name__, "message": error.message, "hint": error.hint})
 
 
@@ -145,11 +156,11 @@ def carry_out(job: Job, blobs: Blobs, outfit: Outfit = Outfit()) -> Answer:
         InputError: "arrived damaged", "lies outside the folder of the recipe".
         FileNotFoundError: a content that it needs is not there any more.
     """
-    with tempfile.TemporaryDirectory(prefix="tuner-", ignore_cleanup_errors=True) as folder:
-        run = Path(folder) / "run"
+    with _workplace() as folder:
+        run = folder / "run"
         for name, digest in job.files.items():
             fetched(blobs, digest, within(run, name))
-        there = recipe_dir(job.recipe_dir, job.user_files, blobs, Path(folder))
+        there = recipe_dir(job.recipe_dir, job.user_files, blobs, folder)
         room = outfit.foreseen.room(outfit.memory_bytes)
         env = TrialEnv(there, run / job.stage, job.device, cache_folder(), room=room)
         for name, digest in job.decoded.items():
@@ -161,6 +172,21 @@ def carry_out(job: Job, blobs: Blobs, outfit: Outfit = Outfit()) -> Answer:
             return Answer.raised(error)
         finally:
             executor.close()
+
+
+@contextlib.contextmanager
+def _workplace() -> Iterator[Path]:
+    """Give a temporary folder for a job; delete those that were left by workers which were killed."""
+    for lock in Path(tempfile.gettempdir()).glob(f"{WORKPLACE}*/lock"):
+        with contextlib.suppress(OSError, Held):
+            if time.time() - lock.stat().st_mtime > NEW_SECONDS:
+                with hold(lock, tell=lambda text: None):
+                    shutil.rmtree(lock.parent, ignore_errors=True)
+    with (
+        tempfile.TemporaryDirectory(prefix=WORKPLACE, ignore_cleanup_errors=True) as folder,
+        hold(Path(folder) / "lock", on_wait=lambda: None, tell=lambda text: None),
+    ):
+        yield Path(folder)
 
 
 def take_in(answer: Answer, item: WorkItem, env: TrialEnv, blobs: Blobs) -> TrialResult:
@@ -208,7 +234,7 @@ def preflight_in(answer: Answer) -> Preflight:
 def raise_again(answer: Answer) -> NoReturn:
     """Raise the error that a job ended with elsewhere."""
     known = {kind.__name__: kind for kind in TunerError.__subclasses__()}
-    raise known.get(answer.value["error"], errors.EnvironmentProblem)(answer.value["message"], answer.value["hint"])
+    raise known.get(answer.value["error"], EnvironmentProblem)(answer.value["message"], answer.value["hint"])
 
 
 def _done(job: Job, executor: ProcessExecutor, env: TrialEnv, blobs: Blobs) -> Answer:
