@@ -28,6 +28,22 @@ def test_an_unknown_part_is_refused_with_the_nearest_name():
     assert code == 2 and "focl: no such kind or part - did you mean 'focal'" in err
 
 
+def test_json_of_data_with_missing_cells_is_read_by_every_parser(tmp_path):
+    (tmp_path / "a.csv").write_text("x,y\n" + "".join(f"{i if i % 7 else ''},{i % 2}\n" for i in range(40)))
+    (tmp_path / "a.toml").write_text(
+        'name = "a"\n[data]\nsource = "table"\npath = "a.csv"\ntarget = "y"\n[model]\nname = "mlp"\n'
+    )
+    code, out, err = tuner("data", "a.toml", "--no-suspects", "--json", cwd=tmp_path)
+    assert code == 0, err
+    assert json.loads(out, parse_constant=pytest.fail)["statistics"]["mean"] is None
+
+
+def test_the_pictures_go_into_the_folder_of_the_run_by_the_recipes_name(tmp_path):
+    (tmp_path / "file.toml").write_text(RECIPE)
+    code, out, err = tuner("inspect", "file.toml", "--json", cwd=tmp_path)
+    assert code == 0 and all("runs/a/inspect" in path for path in json.loads(out)["files"]), err
+
+
 def test_inspect_and_data_say_what_a_recipe_is(tmp_path):
     path = tmp_path / "a.toml"
     path.write_text(RECIPE)

@@ -19,6 +19,10 @@ from tuner.workflow.options import Options
         ({"engine": "folder", "address": "share", "workers": 0}, r"^--workers 0: .* --engine folder elsewhere"),
         ({"workers": 0, "deadline": 60.0}, r"^--deadline: trials run .* in this process .*, where nothing ends one"),
         ({"engine": "serial", "trials_per_device": 2}, r"^--trials-per-device: trials run one after the other"),
+        (
+            {"flags": {"coarse": {"budget": "5m", "trials": 3}}},
+            r"^--budget: plans how many .*, and --trials says how many",
+        ),
         ({"device": "cpu", "trials_per_device": 2}, r"^--trials-per-device: is of GPUs, and --device cpu takes none"),
     ],
 )

@@ -6,7 +6,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -52,6 +52,13 @@ Out = Annotated[Path | None, typer.Option(help="folder of the pictures (default:
 AsJson = Annotated[bool, typer.Option("--json", help="print what was measured as JSON")]
 
 
+def _strict(found: Any) -> str:
+    """Return JSON as every parser reads it: NaN and infinities (of missing cells, say) are null."""
+    from tuner.core.result import finite
+
+    return json.dumps(finite(found), allow_nan=False)
+
+
 def inspect(
     recipe: RecipePath,
     schedule: Annotated[bool, typer.Option("--schedule", help="draw the rate over the epochs instead")] = False,
@@ -74,14 +81,14 @@ def inspect(
         path, changes = find_recipe(recipe), set or []
         if schedule:
             rates = looks.rates(path, changes, epochs)
-            print(json.dumps(rates) if as_json else view.rates_text(rates, epochs))
+            print(_strict(rates) if as_json else view.rates_text(rates, epochs))
         elif batch_size:
             rows = looks.throughput(path, changes)
-            print(json.dumps(rows) if as_json else view.throughput_text(rows))
+            print(_strict(rows) if as_json else view.throughput_text(rows))
         else:
             found = looks.inspect(path, changes, epochs, out)
             width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-            print(json.dumps(found) if as_json else view.model_text(found, width))
+            print(_strict(found) if as_json else view.model_text(found, width))
 
 
 def data(
@@ -99,4 +106,4 @@ def data(
 
         path = find_recipe(recipe)
         found = looks.data(path, set or [], out, suspects)
-        print(json.dumps(found) if as_json else data_text(found))
+        print(_strict(found) if as_json else data_text(found))

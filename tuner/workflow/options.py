@@ -85,6 +85,9 @@ class Options:
     def _problems(self) -> Iterator[tuple[bool, str, str]]:
         """Yield (whether it is so, what is wrong, what to do) of all that can be wrong with numbers and pairs."""
         yield from self._out_of_range()
+        for given in self.flags.values():
+            both = "--budget: plans how many configurations there is room for, and --trials says how many"
+            yield {"budget", "trials"} <= set(given), both, "Leave one of them out."
         address, engine = self.address, self.engine
         lacks = "--engine folder: --address is missing: the folder that workers share"
         yield engine == "folder" and not address, lacks, "They run `tuner worker DIR`."
