@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from tests.conftest import tuner
 from tests.results import result_of
 from tuner.cli.output import Reporter
 from tuner.core.stage_ref import StageRef
@@ -85,3 +86,9 @@ def test_a_new_recipe_has_the_keys_of_its_source_and_says_what_to_edit(command, 
     text = (tmp_path / "mine.toml").read_text()
     assert there in text and absent not in text
     assert (f"Edit:  {edit}" in done.out) if edit else "Edit:" not in done.out
+
+
+@pytest.mark.parametrize(("name", "argument"), [("status", "[RECIPE]"), ("diagnose", "[RECIPE]"), ("parts", "[KIND]")])
+def test_an_argument_that_may_be_left_out_stands_in_one_pair_of_brackets(name, argument):
+    usage = tuner(name, "--help").out.splitlines()[0]
+    assert usage.split()[-1] == argument, usage

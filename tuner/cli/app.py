@@ -40,11 +40,9 @@ HELP = "Carry out the deep-learning tuning checklist on your model and data, ste
 RecipePath = Annotated[
     str, typer.Argument(metavar="RECIPE", help="path of a recipe, or the name of a file in recipes/")
 ]
-RecipeOrLog = Annotated[
-    str | None, typer.Argument(metavar="[RECIPE]", help="path or name of a recipe; none with --log")
-]
+RecipeOrLog = Annotated[str | None, typer.Argument(metavar="RECIPE", help="path or name of a recipe; none with --log")]
 OptionalRecipe = Annotated[
-    str | None, typer.Argument(metavar="[RECIPE]", help="path or name of a recipe; none: every run in runs/")
+    str | None, typer.Argument(metavar="RECIPE", help="path or name of a recipe; none: every run in runs/")
 ]
 
 COMMON: dict[str, tuple[Any, Any, str]] = {

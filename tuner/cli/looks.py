@@ -15,7 +15,7 @@ from tuner.core.errors import UsageError, did_you_mean
 
 
 def parts(
-    kind: Annotated[str | None, typer.Argument(metavar="[KIND]", help="a kind of parts, or the name of a part")] = None,
+    kind: Annotated[str | None, typer.Argument(metavar="KIND", help="a kind of parts, or the name of a part")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the cards as JSON")] = False,
 ) -> None:
     """List the parts that a recipe can name: what each is, when to take it, its arguments and their ranges."""
