@@ -208,6 +208,16 @@ def test_prior_head_starts_at_the_entropy_of_the_class_shares():
     assert float(F.cross_entropy(net(torch.randn(10, 4)), targets)) == pytest.approx(entropy, rel=1e-5)
 
 
+def test_prior_head_of_a_single_output_is_the_log_odds_and_passes_over_what_has_no_class():
+    net, targets = nn.Linear(4, 1), torch.tensor([0] * 6 + [1] * 3)
+    init.prior_head(net, torch.cat([targets, torch.tensor([-100, 255])]))
+    entropy = -(2 / 3 * math.log(2 / 3) + 1 / 3 * math.log(1 / 3))
+    found = F.binary_cross_entropy_with_logits(net(torch.randn(9, 4))[:, 0], targets.float())
+    assert float(found.detach()) == pytest.approx(entropy, rel=1e-5)
+    with pytest.raises(UsageError, match=r"prior_head is of classes, the targets are real numbers of shape \(9,\)"):
+        init.prior_head(net, targets.float())
+
+
 # --- pooling, heads, norms --------------------------------------------------------------------------------------------
 
 

@@ -150,19 +150,26 @@ def fixup(model: nn.Module) -> None:
 def prior_head(model: nn.Module, targets: Tensor) -> None:
     """Set the head's biases to the logarithm of the classes' shares, its weights to 0: the loss starts at the entropy.
 
+    Of a single output it is the log odds of class 1. Targets below 0 or beyond the outputs have no class.
+
     When: classes of very different size; else the first epoch is spent on learning the shares.
     Source: A. Karpathy 2019, A Recipe for Training Neural Networks: init well; T. Lin et al. 2017, section 4.1.
 
     Raises:
-        UsageError: "has no bias".
+        UsageError: "has no bias", "the targets are real numbers".
     """
+    if targets.is_floating_point():
+        text = f"model.init: prior_head is of classes, the targets are real numbers of shape {tuple(targets.shape)}"
+        raise UsageError(text, "Take zeros_head.")
     for layer in reversed(_layers(model)):
         if isinstance(layer, nn.Linear):
             if layer.bias is None:
                 raise UsageError("model.init: prior_head: the head has no bias", "Take zeros_head.")
-            counts = torch.bincount(targets, minlength=layer.out_features).double()
+            classes = max(2, layer.out_features)
+            counts = torch.bincount(targets[(targets >= 0) & (targets < classes)], minlength=classes).double()
+            log_shares = (counts.clamp(min=0.5) / counts.sum()).log()
             nn.init.zeros_(layer.weight)
-            layer.bias.copy_((counts.clamp(min=0.5) / counts.sum()).log())
+            layer.bias.copy_(log_shares if layer.out_features > 1 else log_shares[1:] - log_shares[:1])
             return
 
 
