@@ -9,22 +9,23 @@ from torch import Tensor
 
 from tuner.checks.labels_fit.evidence import LabelsFit
 from tuner.checks.tools.examples import ENOUGH, MOST, different
-from tuner.checks.tools.features import Kernel, Scaler, small, without_copies
+from tuner.checks.tools.features import Kernel, Scaler, small, spectral, without_copies
 from tuner.checks.tools.frame import Batch, CannotProbe, of_data_alone
 from tuner.core.statistics import mean_std
 from tuner.core.streams import derive_seed
 from tuner.train.setup import Setup
 
 OF_A_CLASS = 10  # examples
+CLEAR = 3.0  # standard deviations
 
 
 @of_data_alone
 def labels_fit(setup: Setup) -> LabelsFit:
     """Ask a kernel classifier on small pictures of the inputs how much they say about the labels."""
-    (features,), targets = different(setup, "train", MOST, small)
+    (features, spectra), targets = different(setup, "train", MOST, small, spectral)
     classes = setup.data.num_classes
     inside = (targets >= 0) & (targets < classes)
-    features, targets = features[inside], targets[inside]
+    features, spectra, targets = features[inside], spectra[inside], targets[inside]
     if len(targets) < ENOUGH:
         raise CannotProbe(f"only {len(targets)} different train examples")
     scale = Scaler.of(features)
@@ -39,6 +40,9 @@ def labels_fit(setup: Setup) -> LabelsFit:
         "chance": float(torch.bincount(targets).max()) / len(targets),
         **_shuffled(kernel, targets, setup.spec.seed),
     }
+    if found["train"] <= found["shuffled"] + CLEAR * found["shuffled_std"] and spectra.shape[1]:
+        by_spectrum = Kernel.fit(Scaler.of(spectra)(spectra)[alone], targets, classes)
+        found["by_spectrum"] = float((by_spectrum.left_out.argmax(1) == targets).double().mean())
     if not setup.data.size("val"):
         return LabelsFit(**(found))
     (val_features,), val_targets = different(setup, "val", MOST, small)

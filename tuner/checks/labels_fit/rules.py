@@ -93,8 +93,9 @@ def train_labels_contradict(answer: LabelsFit, order: LabelOrder | None) -> Find
     "misaligned-labels",
     "check-init",
     meaning="The labels of train seem to have nothing to do with the inputs.",
-    detected="A kernel classifier on small pictures, each example judged by the others, is right no more often than "
-    "on labels in a random order, though there are examples enough to see a few points; or it is right clearly more "
+    detected="A kernel classifier on small pictures, and one on the strengths of frequencies, each example judged by "
+    "the others, is right no more often than on labels in a random order, though there are examples enough to see a "
+    "few points; or it is right clearly more "
     f"often ({NEIGHBOURS:.0%}, {SURE:g} standard errors) about the labels of the images before, or after, as they are "
     "stored.",
     why="A model can memorise such labels, and step 2 passes; nothing carries over to val.",
@@ -117,7 +118,8 @@ def labels_unrelated(
         raise Missing(f"only {answer.n} different train examples: chance cannot be distinguished from a weak signal")
     if answer.chance > 0.8:
         raise Missing("one class has most of the examples")
-    if answer.train - (answer.shuffled or 0.0) > 3 * max(answer.shuffled_std or 0.0, 1e-9):
+    best = max(answer.train, answer.by_spectrum or 0.0)
+    if best - (answer.shuffled or 0.0) > 3 * max(answer.shuffled_std or 0.0, 1e-9):
         return None
     if answer.val is not None and wilson(answer.val, answer.val_n)[0] > answer.val_chance:
         return None
