@@ -15,9 +15,9 @@ class LabelsFit(Evidence):
     `train`: every train example judged by the others; `by_spectrum`: the same by the strengths of frequencies, asked
     of images and long sequences where `train` is no more than chance; `chance`: the share of the largest class;
     `shuffled`, `shuffled_std`: on labels in a random order. `val`: judged by train (None without a val split);
-    `val_renamed`: with its answers renamed class by class as fits best; `val_chance`: the share of val's largest class. `recalls`:
-    the mean recall over the classes that both splits have enough of, every example judged by the others of its own
-    split: [train, val], from as many examples of each.
+    `val_renamed`: with its answers renamed class by class as fits best; `val_chance`: the share of val's largest class.
+    `recalls`: the mean recall over the classes that both splits have enough of, every example judged by the others of
+    its own split: [train, val], from as many examples of each.
     """
 
     n: int
