@@ -138,6 +138,13 @@ def test_another_seed_stales_every_stage(finished, command):
     assert result(finished, "check-init")["metrics"]["init_losses"] != before
 
 
+def test_a_step_that_was_made_with_overrides_says_by_which_command(finished, command):
+    assert command("check-init", "small.toml", "--set", "seed=1").code == 0
+    first, *_ = json.loads(command("status", "--json").out)[0]["stages"]
+    made = "made by: tuner check-init small.toml --set seed=1 --workers 0"
+    assert (first["state"], first["reasons"]) == ("stale", [made, "seed: 1 -> 0"])
+
+
 def test_settings_of_a_stage_stale_it_and_what_follows(finished, command):
     rows = json.loads(command("status", "small.toml", "--set", "stages.fine.epochs=4", "--json").out)[0]["stages"]
     states = {row["label"]: row["state"] for row in rows}

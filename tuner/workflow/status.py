@@ -10,12 +10,13 @@ from typing import Any
 
 from tuner import stages
 from tuner.core.errors import InputError, TunerError
+from tuner.core.formatting import clipped
 from tuner.core.result import StageResult
 from tuner.core.stage_ref import StageRef
 from tuner.core.store import read_json
 from tuner.recipe.file import load_recipe
 from tuner.workflow import rounds
-from tuner.workflow.freshness import Session
+from tuner.workflow.freshness import Session, State
 from tuner.workflow.options import Options
 
 
@@ -125,8 +126,16 @@ def _row(session: Session, ref: StageRef) -> Row:
         state = session.state(ref)
     except InputError as error:
         return Row(ref, "corrupt", [error.message])
-    when = "" if state.result is None else str((state.manifest or {}).get("finished_at", ""))
-    return Row(ref, state.kind, [str(reason) for reason in state.reasons], when, state.result)
+    manifest = state.manifest or {}
+    when = "" if state.result is None else str(manifest.get("finished_at", ""))
+    return Row(ref, state.kind, _reasons(state, str(manifest.get("command", ""))), when, state.result)
+
+
+def _reasons(state: State, command: str) -> list[str]:
+    """Return why a stage is stale; first the command that made it, where that had overrides of its own."""
+    overridden = state.reasons and any(option in command for option in ("--set", "--seed"))
+    made = [f"made by: {clipped(command, 200)}"] if overridden else []
+    return [*made, *map(str, state.reasons)]
 
 
 def _finished(folder: Path, name: str) -> Row:
