@@ -10,7 +10,7 @@ from multiprocessing.connection import wait
 
 import pytest
 
-from tuner.core.errors import UserCodeError
+from tuner.core.errors import EnvironmentProblem, UserCodeError
 from tuner.core.trial import TrialEnv, TrialSpec, WorkItem
 from tuner.execute import processes, start
 from tuner.execute.base import TakesMore
@@ -93,6 +93,22 @@ def test_a_slot_is_filled_before_the_last_process_is_waited_for(item, executor, 
     results = list(executor(workers=1).run([item(0, seed=0), item(1, seed=1)]))
     assert [result.status for result in results] == ["completed"] * 2
     assert steps[:3] == ["begin", "begin", "end"]
+
+
+def test_a_trial_that_has_ended_is_not_lost_with_the_start_of_the_next(item, executor, monkeypatch):
+    begin, begun = processes.ProcessExecutor._begin, []
+
+    def fails_later(self, *given):
+        begun.append(given)
+        if len(begun) > 1:
+            raise EnvironmentProblem("no worker process can be started")
+        begin(self, *given)
+
+    monkeypatch.setattr(processes.ProcessExecutor, "_begin", fails_later)
+    results = executor(workers=1).run([item(0), item(1, seed=1)])
+    assert next(results).status == "completed"
+    with pytest.raises(EnvironmentProblem, match="no worker process can be started"):
+        next(results)
 
 
 def test_what_is_given_while_others_run_is_run_in_the_same_run(item, executor):

@@ -145,12 +145,14 @@ class ProcessExecutor:
                 self._fill(leases, env)
                 for worker in self._news():
                     result = self._hear(worker, slots)
-                    if worker not in self._busy:
-                        leases.give_back(worker.slot)
-                        self._fill(leases, env)  # before the last process is waited for, and its result is written
-                        worker.crew.end()
-                    if result is not None:
-                        yield result
+                    try:
+                        if worker not in self._busy:
+                            leases.give_back(worker.slot)
+                            self._fill(leases, env)  # before the last process is waited for, and its result is written
+                            worker.crew.end()
+                    finally:  # whatever ends the run there, this trial has ended before
+                        if result is not None:
+                            yield result
         finally:  # the caller listens no more, or a worker raised
             self.close()
 

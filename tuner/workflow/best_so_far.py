@@ -54,7 +54,7 @@ class BestSoFar:
         if known is None:
             return cls(run, ref)
         rank = known.get("rank")
-        return cls(run, ref, -math.inf if rank is None else float(rank), str(known["trial"]))
+        return cls(run, ref, rank if isinstance(rank, (int, float)) else -math.inf, str(known["trial"]))
 
     def hear(self, record: Record) -> None:
         """Take in a trial, or a rung of one, that has ended."""

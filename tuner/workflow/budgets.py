@@ -63,7 +63,7 @@ def timing_trials(session: Session, work: Work) -> list[WorkItem]:
     None are needed where a plan stands already, or where an earlier search tells what this one will take.
     """
     settings, ref = work.settings, work.ref
-    if not isinstance(settings, SearchSettings) or settings.budget is None or earlier_search(ref) is not None:
+    if not isinstance(settings, SearchSettings) or settings.budget is None or _earlier_search(ref) is not None:
         return []
     budget = parse(settings.budget)
     if budget.unit != "seconds" or _standing(work.folder, session.provenance(ref)):
@@ -98,7 +98,7 @@ def lacks_times(session: Session, ref: StageRef, settings: StageSettings) -> boo
     return parse(settings.budget).unit == "seconds" and costs_of(session, ref, workers=1) is None
 
 
-def earlier_search(ref: StageRef) -> StageRef | None:
+def _earlier_search(ref: StageRef) -> StageRef | None:
     """Return the search before this one in the checklist; None for the first."""
     searches = stages.named("searches")
     place = searches.index(ref.stage)
@@ -257,7 +257,7 @@ def costs_of(session: Session, ref: StageRef, workers: int, timed: Timed = NOT_T
     by_sweep = of_sweep(sweep, scan, session.recipe_of(ref).train.batch_size, precision, workers)
     if timed.records and (costs := of_timing(timed, scan, workers)) is not None:
         return cautious(costs, by_sweep, max(int(record.item.spec.horizon_steps or 0) for record in timed.records))
-    before = earlier_search(ref) if ref.stage in stages.named("searches") else None
+    before = _earlier_search(ref) if ref.stage in stages.named("searches") else None
     searched = session.records_of(before) if before is not None else []
     newer = rounds.holding(session.run, swept).round > 1
     if searched and before is not None and not newer:  # swept again in a round: another model, batch size or optimizer
@@ -278,7 +278,7 @@ def costs_of_its_own(session: Session, ref: StageRef, records: Sequence[Record],
 
 def _most(session: Session, ref: StageRef) -> int | None:
     """Return how many configurations the space has; None: without end."""
-    before = earlier_search(ref)
+    before = _earlier_search(ref)
     found = None if before is None else session.result_of(before)
     if found is not None and found.choice.get("space"):
         return Space.from_json(found.choice["space"]).size()

@@ -139,13 +139,15 @@ class StageRun:
 
     def _forget_older_winner(self) -> None:
         """Put the best of the search before, if there is one, in the place of a best so far of an earlier recipe."""
-        run, earlier = self.session.run, budgets.earlier_search(self.ref) if self._searches else None
-        known, searches = so_far(run), stages.named("searches")
-        if not self._searches or known is None or known["so_far"] in searches[: searches.index(self.ref.stage)]:
+        run, searches = self.session.run, stages.named("searches")
+        if not self._searches or self.ref.round > 1 or (known := so_far(run)) is None:
+            return
+        before = searches[: searches.index(self.ref.stage)]
+        if known["so_far"] in before:
             return
         run.winner_path.unlink()
-        if earlier is not None and (result := self.session.result_of(earlier)) is not None:
-            BestSoFar(run, earlier).end(result)
+        if before and (result := self.session.result_of(StageRef(before[-1]))) is not None:
+            BestSoFar(run, StageRef(before[-1])).end(result)
 
     def _planned(self, work: Work, runner: StageRunner) -> tuple[Work, int]:
         """Turn a budget into trials and epochs, and return the work with them, and the epochs of a search (else 0)."""
