@@ -82,8 +82,8 @@ def loss_not_finite(initial: InitialLoss) -> Finding | None:
     "check-init",
     meaning="The fresh model is confidently wrong: its loss is far above that of knowing nothing.",
     detected=f"The loss at init, averaged over seeds, is more than {TOO_HIGH} times the loss function's own value at "
-    f"uniform outputs; of quantities, also more than {TOO_HIGH} times the one at outputs of zero. A note where it is "
-    f"at most {MODEST} times that and the first updates bring it below.",
+    f"uniform outputs; of quantities far from 0, more than {MODEST} times the one at outputs of zero. A note where it "
+    f"is at most {MODEST} times that of uniform outputs and the first updates bring it below.",
     why="The first steps only undo the initialisation, or the units that it saturates never recover.",
     fix="Normalise the inputs; use a Kaiming or Xavier initialisation; make the last layer's weights small or zero.",
     confused_with="Logits of ordinary spread, which add a few tenths; a summed loss; a loss with another value at "
@@ -98,7 +98,8 @@ def loss_too_high(initial: InitialLoss, start: StartUndone | None) -> Finding | 
         raise Missing("the loss function gives no positive value at uniform outputs to compare with")
     if loss / expected <= TOO_HIGH:
         return None
-    if loss <= TOO_HIGH * (number(initial.loss_at_zero) or 0.0):
+    zero = number(initial.loss_at_zero) or 0.0
+    if TOO_HIGH * expected < zero and loss <= MODEST * zero:
         return None  # the values lie far from where an untrained model answers, which IN149 says
     title = f"the loss at init is {loss:.3g}, {loss / expected:.1f} times the {expected:.3g} of uniform outputs"
     facts = {"init_loss": loss, "loss_at_uniform": expected, "output_std": initial.output_std}
