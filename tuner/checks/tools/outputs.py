@@ -22,7 +22,7 @@ def class_axis(outputs: Tensor) -> int:
     return 1 if outputs.ndim > 2 else -1
 
 
-LAST = " of the last dimension"  # (N, ..., C), as token models give them
+LAST = " of the last dimension"  # (N, T, C), as token models give them
 HEADS: dict[str, Callable[[Tensor], Tensor]] = {
     "logits": lambda z: z,
     "log-probabilities": lambda z: F.log_softmax(z, dim=class_axis(z)),
@@ -48,8 +48,8 @@ def looks_like(outputs: Tensor) -> str:
     if not torch.isfinite(outputs).all():
         return "logits"
     low, high = float(outputs.min()), float(outputs.max())
-    for axis, where in ((1, ""), (-1, LAST))[: max(0, outputs.ndim - 1)]:
-        if outputs.shape[axis] < 2:
+    for axis, where in ((1, ""), (-1, LAST)) if outputs.ndim == 3 else ((1, ""),):
+        if outputs.ndim < 2 or outputs.shape[axis] < 2:
             continue
         if high <= 1e-6 and outputs.logsumexp(axis).abs().max() < 1e-4:
             return f"log-probabilities{where}"
