@@ -293,3 +293,50 @@ def test_cache_lists_what_is_there_and_clears_it(recipe, command, tmp_path):
     assert "130 kB deleted from" in command("cache", "--clear").out
     assert list((tmp_path / "cache" / "decoded").iterdir()) == []
     assert json.loads(command("cache", "--json").out) == []
+
+
+LINEAR = """
+from torch import nn
+def build(input_shape, num_classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))
+"""
+
+
+@pytest.fixture
+def mine(recipe):
+    """The file of the model that the recipe names."""
+    path = recipe.with_name("mine.py")
+    path.write_text(LINEAR)
+    recipe.write_text(recipe.read_text().replace('name = "mlp"\nwidth = 32\ndepth = 1', 'name = "mine.py:build"'))
+    return path
+
+
+def test_a_user_file_that_is_changed_while_a_command_runs_ends_it_and_runs_again(mine, command, monkeypatch):
+    assert command("run", "small.toml", "--through", "lr-sweep").code == 0
+    append, appended = StageDir.append, []
+
+    def append_and_edit(folder, record):
+        append(folder, record)
+        appended.append(record.result.id)
+        mine.write_text(LINEAR.replace("nn.Linear", "nn.Dropout(0.1), nn.Linear"))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(StageDir, "append", append_and_edit)
+        done = command("coarse", "small.toml")
+    assert done.code == 3 and "mine.py was changed while the command ran: which trials ran the new file" in done.err
+    assert len(appended) == 1  # the second trial had ended by then, and is in doubt
+    mine.write_text(LINEAR)
+    assert command("coarse", "small.toml").code == 0
+    lines = (mine.parent / "runs/small/coarse/trials.jsonl").read_text().splitlines()
+    assert json.loads(lines[0])["result"]["id"] == appended[0] and len(lines) == 2
+
+
+def test_a_user_file_that_is_written_again_as_it_was_changes_nothing(mine, command, monkeypatch):
+    append = StageDir.append
+
+    def append_and_save(folder, record):
+        append(folder, record)
+        mine.write_text(mine.read_text())
+
+    monkeypatch.setattr(StageDir, "append", append_and_save)
+    assert command("run", "small.toml", "--through", "overfit").code == 0

@@ -284,6 +284,7 @@ class StageRun:
         try:
             by_key = {item.key: item for item in items}
             for result in runner.run(tuple(items)):
+                self.session.check_user_files()
                 if (key := (result.id, result.until_epoch)) not in by_key:
                     by_key |= {item.key: item for item in items}
                 record = _as_stored(Record(by_key[key], result))
