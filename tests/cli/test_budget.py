@@ -379,6 +379,7 @@ def test_a_trial_that_is_given_up_leaves_its_best_weights_so_far(long_fine, comm
     assert "The search has not ended" not in as_line(tested.out), "fine has ended, and said what is unsure"
 
 
+@pytest.mark.slow
 def test_a_trial_that_is_interrupted_leaves_a_model_that_can_be_tested_and_ends_alike(long_fine, command, monkeypatch):
     run, whole = long_fine / "runs/small", long_fine / "whole"
     shutil.copytree(run, whole)
@@ -451,27 +452,17 @@ def test_repeats_have_a_capped_share_of_a_budget(finished, command, costs):
 
 @pytest.fixture
 def early_fine(finished, costs, monkeypatch):
-    """Make fine end early: planned for a second per epoch, it measures less, once. Give the plan before that."""
-    costs(Costs(epoch_seconds=1.0, evaluation_seconds=0.0, item_seconds=0.0, workers=1, source="lr-sweep"))
+    """Make fine end early: planned for ten seconds per epoch, it measures less, once. Give the plan before that."""
+    costs(Costs(epoch_seconds=10.0, evaluation_seconds=0.0, item_seconds=0.0, workers=1, source="lr-sweep"))
     own, enlarge, before = iter([QUICK]), budgets.enlarge, []
     monkeypatch.setattr(budgets, "costs_of_its_own", lambda *_: next(own, None))
     monkeypatch.setattr(budgets, "enlarge", lambda *args: before.append(plan_of(finished, "fine")) or enlarge(*args))
     return before
 
 
-def test_a_search_that_ends_early_goes_on_with_more_configurations(early_fine, finished, command):
-    done = command("run", "small.toml", "--budget", "40s")
-    assert done.code == 0, done.err
-    (first,), plan = early_fine, plan_of(finished, "fine")
-    said = f"fine: 4 more configurations of {first['epochs']} epochs: there is time left"
-    assert said in as_line(done.out + done.err)
-    assert (plan["trials"], plan["epochs"]) == (first["trials"] + 4, first["epochs"])
-    assert plan["expected_seconds"] < first["expected_seconds"]  # of what it took so far, and of four at a tenth
-    metrics = json.loads((finished / "runs/small/fine/result.json").read_text())["metrics"]
-    assert metrics["configurations"] == plan["trials"]
-
-
-def test_a_search_that_has_grown_is_as_large_after_an_interruption(early_fine, finished, command, monkeypatch):
+def test_a_search_that_ends_early_goes_on_with_more_configurations_and_after_an_interruption(
+    early_fine, finished, command, monkeypatch
+):
     append = StageDir.append
 
     def append_and_stop(folder, record):
@@ -481,10 +472,17 @@ def test_a_search_that_has_grown_is_as_large_after_an_interruption(early_fine, f
 
     with monkeypatch.context() as patched:
         patched.setattr(StageDir, "append", append_and_stop)
-        assert command("run", "small.toml", "--budget", "40s").code == 130
-    assert command("run", "small.toml", "--budget", "40s").code == 0
+        stopped = command("run", "small.toml", "--budget", "400s")
+    (first,), plan = early_fine, plan_of(finished, "fine")
+    said = f"fine: 4 more configurations of {first['epochs']} epochs: there is time left"
+    assert stopped.code == 130 and said in as_line(stopped.out + stopped.err)
+    assert (plan["trials"], plan["epochs"]) == (first["trials"] + 4, first["epochs"])
+    assert plan["expected_seconds"] < first["expected_seconds"]  # of what it took so far, and of four that take less
+    assert command("run", "small.toml", "--budget", "400s").code == 0
     numbers = {item["number"] for item in trials_of(finished, "fine") if item["spec"]["seed"] == 0}
-    assert numbers == set(range(early_fine[0]["trials"] + 4)) and len(early_fine) == 1
+    assert numbers == set(range(first["trials"] + 4)) and len(early_fine) == 1
+    metrics = json.loads((finished / "runs/small/fine/result.json").read_text())["metrics"]
+    assert metrics["configurations"] == plan["trials"]
 
 
 @pytest.mark.parametrize(("budget", "said"), [("40trials", "takes a time"), ("soon", "expected a time")])

@@ -204,7 +204,17 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+SHORT = (  # the others run with the slow tests: a process with torch in it for each
+    "own step and evaluation",
+    "images, augmented, in bf16",
+    "a Dataset, a plateau",
+    "groups, averaged weights",
+    "accumulated, penalised, a sampler",
+    "several labels",
+)
+
+
+@pytest.mark.parametrize("name", [pytest.param(c, marks=() if c in SHORT else pytest.mark.slow) for c in CASES])
 def test_the_script_repeats_the_curve_without_tuner(name, tmp_path, alone):
     case = make_case(tmp_path / "case", OWN, CASES[name])
     ours, theirs = repeated(case, tmp_path, alone, precision="bf16" if "bf16" in name else "fp32", seed=3)

@@ -134,6 +134,7 @@ def test_norms_that_are_not_synchronised_see_the_examples_of_their_own_device(tm
     assert one.curve[0]["loss"] != pytest.approx(two.curve[0]["loss"], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_last_batch_of_fewer_examples_than_devices_is_computed_on_each(tmp_path):
     case = make_case(tmp_path, MINE, {"train.batch_size": 19, "train.l1": 1e-2})  # 40 = 19 + 19 + 2
     assert_same_curve(case.run(), run(case, 3))
@@ -157,6 +158,7 @@ def test_advice_on_looking_for_unused_weights_is_dropped_and_nothing_else(capfd)
     assert capfd.readouterr().err == "what the user prints"
 
 
+@pytest.mark.slow
 def test_dropout_is_drawn_anew_on_each_device_and_alike_in_each_run(tmp_path):
     case = images(tmp_path, drop=0.5)
     first, second = run(case, 2), run(case, 2)
@@ -171,6 +173,7 @@ def test_the_death_of_one_process_is_the_trials(tmp_path):
     assert all_gone(tmp_path, 4)
 
 
+@pytest.mark.slow
 def test_a_process_that_hangs_takes_the_others_with_it_at_the_deadline(tmp_path):
     result = run(images(tmp_path, fault="hang"), 2, deadline=6.0)
     assert (result.status, result.error.kind) == ("failed", "timeout")

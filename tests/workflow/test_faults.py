@@ -18,11 +18,15 @@ import torch
 
 from tests.conftest import tuner
 from tests.equal import differences
+from tuner import stages
 from tuner.core.errors import EnvironmentProblem, InputError, UserCodeError
 from tuner.core.result import Record, TrialError, TrialResult
 from tuner.core.store import StageDir, sha256
 from tuner.core.trial import TrialSpec, WorkItem
+from tuner.recipe.file import load_recipe
 from tuner.workflow.failures import first_fail_alike, raise_hopeless
+from tuner.workflow.freshness import Session
+from tuner.workflow.options import Options
 
 FRAGILE = """
 from pathlib import Path
@@ -331,12 +335,14 @@ def test_a_user_file_that_is_changed_while_a_command_runs_ends_it_and_runs_again
     assert json.loads(lines[0])["result"]["id"] == appended[0] and len(lines) == 2
 
 
-def test_a_user_file_that_is_written_again_as_it_was_changes_nothing(mine, command, monkeypatch):
-    append = StageDir.append
-
-    def append_and_save(folder, record):
-        append(folder, record)
-        mine.write_text(mine.read_text())
-
-    monkeypatch.setattr(StageDir, "append", append_and_save)
-    assert command("run", "small.toml", "--through", "overfit").code == 0
+def test_a_user_file_that_is_written_again_as_it_was_changes_nothing_and_one_that_is_gone_does(mine):
+    recipe = mine.with_name("small.toml")
+    session = Session(
+        recipe, load_recipe(recipe, settings=stages.settings_models()), Options(mine.parent / "runs/small")
+    )
+    session.check_user_files()
+    mine.write_text(LINEAR)
+    session.check_user_files()
+    mine.unlink()
+    with pytest.raises(InputError, match=r"mine\.py was changed while the command ran"):
+        session.check_user_files()

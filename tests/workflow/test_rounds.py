@@ -297,6 +297,7 @@ def test_fine_done_anew_leaves_the_winner_with_a_kept_round_that_is_still_better
     assert "round 2 is not kept any more: no gain beyond noise" in done.err
 
 
+@pytest.mark.slow
 def test_the_winner_of_a_kept_round_that_is_stale_is_not_taken(run, command):
     assert command("run", "r.toml", "--rounds", "1").code == 0
     done = command("run", "r.toml", "--set", "model.width=12")
