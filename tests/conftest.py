@@ -51,6 +51,14 @@ seeds = 2
 """
 
 
+LONG = ("tests/train/test_handover", "tests/cli/", "tests/workflow/", "tests/execute/", "tests/api/", "tests/test_docs.py")
+
+
+def pytest_collection_modifyitems(items):
+    """Files that take long come first, so that the processes that share the files end together."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+
+
 class Done(NamedTuple):
     """What a command gave."""
 
