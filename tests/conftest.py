@@ -51,7 +51,14 @@ seeds = 2
 """
 
 
-LONG = tuple(f"tests/{name}" for name in ("train/test_handover", "cli/", "workflow/", "execute/", "api/", "test_docs.py"))
+LONG = (
+    "tests/train/test_handover",
+    "tests/cli/",
+    "tests/workflow/",
+    "tests/execute/",
+    "tests/api/",
+    "tests/test_docs.py",
+)
 
 
 def pytest_collection_modifyitems(items):
