@@ -25,7 +25,7 @@ run: setup  ## carry out the whole checklist on RECIPE, then the test
 	$(BIN)/tuner test $(RECIPE)
 
 test: setup  ## the tests (minutes)
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 test-slow: setup  ## the long tests too
 	$(BIN)/python -m pytest -m 'slow or not slow' --timeout 3600 -n auto --maxprocesses 4 --dist loadfile

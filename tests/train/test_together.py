@@ -166,6 +166,7 @@ def test_dropout_is_drawn_anew_on_each_device_and_alike_in_each_run(tmp_path):
     assert first.curve[0]["loss"] != pytest.approx(case.run().curve[0]["loss"], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_the_death_of_one_process_is_the_trials(tmp_path):
     result = run(images(tmp_path, fault="die"), 2)
     assert (result.status, result.error.kind) == ("failed", "crash")
@@ -181,6 +182,7 @@ def test_a_process_that_hangs_takes_the_others_with_it_at_the_deadline(tmp_path)
     assert all_gone(tmp_path, 2)
 
 
+@pytest.mark.slow
 def test_what_user_code_raises_in_another_process_is_the_trials_failure(tmp_path):
     result = run(images(tmp_path, fault="raise"), 2)
     assert (result.status, result.error.kind) == ("failed", "user-code")

@@ -215,7 +215,7 @@ def start(folder, *arguments):
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_second_signal_stops_at_once_and_shows_no_traceback(finished, number):
     trials = finished / "runs/small/coarse/trials.jsonl"
     process = start(finished, "coarse", "small.toml", "--trials", "40", "--epochs", "90", "--workers", "1")
