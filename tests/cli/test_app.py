@@ -396,6 +396,7 @@ def test_the_test_split_is_looked_at_once_and_again_only_by_force(finished, comm
     assert len(json.loads(looks.read_text())) == 2
 
 
+@pytest.mark.slow
 def test_without_a_test_split_test_says_so(recipe, command, tmp_path):
     (tmp_path / "d.py").write_text(
         "import torch\n\ndef load():\n    x = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))\n"

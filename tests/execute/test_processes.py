@@ -220,6 +220,7 @@ def test_env_may_change_between_runs(tmp_path, item, executor):
     assert [path.stem for path in (tmp_path / "stage" / "checkpoints").glob("*.pt")] == [item(1, seed=1).spec.id]
 
 
+@pytest.mark.slow
 def test_a_package_that_trials_use_is_loaded_once_by_the_server(tmp_path):
     program = """
         from pathlib import Path

@@ -140,6 +140,7 @@ def test_a_last_batch_of_fewer_examples_than_devices_is_computed_on_each(tmp_pat
     assert_same_curve(case.run(), run(case, 3))
 
 
+@pytest.mark.slow
 def test_a_trial_that_stopped_goes_on_with_all_its_processes(tmp_path):
     case = make_case(tmp_path, MINE, {"optimizer.momentum": 0.9, "schedule": {"name": "plateau", "patience": 0}})
     straight = run(case, 2, horizon_epochs=3)

@@ -116,6 +116,7 @@ def test_failures_end_the_command_by_their_kind():
     raise_hopeless("coarse", [failed(0, "data"), failed(1, "user-code")], every=True)
 
 
+@pytest.mark.slow
 def test_a_deadline_must_be_positive_and_reaches_the_workers(recipe, command, tmp_path):
     done = command("check-init", "small.toml", "--deadline", "0")
     assert (done.code, "--deadline: must be more than 0 seconds (got 0)" in done.err) == (2, True)
@@ -232,6 +233,7 @@ def test_a_second_signal_stops_at_once_and_shows_no_traceback(finished, number):
         json.loads(line)
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_costs_no_stage(recipe, tmp_path):
     process = start(tmp_path, "run", "small.toml", "--through", "overfit", "--workers", "1")
     assert process.stdout.readline()

@@ -280,6 +280,7 @@ def test_a_round_that_helps_is_kept_and_its_winner_is_tested(run, command):
     assert {path: path.read_bytes() for path in (run / "runs").rglob("*.json*")} == files
 
 
+@pytest.mark.slow
 def test_fine_done_anew_leaves_the_winner_with_a_kept_round_that_is_still_better(run, command):
     assert command("run", "r.toml", "--rounds", "1").code == 0
     before = read(run, "winner.json")
