@@ -350,7 +350,8 @@ def test_errors_are_json_with_json(recipe, command):
 
 
 @pytest.mark.parametrize(
-    ("number", "code", "word"), [(signal.SIGINT, 130, "Interrupted"), (signal.SIGTERM, 143, "Terminated")]
+    ("number", "code", "word"),
+    [(signal.SIGINT, 130, "Interrupted"), pytest.param(signal.SIGTERM, 143, "Terminated", marks=pytest.mark.slow)],
 )
 def test_signals_keep_what_is_finished_and_name_the_way_on(finished, number, code, word):
     trials = finished / "runs/small/coarse/trials.jsonl"

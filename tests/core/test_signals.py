@@ -151,7 +151,7 @@ print("after", flush=True)
     ("before", "numbers", "code", "out"),
     [
         ("listen()", "[signal.SIGINT]", 0, "written\none\nafter\n"),
-        ("", "[signal.SIGINT]", 0, "written\none\nafter\n"),
+        ("signal.signal(signal.SIGINT, signal.default_int_handler)", "[signal.SIGINT]", 0, "written\none\nafter\n"),
         ("listen()", "[signal.SIGINT, signal.SIGTERM]", 143, "written\n"),
         ("", "[signal.SIGTERM]", -signal.SIGTERM, "written\n"),  # in a program of the user's, which handles none
         ("signal.signal(signal.SIGTERM, signal.SIG_IGN)", "[signal.SIGTERM]", 0, "written\nafter\n"),

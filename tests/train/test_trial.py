@@ -153,7 +153,7 @@ make_case(Path({folder!r}), {code!r}, {overrides!r}).run(horizon_epochs=5)
 POINTS = {"train.ema": 0.9, "train.accumulate": 2, "train.l1": 1e-4, "train.swa": 0.5, "train.max_norm": 2.0}
 
 
-@pytest.mark.parametrize("more", [{}, POINTS], ids=["plain", "points"])
+@pytest.mark.parametrize("more", [{}, pytest.param(POINTS, marks=pytest.mark.slow)], ids=["plain", "points"])
 def test_a_killed_trial_continues_from_its_last_saved_epoch_and_gives_the_same(tmp_path, more):
     code = """
 import os, pathlib, signal

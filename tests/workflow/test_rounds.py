@@ -355,6 +355,7 @@ def test_a_round_that_was_killed_while_it_was_decided_on_is_decided_on_again(run
     assert (read(run, "winner.json")["round"], rounds.entry(run / "runs" / "r", 2)["kept"]) == (2, True)
 
 
+@pytest.mark.slow
 def test_the_winner_of_a_round_with_another_model_is_tested_as_it_was_trained(run, command):
     forge(run / "runs" / "r" / "diagnose", [change("model.width", 8, 64), change("stages.fine.epochs", 2, 10)])
     done = command("run", "r.toml", "--rounds", "1")
