@@ -68,21 +68,14 @@ class Session:
         """
         known = self.user_files
         for key, path in self.user_modules.items():
-            stamp = _stamp(path)
-            if stamp != self._stamps[key] and (stamp is None or user_files.sha256(path) != known[key]):
+            if not path.is_file() or user_files.sha256(path) != known[key]:
                 raise InputError(
                     f"{path} was changed while the command ran: which trials ran the new file is not known",
                     "What had ended before is kept. Give the same command again: what depends on the file runs again.",
                 )
-            self._stamps[key] = stamp
-
-    @cached_property
-    def _stamps(self) -> dict[str, tuple[int, int] | None]:
-        return {key: _stamp(path) for key, path in self.user_modules.items()}
 
     @cached_property
     def user_files(self) -> dict[str, str]:
-        self._stamps  # noqa: B018  (before the files are read)
         modules = user_files.hash_user_files(self.user_modules)
         return {**modules, **user_files.hash_weights(self.recipe.tables(), self.folder)}
 
@@ -246,12 +239,3 @@ class Session:
                     f"{need} was run on device kind {manifest.get('device')!r}, this command uses {device!r}",
                     f"Give --device {manifest.get('device')}, run {need} again with --fresh, or add --allow-stale.",
                 )
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    """Return when a file was written last, and its size; None where there is none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size
